@@ -1,0 +1,340 @@
+"""The config: strict, frozen sections. What a run may be told, what each value means, and which values contradict.
+
+`config_loading.load_config` reads them from YAML and words the faults.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ssl_pipeline.labels import LabelSpace
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+FACE_COLUMNS = ("image_id", "image_path", "content_hash", "person_id", "source", "split", "pixel_row")
+MAX_CLASSES = 1000
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are refused, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AttributeConfig(Section):
+    """An attribute, and, where it is a range of a number (age in years), how the number becomes a value."""
+
+    name: Identifier
+    values: tuple[str, ...] = Field(min_length=2)
+    from_column: str | None = None
+    borders: tuple[float, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.name in FACE_COLUMNS:
+            raise ValueError(f"the name '{self.name}' is taken by a column of the face table")
+        if len(set(self.values)) != len(self.values):
+            raise ValueError("values must differ from each other")
+        if (self.from_column is None) != (not self.borders):
+            raise ValueError("from_column and borders belong together: give both or neither")
+        if self.borders and len(self.borders) != len(self.values) - 1:
+            raise ValueError(f"{len(self.values)} values need {len(self.values) - 1} borders, got {len(self.borders)}")
+        if list(self.borders) != sorted(set(self.borders)):
+            raise ValueError("borders must ascend")
+        return self
+
+
+class LabelsConfig(Section):
+    """The attributes; a class is one combination of their values."""
+
+    attributes: tuple[AttributeConfig, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [attribute.name for attribute in self.attributes]
+        if len(set(names)) != len(names):
+            raise ValueError("attribute names must differ from each other")
+        if self.space.num_classes > MAX_CLASSES:
+            raise ValueError(f"the attributes span {self.space.num_classes:,} classes; at most {MAX_CLASSES:,} can be")
+        return self
+
+    @property
+    def space(self) -> LabelSpace:
+        """The label space that these attributes span."""
+        return LabelSpace.of({attribute.name: attribute.values for attribute in self.attributes})
+
+
+class FilterConfig(Section):
+    """Which of a source's faces to take, by what the source knows. A face of unknown origin or age does not pass."""
+
+    origin: tuple[str, ...] | None = None
+    min_age_years: float | None = None
+    max_age_years: float | None = None
+    min_side_pixels: int | None = Field(default=None, ge=1)
+
+
+class SourceBase(Section):
+    """What every source has: where it lies, which faces to take, what its columns and values are called here."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+    path: Path
+    filter: FilterConfig = FilterConfig()
+    limit: int | None = Field(default=None, ge=1)
+    columns: dict[str, str] = {}
+    """{our column: the source's column}; a column that is not named keeps its name."""
+    values: dict[str, dict[str, str]] = {}
+    """{our column: {the source's value: our value}}; a value that is not named keeps its name."""
+
+
+class DrawnSource(SourceBase):
+    """Faces drawn from parameters into `path`, the same bytes for the same seed."""
+
+    type: Literal["drawn"]
+    population: Literal["home", "elsewhere"] = "home"
+    num_people: int = Field(ge=1)
+    images_per_person: int = Field(default=1, ge=1)
+    size_pixels: int = Field(default=64, ge=16, le=1024)
+    drawing_seed: int = Field(default=0, ge=0)
+
+
+class FolderSource(SourceBase):
+    """A folder of images at any depth; `levels` names what its first folders say, as ``<gender>/<age>/…``."""
+
+    type: Literal["folder"]
+    levels: tuple[str, ...] = ()
+
+
+class CsvSource(SourceBase):
+    """A CSV table inside `path`, its image paths relative to `path`."""
+
+    type: Literal["csv"]
+    table: Path
+
+
+class UtkFaceSource(SourceBase):
+    """UTKFace, aligned: ``{age}_{gender}_{race}_{time}.jpg.chip.jpg``."""
+
+    type: Literal["utkface"]
+
+
+class MaskBaseSource(SourceBase):
+    """MaskBase: a folder a person, ``{id}_{gender}_{race}_{age}/``, with mask1…5, incorrect_mask and normal."""
+
+    type: Literal["maskbase"]
+
+
+Source = Annotated[
+    DrawnSource | FolderSource | CsvSource | UtkFaceSource | MaskBaseSource, Field(discriminator="type")
+]
+
+
+class LabeledConfig(Section):
+    """The labeled faces. The test split is taken first, then `limit` faces for training and validation together."""
+
+    sources: tuple[Source, ...] = Field(min_length=1)
+    test_sources: tuple[Source, ...] = ()
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    limit: int | None = Field(default=None, ge=2)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if bool(self.test_sources) == (self.test_fraction is not None):
+            raise ValueError("the test split comes from test_fraction or from test_sources: give exactly one of them")
+        return self
+
+
+class UnlabeledConfig(Section):
+    """The pool to be pseudo-labeled. `hide_labels` forgets what its sources know, so that purity can be measured."""
+
+    sources: tuple[Source, ...] = Field(min_length=1)
+    hide_labels: bool = False
+
+
+class FacesConfig(Section):
+    """Where the faces come from and the size in pixels at which every model of the run sees them."""
+
+    root: Path = Path("data/raw")
+    image_size: int = Field(default=64, ge=16, le=1024)
+    labeled: LabeledConfig
+    unlabeled: UnlabeledConfig
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [source.name or source.type for source in self.all_sources]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"sources need names of their own, since image ids begin with them; twice: {twice}")
+        return self
+
+    @property
+    def all_sources(self) -> tuple[Source, ...]:
+        """Every source: labeled, test, unlabeled."""
+        return (*self.labeled.sources, *self.labeled.test_sources, *self.unlabeled.sources)
+
+
+class ModelConfig(Section):
+    """A network: ``wrn{depth}_{width}`` (a wide ResNet small enough for a CPU) or any of timm's names."""
+
+    architecture: str
+    head: Literal["joint", "per_attribute"] = "joint"
+    pretrained: bool = False
+    weights_file: Path | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    stochastic_depth: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.pretrained and self.weights_file is not None:
+            raise ValueError("pretrained fetches weights from timm's hub, weights_file reads a file: give one of them")
+        return self
+
+
+class Sgd(Section):
+    """Stochastic gradient descent with momentum."""
+
+    type: Literal["sgd"]
+    learning_rate: float = Field(default=0.05, gt=0)
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = True
+    weight_decay: float = Field(default=5e-4, ge=0)
+
+
+class AdamW(Section):
+    """Adam with decoupled weight decay (arXiv:1711.05101)."""
+
+    type: Literal["adamw"]
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+
+
+class StepSchedule(Section):
+    """Multiply the learning rate by `factor` every `step_epochs` epochs."""
+
+    type: Literal["step"]
+    step_epochs: int = Field(ge=1)
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+
+class CosineSchedule(Section):
+    """Rise linearly over `warmup_epochs`, then fall along half a cosine to `final_fraction` of the peak."""
+
+    type: Literal["cosine"]
+    warmup_epochs: float = Field(default=0, ge=0)
+    final_fraction: Fraction = 0.0
+
+
+class PlateauSchedule(Section):
+    """Multiply the learning rate by `factor` after `patience_epochs` epochs without a better validation macro F1."""
+
+    type: Literal["plateau"]
+    patience_epochs: int = Field(default=5, ge=0)
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+
+class TrainingConfig(Section):
+    """How a model is trained; the same section, and the same loop, for teacher and student."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(default=64, ge=2)
+    accumulation_steps: int = Field(default=1, ge=1)
+    optimizer: Annotated[Sgd | AdamW, Field(discriminator="type")] = AdamW(type="adamw")
+    scheduler: Annotated[StepSchedule | CosineSchedule | PlateauSchedule, Field(discriminator="type")] = CosineSchedule(
+        type="cosine"
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    augmentation: Literal["none", "weak", "strong"] = "weak"
+    class_balanced: bool = False
+    human_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of an epoch's draws that go to human labels; None draws every face equally often."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    early_stopping_epochs: int | None = Field(default=None, ge=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    num_workers: int = Field(default=0, ge=0)
+    """Processes that prepare batches beside the training one; the result does not depend on it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.batch_size % self.accumulation_steps:
+            raise ValueError(
+                f"batch_size {self.batch_size} must be a multiple of accumulation_steps {self.accumulation_steps}: "
+                "a batch is split into that many equal parts"
+            )
+        if isinstance(self.scheduler, CosineSchedule) and self.scheduler.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.scheduler.warmup_epochs} must be less than epochs {self.epochs}")
+        return self
+
+
+class RoleConfig(Section):
+    """A teacher or a student: its model and its training."""
+
+    model: ModelConfig
+    training: TrainingConfig
+
+
+class PredictionConfig(Section):
+    """How the pool is predicted: in shards, each finished once; averaged with the mirrored face if asked."""
+
+    shard_size: int = Field(default=4096, ge=1)
+    batch_size: int = Field(default=256, ge=1)
+    horizontal_flip: bool = True
+
+
+class SelectionBase(Section):
+    """What every way of selecting has: the unit of decision, the kind of target and the guard."""
+
+    per: Literal["class", "attribute"] = "attribute"
+    targets: Literal["hard", "soft"] = "soft"
+    min_acceptance_rate: Fraction = 0.01
+    max_acceptance_rate: Fraction = 1.0
+
+    @model_validator(mode="after")
+    def _check_guard(self) -> Self:
+        if self.min_acceptance_rate > self.max_acceptance_rate:
+            raise ValueError(
+                f"min_acceptance_rate {self.min_acceptance_rate} exceeds max_acceptance_rate {self.max_acceptance_rate}"
+            )
+        return self
+
+
+class FixedThreshold(SelectionBase):
+    """Accept what is at least `confidence_threshold` sure (FixMatch, arXiv:2001.07685)."""
+
+    type: Literal["fixed_threshold"]
+    confidence_threshold: Annotated[float, Field(gt=0, le=1)] = 0.95
+
+
+class BalancedTopK(SelectionBase):
+    """Accept the `k` surest of every class, or of every value of an attribute (Noisy Student, arXiv:1911.04252)."""
+
+    type: Literal["balanced_top_k"]
+    k: int = Field(ge=1)
+    min_confidence: Fraction = 0.0
+
+
+SelectionConfig = Annotated[FixedThreshold | BalancedTopK, Field(discriminator="type")]
+
+
+class RunConfig(Section):
+    """A whole run: one label space, one set of faces, a teacher, a student, and how labels pass between them."""
+
+    run_name: RunName
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    runs_root: Path = Path("data/runs")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    rounds: int = Field(default=1, ge=1)
+    labels: LabelsConfig
+    faces: FacesConfig
+    teacher: RoleConfig
+    student: RoleConfig
+    prediction: PredictionConfig = PredictionConfig()
+    selection: SelectionConfig
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.teacher.training.human_share is not None:
+            raise ValueError("teacher.training.human_share: the teacher sees human labels only; set it for the student")
+        return self

@@ -1,0 +1,166 @@
+"""The label space: attributes, the classes they span, and what follows from knowing only some of them.
+
+Shapes: N faces, A attributes, V values of one attribute, K classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+UNKNOWN = -1
+
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One column of labels: its name and its values, in the order of their codes 0, 1, …"""
+
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """An ordered list of attributes. A class is one combination of values; its id is the mixed-radix number over them.
+
+    The last attribute varies fastest, so for mask, gender and age the id is ``mask*6 + gender*3 + age``.
+
+    >>> space = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
+    >>> space.num_classes, space.class_name(4)
+    (6, 'female/30-59')
+    """
+
+    attributes: tuple[Attribute, ...]
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, Sequence[str]]) -> "LabelSpace":
+        """Build from ``{name: values}``, in the mapping's order."""
+        return cls(tuple(Attribute(name, tuple(values)) for name, values in attributes.items()))
+
+    def to_dict(self) -> dict[str, list[str]]:
+        """Give ``{name: values}``, as `of` takes it."""
+        return {attribute.name: list(attribute.values) for attribute in self.attributes}
+
+    @property
+    def names(self) -> list[str]:
+        """The attributes' names, in order."""
+        return [attribute.name for attribute in self.attributes]
+
+    @property
+    def num_values(self) -> tuple[int, ...]:
+        """The number of values of each attribute, [A]."""
+        return tuple(len(attribute.values) for attribute in self.attributes)
+
+    @property
+    def num_classes(self) -> int:
+        """K, the product of the numbers of values."""
+        return int(np.prod(self.num_values))
+
+    @cached_property
+    def class_codes(self) -> IntArray:
+        """The value codes of every class, int [K, A]."""
+        return np.stack(np.unravel_index(np.arange(self.num_classes), self.num_values), axis=1).astype(np.int64)
+
+    def class_name(self, class_id: int) -> str:
+        """Name a class by its values, as ``female/30-59``."""
+        codes = self.class_codes[class_id]
+        return "/".join(attribute.values[code] for attribute, code in zip(self.attributes, codes, strict=True))
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of all classes, in the order of their ids."""
+        return [self.class_name(class_id) for class_id in range(self.num_classes)]
+
+    def encode(self, faces: pd.DataFrame) -> IntArray:
+        """Turn the label columns of a face table into value codes; unknown is -1.
+
+        Args:
+            faces: one row a face; an attribute whose column is absent is unknown for every face.
+
+        Returns:
+            int [N, A].
+
+        Raises:
+            ValueError: if a value is not one of its attribute's.
+        """
+        codes = np.full((len(faces), len(self.attributes)), UNKNOWN, dtype=np.int64)
+        for position, attribute in enumerate(self.attributes):
+            if attribute.name not in faces:
+                continue
+            column = faces[attribute.name]
+            codes[:, position] = pd.Categorical(column, categories=list(attribute.values)).codes
+            strange = (codes[:, position] == UNKNOWN) & column.notna().to_numpy()
+            if strange.any():
+                value = column.to_numpy()[strange][0]
+                raise ValueError(f"'{value}' is no value of attribute '{attribute.name}' {list(attribute.values)}")
+        return codes
+
+    def decode(self, codes: IntArray) -> pd.DataFrame:
+        """Turn value codes [N, A] into nullable categorical columns, one an attribute."""
+        return pd.DataFrame(
+            {
+                attribute.name: pd.Categorical.from_codes(
+                    [int(code) for code in codes[:, position]], categories=list(attribute.values)
+                )
+                for position, attribute in enumerate(self.attributes)
+            }
+        )
+
+    def class_ids(self, codes: IntArray) -> IntArray:
+        """Number the classes of value codes [N, A]; -1 where an attribute is unknown. Returns int [N]."""
+        known = (codes != UNKNOWN).all(axis=1)
+        ids = np.full(len(codes), UNKNOWN, dtype=np.int64)
+        ids[known] = np.ravel_multi_index(tuple(codes[known].T), self.num_values)
+        return ids
+
+    def candidates(self, codes: IntArray) -> BoolArray:
+        """Mark the classes that a face may have, given what is known of it.
+
+        Args:
+            codes: value codes, int [N, A], -1 unknown.
+
+        Returns:
+            bool [N, K]: one class where all is known, all classes where nothing is.
+        """
+        fits = (codes[:, None, :] == self.class_codes[None, :, :]) | (codes[:, None, :] == UNKNOWN)
+        return np.asarray(fits.all(axis=2))
+
+    def condition(self, probabilities: FloatArray, codes: IntArray) -> FloatArray:
+        """Renormalise class probabilities inside each face's candidate set.
+
+        A face whose candidates all have probability zero gets the uniform distribution over them:
+        what is known outranks what was guessed.
+
+        Args:
+            probabilities: float [N, K], rows sum to 1.
+            codes: value codes, int [N, A], -1 unknown.
+
+        Returns:
+            float [N, K], rows sum to 1, zero outside the candidates.
+        """
+        candidates = self.candidates(codes)
+        inside = np.where(candidates, probabilities, 0.0)
+        total = inside.sum(axis=1, keepdims=True)
+        uniform = candidates / candidates.sum(axis=1, keepdims=True)
+        return np.where(total > 0, inside / np.where(total > 0, total, 1.0), uniform)
+
+    def attribute_probabilities(self, probabilities: FloatArray) -> list[FloatArray]:
+        """Sum class probabilities over all but one attribute, for each attribute.
+
+        Args:
+            probabilities: float [N, K].
+
+        Returns:
+            A arrays, float [N, V], rows sum to 1.
+        """
+        cube = probabilities.reshape(len(probabilities), *self.num_values)
+        axes = range(1, len(self.attributes) + 1)
+        return [cube.sum(axis=tuple(axis for axis in axes if axis != kept)) for kept in axes]

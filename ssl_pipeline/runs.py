@@ -1,0 +1,190 @@
+"""The run directory: where things lie, atomic writes, and the records by which a finished stage skips itself.
+
+A stage writes its outputs, then its record. The record holds the digests of its inputs and outputs, so a stage is
+finished only while both still match. Nothing here knows what a stage does.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssl_pipeline import __version__
+from ssl_pipeline.errors import RunError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The paths of one run. Round 0 is the teacher's; round k ≥ 1 holds pseudo-labels and a student."""
+
+    root: Path
+
+    @property
+    def faces(self) -> Path:
+        """Face tables and the pixels of the faces."""
+        return self.root / "faces"
+
+    @property
+    def teacher(self) -> Path:
+        """The first teacher."""
+        return self.root / "round-00" / "teacher"
+
+    def pseudo_labels(self, round_index: int) -> Path:
+        """Predictions and manifest of a round."""
+        return self.root / f"round-{round_index:02d}" / "pseudo_labels"
+
+    def student(self, round_index: int) -> Path:
+        """The student of a round."""
+        return self.root / f"round-{round_index:02d}" / "student"
+
+    @property
+    def summary(self) -> Path:
+        """What a finished cycle came to."""
+        return self.root / "summary.json"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process; the lock falls with the process, however it ends.
+
+        Raises:
+            RunError: if another process holds it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with open(self.root / ".lock", "a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                raise RunError(
+                    f"{self.root}: process {file.read().strip() or 'unknown'} is working in this run; "
+                    "wait for it, end it, or give this run another --run-name"
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to; it takes `path`'s place when the block ends well, else it vanishes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield beside
+        with open(beside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic_path(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, default=_jsonable) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        RunError: if the file is missing or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such file") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(f"{path}: not JSON ({error}); delete it and run again") from None
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(content: Any) -> str:
+    """SHA-256 of a JSON-able value, whatever the order of its keys, hexadecimal."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=_jsonable)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def finished_record(directory: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Give the stage's record if it is finished: same inputs, outputs still as they were. Else None."""
+    try:
+        record = read_json(directory / "done.json")
+    except RunError:
+        return None
+    if record.get("inputs") != _stamped(inputs):
+        return None
+    for name, digest in record["outputs"].items():
+        if not (directory / name).is_file() or digest_file(directory / name) != digest:
+            return None
+    return record
+
+
+def run_stage(
+    directory: Path, *, inputs: Mapping[str, Any], outputs: Sequence[str], work: Callable[[], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Do a stage's work unless it is finished, and record it.
+
+    Args:
+        directory: where the stage writes; its record is ``done.json`` there.
+        inputs: what the result depends on, as digests and plain values.
+        outputs: file names inside `directory` that `work` leaves behind.
+        work: does it, and returns what to keep of it in the record (small, JSON-able).
+
+    Returns:
+        The record: `inputs`, `outputs` (file name → digest), `seconds`, `result`, and `skipped`.
+    """
+    name = f"{directory.parent.name}/{directory.name}"
+    if (record := finished_record(directory, inputs)) is not None:
+        logger.info("%s: finished before, skipped", name)
+        return record | {"skipped": True}
+    (directory / "done.json").unlink(missing_ok=True)
+    started = time.monotonic()
+    result = work()
+    record = {
+        "inputs": _stamped(inputs),
+        "outputs": {output: digest_file(directory / output) for output in outputs},
+        "seconds": round(time.monotonic() - started, 2),
+        "result": json.loads(json.dumps(result, default=_jsonable)),
+    }
+    write_json(directory / "done.json", record)
+    logger.info("%s: done in %.1f s", name, record["seconds"])
+    return record | {"skipped": False}
+
+
+def _stamped(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs as they read back from JSON, with the library's version: another version may compute otherwise."""
+    stamped: dict[str, Any] = json.loads(json.dumps({**inputs, "version": __version__}, default=_jsonable))
+    return stamped
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        return value.item()
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    raise TypeError(f"cannot write {type(value).__name__} as JSON")
