@@ -281,6 +281,7 @@ class PredictionConfig(Section):
     shard_size: int = Field(default=4096, ge=1)
     batch_size: int = Field(default=256, ge=1)
     horizontal_flip: bool = True
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
 class SelectionBase(Section):

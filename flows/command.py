@@ -1,0 +1,70 @@
+"""Run a flow from the command line: one message for a user's mistake, exit code 1, no traceback."""
+
+import inspect
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.errors import PipelineError
+from ssl_pipeline.stages import check
+
+Flow = Callable[..., Any]
+
+
+class _MessageOnly(logging.Filter):
+    """Prefect logs what ends a run with its traceback; a user's mistake is told by its message alone."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], PipelineError):
+            record.msg, record.args, record.exc_info = "%s", (str(record.exc_info[1]),), None
+        return True
+
+
+def quiet_tracebacks() -> None:
+    """Keep the tracebacks of users' mistakes out of Prefect's logs, here and in a worker's flow process."""
+    for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.flow_engine", "prefect.task_engine"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(known, _MessageOnly) for known in logger.filters):
+            logger.addFilter(_MessageOnly())
+
+
+def run_from_command_line(flow: Flow, *, after: Callable[[Any], None] | None = None) -> None:
+    """Parse the flow's parameters as options, refuse a bad config before Prefect starts, run the flow.
+
+    Every flow takes ``--config``, ``--set`` and ``--run-name``; what else it has becomes an option of its own name.
+    """
+
+    def command(
+        config: Annotated[Path, typer.Option(help="A YAML config, as configs/demo.yaml.")],
+        overrides: Annotated[
+            list[str] | None, typer.Option("--set", help="dotted.key=value, the value as YAML; may be repeated.")
+        ] = None,
+        run_name: Annotated[str | None, typer.Option(help="Names the folder under data/runs.")] = None,
+        **more: Any,
+    ) -> None:
+        try:
+            check(load_config(config, overrides=overrides or [], run_name=run_name))
+            result = flow(config_path=str(config), overrides=overrides or [], run_name=run_name, **more)
+        except PipelineError as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - a command's voice
+            raise typer.Exit(1) from None
+        if after is not None:
+            after(result)
+
+    own = [p for p in inspect.signature(flow).parameters.values() if p.name not in _COMMON]
+    common = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    command.__signature__ = inspect.Signature([*common, *own])  # type: ignore[attr-defined] # typer reads options from it
+    command.__annotations__ |= {parameter.name: parameter.annotation for parameter in own}
+    command.__doc__ = (flow.__doc__ or "").split("\n\n")[0]
+    typer.run(command)
+
+
+_COMMON = ("config_path", "overrides", "run_name")
+
+
+quiet_tracebacks()

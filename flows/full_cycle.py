@@ -1,0 +1,60 @@
+"""The full cycle: teacher → pseudo-labels → student → gate, round after round, then the honest comparison."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from rich.console import Console
+
+from flows import tasks
+from flows.command import run_from_command_line
+from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.reports.comparison import comparison_markdown, comparison_table, verdict
+from ssl_pipeline.session import open_run
+
+
+@flow(name="full-cycle", log_prints=False)
+def full_cycle(
+    config_path: str = "configs/demo.yaml", overrides: list[str] | None = None, run_name: str | None = None
+) -> dict[str, Any]:
+    """Train a teacher, pseudo-label the pool, train students, and compare them on the test split.
+
+    Args:
+        config_path: a YAML config, as configs/demo.yaml.
+        overrides: dotted.key=value each, as teacher.training.epochs=5.
+        run_name: names the folder under data/runs; by default the config's own.
+    """
+    config = load_config(config_path, overrides=overrides or [], run_name=run_name)
+    with open_run(config) as run:
+        tasks.prepare(config, run)
+        tasks.train_teacher(config, run)
+        best = run.teacher
+        for round_index in range(1, config.rounds + 1):
+            tasks.predict(config, run, round_index, best / "best.safetensors")
+            tasks.select(config, run, round_index)
+            tasks.train_student(config, run, round_index)
+            decision = tasks.gate(config, run, round_index, best)
+            if not decision["promoted"]:
+                break  # the same teacher would give the same labels again
+            best = run.student(round_index)
+        summary = tasks.finish(config, run, last_round=round_index, promoted=best)
+    create_markdown_artifact(comparison_markdown(summary), key="teacher-against-student")
+    return summary
+
+
+def show(summary: dict[str, Any]) -> None:
+    """Print what the cycle came to."""
+    console = Console(soft_wrap=True)
+    console.print(comparison_table(summary))
+    console.print(verdict(summary))
+    counts = summary["counts"]
+    console.print(
+        f"Pseudo-labels: {counts['accepted']:,} of {counts['candidates']:,} candidates accepted, "
+        f"{counts['rejected']:,} rejected, {counts['unreadable']:,} unreadable."
+    )
+    console.print(f"Manifest:  {summary['manifest']}", highlight=False)
+    console.print(f"Promoted:  {summary['promoted_checkpoint']}", highlight=False)
+
+
+if __name__ == "__main__":
+    run_from_command_line(full_cycle, after=show)

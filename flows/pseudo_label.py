@@ -1,0 +1,41 @@
+"""Label the pool with a teacher and decide which labels to keep; leaves a manifest to open."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from flows import tasks
+from flows.command import run_from_command_line
+from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.session import open_run
+
+
+@flow(name="pseudo-label")
+def pseudo_label(
+    config_path: str = "configs/demo.yaml",
+    overrides: list[str] | None = None,
+    run_name: str | None = None,
+    checkpoint: str | None = None,
+    round_index: int = 1,
+) -> dict[str, Any]:
+    """Label the pool with a teacher and write the manifest of what was labeled, how surely and why.
+
+    Args:
+        config_path: a YAML config, as configs/demo.yaml.
+        overrides: dotted.key=value each, as selection.confidence_threshold=0.9.
+        run_name: names the folder under data/runs; by default the config's own.
+        checkpoint: the teacher's best.safetensors; by default the run's own first teacher.
+        round_index: the round to label for, from 1.
+    """
+    config = load_config(config_path, overrides=overrides or [], run_name=run_name)
+    with open_run(config) as run:
+        tasks.prepare(config, run)
+        teacher = Path(checkpoint) if checkpoint else run.teacher / "best.safetensors"
+        tasks.predict(config, run, round_index, teacher)
+        record: dict[str, Any] = tasks.select(config, run, round_index)
+    return record["result"] | {"manifest": str(run.pseudo_labels(round_index) / "manifest.parquet")}
+
+
+if __name__ == "__main__":
+    run_from_command_line(pseudo_label, after=print)

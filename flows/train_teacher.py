@@ -1,0 +1,32 @@
+"""Prepare the faces and train a teacher on the labeled ones."""
+
+from typing import Any
+
+from prefect import flow
+
+from flows import tasks
+from flows.command import run_from_command_line
+from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.session import open_run
+
+
+@flow(name="train-teacher")
+def train_teacher(
+    config_path: str = "configs/demo.yaml", overrides: list[str] | None = None, run_name: str | None = None
+) -> dict[str, Any]:
+    """Prepare the faces and train a teacher on the labeled ones.
+
+    Args:
+        config_path: a YAML config, as configs/demo.yaml.
+        overrides: dotted.key=value each, as teacher.training.epochs=5.
+        run_name: names the folder under data/runs; by default the config's own.
+    """
+    config = load_config(config_path, overrides=overrides or [], run_name=run_name)
+    with open_run(config) as run:
+        tasks.prepare(config, run)
+        record: dict[str, Any] = tasks.train_teacher(config, run)
+    return record["result"] | {"checkpoint": str(run.teacher / "best.safetensors")}
+
+
+if __name__ == "__main__":
+    run_from_command_line(train_teacher, after=print)

@@ -1,0 +1,133 @@
+"""The `ssl-pipeline` command: open manifests, predict images, evaluate checkpoints. Flows are run by `python -m flows.…`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from ssl_pipeline.config import PredictionConfig, RunConfig
+from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.errors import ConfigError, ManifestError, PipelineError
+from ssl_pipeline.faces.pixels import open_pixels
+from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.learning.images import predict_images
+from ssl_pipeline.learning.labeling import check_image_size
+from ssl_pipeline.learning.prediction import Predictor
+from ssl_pipeline.pseudo_labels.manifest import read_manifest
+from ssl_pipeline.pseudo_labels.manifest_report import export_csv, render_face, render_rows, render_summary
+from ssl_pipeline.reports.scores import scores_tables
+from ssl_pipeline.runs import write_json
+from ssl_pipeline.session import open_run
+from ssl_pipeline.stages import prepare, score_faces
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Pseudo-labels for face attributes.")
+manifest_app = typer.Typer(no_args_is_help=True, help="See what was pseudo-labeled, how surely and why.")
+app.add_typer(manifest_app, name="manifest")
+
+ManifestPath = Annotated[Path, typer.Argument(help="A manifest.parquet of a run.")]
+ConfigPath = Annotated[Path, typer.Option("--config", help="A YAML config.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="dotted.key=value; may be repeated.")]
+RunName = Annotated[str | None, typer.Option("--run-name", help="Names the folder under data/runs.")]
+CheckpointPath = Annotated[Path, typer.Option("--checkpoint", help="A best.safetensors.")]
+
+
+@manifest_app.command("summary")
+def manifest_summary(manifest: ManifestPath) -> None:
+    """Count what was accepted and rejected, by attribute, value and reason."""
+    Console().print(render_summary(read_manifest(manifest)))
+
+
+@manifest_app.command("show")
+def manifest_show(
+    manifest: ManifestPath,
+    image: Annotated[str | None, typer.Option("--image", help="Everything about one face, by its image id.")] = None,
+    decision: Annotated[
+        Literal["accepted", "rejected", "unreadable"] | None, typer.Option(help="Only faces of this decision.")
+    ] = None,
+    where: Annotated[list[str] | None, typer.Option("--where", help="attribute=value; may be repeated.")] = None,
+    sort: Annotated[
+        Literal["confidence", "-confidence", "image_id"], typer.Option(help="A leading - sorts downwards.")
+    ] = "-confidence",
+    limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 20,
+) -> None:
+    """Show faces of a manifest as a table, or one of them in full."""
+    opened = read_manifest(manifest)
+    if image is not None:
+        Console().print(render_face(opened, image))
+        return
+    filters = {}
+    for condition in where or []:
+        attribute, equals, value = condition.partition("=")
+        if not equals:
+            raise ManifestError(f"--where {condition}: expected attribute=value, as gender=female")
+        filters[attribute] = value
+    Console().print(render_rows(opened, decision=decision, attribute_values=filters, sort=sort, limit=limit))
+
+
+@manifest_app.command("export")
+def manifest_export(
+    manifest: ManifestPath,
+    out: Annotated[Path, typer.Option("--out", help="A .csv or .parquet file.")],
+) -> None:
+    """Write a manifest as CSV, a column for each class's probability."""
+    num_rows = export_csv(read_manifest(manifest), out)
+    Console().print(f"{num_rows:,} faces written to {out}", highlight=False)
+
+
+@app.command("predict")
+def predict(
+    checkpoint: CheckpointPath,
+    images: Annotated[Path, typer.Option("--images", help="A folder of images, at any depth, or one image.")],
+    out: Annotated[Path, typer.Option("--out", help="A .csv or .parquet file.")],
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
+) -> None:
+    """Predict every image of a folder; one that cannot be read gets a row with the reason."""
+    if out.suffix not in (".csv", ".parquet"):
+        raise ConfigError(f"--out {out}: expected a name that ends with .csv or .parquet")
+    predictor = Predictor.load(checkpoint, PredictionConfig(batch_size=batch_size), device=device)
+    counts = predict_images(predictor, images, out)
+    Console().print(
+        f"{counts['read']:,} images predicted, {counts['unreadable']:,} unreadable, written to {out}", highlight=False
+    )
+
+
+@app.command("evaluate")
+def evaluate(
+    checkpoint: CheckpointPath,
+    config: ConfigPath,
+    overrides: Overrides = None,
+    run_name: RunName = None,
+    split: Annotated[
+        Literal["validation", "test", "all"], typer.Option(help="Which labeled faces; 'all' includes those trained on.")
+    ] = "test",
+    out: Annotated[Path | None, typer.Option("--out", help="Also write the scores to this JSON file.")] = None,
+) -> None:
+    """Judge a checkpoint on the config's labeled faces: jointly, per attribute, per class and per group."""
+    loaded: RunConfig = load_config(config, overrides=overrides or [], run_name=run_name)
+    predictor = Predictor.load(checkpoint, loaded.prediction, labels=loaded.labels.space, device=loaded.device)
+    check_image_size(predictor.checkpoint, loaded.faces.image_size)
+    with open_run(loaded) as run:
+        prepare(loaded, run)
+        faces = read_faces(run.faces / "labeled.parquet")
+        judged = faces if split == "all" else faces[faces["split"] == split]
+        scores = score_faces(predictor, judged, open_pixels(run.faces / "pixels.npy"), labels=loaded.labels.space)
+    for table in scores_tables(scores, title=f"{checkpoint} on {split}"):
+        Console().print(table)
+    if out is not None:
+        write_json(out, scores)
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one message and exit code 1."""
+    try:
+        app()
+    except PipelineError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - a command's voice
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""What training sees: faces as pixels, with what is known of each, and the order in which an epoch draws them.
+
+Shapes: N faces, A attributes, K classes, S the side of a face in pixels.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ssl_pipeline.faces.pixels import open_pixels
+from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.faces.transforms import Augmentation, augmentation, seed_draws
+from ssl_pipeline.labels import BoolArray, FloatArray, IntArray, LabelSpace
+
+PixelArray = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Faces to learn from."""
+
+    pixels: PixelArray
+    """uint8 [M, S, S, 3], M ≥ N; usually a memory map."""
+    pixel_rows: IntArray
+    """int [N], the row of each face in `pixels`."""
+    image_ids: list[str]
+    targets: npt.NDArray[np.float32]
+    """float [N, K], a distribution over classes; what it says of unknown attributes is ignored."""
+    known: BoolArray
+    """bool [N, A], which attributes the target teaches."""
+    weights: npt.NDArray[np.float32]
+    """float [N], how much a face counts in the loss."""
+    is_human: BoolArray
+    """bool [N], labeled by a person, not by a teacher."""
+
+    @classmethod
+    def from_table(cls, table: pd.DataFrame, pixels: PixelArray, *, labels: LabelSpace) -> "TrainingSet":
+        """Take a merged training table (see `pseudo_labels.merging.merge`)."""
+        return cls(
+            pixels=pixels,
+            pixel_rows=table["pixel_row"].to_numpy(np.int64),
+            image_ids=table["image_id"].tolist(),
+            targets=np.stack(table["target"].to_list()).astype(np.float32),
+            known=table[[f"known_{name}" for name in labels.names]].to_numpy(bool),
+            weights=table["weight"].to_numpy(np.float32),
+            is_human=(table["label_source"] == "human").to_numpy(bool),
+        )
+
+    @classmethod
+    def from_faces(cls, faces: pd.DataFrame, pixels: PixelArray, *, labels: LabelSpace) -> "TrainingSet":
+        """Take faces labeled by people, wholly or in part; a face of which nothing is known is left out."""
+        codes = labels.encode(faces)
+        faces, codes = faces[(codes >= 0).any(axis=1)], codes[(codes >= 0).any(axis=1)]
+        candidates = labels.candidates(codes)
+        return cls(
+            pixels=pixels,
+            pixel_rows=faces["pixel_row"].to_numpy(np.int64),
+            image_ids=faces["image_id"].tolist(),
+            targets=(candidates / candidates.sum(axis=1, keepdims=True)).astype(np.float32),
+            known=codes >= 0,
+            weights=np.ones(len(faces), np.float32),
+            is_human=np.ones(len(faces), bool),
+        )
+
+
+@dataclass(frozen=True)
+class LabeledSet:
+    """Fully known faces to judge a model on."""
+
+    pixels: PixelArray
+    pixel_rows: IntArray
+    codes: IntArray
+    """int [N, A]"""
+
+    @classmethod
+    def from_faces(cls, faces: pd.DataFrame, pixels: PixelArray, *, labels: LabelSpace) -> "LabeledSet":
+        """Take the fully known faces of a face table."""
+        codes = labels.encode(faces)
+        whole = (codes >= 0).all(axis=1)
+        return cls(pixels, faces["pixel_row"].to_numpy(np.int64)[whole], codes[whole])
+
+
+@dataclass(frozen=True)
+class TrainingFaces:
+    """Everything `learning.training.fit` needs to know of the faces."""
+
+    labels: LabelSpace
+    train: TrainingSet
+    validation: LabeledSet
+
+    @property
+    def image_size(self) -> int:
+        """Side of a face in pixels."""
+        return int(self.train.pixels.shape[1])
+
+    @classmethod
+    def from_directory(cls, faces_dir: Path, *, labels: LabelSpace) -> "TrainingFaces":
+        """Take the labeled faces that `prepare` wrote: train and validation, never test."""
+        table, pixels = read_faces(faces_dir / "labeled.parquet"), open_pixels(faces_dir / "pixels.npy")
+        return cls(
+            labels=labels,
+            train=TrainingSet.from_faces(table[table["split"] == "train"], pixels, labels=labels),
+            validation=LabeledSet.from_faces(table[table["split"] == "validation"], pixels, labels=labels),
+        )
+
+
+def draw_weights(train: TrainingSet, *, class_balanced: bool, human_share: float | None) -> FloatArray:
+    """How often an epoch draws each face, relative to the others.
+
+    With `class_balanced`, face i weighs Σ_c q_i(c) / Σ_j q_j(c): with hard labels the inverse of its class's size, so
+    that every class is drawn equally often. With `human_share`, human-labeled faces get that share of all draws.
+
+    Returns:
+        float [N], sums to 1.
+    """
+    weights: FloatArray = np.ones(len(train.pixel_rows))
+    if class_balanced:
+        mass = train.targets.sum(axis=0, dtype=np.float64)
+        weights = train.targets @ np.where(mass > 0, 1 / np.maximum(mass, 1e-12), 0.0)
+    human = train.is_human
+    if human_share is not None and human.any() and not human.all():
+        weights = np.where(
+            human, weights * human_share / weights[human].sum(), weights * (1 - human_share) / weights[~human].sum()
+        )
+    return np.asarray(weights / weights.sum())
+
+
+def epoch_batches(weights: FloatArray, *, batch_size: int, seed: int, epoch: int) -> list[IntArray]:
+    """Draw an epoch: N faces by systematic resampling in a random order, in batches as equal as can be.
+
+    A face whose share of N draws is x is drawn ⌊x⌋ or ⌈x⌉ times; equal weights give a plain permutation, in which
+    every face occurs once. No face is dropped and no batch is a remainder of one.
+
+    Args:
+        weights: float [N], sums to 1.
+        batch_size: the largest batch.
+        seed: the run's.
+        epoch: counted from 0; another epoch draws another order.
+
+    Returns:
+        Batches of face numbers, ⌈N / batch_size⌉ of them.
+    """
+    num_faces = len(weights)
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(num_faces)
+    edges = np.cumsum(weights[order])
+    # the offset stays off the edges: with equal weights, a point on an edge would fall either way by rounding
+    points = (np.arange(num_faces) + rng.uniform(0.01, 0.99)) / num_faces * edges[-1]
+    drawn = order[np.searchsorted(edges, points, side="right").clip(max=num_faces - 1)]
+    drawn = rng.permutation(drawn)
+    return [batch.astype(np.int64) for batch in np.array_split(drawn, -(-num_faces // batch_size))]
+
+
+class AugmentedFaces(Dataset[tuple[Tensor, int]]):
+    """Faces of a training set, each augmented by a draw that depends on seed, epoch and place in the epoch alone."""
+
+    def __init__(self, train: TrainingSet, kind: Augmentation, *, seed: int) -> None:
+        self._train = train
+        self._transform = augmentation(kind, image_size=int(train.pixels.shape[1]))
+        self._seed = seed
+
+    def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, int]:
+        """Give (pixels uint8 [3, S, S], face number) of (epoch, place in the epoch, face number)."""
+        epoch, place, index = key
+        face = torch.from_numpy(np.array(self._train.pixels[self._train.pixel_rows[index]])).permute(2, 0, 1)
+        seed_draws(self._seed, epoch, place)
+        return self._transform(face), index
+
+    def __len__(self) -> int:
+        return len(self._train.pixel_rows)
+
+
+def load_batches(
+    faces: AugmentedFaces, batches: Sequence[IntArray], *, epoch: int, num_workers: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (pixels uint8 [B, 3, S, S], face numbers int [B]) for each batch of an epoch, in order."""
+    starts = np.cumsum([0, *(len(batch) for batch in batches)])
+    keys = [
+        [(epoch, int(start) + offset, int(index)) for offset, index in enumerate(batch)]
+        for start, batch in zip(starts[:-1], batches, strict=True)
+    ]
+    loader: DataLoader[Any] = DataLoader(faces, batch_sampler=keys, num_workers=num_workers)
+    yield from loader

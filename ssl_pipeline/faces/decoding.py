@@ -1,0 +1,165 @@
+"""From a file's bytes to upright RGB pixels, whatever the web put into the file; or a reason why not.
+
+The format is decided by the content, never by the file's name. Nothing here knows paths of a run or the config.
+"""
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from io import BytesIO
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+MIN_SIDE_PIXELS = 8
+MAX_PIXELS = 100_000_000
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_WARNINGS_LOCK = threading.Lock()
+
+
+class UnreadableFace(Exception):  # noqa: N818 — a state of a file that callers count, not a fault of the program
+    """An image that cannot be decoded; its message is the reason (short, no path)."""
+
+
+def decode_rgb(content: bytes) -> Image.Image:
+    """Decode an image file.
+
+    The EXIF orientation is applied. Transparency is composited on white. Gray, palette, 1-bit and CMYK become RGB;
+    16-bit gray is scaled to 8 bits, not clipped. Of an animation the first frame is taken.
+
+    Args:
+        content: the bytes of a JPEG, PNG, WebP, BMP, GIF or TIFF file.
+
+    Returns:
+        The image, upright, mode RGB, fully loaded.
+
+    Raises:
+        UnreadableFace: if the bytes are no such image, are truncated or damaged, if a side is shorter than 8 px, or
+            if the header announces more than 100 megapixels (which is seen before anything is decoded).
+    """
+    image = _open(BytesIO(content))
+    try:
+        _load(image)
+        return _to_rgb(_upright(image))
+    except UnreadableFace:
+        raise
+    except Exception as error:  # a damaged file makes a decoder raise anything, from SyntaxError to struct.error
+        raise UnreadableFace(_reason(error)) from None
+
+
+def short_side_pixels(path: Path) -> int:
+    """Read the length of an image's short side from its header, decoding nothing.
+
+    Raises:
+        UnreadableFace: if there is no header of a known image, or it announces too many or too few pixels.
+    """
+    try:
+        with open(path, "rb") as file:
+            return min(_open(file).size)
+    except OSError as error:
+        raise UnreadableFace(f"cannot be read ({error.strerror or type(error).__name__})") from None
+
+
+def square_pixels(image: Image.Image, *, size: int) -> npt.NDArray[np.uint8]:
+    """Cut the centered square out of an image and resize it, so that the short side comes to `size` pixels.
+
+    Bicubic, antialiased when it shrinks. Of a long side, equal parts are lost at both ends (where that does not
+    divide, one pixel more at the far end). A square that has the size already keeps its pixels unchanged.
+
+    Args:
+        image: mode RGB, any size.
+        size: side of the square in pixels.
+
+    Returns:
+        uint8 [size, size, 3], red, green, blue.
+    """
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    box = (left, top, left + side, top + side)
+    square = image.crop(box) if side == size else image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    return np.array(square, dtype=np.uint8)
+
+
+def _open(stream: IO[bytes]) -> Image.Image:
+    """Open an image by its header and check the announced size."""
+    try:
+        with _without_warnings():
+            image = Image.open(stream, formats=FORMATS)
+    except UnidentifiedImageError:
+        empty = stream.seek(0, 2) == 0
+        reason = "the file is empty" if empty else "not a JPEG, PNG, WebP, BMP, GIF or TIFF image"
+        raise UnreadableFace(reason) from None
+    except Image.DecompressionBombError:
+        raise UnreadableFace(f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
+    except Exception as error:  # as in decode_rgb
+        raise UnreadableFace(_reason(error)) from None
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise UnreadableFace(f"more than {MAX_PIXELS // 1_000_000} megapixels ({width}×{height} px)")
+    if min(width, height) < MIN_SIDE_PIXELS:
+        raise UnreadableFace(f"a side is shorter than {MIN_SIDE_PIXELS} px ({width}×{height} px)")
+    return image
+
+
+def _load(image: Image.Image) -> None:
+    """Decode the pixels; a TIFF quietly, since Pillow reads its EXIF by the way."""
+    with _without_warnings() if image.format == "TIFF" else nullcontext():
+        image.load()
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn a loaded image as its EXIF asks; an orientation that cannot be read leaves it as it is stored."""
+    try:
+        with _without_warnings():
+            orientation = image.getexif().get(_ORIENTATION_TAG)
+    except Exception:  # damaged EXIF says nothing about the pixels
+        return image
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F"):
+        raise UnreadableFace("32-bit pixels, whose range is unknown; save the image with 8 or 16 bits")
+    if image.mode.startswith("I;16"):
+        gray = (np.asarray(image, dtype=np.uint32) + 128) // 257  # 65,535 → 255, rounded
+        return Image.fromarray(gray.astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        colored = image.convert("RGBA")
+        canvas = Image.new("RGB", image.size, "white")
+        canvas.paste(colored, mask=colored.getchannel("A"))
+        return canvas
+    return image.convert("RGB")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    if isinstance(error, EOFError) or "truncated" in text.lower():
+        return "truncated"
+    return f"cannot be decoded ({text[:80]})"
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep Pillow's warnings off the console: what they say is either harmless or given as a reason.
+
+    Warning filters belong to the whole process, so threads take turns; the slow part, decoding, needs no turn.
+    """
+    with _WARNINGS_LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

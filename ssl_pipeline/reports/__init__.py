@@ -1,0 +1,1 @@
+"""Room 5: what people look at. A report is given plain records and tables, and gives text, tables or pictures."""

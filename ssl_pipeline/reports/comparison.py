@@ -1,0 +1,50 @@
+"""Teacher against student, for a person to read."""
+
+from typing import Any
+
+from rich.table import Table
+
+
+def verdict(summary: dict[str, Any]) -> str:
+    """Say in a sentence or two whether the student was worth it, on validation and on test."""
+    teacher, student = summary["teacher"], summary["student"]
+    gain = 100 * (student["test"]["macro_f1"] - teacher["test"]["macro_f1"])
+    on_test = f"on the test split it is {abs(gain):.1f} points of macro F1 {'above' if gain >= 0 else 'below'} the teacher"
+    if summary["promoted"] == "teacher":
+        return f"No student was better than the teacher on validation: the teacher stays. The student's test: {on_test}."
+    honest = "" if gain > 0 else " The gain on validation did not carry over: do not use this student without a closer look."
+    return f"The student of round {student['round']} is promoted, being better on validation; {on_test}.{honest}"
+
+
+def comparison_rows(summary: dict[str, Any]) -> list[tuple[str, float, float]]:
+    """Give (metric, teacher, student) of the test split, joint first, then each attribute; all in [0, 1]."""
+    teacher, student = summary["teacher"]["test"], summary["student"]["test"]
+    rows = [(f"joint {metric}", teacher[name], student[name]) for name, metric in _METRICS]
+    for attribute, scores in teacher["per_attribute"].items():
+        own = student["per_attribute"][attribute]
+        rows += [(f"{attribute} {metric}", scores[name], own[name]) for name, metric in _METRICS]
+    return rows
+
+
+def comparison_table(summary: dict[str, Any]) -> Table:
+    """Draw the comparison on the test split for a terminal."""
+    num_faces = summary["teacher"]["test"]["num_faces"]
+    table = Table(title=f"Teacher against student on {num_faces:,} test faces")
+    for column in ("%", "teacher", f"student (round {summary['student']['round']})", "difference"):
+        table.add_column(column, justify="left" if column == "%" else "right")
+    for metric, teacher, student in comparison_rows(summary):
+        table.add_row(metric, f"{100 * teacher:.1f}", f"{100 * student:.1f}", f"{100 * (student - teacher):+.1f}")
+    return table
+
+
+def comparison_markdown(summary: dict[str, Any]) -> str:
+    """Write the verdict and the comparison as Markdown."""
+    lines = [verdict(summary), "", "| % | teacher | student | difference |", "|---|---:|---:|---:|"]
+    lines += [
+        f"| {metric} | {100 * teacher:.1f} | {100 * student:.1f} | {100 * (student - teacher):+.1f} |"
+        for metric, teacher, student in comparison_rows(summary)
+    ]
+    return "\n".join([*lines, "", f"Manifest: `{summary['manifest']}`", ""])
+
+
+_METRICS = (("macro_f1", "macro F1"), ("accuracy", "accuracy"))

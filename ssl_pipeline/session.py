@@ -1,0 +1,102 @@
+"""A run from its opening to its summary: the lock, the resolved config, the status, the final record."""
+
+import logging
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ssl_pipeline import __version__
+from ssl_pipeline.config import RunConfig
+from ssl_pipeline.config_loading import dump_config
+from ssl_pipeline.learning.device import resolve_device
+from ssl_pipeline.runs import RunDir, read_json, write_json, write_text
+from ssl_pipeline.stages import Record, check, evaluate
+
+logger = logging.getLogger(__name__)
+
+_PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pandas", "pillow", "scikit-learn")
+
+
+@contextmanager
+def open_run(config: RunConfig) -> Iterator[RunDir]:
+    """Open a run's directory for this process, note what it is made with, and how it ends.
+
+    Raises:
+        ConfigError: if the config asks for what is not there.
+        RunError: if another process is working in the run.
+    """
+    check(config)
+    run = RunDir(config.runs_root / config.run_name)
+    about = {"run_name": config.run_name, "seed": config.seed, **environment(config)}
+    with run.lock():
+        write_text(run.root / "config.yaml", dump_config(config))
+        write_json(run.root / "run.json", {"status": "running", **about})
+        try:
+            yield run
+        except BaseException as error:
+            write_json(run.root / "run.json", {"status": "failed", "error": str(error) or repr(error), **about})
+            raise
+        write_json(run.root / "run.json", {"status": "finished", **about})
+
+
+def environment(config: RunConfig) -> Record:
+    """What a run's figures depend on beside its config."""
+    versions = {"ssl-pipeline": __version__, "python": platform.python_version()}
+    versions |= {package: version(package) for package in _PACKAGES}
+    return {"device": str(resolve_device(config.device)), "machine": platform.machine(), "versions": versions}
+
+
+def finish(config: RunConfig, run: RunDir, *, last_round: int, promoted: Path) -> Record:
+    """Use the test split, once, on the first teacher and on the student; write summary.json.
+
+    Args:
+        config: the run's.
+        run: the run's directory.
+        last_round: the last round that ran.
+        promoted: directory of the model that the gates left standing, the first teacher's if they refused every student.
+    """
+    kept_teacher = promoted == run.teacher
+    round_index = last_round if kept_teacher else int(promoted.parent.name.removeprefix("round-"))
+    student_dir = run.student(round_index)
+    counts = read_json(run.faces / "done.json")["result"]
+    selection = read_json(run.pseudo_labels(round_index) / "selection.json")
+    summary = {
+        "status": "finished",
+        "run_name": config.run_name,
+        "promoted": "teacher" if kept_teacher else "student",
+        "promoted_checkpoint": str(promoted / "best.safetensors"),
+        "teacher": _scores(config, run, run.teacher),
+        "student": {"round": round_index, **_scores(config, run, student_dir)},
+        "counts": {
+            "labeled": counts["labeled"]["train"] + counts["labeled"]["validation"],
+            "train": counts["labeled"]["train"],
+            "validation": counts["labeled"]["validation"],
+            "test": counts["labeled"]["test"],
+            **{name: selection["counts"][name] for name in ("candidates", "accepted", "rejected", "unreadable")},
+            "removed_from_pool": counts["leakage"],
+        },
+        "purity": selection["purity"],
+        "rounds": [read_json(run.student(index) / "gate.json") for index in range(1, last_round + 1)],
+        "manifest": str(run.pseudo_labels(round_index) / "manifest.parquet"),
+        "seconds": stage_seconds(run),
+        "seed": config.seed,
+        **environment(config),
+    }
+    write_json(run.summary, summary)
+    return summary
+
+
+def _scores(config: RunConfig, run: RunDir, model_dir: Path) -> dict[str, Any]:
+    return {
+        "validation": evaluate(config, run, model_dir, "validation")["result"],
+        "test": evaluate(config, run, model_dir, "test")["result"],
+    }
+
+
+def stage_seconds(run: RunDir) -> dict[str, float]:
+    """How long each finished stage worked, by its directory inside the run."""
+    records = sorted(run.root.rglob("done.json"))
+    return {str(path.parent.relative_to(run.root)): read_json(path)["seconds"] for path in records}

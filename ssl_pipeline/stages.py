@@ -1,0 +1,302 @@
+"""The stages of a cycle: paths and a config in, a small record out. Read, think, write, record.
+
+Each skips itself while its record, its inputs and its outputs still match (see `runs.run_stage`). Their order, the
+rounds and when to stop are the flows' business.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from ssl_pipeline.config import RoleConfig, RunConfig
+from ssl_pipeline.errors import ConfigError, PipelineError, list_of_faults
+from ssl_pipeline.faces.dataset import LabeledSet, TrainingFaces, TrainingSet
+from ssl_pipeline.faces.pixels import open_pixels
+from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
+from ssl_pipeline.faces.sources.reading import fingerprint
+from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.labels import LabelSpace
+from ssl_pipeline.learning.device import resolve_device
+from ssl_pipeline.learning.labeling import check_image_size, predict_shards, read_shards
+from ssl_pipeline.learning.metrics import evaluate_predictions
+from ssl_pipeline.learning.model import check_architecture
+from ssl_pipeline.learning.prediction import Predictor
+from ssl_pipeline.learning.training import fit
+from ssl_pipeline.pseudo_labels.manifest import (
+    Manifest,
+    ManifestIdentity,
+    build_manifest,
+    check_belongs,
+    read_manifest,
+    write_manifest,
+)
+from ssl_pipeline.pseudo_labels.manifest_report import purity, summarize
+from ssl_pipeline.pseudo_labels.merging import merge, read_training_table, write_training_table
+from ssl_pipeline.pseudo_labels.selection import check_acceptance, select as select_labels
+from ssl_pipeline.runs import RunDir, digest_file, digest_of, read_json, run_stage, write_json
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+Split = Literal["validation", "test"]
+
+
+def check(config: RunConfig) -> None:
+    """Refuse what can be refused before any work: models that cannot be built, devices that are not there.
+
+    Raises:
+        ConfigError: naming every fault.
+    """
+    faults = []
+    for key, role in (("teacher", config.teacher), ("student", config.student)):
+        try:
+            check_architecture(role.model)
+        except ConfigError as error:
+            faults.append(f"'{key}.model': {error}")
+    try:
+        resolve_device(config.device)
+    except ConfigError as error:
+        faults.append(str(error))
+    if faults:
+        raise ConfigError(list_of_faults("the config asks for what is not there", faults))
+
+
+def prepare(config: RunConfig, run: RunDir) -> Record:
+    """Read the sources, split the labeled faces, take leaks out of the pool, decode every face once."""
+    inputs = {
+        "faces": config.faces,
+        "labels": config.labels,
+        "seed": config.seed,
+        "sources": [fingerprint(source, root=config.faces.root) for source in config.faces.all_sources],
+    }
+    return run_stage(
+        run.faces,
+        inputs=inputs,
+        outputs=OUTPUT_NAMES,
+        work=lambda: prepare_faces(config.faces, config.labels, seed=config.seed, directory=run.faces),
+    )
+
+
+def train_teacher(config: RunConfig, run: RunDir) -> Record:
+    """Train the first teacher on the human labels."""
+
+    def faces() -> TrainingFaces:
+        return TrainingFaces.from_directory(run.faces, labels=config.labels.space)
+
+    inputs = {"faces": faces_digest(run)}
+    return _train(config, config.teacher, faces, directory=run.teacher, inputs=inputs, round_index=0)
+
+
+def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> Record:
+    """Give the teacher's class probabilities of every face of the pool, shard by shard."""
+    directory = run.pseudo_labels(round_index) / "predictions"
+    labels, prediction = config.labels.space, config.prediction
+    predictor = Predictor.load(teacher, prediction, labels=labels, device=config.device)
+    check_image_size(predictor.checkpoint, config.faces.image_size)
+    pool = read_faces(run.faces / "unlabeled.parquet")
+    num_shards = -(-len(pool) // prediction.shard_size)
+    identity = {
+        "teacher": predictor.checkpoint.digest,
+        "faces": faces_digest(run),
+        "prediction": prediction.model_dump(exclude={"batch_size"}),
+        "device": str(resolve_device(config.device)),
+    }
+    return run_stage(
+        directory,
+        inputs=identity,
+        outputs=[f"part-{shard:05d}.parquet" for shard in range(num_shards)],
+        work=lambda: predict_shards(
+            predictor,
+            pool,
+            open_pixels(run.faces / "pixels.npy"),
+            directory=directory,
+            shard_size=prediction.shard_size,
+            identity=digest_of(identity),
+        ),
+    )
+
+
+def select(config: RunConfig, run: RunDir, round_index: int) -> Record:
+    """Decide which pseudo-labels to keep. Reads predictions; writes manifest.parquet, then selection.json."""
+    directory = run.pseudo_labels(round_index)
+    predictions = read_json(directory / "predictions" / "done.json")
+    inputs = {
+        "predictions": predictions["outputs"],
+        "selection": config.selection,
+        "labels": config.labels,
+        "faces": faces_digest(run),
+        "round": round_index,
+        "run_name": config.run_name,
+    }
+
+    def work() -> Record:
+        manifest = _build_manifest(config, run, round_index, teacher_digest=predictions["inputs"]["teacher"])
+        summary = summarize(manifest)
+        truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet")
+        summary["purity"] = purity(manifest, truth) if len(truth) else None
+        write_json(directory / "selection.json", summary)
+        counts = summary["counts"]
+        logger.info("round %d: accepted %d of %d candidates", round_index, counts["accepted"], counts["candidates"])
+        num_decided = counts["candidates"] - counts["unreadable"]
+        check_acceptance(counts["accepted"], num_decided, config=config.selection)
+        return {"counts": counts, "purity": summary["purity"]}
+
+    return run_stage(directory, inputs=inputs, outputs=["manifest.parquet", "selection.json"], work=work)
+
+
+def _build_manifest(config: RunConfig, run: RunDir, round_index: int, *, teacher_digest: str) -> Manifest:
+    directory, labels = run.pseudo_labels(round_index), config.labels.space
+    pool = read_faces(run.faces / "unlabeled.parquet")
+    probabilities = read_shards(directory / "predictions", pool)
+    selection = select_labels(
+        probabilities, labels.encode(pool), labels=labels, config=config.selection, image_ids=pool["image_id"]
+    )
+    rejected = pd.read_parquet(run.faces / "rejected.parquet")
+    table = build_manifest(
+        pool,
+        selection,
+        labels=labels,
+        unreadable=rejected[rejected["role"] == "unlabeled"],
+        identity=ManifestIdentity(
+            run_name=config.run_name,
+            round_index=round_index,
+            faces_digest=faces_digest(run),
+            teacher_digest=teacher_digest,
+            selection_digest=digest_of(config.selection.model_dump(mode="json")),
+        ),
+        targets=config.selection.targets,
+    )
+    write_manifest(directory / "manifest.parquet", table)
+    return read_manifest(directory / "manifest.parquet")
+
+
+def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_path: Path | None = None) -> Record:
+    """Train a student from fresh weights on the human labels and the accepted pseudo-labels.
+
+    Args:
+        config: the run's.
+        run: the run's directory.
+        round_index: from 1.
+        manifest_path: a manifest of this run; by default the round's own.
+    """
+    directory, labels = run.student(round_index), config.labels.space
+    path = manifest_path or run.pseudo_labels(round_index) / "manifest.parquet"
+    manifest = read_manifest(path)
+    check_belongs(manifest, labels=labels, faces_digest=faces_digest(run), run_name=config.run_name)
+
+    def faces() -> TrainingFaces:
+        human = TrainingFaces.from_directory(run.faces, labels=labels)
+        labeled = read_faces(run.faces / "labeled.parquet")
+        table = merge(
+            labeled[labeled["split"] == "train"], read_faces(run.faces / "unlabeled.parquet"), manifest, labels=labels
+        )
+        write_training_table(directory / "training.parquet", table)
+        table = read_training_table(directory / "training.parquet")
+        train = TrainingSet.from_table(table, human.train.pixels, labels=labels)
+        return TrainingFaces(labels, train, human.validation)
+
+    inputs = {"faces": faces_digest(run), "manifest": digest_file(path)}
+    return _train(config, config.student, faces, directory=directory, inputs=inputs, round_index=round_index)
+
+
+def _train(
+    config: RunConfig,
+    role: RoleConfig,
+    faces: Any,
+    *,
+    directory: Path,
+    inputs: dict[str, str],
+    round_index: int,
+) -> Record:
+    """Train teacher (round 0) or student through the one loop."""
+    seed = config.seed * 1000 + round_index  # a student of another round draws other weights
+    name = "teacher" if round_index == 0 else f"student {round_index}"
+    # how many processes load batches changes nothing in the result
+    role_config = role.model_dump(mode="json", exclude={"training": {"num_workers"}})
+    inputs = inputs | {"role": role_config, "labels": config.labels.space.to_dict(), "seed": str(seed)}  # type: ignore[dict-item]
+    inputs["device"] = str(resolve_device(config.device))
+
+    def work() -> Record:
+        result = fit(
+            role,
+            faces(),
+            directory=directory,
+            seed=seed,
+            device=config.device,
+            inputs=digest_of(inputs),
+            name=name,
+        )
+        return {
+            "best_epoch": result.best_epoch,
+            "best_macro_f1": result.best_macro_f1,
+            "num_epochs": result.num_epochs,
+            "resumed_from_epoch": result.resumed_from_epoch,
+        }
+
+    return run_stage(directory, inputs=inputs, outputs=["best.safetensors", "history.csv"], work=work)
+
+
+def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> Record:
+    """Judge a model on a split of the labeled faces; writes ``<split>/scores.json`` beside its checkpoint.
+
+    The test split is for the end of a cycle, once for the teacher and once for the student.
+    """
+    directory = model_dir / split
+    checkpoint = model_dir / "best.safetensors"
+    inputs = {
+        "checkpoint": digest_file(checkpoint),
+        "faces": faces_digest(run),
+        "prediction": config.prediction.model_dump(exclude={"batch_size", "shard_size"}),
+    }
+
+    def work() -> Record:
+        predictor = Predictor.load(checkpoint, config.prediction, labels=config.labels.space, device=config.device)
+        faces = read_faces(run.faces / "labeled.parquet")
+        pixels = open_pixels(run.faces / "pixels.npy")
+        scores = score_faces(predictor, faces[faces["split"] == split], pixels, labels=config.labels.space)
+        write_json(directory / "scores.json", scores)
+        return scores
+
+    return run_stage(directory, inputs=inputs, outputs=["scores.json"], work=work)
+
+
+def score_faces(predictor: Predictor, faces: pd.DataFrame, pixels: Any, *, labels: LabelSpace) -> Record:
+    """Score a model on the fully known faces of a table, with values per class and per group."""
+    judged = LabeledSet.from_faces(faces, pixels, labels=labels)
+    whole = faces[faces["pixel_row"].isin(judged.pixel_rows)]
+    groups = whole[[name for name in [*labels.names, "origin"] if name in whole and whole[name].notna().any()]]
+    probabilities = predictor.predict(pixels, judged.pixel_rows)
+    return evaluate_predictions(probabilities, judged.codes, labels=labels, groups=groups)
+
+
+def gate(config: RunConfig, run: RunDir, round_index: int, teacher_dir: Path) -> Record:
+    """Promote the round's student if its validation macro F1 is above the teacher's; writes gate.json."""
+    student_dir = run.student(round_index)
+    teacher = evaluate(config, run, teacher_dir, "validation")["result"]["macro_f1"]
+    student = evaluate(config, run, student_dir, "validation")["result"]["macro_f1"]
+    decision = {
+        "teacher": str(teacher_dir.relative_to(run.root)),
+        "student": str(student_dir.relative_to(run.root)),
+        "teacher_macro_f1": teacher,
+        "student_macro_f1": student,
+        "promoted": student > teacher,
+    }
+    write_json(student_dir / "gate.json", decision)
+    verdict = "promoted" if decision["promoted"] else "not promoted"
+    logger.info(
+        "round %d: student %s: validation macro F1 %.3f, teacher's %.3f", round_index, verdict, student, teacher
+    )
+    return decision
+
+
+def faces_digest(run: RunDir) -> str:
+    """One digest for all that `prepare` wrote.
+
+    Raises:
+        PipelineError: if nothing was prepared.
+    """
+    if not (run.faces / "done.json").is_file():
+        raise PipelineError(f"{run.faces}: no faces are prepared here; run flows.train_teacher with this config first")
+    return digest_of(read_json(run.faces / "done.json")["outputs"])

@@ -1,0 +1,76 @@
+"""What an epoch draws."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssl_pipeline.faces.dataset import AugmentedFaces, draw_weights, epoch_batches, load_batches
+from tests.conftest import make_faces
+
+
+@given(num_faces=st.integers(1, 500), batch_size=st.integers(2, 64), seed=st.integers(0, 100), epoch=st.integers(0, 50))
+@settings(max_examples=60, deadline=None)
+def test_equal_weights_draw_every_face_once(num_faces: int, batch_size: int, seed: int, epoch: int) -> None:
+    batches = epoch_batches(np.full(num_faces, 1 / num_faces), batch_size=batch_size, seed=seed, epoch=epoch)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(num_faces))
+    sizes = [len(batch) for batch in batches]
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_a_face_is_drawn_as_often_as_its_weight_says(seed: int) -> None:
+    weights = np.random.default_rng(seed).dirichlet(np.ones(50))
+    counts = np.bincount(np.concatenate(epoch_batches(weights, batch_size=8, seed=seed, epoch=0)), minlength=50)
+    assert counts.sum() == 50
+    assert (np.abs(counts - 50 * weights) < 1 + 1e-9).all()
+
+
+def test_epochs_and_seeds_draw_different_orders_and_the_same_one_twice_the_same() -> None:
+    def draw(seed: int, epoch: int) -> list[int]:
+        return np.concatenate(epoch_batches(np.full(40, 1 / 40), batch_size=8, seed=seed, epoch=epoch)).tolist()
+
+    assert draw(0, 0) == draw(0, 0)
+    assert len({tuple(draw(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
+
+
+def test_balanced_drawing_gives_every_class_the_same_share() -> None:
+    train = make_faces(60).train
+    rare = np.concatenate([np.arange(0, 60, 6), np.arange(1, 7, 6)])  # ten faces of class 0, one of class 1
+    few = type(train)(
+        **{
+            **train.__dict__,
+            **{name: getattr(train, name)[rare] for name in ("pixel_rows", "targets", "known", "weights", "is_human")},
+        }
+    )
+    weights = draw_weights(few, class_balanced=True, human_share=None)
+    assert weights[:10].sum() == pytest.approx(weights[10:].sum())
+
+
+@pytest.mark.parametrize("class_balanced", [False, True])
+def test_human_labels_get_their_share_of_the_draws(class_balanced: bool) -> None:
+    train = make_faces(60).train
+    mixed = type(train)(**{**train.__dict__, "is_human": np.arange(60) < 6})
+    weights = draw_weights(mixed, class_balanced=class_balanced, human_share=0.4)
+    assert weights[:6].sum() == pytest.approx(0.4)
+    assert weights.sum() == pytest.approx(1)
+
+
+def test_augmentation_depends_on_seed_epoch_and_place_alone() -> None:
+    train = make_faces(12).train
+    one, other = (AugmentedFaces(train, "strong", seed=seed) for seed in (0, 1))
+    face = one[0, 3, 5][0]
+    assert (one[0, 3, 5][0] == face).all()
+    assert not (one[1, 3, 5][0] == face).all()
+    assert not (one[0, 4, 5][0] == face).all()
+    assert not (other[0, 3, 5][0] == face).all()
+
+
+def test_without_augmentation_the_pixels_are_the_faces_own() -> None:
+    train = make_faces(12).train
+    batches = [np.array([3, 1]), np.array([2])]
+    loaded = list(load_batches(AugmentedFaces(train, "none", seed=0), batches, epoch=0, num_workers=0))
+    assert [indices.tolist() for _, indices in loaded] == [[3, 1], [2]]
+    assert (loaded[0][0][0].permute(1, 2, 0).numpy() == train.pixels[3]).all()

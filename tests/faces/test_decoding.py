@@ -1,0 +1,287 @@
+"""Every encoding is made here with Pillow from one gradient, decoded, and compared by its pixels."""
+
+import struct
+import warnings
+import zlib
+from contextlib import suppress
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, short_side_pixels, square_pixels
+
+WIDTH, HEIGHT = 48, 32
+PHOTO = np.stack(
+    [
+        np.tile(np.linspace(0, 255, WIDTH), (HEIGHT, 1)),
+        np.tile(np.linspace(255, 0, HEIGHT)[:, None], (1, WIDTH)),
+        np.full((HEIGHT, WIDTH), 90.0),
+    ],
+    axis=2,
+).astype(np.uint8)
+GRAY = PHOTO[:, :, 0]
+
+
+def encoded(image, format_name, **options):
+    stream = BytesIO()
+    image.save(stream, format=format_name, **options)
+    return stream.getvalue()
+
+
+def photo():
+    return Image.fromarray(PHOTO)
+
+
+def assert_close(image, expected, tolerance=0):
+    assert image.mode == "RGB"
+    pixels = np.asarray(image).astype(int)
+    assert pixels.shape == expected.shape
+    assert np.abs(pixels - expected.astype(int)).max() <= tolerance
+
+
+def as_rgb(gray):
+    return np.repeat(gray[:, :, None], 3, axis=2)
+
+
+@pytest.mark.parametrize(
+    ("format_name", "options", "tolerance"),
+    [
+        ("PNG", {}, 0),
+        ("BMP", {}, 0),
+        ("TIFF", {}, 0),
+        ("TIFF", {"compression": "tiff_lzw"}, 0),
+        ("WEBP", {"lossless": True}, 0),
+        ("WEBP", {"quality": 95}, 16),
+        ("JPEG", {"quality": 95, "subsampling": 0}, 8),
+        ("JPEG", {"quality": 95, "subsampling": 0, "progressive": True}, 8),
+        ("MPO", {"quality": 95, "subsampling": 0, "save_all": True, "append_images": [Image.new("RGB", (40, 40))]}, 8),
+    ],
+)
+def test_every_format_decodes_to_the_pixels_that_went_in(format_name, options, tolerance):
+    assert_close(decode_rgb(encoded(photo(), format_name, **options)), PHOTO, tolerance)
+
+
+@pytest.mark.parametrize("format_name", ["WEBP", "PNG"])
+def test_content_decides_over_the_name(tmp_path, format_name):
+    misnamed = tmp_path / "face.jpg"
+    photo().save(misnamed, format=format_name, **({"lossless": True} if format_name == "WEBP" else {}))
+    assert_close(decode_rgb(misnamed.read_bytes()), PHOTO)
+
+
+TURNED_BACK = {
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.transpose(1, 0, 2),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: stored[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda stored: np.rot90(stored, 1),
+}
+
+
+@pytest.mark.parametrize("orientation", sorted(TURNED_BACK))
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_face_comes_upright_whatever_its_exif_orientation(orientation, format_name):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"JPEG": {"quality": 98, "subsampling": 0}, "WEBP": {"lossless": True}}.get(format_name, {})
+    content = encoded(photo(), format_name, exif=exif, **options)
+    assert_close(decode_rgb(content), TURNED_BACK[orientation](PHOTO), tolerance=6 if format_name == "JPEG" else 0)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 77])
+def test_an_orientation_that_does_not_exist_leaves_the_face_as_it_is_stored(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert_close(decode_rgb(encoded(photo(), "PNG", exif=exif)), PHOTO)
+
+
+def test_damaged_exif_does_not_cost_the_face():
+    content = encoded(photo(), "JPEG", quality=98, subsampling=0, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff garbage")
+    assert_close(decode_rgb(content), PHOTO, tolerance=6)
+
+
+def test_what_is_transparent_becomes_white():
+    alpha = np.tile(np.linspace(0, 255, WIDTH).round(), (HEIGHT, 1))
+    image = Image.fromarray(np.dstack([PHOTO, alpha]).astype(np.uint8))
+    share = alpha[:, :, None] / 255
+    expected = PHOTO * share + 255 * (1 - share)
+    for format_name, options in [("PNG", {}), ("WEBP", {"lossless": True, "exact": True}), ("TIFF", {})]:
+        assert_close(decode_rgb(encoded(image, format_name, **options)), expected, tolerance=1)
+
+
+def test_transparent_gray_becomes_white():
+    image = Image.fromarray(GRAY).convert("LA")
+    image.putalpha(Image.fromarray(np.where(GRAY < 128, 0, 255).astype(np.uint8)))
+    assert_close(decode_rgb(encoded(image, "PNG")), as_rgb(np.where(GRAY < 128, 255, GRAY)))
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_a_transparent_palette_color_becomes_white(as_bytes):
+    image = photo().quantize(16)
+    colors = np.asarray(image.convert("RGB"))
+    transparency = bytes([0] + [255] * 15) if as_bytes else 0
+    expected = np.where((np.asarray(image) == 0)[:, :, None], 255, colors)
+    assert_close(decode_rgb(encoded(image, "PNG", transparency=transparency)), expected)
+
+
+def test_a_transparent_key_color_becomes_white():
+    pixels = PHOTO.copy()
+    pixels[:4] = (1, 2, 3)
+    expected = pixels.copy()
+    expected[:4] = 255
+    assert_close(decode_rgb(encoded(Image.fromarray(pixels), "PNG", transparency=(1, 2, 3))), expected)
+
+
+def test_an_opaque_palette_keeps_its_colors():
+    image = photo().quantize(64)
+    assert_close(decode_rgb(encoded(image, "PNG")), np.asarray(image.convert("RGB")))
+
+
+def test_gray_becomes_three_equal_channels():
+    assert_close(decode_rgb(encoded(Image.fromarray(GRAY), "PNG")), as_rgb(GRAY))
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "TIFF"])
+def test_sixteen_bit_gray_is_scaled_and_not_clipped(format_name):
+    deep = GRAY.astype(np.uint16) * 257
+    assert_close(decode_rgb(encoded(Image.fromarray(deep), format_name)), as_rgb(GRAY))
+
+
+def test_thirty_two_bit_pixels_are_refused_since_their_range_is_unknown():
+    for deep in (GRAY.astype(np.int32), GRAY.astype(np.float32)):
+        with pytest.raises(UnreadableFace, match="32-bit"):
+            decode_rgb(encoded(Image.fromarray(deep), "TIFF"))
+
+
+def test_one_bit_becomes_black_and_white():
+    bits = Image.fromarray(GRAY).convert("1", dither=Image.Dither.NONE)
+    assert_close(decode_rgb(encoded(bits, "PNG")), as_rgb(np.asarray(bits) * np.uint8(255)))
+
+
+def test_cmyk_becomes_rgb():
+    cmyk = photo().convert("CMYK")
+    assert_close(decode_rgb(encoded(cmyk, "TIFF")), PHOTO, tolerance=2)
+    assert_close(decode_rgb(encoded(cmyk, "JPEG", quality=98, subsampling=0)), PHOTO, tolerance=10)
+
+
+@pytest.mark.parametrize("format_name", ["GIF", "WEBP", "PNG"])
+def test_an_animation_gives_its_first_frame(format_name):
+    first, second = Image.new("RGB", (40, 40), (200, 30, 40)), Image.new("RGB", (40, 40), (10, 220, 90))
+    options = {"lossless": True} if format_name == "WEBP" else {}
+    content = encoded(first, format_name, save_all=True, append_images=[second], duration=50, **options)
+    assert Image.open(BytesIO(content)).n_frames == 2
+    assert_close(decode_rgb(content), np.asarray(first))
+
+
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_truncated_image_is_unreadable(format_name, share):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    content = encoded(noise, format_name)
+    with pytest.raises(UnreadableFace) as caught:
+        decode_rgb(content[: int(len(content) * share)])
+    assert str(caught.value)
+    assert "BytesIO" not in str(caught.value)
+
+
+def test_damaged_bytes_never_raise_anything_but_unreadable_nor_warn():
+    random = np.random.default_rng(0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for format_name in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"):
+            content = np.frombuffer(encoded(photo(), format_name), dtype=np.uint8)
+            for _ in range(150):
+                damaged = content.copy()
+                places = random.integers(0, min(len(damaged), 400), size=8)
+                damaged[places] = random.integers(0, 256, size=8)
+                try:
+                    assert decode_rgb(damaged.tobytes()).mode == "RGB"
+                except UnreadableFace as error:
+                    assert 0 < len(str(error)) < 120
+    assert [str(warning.message) for warning in caught] == []
+
+
+def test_an_empty_file_says_so():
+    with pytest.raises(UnreadableFace, match="empty"):
+        decode_rgb(b"")
+
+
+@pytest.mark.parametrize("content", [b"<html>404 not found</html>", b"\x00\x05\x16\x07 Mac OS X", b"%!PS-Adobe-3.0"])
+def test_what_is_no_image_says_so(content):
+    with pytest.raises(UnreadableFace, match="not a JPEG, PNG, WebP"):
+        decode_rgb(content)
+
+
+@pytest.mark.parametrize(("size", "readable"), [((8, 8), True), ((7, 300), False), ((300, 7), False), ((1, 1), False)])
+def test_a_side_below_eight_pixels_is_unreadable(size, readable):
+    content = encoded(Image.new("RGB", size), "PNG")
+    if readable:
+        assert decode_rgb(content).size == size
+    else:
+        with pytest.raises(UnreadableFace, match="shorter than 8 px"):
+            decode_rgb(content)
+
+
+def png_that_announces(width, height):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [10_001, 12_000, 60_000])
+def test_more_than_a_hundred_megapixels_are_refused_by_the_header(side):
+    with pytest.raises(UnreadableFace, match="100 megapixels"):
+        decode_rgb(png_that_announces(side, side))
+
+
+def test_no_warning_reaches_the_caller():
+    palette = photo().quantize(16)
+    contents = [
+        encoded(palette, "PNG", transparency=bytes([0] + [255] * 15)),
+        png_that_announces(9_900, 9_900),
+        encoded(photo(), "TIFF")[:-30],
+        encoded(photo(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff garbage"),
+    ]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for content in contents:
+            with suppress(UnreadableFace):
+                decode_rgb(content)
+    assert [str(warning.message) for warning in caught] == []
+
+
+def test_the_short_side_is_read_without_decoding(tmp_path):
+    (tmp_path / "half.png").write_bytes(png_that_announces(640, 480))
+    assert short_side_pixels(tmp_path / "half.png") == 480
+    with pytest.raises(UnreadableFace, match="cannot be read"):
+        short_side_pixels(tmp_path / "absent.png")
+
+
+def test_a_square_of_the_same_size_keeps_its_pixels():
+    assert (square_pixels(Image.fromarray(PHOTO[:, :32]), size=32) == PHOTO[:, :32]).all()
+
+
+def test_the_center_of_a_long_image_is_kept():
+    wide = square_pixels(photo(), size=32)
+    assert wide.dtype == np.uint8
+    assert (wide == PHOTO[:, 8:40]).all()
+    tall = square_pixels(Image.fromarray(PHOTO.transpose(1, 0, 2).copy()), size=32)
+    assert (tall == PHOTO.transpose(1, 0, 2)[8:40]).all()
+
+
+def test_shrinking_averages_instead_of_skipping():
+    stripes = np.zeros((64, 64, 3), dtype=np.uint8)
+    stripes[:, ::2] = 255
+    small = square_pixels(Image.fromarray(stripes), size=16)
+    assert small.shape == (16, 16, 3)
+    assert np.abs(small[:, 2:-2].astype(int) - 127).max() < 25
+
+
+def test_a_small_face_is_enlarged():
+    assert square_pixels(photo(), size=100).shape == (100, 100, 3)

@@ -1,0 +1,168 @@
+"""The one loop: it learns, it resumes exactly, it keeps the best, it stops when it should."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tests.conftest import make_faces, make_role
+
+from ssl_pipeline.errors import TrainingError
+from ssl_pipeline.faces.dataset import TrainingFaces
+from ssl_pipeline.learning import training
+from ssl_pipeline.learning.checkpoint import load_checkpoint
+from ssl_pipeline.learning.training import fit
+
+
+class Interrupted(Exception):
+    pass
+
+
+def bytes_of(directory: Path) -> bytes:
+    return (directory / "best.safetensors").read_bytes()
+
+
+def last_weights(directory: Path) -> dict[str, torch.Tensor]:
+    return torch.load(directory / "last.pt", weights_only=True)["model"]
+
+
+def test_training_learns_what_the_faces_show(tmp_path: Path) -> None:
+    result = fit(make_role(epochs=8), make_faces(), directory=tmp_path)
+    assert result.best_macro_f1 > 0.9
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert history["train_loss"].iloc[-1] < 0.5 * history["train_loss"].iloc[0]
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        fit(make_role(augmentation="strong"), make_faces(), directory=tmp_path / name, seed=seed)
+    assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b") != bytes_of(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"augmentation": "strong", "ema_decay": 0.9, "scheduler": {"type": "cosine", "warmup_epochs": 1}},
+        {"optimizer": {"type": "adamw"}, "scheduler": {"type": "plateau", "patience_epochs": 0}},
+        {"scheduler": {"type": "step", "step_epochs": 1}, "accumulation_steps": 2, "class_balanced": True},
+    ],
+)
+@pytest.mark.parametrize("stop_at_step", [2, 5, 9])
+def test_resumed_training_equals_uninterrupted_training(
+    tmp_path: Path, settings: dict, stop_at_step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = make_role(epochs=3, model={"architecture": "wrn10_1", "dropout": 0.2, "stochastic_depth": 0.3}, **settings)
+    fit(role, make_faces(), directory=tmp_path / "whole", seed=3)
+
+    take_step, taken = training._Loop._step, []
+
+    def interrupt(self: object, *args: object) -> float:
+        taken.append(1)
+        if len(taken) == stop_at_step:
+            raise Interrupted
+        return take_step(self, *args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(training._Loop, "_step", interrupt)
+        fit(role, make_faces(), directory=tmp_path / "halves", seed=3)
+    torch.manual_seed(12345)  # what other code draws in between must not matter
+    result = fit(role, make_faces(), directory=tmp_path / "halves", seed=3)
+
+    assert result.resumed_from_epoch == (stop_at_step - 1) // 4
+    assert bytes_of(tmp_path / "halves") == bytes_of(tmp_path / "whole")
+    assert (tmp_path / "halves/history.csv").read_bytes() == (tmp_path / "whole/history.csv").read_bytes()
+    for name, tensor in last_weights(tmp_path / "whole").items():
+        assert torch.equal(tensor, last_weights(tmp_path / "halves")[name]), name
+
+
+def test_a_state_of_another_seed_or_config_is_not_gone_on_with(tmp_path: Path) -> None:
+    fit(make_role(), make_faces(), directory=tmp_path, seed=1)
+    assert fit(make_role(), make_faces(), directory=tmp_path, seed=1).resumed_from_epoch == 2
+    assert fit(make_role(), make_faces(), directory=tmp_path, seed=2).resumed_from_epoch == 0
+    assert fit(make_role(label_smoothing=0.1), make_faces(), directory=tmp_path, seed=2).resumed_from_epoch == 0
+    assert fit(make_role(), make_faces(), directory=tmp_path, seed=2, inputs="other").resumed_from_epoch == 0
+
+
+def test_loading_processes_change_nothing(tmp_path: Path) -> None:
+    for workers in (0, 2):
+        role = make_role(epochs=1, augmentation="strong", num_workers=workers)
+        fit(role, make_faces(), directory=tmp_path / str(workers))
+    assert bytes_of(tmp_path / "0") == bytes_of(tmp_path / "2")
+
+
+def test_accumulated_gradients_equal_those_of_the_whole_batch() -> None:
+    faces = make_faces(64)
+    gradients = []
+    for parts in (1, 4):
+        role = make_role(batch_size=64, accumulation_steps=parts, precision="fp32", augmentation="none")
+        loop = training._Loop(role, faces, seed=0, device="cpu", name="test")
+        loop.model.eval()  # batch norm with fixed statistics, as parts of a batch have statistics of their own
+        pixels = torch.from_numpy(faces.train.pixels[:64]).permute(0, 3, 1, 2)
+        loop.optimizer.step = lambda: None  # type: ignore[method-assign]
+        kept: dict[str, torch.Tensor] = {}
+        loop.optimizer.zero_grad = lambda model=loop.model, kept=kept, **_: kept.update(  # type: ignore[method-assign]
+            {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+        )
+        loop._step(pixels, torch.arange(64), 0)
+        gradients.append(kept)
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_the_best_checkpoint_is_the_best_epochs_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.2, 0.7, 0.4])
+    seen = []
+
+    def judge(self: training._Loop, faces: object) -> dict[str, float]:
+        seen.append({name: tensor.clone() for name, tensor in self.judged_model.state_dict().items()})
+        return {"macro_f1": next(scores), "accuracy": 0.0, "loss": 1.0}
+
+    monkeypatch.setattr(training._Loop, "_validate", judge)
+    result = fit(make_role(epochs=3), make_faces(), directory=tmp_path)
+    assert (result.best_epoch, result.best_macro_f1) == (1, 0.7)
+    for name, tensor in load_checkpoint(tmp_path / "best.safetensors").model.state_dict().items():
+        assert torch.equal(tensor, seen[1][name])
+
+
+def test_training_stops_early_once_patience_is_spent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.5, 0.4, 0.3, 0.9, 0.9])
+    monkeypatch.setattr(
+        training._Loop, "_validate", lambda self, faces: {"macro_f1": next(scores), "accuracy": 0.0, "loss": 1.0}
+    )
+    result = fit(make_role(epochs=5, early_stopping_epochs=2), make_faces(), directory=tmp_path)
+    assert (result.num_epochs, result.best_epoch) == (3, 0)
+
+
+def test_the_average_of_the_weights_is_what_is_judged_and_kept(tmp_path: Path) -> None:
+    fit(make_role(epochs=1, ema_decay=0.5), make_faces(), directory=tmp_path)
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    kept = load_checkpoint(tmp_path / "best.safetensors").model.state_dict()
+    name = "backbone.classifier.weight"
+    assert torch.equal(kept[name], state["ema"][name])
+    assert not torch.equal(kept[name], state["model"][name])
+
+
+def test_a_loss_that_is_not_finite_stops_training_with_the_cure(tmp_path: Path) -> None:
+    role = make_role(optimizer={"type": "sgd", "learning_rate": 1e18}, epochs=3)
+    with pytest.raises(TrainingError, match=r"the loss is .* at step \d+, learning rate .*face-.*lower"):
+        fit(role, make_faces(), directory=tmp_path)
+
+
+def test_training_without_validation_faces_is_refused(tmp_path: Path) -> None:
+    faces = make_faces(num_validation=0)
+    with pytest.raises(TrainingError, match="got 60 and 0"):
+        fit(make_role(), faces, directory=tmp_path)
+
+
+def test_a_face_of_weight_zero_teaches_nothing(tmp_path: Path) -> None:
+    faces = make_faces()
+    wrong = np.roll(faces.train.targets, 1, axis=1)
+    half = np.arange(60) < 30
+    mixed = {
+        "targets": np.where(half[:, None], faces.train.targets, wrong),
+        "weights": np.where(half, 1, 0).astype(np.float32),
+    }
+    train = type(faces.train)(**{**faces.train.__dict__, **mixed})
+    result = fit(make_role(epochs=10), TrainingFaces(faces.labels, train, faces.validation), directory=tmp_path)
+    assert result.best_macro_f1 > 0.9

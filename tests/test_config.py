@@ -1,0 +1,152 @@
+"""Every fault of a config, its exact message; all faults at once; what is valid reads back."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ssl_pipeline.config import RunConfig
+from ssl_pipeline.config_loading import dump_config, load_config
+from ssl_pipeline.errors import ConfigError
+
+VALID: dict[str, Any] = {
+    "run_name": "test",
+    "labels": {
+        "attributes": [
+            {"name": "gender", "values": ["male", "female"]},
+            {"name": "age", "values": ["<30", ">=30"], "from_column": "age_years", "borders": [30]},
+        ]
+    },
+    "faces": {
+        "labeled": {"sources": [{"type": "utkface", "path": "utkface"}], "test_fraction": 0.3},
+        "unlabeled": {"sources": [{"type": "folder", "path": "pool"}]},
+    },
+    "teacher": {"model": {"architecture": "resnet10t"}, "training": {"epochs": 10}},
+    "student": {"model": {"architecture": "wrn16_2"}, "training": {"epochs": 10}},
+    "selection": {"type": "fixed_threshold"},
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(VALID))
+    return tmp_path / "config.yaml"
+
+
+def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
+    config = load_config(path)
+    assert config.labels.space.num_classes == 4
+    path.write_text(dump_config(config))
+    assert load_config(path) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("teacher.training.epoch=3", "unknown key 'teacher.training.epoch'; did you mean 'epochs'?"),
+        ("selection.threshold=0.9", "unknown key 'selection.threshold'; did you mean 'confidence_threshold'?"),
+        ("faces.labeled.sources.0.pth=x", "unknown key 'faces.labeled.sources.0.pth'; did you mean 'path'?"),
+        (
+            "prediction.zzz=1",
+            "unknown key 'prediction.zzz'; known here: shard_size, batch_size, horizontal_flip, precision",
+        ),
+        ("teacher.training.epochs=ten", "'teacher.training.epochs': expected a valid integer"),
+        ("teacher.training.epochs=0", "'teacher.training.epochs': expected greater than or equal to 1, got 0"),
+        ("student.model.architecture=18", "'student.model.architecture': expected text, got 18; quote it"),
+        ("teacher.model.head=both", "'teacher.model.head': expected 'joint' or 'per_attribute', got 'both'"),
+        (
+            "selection.type=fixed_treshold",
+            "'selection.type': expected one of ['fixed_threshold', 'balanced_top_k'], got 'fixed_treshold'; "
+            "did you mean 'fixed_threshold'?",
+        ),
+        ("selection={type: balanced_top_k}", "'selection.k': missing; it has no default"),
+        ("run_name=../../etc", "'run_name': expected a name like"),
+        (
+            "faces.labeled.test_sources=[{type: folder, path: x}]",
+            "'faces.labeled': the test split comes from test_fraction or from test_sources: give exactly one of them",
+        ),
+        (
+            "teacher.training.accumulation_steps=3",
+            "'teacher.training': batch_size 64 must be a multiple of accumulation_steps 3",
+        ),
+        ("teacher.training.scheduler={type: cosine, warmup_epochs: 10}", "warmup_epochs 10.0 must be less than epochs"),
+        (
+            "faces.unlabeled.sources.0={type: utkface, path: elsewhere}",
+            "sources need names of their own, since image ids begin with them; twice: ['utkface']",
+        ),
+        ("student.model={architecture: a, pretrained: true, weights_file: b}", "give one of them"),
+        ("selection.min_acceptance_rate=0.9", None),
+        ("selection={type: fixed_threshold, min_acceptance_rate: 0.9, max_acceptance_rate: 0.5}", "exceeds"),
+        ("labels.attributes.1.borders=[30, 60]", "'labels.attributes.1': 2 values need 1 borders, got 2"),
+        ("labels.attributes.0.name=split", "the name 'split' is taken by a column of the face table"),
+        ("teacher.training.human_share=0.5", "the teacher sees human labels only"),
+        ("nonsense", "'nonsense': expected dotted.key=value, as in teacher.training.epochs=5"),
+        ("run_name.x=1", "there is no 'x' to set in 'test'"),
+        ("faces.labeled.sources.7.path=x", "there is no '7' to set a value in"),
+    ],
+)
+def test_a_fault_is_told_with_its_key_the_value_and_the_cure(path: Path, override: str, message: str | None) -> None:
+    if message is None:
+        load_config(path, overrides=[override])
+        return
+    with pytest.raises(ConfigError) as error:
+        load_config(path, overrides=[override])
+    assert message in str(error.value)
+
+
+def test_all_faults_are_told_at_once(path: Path) -> None:
+    overrides = ["seed=-1", "rounds=x", "labels.attributs=1", "teacher.training.optimizer={type: adam}"]
+    with pytest.raises(ConfigError) as error:
+        load_config(path, overrides=overrides)
+    told = str(error.value)
+    assert told.startswith(f"{path}: 4 faults\n")
+    assert all(
+        part in told for part in ("'seed'", "'rounds'", "'labels.attributs'; did you mean 'attributes'?", "'adam'")
+    )
+
+
+def test_overrides_are_yaml_and_reach_into_lists(path: Path) -> None:
+    config = load_config(
+        path,
+        overrides=[
+            "teacher.training.optimizer={type: adamw, learning_rate: 3e-4}",
+            "faces.labeled.sources.0.limit=5",
+            "prediction.shard_size=7",
+        ],
+        run_name="other",
+    )
+    assert config.teacher.training.optimizer.learning_rate == 3e-4
+    assert config.faces.labeled.sources[0].limit == 5
+    assert (config.prediction.shard_size, config.run_name) == (7, "other")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "config.yaml: no such config file"),
+        ("a: [", "not a YAML file"),
+        ("- 1", "expected sections such as 'labels:' and 'faces:', got [1]"),
+        ("", "got None"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused(path: Path, content: str | None, message: str) -> None:
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError) as error:
+        load_config(path)
+    assert message in str(error.value)
+
+
+def test_a_loaded_config_never_changes(path: Path) -> None:
+    config = load_config(path)
+    with pytest.raises(ValueError, match="frozen"):
+        config.seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("shipped", sorted(Path("configs").rglob("*.yaml")), ids=str)
+def test_every_shipped_config_loads_and_opens_with_its_purpose(shipped: Path) -> None:
+    assert isinstance(load_config(shipped), RunConfig)
+    head = shipped.read_text().splitlines()[:4]
+    assert [line.split(":")[0] for line in head] == ["# Purpose", "# Data", "# Command", "# Expect"]

@@ -1,0 +1,96 @@
+"""Run directories: atomic writes, the lock, and stages that skip themselves only while nothing has changed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ssl_pipeline.errors import RunError
+from ssl_pipeline.runs import RunDir, atomic_path, digest_of, read_json, run_stage, write_text
+
+
+class Stage:
+    """A stage that writes one file and counts how often it worked."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.times = directory, 0
+
+    def __call__(self, **inputs: object) -> dict:
+        def work() -> dict:
+            self.times += 1
+            write_text(self.directory / "out.txt", "result")
+            return {"answer": 42}
+
+        return run_stage(self.directory, inputs=inputs, outputs=["out.txt"], work=work)
+
+
+def test_a_finished_stage_skips_itself_and_gives_the_same_result(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    first, second = stage(a=1), stage(a=1)
+    assert stage.times == 1
+    assert (first["skipped"], second["skipped"]) == (False, True)
+    assert first["result"] == second["result"] == {"answer": 42}
+
+
+def test_a_stage_works_again_when_inputs_or_outputs_changed(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage(a=1)
+    stage(a=2)
+    assert stage.times == 2
+    (tmp_path / "out.txt").write_text("tampered")
+    stage(a=2)
+    assert stage.times == 3
+    (tmp_path / "out.txt").unlink()
+    stage(a=2)
+    assert stage.times == 4
+    (tmp_path / "done.json").write_text("{ cut short")
+    stage(a=2)
+    assert stage.times == 5
+
+
+def test_a_stage_that_fails_leaves_no_record(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage(a=1)
+    with pytest.raises(ZeroDivisionError):
+        run_stage(tmp_path, inputs={"a": 2}, outputs=["out.txt"], work=lambda: {"x": 1 / 0})
+    assert not (tmp_path / "done.json").exists()
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "a.txt") as beside:
+        beside.write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_one_process_at_a_time_works_in_a_run(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from ssl_pipeline.runs import RunDir\n"
+        "with RunDir(Path(sys.argv[1])).lock(): print('held', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None and other.stdout.readline() == "held\n"
+    with pytest.raises(RunError, match=f"process {other.pid} is working in this run"), RunDir(tmp_path).lock():
+        pass
+    other.kill()
+    other.wait()
+    with RunDir(tmp_path).lock():
+        pass
+
+
+def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
+    assert digest_of({"a": 1, "b": Path("x")}) == digest_of({"b": "x", "a": 1})
+    assert digest_of({"a": 1}) != digest_of({"a": 2})
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "not JSON"), ("[]", "expected a JSON object, got list")])
+def test_a_record_that_is_none_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(RunError, match=message):
+        read_json(tmp_path / "x.json")
