@@ -126,9 +126,7 @@ class MaskBaseSource(SourceBase):
     type: Literal["maskbase"]
 
 
-Source = Annotated[
-    DrawnSource | FolderSource | CsvSource | UtkFaceSource | MaskBaseSource, Field(discriminator="type")
-]
+Source = Annotated[DrawnSource | FolderSource | CsvSource | UtkFaceSource | MaskBaseSource, Field(discriminator="type")]
 
 
 class LabeledConfig(Section):

@@ -108,7 +108,9 @@ def _describe(details: ErrorDetails, data: dict[str, Any]) -> str:
         case "union_tag_invalid":
             context = details["ctx"]
             names = [name.strip(" '") for name in str(context["expected_tags"]).split(",")]
-            return f"'{key}.type': expected one of {names}, got '{context['tag']}'{_did_you_mean(context['tag'], names)}"
+            return (
+                f"'{key}.type': expected one of {names}, got '{context['tag']}'{_did_you_mean(context['tag'], names)}"
+            )
         case "value_error":
             message = str(details["ctx"]["error"])
             return f"'{key}': {message}" if key else message

@@ -21,7 +21,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Attribute:
-    """One column of labels: its name and its values, in the order of their codes 0, 1, …"""
+    """One column of labels: its name and its values, in the order of their codes, from 0."""
 
     name: str
     values: tuple[str, ...]

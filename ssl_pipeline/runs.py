@@ -83,7 +83,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield beside
         with open(beside, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 

@@ -34,7 +34,8 @@ from ssl_pipeline.pseudo_labels.manifest import (
 )
 from ssl_pipeline.pseudo_labels.manifest_report import purity, summarize
 from ssl_pipeline.pseudo_labels.merging import merge, read_training_table, write_training_table
-from ssl_pipeline.pseudo_labels.selection import check_acceptance, select as select_labels
+from ssl_pipeline.pseudo_labels.selection import check_acceptance
+from ssl_pipeline.pseudo_labels.selection import select as select_labels
 from ssl_pipeline.runs import RunDir, digest_file, digest_of, read_json, run_stage, write_json
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,5 @@
 """Run directories: atomic writes, the lock, and stages that skip themselves only while nothing has changed."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +63,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
         beside.write_text("half")
         raise RuntimeError
     assert (tmp_path / "a.txt").read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_one_process_at_a_time_works_in_a_run(tmp_path: Path) -> None:

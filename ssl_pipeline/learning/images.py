@@ -122,7 +122,7 @@ class _Writer:
         self._schema = schema
         self._file: Any = None
         if as_csv:
-            self._file = open(path, "w", newline="", encoding="utf-8")
+            self._file = open(path, "w", newline="", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
             self._csv = csv.DictWriter(self._file, fieldnames=schema.names)
             self._csv.writeheader()
         else:

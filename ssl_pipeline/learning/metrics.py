@@ -24,6 +24,7 @@ def evaluate_predictions(
     Args:
         probabilities: float [N, K], rows sum to 1.
         codes: true value codes, int [N, A], all known.
+        labels: the label space.
         groups: N rows, a column for each way of grouping the faces (origin, gender); a null belongs to no group.
 
     Returns:

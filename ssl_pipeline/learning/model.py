@@ -128,9 +128,7 @@ def build_model(
         mean, std = backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"]
     if load_pretrained and config.weights_file is not None:
         _load_backbone(backbone, config.weights_file)
-    return FaceClassifier(
-        backbone, labels=labels, head=config.head, mean=torch.tensor(mean), std=torch.tensor(std)
-    )
+    return FaceClassifier(backbone, labels=labels, head=config.head, mean=torch.tensor(mean), std=torch.tensor(std))
 
 
 def _timm_backbone(config: ModelConfig, num_logits: int, image_size: int, *, pretrained: bool) -> nn.Module:

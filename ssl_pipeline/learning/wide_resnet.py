@@ -59,9 +59,7 @@ class WideResNet(nn.Module):
             for index in range(blocks_per_stage):
                 drop_path = stochastic_depth * len(blocks) / max(num_blocks - 1, 1)  # linear decay rule of the paper
                 stride = 2 if stage > 0 and index == 0 else 1
-                blocks.append(
-                    PreActivationBlock(num_in, num_out, stride=stride, dropout=dropout, drop_path=drop_path)
-                )
+                blocks.append(PreActivationBlock(num_in, num_out, stride=stride, dropout=dropout, drop_path=drop_path))
                 num_in = num_out
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.BatchNorm2d(num_in)

@@ -9,10 +9,16 @@ def verdict(summary: dict[str, Any]) -> str:
     """Say in a sentence or two whether the student was worth it, on validation and on test."""
     teacher, student = summary["teacher"], summary["student"]
     gain = 100 * (student["test"]["macro_f1"] - teacher["test"]["macro_f1"])
-    on_test = f"on the test split it is {abs(gain):.1f} points of macro F1 {'above' if gain >= 0 else 'below'} the teacher"
+    on_test = (
+        f"on the test split it is {abs(gain):.1f} points of macro F1 {'above' if gain >= 0 else 'below'} the teacher"
+    )
     if summary["promoted"] == "teacher":
-        return f"No student was better than the teacher on validation: the teacher stays. The student's test: {on_test}."
-    honest = "" if gain > 0 else " The gain on validation did not carry over: do not use this student without a closer look."
+        return (
+            f"No student was better than the teacher on validation: the teacher stays. The student's test: {on_test}."
+        )
+    honest = (
+        "" if gain > 0 else " The gain on validation did not carry over: do not use this student without a closer look."
+    )
     return f"The student of round {student['round']} is promoted, being better on validation; {on_test}.{honest}"
 
 

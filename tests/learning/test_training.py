@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tests.conftest import make_faces, make_role
 
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.faces.dataset import TrainingFaces
 from ssl_pipeline.learning import training
 from ssl_pipeline.learning.checkpoint import load_checkpoint
 from ssl_pipeline.learning.training import fit
+from tests.conftest import make_faces, make_role
 
 
 class Interrupted(Exception):
