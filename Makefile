@@ -35,7 +35,7 @@ check: setup
 	$(BIN)/lint-imports
 
 bench: setup
-	$(BIN)/python benchmarks/labeling.py
+	$(BIN)/python -m benchmarks.labeling
 
 clean:
 	rm -rf $(VENV) data/runs .prefect

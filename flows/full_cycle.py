@@ -1,5 +1,6 @@
 """The full cycle: teacher → pseudo-labels → student → gate, round after round, then the honest comparison."""
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -24,7 +25,7 @@ def full_cycle(
         overrides: dotted.key=value each, as teacher.training.epochs=5.
         run_name: names the folder under data/runs; by default the config's own.
     """
-    config = load_config(config_path, overrides=overrides or [], run_name=run_name)
+    config = load_config(Path(config_path), overrides=overrides or [], run_name=run_name)
     with open_run(config) as run:
         tasks.prepare(config, run)
         tasks.train_teacher(config, run)

@@ -28,13 +28,13 @@ def pseudo_label(
         checkpoint: the teacher's best.safetensors; by default the run's own first teacher.
         round_index: the round to label for, from 1.
     """
-    config = load_config(config_path, overrides=overrides or [], run_name=run_name)
+    config = load_config(Path(config_path), overrides=overrides or [], run_name=run_name)
     with open_run(config) as run:
         tasks.prepare(config, run)
         teacher = Path(checkpoint) if checkpoint else run.teacher / "best.safetensors"
         tasks.predict(config, run, round_index, teacher)
         record: dict[str, Any] = tasks.select(config, run, round_index)
-    return record["result"] | {"manifest": str(run.pseudo_labels(round_index) / "manifest.parquet")}
+    return {**record["result"], "manifest": str(run.pseudo_labels(round_index) / "manifest.parquet")}
 
 
 if __name__ == "__main__":

@@ -3,21 +3,26 @@
 Prefect caches none of them: a stage skips itself by its own record, which knows whether its files are still there.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
-from prefect import task
+from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
 from ssl_pipeline import session, stages
 
-_OPTIONS: Any = {"cache_policy": NO_CACHE, "persist_result": False}
+P = ParamSpec("P")
+R = TypeVar("R")
 
-prepare = task(stages.prepare, name="prepare", **_OPTIONS)
-train_teacher = task(stages.train_teacher, name="train-teacher", **_OPTIONS)
-predict = task(stages.predict, name="predict", task_run_name="predict-round-{round_index}", **_OPTIONS)
-select = task(stages.select, name="select", task_run_name="select-round-{round_index}", **_OPTIONS)
-train_student = task(
-    stages.train_student, name="train-student", task_run_name="train-student-round-{round_index}", **_OPTIONS
-)
-gate = task(stages.gate, name="gate", task_run_name="gate-round-{round_index}", **_OPTIONS)
-finish = task(session.finish, name="finish", **_OPTIONS)
+
+def _task(stage: Callable[P, R], name: str, *, run_name: str | None = None) -> Task[P, R]:
+    return task(name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)(stage)
+
+
+prepare = _task(stages.prepare, "prepare")
+train_teacher = _task(stages.train_teacher, "train-teacher")
+predict = _task(stages.predict, "predict", run_name="predict-round-{round_index}")
+select = _task(stages.select, "select", run_name="select-round-{round_index}")
+train_student = _task(stages.train_student, "train-student", run_name="train-student-round-{round_index}")
+gate = _task(stages.gate, "gate", run_name="gate-round-{round_index}")
+finish = _task(session.finish, "finish")

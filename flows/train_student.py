@@ -28,11 +28,11 @@ def train_student(
         manifest: a manifest of this run; by default the round's own.
         round_index: the round whose student to train, from 1.
     """
-    config = load_config(config_path, overrides=overrides or [], run_name=run_name)
+    config = load_config(Path(config_path), overrides=overrides or [], run_name=run_name)
     with open_run(config) as run:
         tasks.prepare(config, run)
         record: dict[str, Any] = tasks.train_student(config, run, round_index, Path(manifest) if manifest else None)
-    return record["result"] | {"checkpoint": str(run.student(round_index) / "best.safetensors")}
+    return {**record["result"], "checkpoint": str(run.student(round_index) / "best.safetensors")}
 
 
 if __name__ == "__main__":

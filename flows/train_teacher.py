@@ -1,5 +1,6 @@
 """Prepare the faces and train a teacher on the labeled ones."""
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -21,11 +22,11 @@ def train_teacher(
         overrides: dotted.key=value each, as teacher.training.epochs=5.
         run_name: names the folder under data/runs; by default the config's own.
     """
-    config = load_config(config_path, overrides=overrides or [], run_name=run_name)
+    config = load_config(Path(config_path), overrides=overrides or [], run_name=run_name)
     with open_run(config) as run:
         tasks.prepare(config, run)
         record: dict[str, Any] = tasks.train_teacher(config, run)
-    return record["result"] | {"checkpoint": str(run.teacher / "best.safetensors")}
+    return {**record["result"], "checkpoint": str(run.teacher / "best.safetensors")}
 
 
 if __name__ == "__main__":

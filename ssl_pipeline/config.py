@@ -14,7 +14,24 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
-FACE_COLUMNS = ("image_id", "image_path", "content_hash", "person_id", "source", "split", "pixel_row")
+FACE_COLUMNS = (
+    "image_id",
+    "image_path",
+    "content_hash",
+    "person_id",
+    "source",
+    "split",
+    "age_years",
+    "origin",
+    "pixel_row",
+    "round",
+    "decision",
+    "reason",
+    "weight",
+    "class_id",
+    "class_name",
+    "confidence",
+)
 MAX_CLASSES = 1000
 
 
@@ -35,7 +52,7 @@ class AttributeConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.name in FACE_COLUMNS:
-            raise ValueError(f"the name '{self.name}' is taken by a column of the face table")
+            raise ValueError(f"the name '{self.name}' is taken by a column of the tables")
         if len(set(self.values)) != len(self.values):
             raise ValueError("values must differ from each other")
         if (self.from_column is None) != (not self.borders):

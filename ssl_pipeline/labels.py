@@ -107,9 +107,7 @@ class LabelSpace:
         """Turn value codes [N, A] into nullable categorical columns, one an attribute."""
         return pd.DataFrame(
             {
-                attribute.name: pd.Categorical.from_codes(
-                    [int(code) for code in codes[:, position]], categories=list(attribute.values)
-                )
+                attribute.name: pd.Categorical.from_codes(codes[:, position], categories=pd.Index(attribute.values))
                 for position, attribute in enumerate(self.attributes)
             }
         )

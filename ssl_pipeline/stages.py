@@ -5,6 +5,7 @@ rounds and when to stop are the flows' business.
 """
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -205,10 +206,10 @@ def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_pat
 def _train(
     config: RunConfig,
     role: RoleConfig,
-    faces: Any,
+    faces: Callable[[], TrainingFaces],
     *,
     directory: Path,
-    inputs: dict[str, str],
+    inputs: Record,
     round_index: int,
 ) -> Record:
     """Train teacher (round 0) or student through the one loop."""
@@ -216,7 +217,7 @@ def _train(
     name = "teacher" if round_index == 0 else f"student {round_index}"
     # how many processes load batches changes nothing in the result
     role_config = role.model_dump(mode="json", exclude={"training": {"num_workers"}})
-    inputs = inputs | {"role": role_config, "labels": config.labels.space.to_dict(), "seed": str(seed)}  # type: ignore[dict-item]
+    inputs = inputs | {"role": role_config, "labels": config.labels.space.to_dict(), "seed": str(seed)}
     inputs["device"] = str(resolve_device(config.device))
 
     def work() -> Record:

@@ -79,7 +79,7 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
         ("selection.min_acceptance_rate=0.9", None),
         ("selection={type: fixed_threshold, min_acceptance_rate: 0.9, max_acceptance_rate: 0.5}", "exceeds"),
         ("labels.attributes.1.borders=[30, 60]", "'labels.attributes.1': 2 values need 1 borders, got 2"),
-        ("labels.attributes.0.name=split", "the name 'split' is taken by a column of the face table"),
+        ("labels.attributes.0.name=split", "the name 'split' is taken by a column of the tables"),
         ("teacher.training.human_share=0.5", "the teacher sees human labels only"),
         ("nonsense", "'nonsense': expected dotted.key=value, as in teacher.training.epochs=5"),
         ("run_name.x=1", "there is no 'x' to set in 'test'"),

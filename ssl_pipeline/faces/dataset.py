@@ -58,7 +58,8 @@ class TrainingSet:
     def from_faces(cls, faces: pd.DataFrame, pixels: PixelArray, *, labels: LabelSpace) -> "TrainingSet":
         """Take faces labeled by people, wholly or in part; a face of which nothing is known is left out."""
         codes = labels.encode(faces)
-        faces, codes = faces[(codes >= 0).any(axis=1)], codes[(codes >= 0).any(axis=1)]
+        some = np.flatnonzero((codes >= 0).any(axis=1))
+        faces, codes = faces.iloc[some], codes[some]
         candidates = labels.candidates(codes)
         return cls(
             pixels=pixels,

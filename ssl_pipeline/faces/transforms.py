@@ -43,4 +43,8 @@ def seed_draws(*numbers: int) -> None:
         mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
         mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
         mixed ^= mixed >> 31
-    torch.manual_seed(mixed & 0x7FFFFFFFFFFFFFFF)
+    seed = mixed & 0x7FFFFFFFFFFFFFFF
+    # not torch.manual_seed: without a GPU in use it queues a call, with a formatted traceback, for each of millions
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)

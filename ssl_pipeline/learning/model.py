@@ -6,6 +6,7 @@ Shapes: B batch, L logits, K classes, A attributes, C×H×W image.
 import difflib
 import re
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -53,6 +54,10 @@ class FaceClassifier(nn.Module):
     It takes raw pixels and normalises them itself, so that a checkpoint needs nothing beside it.
     """
 
+    mean: Tensor
+    std: Tensor
+    class_codes: Tensor
+
     def __init__(self, backbone: nn.Module, *, labels: LabelSpace, head: str, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         self.backbone = backbone
@@ -84,10 +89,19 @@ class FaceClassifier(nn.Module):
         logits = logits.float()
         if self.head == "joint":
             return functional.log_softmax(logits, dim=1)
-        per_attribute = [functional.log_softmax(part, dim=1) for part in logits.split(self.labels.num_values, dim=1)]
-        codes = torch.as_tensor(self.class_codes)
-        terms = [part[:, codes[:, position]] for position, part in enumerate(per_attribute)]
+        per_attribute = [
+            functional.log_softmax(part, dim=1) for part in torch.split(logits, list(self.labels.num_values), dim=1)
+        ]
+        terms = [part[:, self.class_codes[:, position]] for position, part in enumerate(per_attribute)]
         return torch.stack(terms).sum(dim=0)
+
+    def to_channels_last(self, device: torch.device) -> "FaceClassifier":
+        """Move to a device, weights laid out channels-last, as bf16 convolutions on a CPU want them; gives itself."""
+        nn.Module.to(self, device=device)
+        for parameter in self.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return self
 
     @property
     def _channels_last(self) -> bool:
@@ -113,7 +127,7 @@ def build_model(
     check_architecture(config)
     num_logits = labels.num_classes if config.head == "joint" else sum(labels.num_values)
     mean, std = IMAGENET_MEAN, IMAGENET_STD
-    backbone: nn.Module
+    backbone: Any
     if match := WIDE_RESNET.fullmatch(config.architecture):
         backbone = WideResNet(
             num_logits,
@@ -131,10 +145,14 @@ def build_model(
     return FaceClassifier(backbone, labels=labels, head=config.head, mean=torch.tensor(mean), std=torch.tensor(std))
 
 
-def _timm_backbone(config: ModelConfig, num_logits: int, image_size: int, *, pretrained: bool) -> nn.Module:
-    options = {"num_classes": num_logits, "drop_rate": config.dropout, "drop_path_rate": config.stochastic_depth}
+def _timm_backbone(config: ModelConfig, num_logits: int, image_size: int, *, pretrained: bool) -> Any:
+    options: dict[str, Any] = {
+        "num_classes": num_logits,
+        "drop_rate": config.dropout,
+        "drop_path_rate": config.stochastic_depth,
+    }
     try:
-        model: nn.Module = timm.create_model(config.architecture, pretrained=pretrained, **options)
+        model: Any = timm.create_model(config.architecture, pretrained=pretrained, **options)
         if getattr(model, "patch_embed", None) is not None and hasattr(model, "set_input_size"):
             model.set_input_size(img_size=image_size)  # transformers are built for one size
     except TypeError as error:

@@ -38,7 +38,7 @@ class Predictor:
         """
         checkpoint = load_checkpoint(path, labels=labels)
         accelerator = build_accelerator(device, config.precision)
-        checkpoint.model.to(accelerator.device, memory_format=torch.channels_last)
+        checkpoint.model.to_channels_last(accelerator.device)
         return cls(checkpoint, config, accelerator)
 
     def predict(

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from timm.utils import ModelEmaV3
+from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -137,7 +137,7 @@ class _Loop:
         self.accelerator: Accelerator = build_accelerator(device, training.precision)
         seed_draws(seed, WEIGHTS_STREAM)
         model = build_model(config.model, labels=faces.labels, image_size=faces.image_size)
-        self.model: FaceClassifier = model.to(self.accelerator.device, memory_format=torch.channels_last)
+        self.model: FaceClassifier = model.to_channels_last(self.accelerator.device)
         self.ema = ModelEmaV3(self.model, decay=training.ema_decay, use_warmup=True) if training.ema_decay else None
         self.draw_weights = draw_weights(
             faces.train, class_balanced=training.class_balanced, human_share=training.human_share

@@ -126,3 +126,9 @@ def test_the_fingerprint_of_a_csv_covers_its_table(tmp_path):
     first = fingerprint(source, root=tmp_path)
     (tmp_path / "labels.csv").write_text("image_path\na.jpg\nb.jpg\n")
     assert fingerprint(source, root=tmp_path) != first
+
+
+def test_a_renamed_column_no_longer_counts_under_its_old_name(tmp_path):
+    put_csv(tmp_path, "image_path,age\na.jpg,25\nb.jpg,?\n")
+    faces = read_csv(tmp_path, columns={"age_years": "age"}, values={"age_years": {"?": ""}}).faces
+    assert rows_of(faces, "age", "age_years") == [("<30", 25.0), (None, None)]

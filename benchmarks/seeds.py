@@ -1,0 +1,121 @@
+"""Run a config's full cycle over several seeds and write the table of teacher against promoted model.
+
+    python -m benchmarks.seeds --config configs/utkface.yaml --set faces.root=../shared/data --out docs/utkface.md
+
+Runs that are finished are not run again.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Annotated, Any
+
+import typer
+
+from ssl_pipeline.config_loading import load_config
+
+
+def main(
+    config: Annotated[Path, typer.Option()],
+    out: Annotated[Path, typer.Option(help="A Markdown file.")],
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
+    overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
+) -> None:
+    """Run the seeds one after the other and write the table."""
+    overrides = overrides or []
+    base = load_config(config, overrides=overrides)
+    summaries = []
+    for seed in seeds.split(","):
+        run_name = f"{base.run_name}-seed-{seed}"
+        options = [option for override in [*overrides, f"seed={seed}"] for option in ("--set", override)]
+        command = [sys.executable, "-m", "flows.full_cycle", "--config", str(config), "--run-name", run_name, *options]
+        subprocess.run(command, check=True)
+        summaries.append(json.loads((base.runs_root / run_name / "summary.json").read_text()))
+    out.write_text(_report(config, overrides, summaries), encoding="utf-8")
+    print(f"written to {out}")
+
+
+def _report(config: Path, overrides: list[str], summaries: list[dict[str, Any]]) -> str:
+    first = summaries[0]
+    names = list(first["teacher"]["test"]["per_attribute"])
+    # where the faces lay is of no interest to a reader, and no path of one machine belongs in the docs
+    shown = " ".join(f"--set {override}" for override in overrides if not override.startswith("faces.root="))
+    command = f"python -m benchmarks.seeds --config {config} {shown}".strip()
+    counts = first["counts"]
+    lines = [
+        f"# {config.stem}: teacher against promoted model",
+        "",
+        f"Written by `{command}`. Seeds {', '.join(str(summary['seed']) for summary in summaries)}; "
+        f"{os.cpu_count()} cores, {platform.machine()}, {first['device']}, torch {first['versions']['torch']}; "
+        f"{counts['train']} faces to train on, {counts['validation']} for validation, {counts['test']:,} test faces, "
+        f"{counts['candidates']:,} in the pool. Figures are percent on the test split, which is used once.",
+        "",
+        "| seed | promoted | teacher macro F1 | promoted macro F1 | difference | teacher accuracy | promoted accuracy "
+        "| accepted | minutes |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    rows = []
+    for summary in summaries:
+        teacher, promoted = summary["teacher"]["test"], summary[summary["promoted"]]["test"]
+        which = "teacher" if summary["promoted"] == "teacher" else f"student {summary['student']['round']}"
+        f1, accuracy = (teacher["macro_f1"], promoted["macro_f1"]), (teacher["accuracy"], promoted["accuracy"])
+        rows.append((*f1, *accuracy))
+        lines.append(
+            f"| {summary['seed']} | {which} | {_points(f1[0])} | {_points(f1[1])} | {100 * (f1[1] - f1[0]):+.1f} "
+            f"| {_points(accuracy[0])} | {_points(accuracy[1])} | {summary['counts']['accepted']:,} "
+            f"| {sum(summary['seconds'].values()) / 60:.1f} |"
+        )
+    means = [mean(column) for column in zip(*rows, strict=True)]
+    differences = [100 * (row[1] - row[0]) for row in rows]
+    lines.append(
+        f"| mean | | {_points(means[0])} | {_points(means[1])} | **{mean(differences):+.1f}** "
+        f"| {_points(means[2])} | {_points(means[3])} | | |"
+    )
+    spread = f" (standard deviation {stdev(differences):.1f} over seeds)" if len(differences) > 1 else ""
+    lines += ["", f"Mean difference {mean(differences):+.1f} points of macro F1{spread}.", "", "## Per attribute", ""]
+    lines += ["| attribute | teacher macro F1 | promoted macro F1 | difference |", "|---|---:|---:|---:|"]
+    for name in names:
+        one = mean(summary["teacher"]["test"]["per_attribute"][name]["macro_f1"] for summary in summaries)
+        two = mean(summary[summary["promoted"]]["test"]["per_attribute"][name]["macro_f1"] for summary in summaries)
+        lines.append(f"| {name} | {_points(one)} | {_points(two)} | {100 * (two - one):+.1f} |")
+    return "\n".join([*lines, "", *_per_class(summaries), *_purity(summaries)]) + "\n"
+
+
+def _per_class(summaries: list[dict[str, Any]]) -> list[str]:
+    lines = ["## Per class", "", "| class | test faces a seed | teacher F1 | promoted F1 |", "|---|---:|---:|---:|"]
+    for name in summaries[0]["teacher"]["test"]["per_class"]:
+        faces = mean(summary["teacher"]["test"]["per_class"][name]["num_faces"] for summary in summaries)
+        one = mean(summary["teacher"]["test"]["per_class"][name]["f1"] for summary in summaries)
+        two = mean(summary[summary["promoted"]]["test"]["per_class"][name]["f1"] for summary in summaries)
+        lines.append(f"| {name} | {faces:.0f} | {_points(one)} | {_points(two)} |")
+    return [*lines, ""]
+
+
+def _purity(summaries: list[dict[str, Any]]) -> list[str]:
+    if not all(summary["purity"] for summary in summaries):
+        return []
+    lines = [
+        "## Purity of the accepted pseudo-labels",
+        "",
+        "Known only because the pool's labels were hidden, not absent. In the round whose student is reported.",
+        "",
+        "| seed | what | accepted | right |",
+        "|---|---|---:|---:|",
+    ]
+    for summary in summaries:
+        for what, values in summary["purity"].items():
+            right = "–" if values["purity"] is None else f"{_points(values['purity'])} %"
+            lines.append(f"| {summary['seed']} | {what} | {values['num']:,} | {right} |")
+    return lines
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,206 @@
+"""What the student learns from: the human labels, and beside them the pseudo-labels that were accepted.
+
+Shapes: N faces, A attributes, K classes.
+"""
+
+from pathlib import Path
+from typing import assert_never
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ssl_pipeline.errors import ManifestError, list_of_faults
+from ssl_pipeline.labels import UNKNOWN, BoolArray, FloatArray, IntArray, LabelSpace
+from ssl_pipeline.pseudo_labels.manifest import Manifest
+from ssl_pipeline.runs import atomic_path
+
+
+def merge(labeled_train: pd.DataFrame, pool: pd.DataFrame, manifest: Manifest, *, labels: LabelSpace) -> pd.DataFrame:
+    """Join the human labels and the accepted pseudo-labels to one training table. Human labels are never overwritten.
+
+    A face of the pool of which everything was known already is a human-labeled row. A labeled face of which no
+    attribute is known teaches nothing and is left out, as it is for the teacher.
+
+    Args:
+        labeled_train: face table rows of split ``train``.
+        pool: the face table of the pool.
+        manifest: of that pool.
+        labels: the label space.
+
+    Returns:
+        One row a face, human first, then pseudo, each by image id: image_id, content_hash, person_id, pixel_row;
+        label_source, 'human' or 'pseudo'; labeled_round, 0 for human, else the manifest's; weight, float32;
+        ``known_<attribute>``, whether the row teaches it; target, float32 [K], a distribution over classes. Hard
+        targets are uniform over the classes that fit what is known or accepted; soft ones are the manifest's.
+
+    Raises:
+        ManifestError: if the manifest's label space is another one; if it lists faces that are labeled or not in the
+            pool; if it contradicts what the pool knows; or if an accepted value is missing.
+    """
+    if manifest.labels != labels:
+        raise ManifestError(
+            f"{manifest.path}: made for other labels {manifest.labels.to_dict()}, not {labels.to_dict()}; "
+            "run flows.pseudo_label again"
+        )
+    _check_not_labeled(manifest, labeled_train)
+    decided = (manifest.faces["decision"] != "unreadable").to_numpy(bool)
+    faces = _faces_of_pool(manifest, decided, pool)
+    _check_known(manifest, decided, labels.encode(faces))
+    human = _human_rows(labeled_train, labels)
+    accepted = (manifest.faces["decision"] == "accepted").to_numpy(bool)
+    pseudo = _accepted_rows(faces[accepted[decided]], manifest, accepted)
+    table = pd.concat([human, pseudo], ignore_index=True)
+    return table.sort_values(["label_source", "image_id"], kind="stable", ignore_index=True)
+
+
+def write_training_table(path: Path, frame: pd.DataFrame) -> None:
+    """Write what `merge` gives as Parquet, atomically, the same bytes for the same table."""
+    targets = np.stack(frame["target"].to_list()) if len(frame) else np.zeros((0, 1), np.float32)
+    table = pa.Table.from_pandas(frame.drop(columns="target"), preserve_index=False)
+    values = pa.array(targets.astype(np.float32).ravel())
+    table = table.append_column("target", pa.FixedSizeListArray.from_arrays(values, targets.shape[1]))
+    with atomic_path(path) as beside:
+        pq.write_table(table.replace_schema_metadata(None), beside, compression="zstd")
+
+
+def read_training_table(path: Path) -> pd.DataFrame:
+    """Read a training table, as `merge` gives it.
+
+    Raises:
+        ManifestError: if there is none, or it cannot be read.
+    """
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except FileNotFoundError:
+        raise ManifestError(f"{path}: no such file; flows.train_student writes a student's training table") from None
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ManifestError(f"{path}: not a readable training table ({reason}); delete it and run again") from None
+    targets = table["target"].combine_chunks()
+    frame: pd.DataFrame = table.drop_columns(["target"]).to_pandas()
+    values = targets.flatten().to_numpy(zero_copy_only=False).reshape(len(frame), targets.type.list_size)
+    frame["target"] = pd.Series(list(values), dtype=object)
+    return frame
+
+
+def _check_not_labeled(manifest: Manifest, labeled: pd.DataFrame) -> None:
+    """Refuse pseudo-labels for faces that people have labeled, be it under another name."""
+    rows = manifest.faces[manifest.faces["decision"] != "unreadable"]
+    same_id = rows["image_id"].isin(labeled["image_id"])
+    same_content = rows["content_hash"].isin(labeled["content_hash"].dropna())
+    faults = [f"{image_id}: the same image id" for image_id in rows.loc[same_id, "image_id"]]
+    faults += [f"{image_id}: the same content" for image_id in rows.loc[same_content & ~same_id, "image_id"]]
+    if faults:
+        headline = (
+            f"{manifest.path}: {len(faults):,} of its faces are among the human-labeled ones; "
+            "human labels are never overwritten: prepare the faces and run flows.pseudo_label again"
+        )
+        raise ManifestError(list_of_faults(headline, faults))
+
+
+def _faces_of_pool(manifest: Manifest, decided: BoolArray, pool: pd.DataFrame) -> pd.DataFrame:
+    """Give the pool's rows of the manifest's decided faces, in the manifest's order."""
+    rows = manifest.faces[decided]
+    places = pd.Index(pool["image_id"]).get_indexer(pd.Index(rows["image_id"]))
+    absent = places == -1
+    found = pool.iloc[places[~absent]]
+    changed = (found["content_hash"].to_numpy(object) != rows["content_hash"].to_numpy(object)[~absent]).astype(bool)
+    faults = [f"{image_id}: not in the pool" for image_id in rows["image_id"][absent]]
+    faults += [f"{image_id}: other content than in the pool" for image_id in found["image_id"][changed]]
+    if faults:
+        headline = (
+            f"{manifest.path}: {len(faults):,} of its faces are not this run's, so it is a manifest of another run "
+            f"(it was made in run '{manifest.identity.run_name}'); run flows.pseudo_label for this run first"
+        )
+        raise ManifestError(list_of_faults(headline, faults))
+    return found
+
+
+def _check_known(manifest: Manifest, decided: BoolArray, known_codes: IntArray) -> None:
+    """Refuse values that contradict what the pool knows, and accepted values that are not there."""
+    codes, taught = manifest.codes[decided], manifest.taught[decided]
+    image_ids = manifest.faces["image_id"].to_numpy(object)[decided]
+    faults = []
+    for face, position in np.argwhere((known_codes != UNKNOWN) & (codes != known_codes)).tolist():
+        attribute, code = manifest.labels.attributes[position], codes[face, position]
+        said = f"'{attribute.values[code]}'" if code != UNKNOWN else "nothing"
+        known = attribute.values[known_codes[face, position]]
+        faults.append(f"{image_ids[face]}, '{attribute.name}': the pool knows '{known}', the manifest says {said}")
+    for face, position in np.argwhere(taught & (codes == UNKNOWN) & (known_codes == UNKNOWN)).tolist():
+        faults.append(f"{image_ids[face]}, '{manifest.labels.names[position]}': accepted, but without a value")
+    if faults:
+        headline = (
+            f"{manifest.path}: {len(faults):,} values contradict what is known; "
+            "undo the edit, or run flows.pseudo_label again"
+        )
+        raise ManifestError(list_of_faults(headline, faults))
+
+
+def _human_rows(labeled_train: pd.DataFrame, labels: LabelSpace) -> pd.DataFrame:
+    codes = labels.encode(labeled_train)
+    something = (codes != UNKNOWN).any(axis=1)
+    faces, codes = labeled_train[something], codes[something]
+    return _rows(
+        faces,
+        labels=labels,
+        label_sources=np.full(len(faces), "human", dtype=object),
+        round_index=0,
+        weights=np.ones(len(faces), np.float32),
+        taught=codes != UNKNOWN,
+        targets=_uniform(codes, labels),
+    )
+
+
+def _accepted_rows(faces: pd.DataFrame, manifest: Manifest, accepted: BoolArray) -> pd.DataFrame:
+    """Lay out the accepted faces; `faces` are the pool's rows of them, in the manifest's order."""
+    labels, taught = manifest.labels, manifest.taught[accepted]
+    targets: FloatArray
+    match manifest.targets:
+        case "hard":
+            targets = _uniform(np.where(taught, manifest.codes[accepted], UNKNOWN), labels)
+        case "soft":
+            targets = manifest.probabilities[accepted]
+        case _:
+            assert_never(manifest.targets)
+    decisions = manifest.faces.loc[accepted, [f"{name}_decision" for name in labels.names]]
+    pseudo = (decisions == "accepted").any(axis=1).to_numpy(bool)
+    return _rows(
+        faces,
+        labels=labels,
+        label_sources=np.where(pseudo, "pseudo", "human").astype(object),
+        round_index=manifest.identity.round_index,
+        weights=manifest.faces.loc[accepted, "weight"].to_numpy(np.float32),
+        taught=taught,
+        targets=targets,
+    )
+
+
+def _rows(
+    faces: pd.DataFrame,
+    *,
+    labels: LabelSpace,
+    label_sources: npt.NDArray[np.object_],
+    round_index: int,
+    weights: npt.NDArray[np.float32],
+    taught: BoolArray,
+    targets: FloatArray,
+) -> pd.DataFrame:
+    """Lay out rows of the training table, each array in the order of `faces`."""
+    rows = faces[["image_id", "content_hash", "person_id", "pixel_row"]].reset_index(drop=True)
+    rows["pixel_row"] = rows["pixel_row"].astype(np.int64)
+    rows["label_source"] = pd.Series(label_sources, dtype="str")
+    rows["labeled_round"] = np.where(label_sources == "human", 0, round_index).astype(np.int64)
+    rows["weight"] = weights
+    for position, name in enumerate(labels.names):
+        rows[f"known_{name}"] = taught[:, position]
+    rows["target"] = pd.Series(list(targets.astype(np.float32)), dtype=object)
+    return rows
+
+
+def _uniform(codes: IntArray, labels: LabelSpace) -> FloatArray:
+    """Spread each face evenly over the classes that fit its known values, float [N, K], rows sum to 1."""
+    candidates = labels.candidates(codes)
+    return np.asarray(candidates / candidates.sum(axis=1, keepdims=True))

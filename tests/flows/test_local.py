@@ -1,0 +1,105 @@
+"""The flows as a person runs them, `python -m flows.…`, without any server: results, messages, exit codes, kill -9."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cycle_config import write_tiny_config
+
+pytestmark = pytest.mark.flows
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    home = str(tmp_path_factory.mktemp("prefect"))
+    return kept | {"PREFECT_HOME": home, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("raw")
+
+
+def command(flow: str, config: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", f"flows.{flow}", "--config", str(config), *options]
+
+
+def run(environment: dict[str, str], flow: str, config: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(flow, config, *options), env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_killed_cycle_goes_on_and_ends_with_an_undisturbed_ones_bytes(
+    tmp_path: Path, environment: dict[str, str], raw: Path
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    epochs = "student.training.epochs=30"
+    undisturbed = run(environment, "full_cycle", write_tiny_config(whole, root=raw), "--set", epochs)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    assert "Teacher against student" in undisturbed.stdout
+    assert "manifest.parquet" in undisturbed.stdout
+
+    config = write_tiny_config(killed, root=raw)
+    student = killed / "runs/tiny/round-01/student"
+    process = subprocess.Popen(
+        command("full_cycle", config, "--set", epochs), env=environment, cwd=ROOT, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not (student / "last.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert (student / "last.pt").exists()
+    assert not (student / "done.json").exists()
+
+    again = run(environment, "full_cycle", config, "--set", epochs)
+    assert again.returncode == 0, again.stderr
+    log = again.stdout + again.stderr
+    assert "round-00/teacher: finished before, skipped" in log
+    assert "student 1: training goes on after epoch" in log
+    for name in ("round-01/pseudo_labels/manifest.parquet", "round-01/student/best.safetensors"):
+        assert (killed / "runs/tiny" / name).read_bytes() == (whole / "runs/tiny" / name).read_bytes(), name
+
+
+def test_single_flows_do_their_part(tmp_path: Path, environment: dict[str, str], raw: Path) -> None:
+    config = write_tiny_config(tmp_path, root=raw)
+    for flow, leaves in (
+        ("train_teacher", "round-00/teacher/best.safetensors"),
+        ("pseudo_label", "round-01/pseudo_labels/manifest.parquet"),
+        ("train_student", "round-01/student/best.safetensors"),
+    ):
+        result = run(environment, flow, config, "--run-name", "single")
+        assert result.returncode == 0, result.stderr
+        assert (tmp_path / "runs/single" / leaves).is_file()
+
+
+def test_a_bad_config_is_refused_before_prefect_starts(tmp_path: Path, environment: dict[str, str], raw: Path) -> None:
+    config = write_tiny_config(tmp_path, root=raw)
+    result = run(environment, "full_cycle", config, "--set", "teacher.training.epoch=3", "--set", "seed=x")
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "2 faults" in result.stderr
+    assert "unknown key 'teacher.training.epoch'; did you mean 'epochs'?" in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_fault_inside_a_run_is_one_message_and_exit_code_one(
+    tmp_path: Path, environment: dict[str, str], raw: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    config = write_tiny_config(tmp_path, root=raw)
+    empty = f"faces.unlabeled.sources=[{{type: folder, path: {tmp_path / 'empty'}}}]"
+    result = run(environment, "full_cycle", config, "--set", empty)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stdout + result.stderr
+    assert f"{tmp_path / 'empty'}: nothing found for source 'folder'" in result.stderr

@@ -1,0 +1,199 @@
+"""The stages in order, without any flow: what they leave, what they skip, what they refuse."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.pseudo_labels.merging import read_training_table
+
+from ssl_pipeline import stages
+from ssl_pipeline.config import RunConfig
+from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.errors import CheckpointError, ManifestError, PipelineError, RunError, SelectionError
+from ssl_pipeline.runs import RunDir
+from ssl_pipeline.session import finish, open_run
+from tests.cycle_config import write_tiny_config
+
+
+def run_round(config: RunConfig, run: RunDir) -> dict[str, Any]:
+    """Teacher, one round, gate."""
+    stages.prepare(config, run)
+    stages.train_teacher(config, run)
+    stages.predict(config, run, 1, run.teacher / "best.safetensors")
+    stages.select(config, run, 1)
+    stages.train_student(config, run, 1)
+    return stages.gate(config, run, 1, run.teacher)
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("raw")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, raw: Path) -> tuple[RunConfig, RunDir, dict[str, Any]]:
+    config = load_config(write_tiny_config(tmp_path_factory.mktemp("finished"), root=raw))
+    with open_run(config) as run:
+        decision = run_round(config, run)
+        best = run.student(1) if decision["promoted"] else run.teacher
+        summary = finish(config, run, last_round=1, promoted=best)
+    return config, run, summary
+
+
+def test_the_summary_says_what_the_cycle_came_to(finished: tuple[RunConfig, RunDir, dict[str, Any]]) -> None:
+    config, run, summary = finished
+    assert json.loads(run.summary.read_text()) == summary
+    assert summary["status"] == "finished"
+    assert summary["promoted"] in ("teacher", "student")
+    for role in ("teacher", "student"):
+        for split in ("validation", "test"):
+            scores = summary[role][split]
+            assert 0 <= scores["macro_f1"] <= 1
+            assert set(scores["per_attribute"]) == {"gender", "age"}
+            assert set(scores["per_attribute"]["age"]) == {"accuracy", "macro_f1"}
+            assert {"gender", "age"} <= set(scores["per_group"])
+    counts = summary["counts"]
+    assert counts["labeled"] == 90
+    assert counts["test"] == 30
+    assert counts["candidates"] == 100 == counts["accepted"] + counts["rejected"] + counts["unreadable"]
+    assert summary["seed"] == config.seed
+    assert {"round-00/teacher", "round-01/student", "faces"} <= set(summary["seconds"])
+    assert summary["versions"]["torch"]
+    assert json.loads((run.root / "run.json").read_text())["status"] == "finished"
+
+
+def test_the_gate_promotes_the_better_on_validation(finished: tuple[RunConfig, RunDir, dict[str, Any]]) -> None:
+    _, run, summary = finished
+    decision = json.loads((run.student(1) / "gate.json").read_text())
+    better = summary["student"]["validation"]["macro_f1"] > summary["teacher"]["validation"]["macro_f1"]
+    assert decision["promoted"] == better == (summary["promoted"] == "student")
+
+
+def test_validation_and_test_faces_never_reach_training(finished: tuple[RunConfig, RunDir, dict[str, Any]]) -> None:
+    _, run, _ = finished
+    labeled = read_faces(run.faces / "labeled.parquet")
+    held_out = labeled[labeled["split"] != "train"]
+    training = read_training_table(run.student(1) / "training.parquet")
+    for column in ("image_id", "content_hash", "person_id"):
+        assert not set(held_out[column]) & set(training[column])
+    assert set(labeled[labeled["split"] == "train"]["image_id"]) <= set(training["image_id"])
+
+
+def test_hidden_labels_reach_no_table_that_training_reads(
+    finished: tuple[RunConfig, RunDir, dict[str, Any]],
+) -> None:
+    _, run, summary = finished
+    pool = read_faces(run.faces / "unlabeled.parquet")
+    assert pool[["gender", "age", "age_years"]].isna().all().all()
+    truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet")
+    assert truth[["gender", "age"]].notna().all().all()
+    assert summary["purity"] is not None
+
+
+def test_every_stage_skips_itself_the_second_time(finished: tuple[RunConfig, RunDir, dict[str, Any]]) -> None:
+    config, run, _ = finished
+    assert all(
+        record["skipped"]
+        for record in (
+            stages.prepare(config, run),
+            stages.train_teacher(config, run),
+            stages.predict(config, run, 1, run.teacher / "best.safetensors"),
+            stages.select(config, run, 1),
+            stages.train_student(config, run, 1),
+            stages.evaluate(config, run, run.student(1), "test"),
+        )
+    )
+
+
+def test_the_same_seed_gives_the_same_bytes_in_another_folder(
+    finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path, raw: Path
+) -> None:
+    config = load_config(write_tiny_config(tmp_path, root=raw))
+    with open_run(config) as run:
+        run_round(config, run)
+    for name in (
+        "faces/labeled.parquet",
+        "faces/pixels.npy",
+        "round-00/teacher/best.safetensors",
+        "round-01/pseudo_labels/manifest.parquet",
+        "round-01/student/best.safetensors",
+    ):
+        assert (run.root / name).read_bytes() == (finished[1].root / name).read_bytes(), name
+
+
+def copy_of(finished: tuple[RunConfig, RunDir, dict[str, Any]], directory: Path, *overrides: str) -> Any:
+    """A finished run to spoil, with its config changed."""
+    shutil.copytree(finished[1].root, directory / "runs" / "tiny")
+    config_path = finished[1].root / "config.yaml"
+    return load_config(config_path, overrides=[f"runs_root={directory / 'runs'}", *overrides]), RunDir(
+        directory / "runs" / "tiny"
+    )
+
+
+def test_a_changed_selection_redoes_what_depends_on_it_alone(
+    finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
+) -> None:
+    config, run = copy_of(finished, tmp_path, "selection.confidence_threshold=0.5")
+    assert stages.train_teacher(config, run)["skipped"]
+    assert stages.predict(config, run, 1, run.teacher / "best.safetensors")["skipped"]
+    assert not stages.select(config, run, 1)["skipped"]
+    assert not stages.train_student(config, run, 1)["skipped"]
+
+
+def test_more_loading_processes_and_larger_prediction_batches_redo_nothing(
+    finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
+) -> None:
+    config, run = copy_of(finished, tmp_path, "teacher.training.num_workers=1", "prediction.batch_size=50")
+    assert stages.train_teacher(config, run)["skipped"]
+    assert stages.predict(config, run, 1, run.teacher / "best.safetensors")["skipped"]
+
+
+def test_the_guard_stops_a_selection_that_accepts_too_little(
+    finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
+) -> None:
+    config, run = copy_of(finished, tmp_path, "selection.confidence_threshold=1.0")
+    with pytest.raises(SelectionError, match=r"accepted .* of 100 candidates"):
+        stages.select(config, run, 1)
+    assert (run.pseudo_labels(1) / "manifest.parquet").is_file()  # it can be opened to see why
+
+
+def test_a_manifest_of_another_run_is_refused(
+    finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path, raw: Path
+) -> None:
+    config = load_config(write_tiny_config(tmp_path, root=raw), overrides=["seed=9"], run_name="other")
+    with open_run(config) as run:
+        stages.prepare(config, run)
+        with pytest.raises(ManifestError, match="of another run"):
+            stages.train_student(config, run, 1, finished[1].pseudo_labels(1) / "manifest.parquet")
+
+
+def test_a_checkpoint_of_other_labels_or_another_size_is_refused(
+    finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
+) -> None:
+    teacher = finished[1].teacher / "best.safetensors"
+    config, run = copy_of(finished, tmp_path, "labels.attributes.0.values=[man, woman]")
+    with pytest.raises(CheckpointError, match="a checkpoint of other labels"):
+        stages.predict(config, run, 1, teacher)
+    config, run = copy_of(finished, tmp_path / "size", "faces.image_size=32")
+    with pytest.raises(CheckpointError, match=r"trained on faces of 24 pixels, faces\.image_size is 32"):
+        stages.predict(config, run, 1, teacher)
+
+
+def test_a_run_in_use_is_refused_and_a_failed_one_says_why(tmp_path: Path, raw: Path) -> None:
+    config = load_config(write_tiny_config(tmp_path, root=raw))
+    with open_run(config) as run, pytest.raises(RunError, match="is working in this run"), open_run(config):
+        pass
+    with pytest.raises(PipelineError), open_run(config) as run:
+        raise PipelineError("no faces today")
+    about = json.loads((run.root / "run.json").read_text())
+    assert (about["status"], about["error"]) == ("failed", "no faces today")
+
+
+def test_a_student_before_any_faces_is_refused(tmp_path: Path, raw: Path) -> None:
+    config = load_config(write_tiny_config(tmp_path, root=raw))
+    with open_run(config) as run, pytest.raises(PipelineError, match=r"no such|no faces are prepared"):
+        stages.train_student(config, run, 1)
