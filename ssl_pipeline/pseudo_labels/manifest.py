@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ssl_pipeline.errors import ManifestError, list_of_faults
@@ -79,6 +80,12 @@ class Manifest:
         return self.labels.encode(self.faces)
 
     @cached_property
+    def accepted(self) -> BoolArray:
+        """Mark the accepted pseudo-labels, bool [N, A]."""
+        decisions = self.faces[[f"{name}_decision" for name in self.labels.names]]
+        return (decisions == "accepted").to_numpy(bool)
+
+    @cached_property
     def taught(self) -> BoolArray:
         """Mark the values that were known or accepted, bool [N, A]."""
         decisions = self.faces[[f"{name}_decision" for name in self.labels.names]]
@@ -89,6 +96,9 @@ def manifest_schema(labels: LabelSpace) -> pa.Schema:
     """Give the columns of a manifest. Per attribute a: the chosen value, ``a_confidence`` and so on.
 
     Confidences are float64, so that each still compares with its threshold as it did when it was decided.
+
+    Raises:
+        ManifestError: if an attribute is called like another column.
     """
     fields = [(name, pa.string()) for name in ("image_id", "image_path", "content_hash", "person_id", "source")]
     fields += [("round", pa.int32()), ("decision", pa.string()), ("reason", pa.string()), ("weight", pa.float32())]
@@ -98,6 +108,9 @@ def manifest_schema(labels: LabelSpace) -> pa.Schema:
         fields += [(f"{name}_{what}", pa.string()) for what in ("decision", "reason", "label_source")]
     fields += [("class_probabilities", pa.list_(pa.float32(), labels.num_classes))]
     fields += [("teacher_digest", pa.string()), ("selection_digest", pa.string())]
+    names = [name for name, _ in fields]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ManifestError(f"attributes must be called otherwise than a manifest's own columns: rename {twice}")
     return pa.schema(fields)
 
 
@@ -138,7 +151,7 @@ def build_manifest(
     for name, value in {**fixed, "round": identity.round_index}.items():
         place, field = schema.get_field_index(name), schema.field(name)
         table = table.set_column(place, field, pa.array([value] * len(table), field.type))
-    order = pa.compute.sort_indices(table, [(name, "ascending") for name in ("image_id", "decision", "reason")])
+    order = pc.sort_indices(table, [(name, "ascending") for name in ("image_id", "decision", "reason")])
     about = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -253,7 +266,9 @@ def _columns_of_selection(selection: Selection, labels: LabelSpace) -> dict[str,
             object
         )
         columns[f"{attribute.name}_reason"] = selection.reasons[:, position]
-        columns[f"{attribute.name}_label_source"] = np.where(known, "human", np.where(kept, "pseudo", None))
+        columns[f"{attribute.name}_label_source"] = np.array([None, "pseudo", "human"], dtype=object)[
+            np.select([known, kept], [2, 1], 0)
+        ]
     return columns
 
 
@@ -301,7 +316,7 @@ def _faults(table: pa.Table, labels: LabelSpace) -> list[str]:
             faults.append(f"column '{field.name}': expected {field.type}, got {table.schema.field(field.name).type}")
     if faults:
         return faults
-    allowed = {"decision": {"accepted", "rejected", "unreadable"}}
+    allowed: dict[str, set[str | None]] = {"decision": {"accepted", "rejected", "unreadable"}}
     for attribute in labels.attributes:
         allowed[attribute.name] = {*attribute.values, None}
         allowed[f"{attribute.name}_decision"] = {"known", "accepted", "rejected", None}

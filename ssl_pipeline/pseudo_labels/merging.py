@@ -106,8 +106,9 @@ def _faces_of_pool(manifest: Manifest, decided: BoolArray, pool: pd.DataFrame) -
     rows = manifest.faces[decided]
     places = pd.Index(pool["image_id"]).get_indexer(pd.Index(rows["image_id"]))
     absent = places == -1
-    found = pool.iloc[places[~absent]]
-    changed = (found["content_hash"].to_numpy(object) != rows["content_hash"].to_numpy(object)[~absent]).astype(bool)
+    found: pd.DataFrame = pool.iloc[places[~absent]]
+    hashes = rows["content_hash"].to_numpy(object)[~absent]
+    changed = np.asarray(found["content_hash"].to_numpy(object) != hashes, dtype=bool)
     faults = [f"{image_id}: not in the pool" for image_id in rows["image_id"][absent]]
     faults += [f"{image_id}: other content than in the pool" for image_id in found["image_id"][changed]]
     if faults:
@@ -165,8 +166,7 @@ def _accepted_rows(faces: pd.DataFrame, manifest: Manifest, accepted: BoolArray)
             targets = manifest.probabilities[accepted]
         case _:
             assert_never(manifest.targets)
-    decisions = manifest.faces.loc[accepted, [f"{name}_decision" for name in labels.names]]
-    pseudo = (decisions == "accepted").any(axis=1).to_numpy(bool)
+    pseudo = manifest.accepted[accepted].any(axis=1)
     return _rows(
         faces,
         labels=labels,

@@ -41,7 +41,7 @@ def test_probabilities_are_in_the_order_of_the_rows_asked_for(checkpoint: Path) 
     whole = model.predict(pixels, np.arange(20))
     np.testing.assert_allclose(model.predict(pixels, np.array([5, 3])), whole[[5, 3]], atol=1e-6)
     np.testing.assert_allclose(whole.sum(axis=1), 1, atol=1e-5)
-    assert (whole.argmax(axis=1) == np.arange(20) % SPACE.num_classes).mean() > 0.9
+    assert (whole.argmax(axis=1) == np.arange(20) % SPACE.num_classes).mean() > 0.8
 
 
 def test_the_mirror_is_averaged_in(checkpoint: Path) -> None:

@@ -1,0 +1,361 @@
+"""People and pictures of them as parameters: stand-ins for real faces in the demo and the tests.
+
+Who is sampled here; how they are drawn is in `drawing`. Every person and every picture follows from its own seed, so
+neither depends on how many others are sampled, nor in which order they are drawn.
+"""
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from ssl_pipeline.faces.drawing import draw_face
+
+__all__ = ["DrawnFace", "DrawnPerson", "draw_face", "sample_faces", "sample_people"]
+
+Population = Literal["home", "elsewhere"]
+MaskWearing = Literal["wear", "incorrect", "normal"]
+Gender = Literal["male", "female"]
+HairStyle = Literal["bald", "buzz", "short", "swept", "curly", "bob", "long", "bun"]
+Beard = Literal["none", "stubble", "full"]
+MaskFit = Literal["nose_out", "mouth_out", "chin_out"]
+MaskStyle = Literal["surgical", "three_panel", "cloth"]
+Eyewear = Literal["none", "glasses", "sunglasses"]
+Occlusion = Literal["none", "strand", "hat", "hand"]
+Rgb = tuple[int, int, int]
+
+_Choice = TypeVar("_Choice", bound=str)
+
+
+@dataclass(frozen=True)
+class FaceShape:
+    """How a face differs from the mean of its gender, in standard deviations of that trait."""
+
+    width: float
+    jaw: float
+    brow: float
+    eyes: float
+    nose: float
+    lips: float
+
+
+@dataclass(frozen=True)
+class DrawnPerson:
+    """What stays the same in all pictures of one person.
+
+    Attributes:
+        age_years: 18 to 80.
+        shape: what is particular to this face; what its gender and age do to it is known to the drawing.
+        looks_older_years: how much older than its years the face looks; negative if younger.
+        wrinkling: how deep the wrinkles of that age are; 1 is the mean.
+        graying_age_years: the age at which half of the hair is gray.
+        balding: how far a man's hairline recedes by old age, 0 (not) to 1 (bald); a woman's does a quarter of it.
+        makeup: 0 (none) to 1.
+        seed: of the small random details that stay with the person, such as their wrinkles.
+    """
+
+    person_id: str
+    gender: Gender
+    age_years: int
+    population: Population
+    skin: Rgb
+    hair_style: HairStyle
+    hair_color: Rgb
+    eye_color: Rgb
+    beard: Beard
+    shape: FaceShape
+    looks_older_years: float
+    wrinkling: float
+    graying_age_years: float
+    balding: float
+    makeup: float
+    earrings: bool
+    wears_glasses: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where the head is: roll and yaw in degrees, shifts as shares of the picture's side, scale 1 is the usual."""
+
+    roll_degrees: float
+    yaw_degrees: float
+    shift_x: float
+    shift_y: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Light:
+    """From where (x to the right, y down, each about -1 to 1), how soft (0 to 1), how bright (1 usual), how warm."""
+
+    x: float
+    y: float
+    ambient: float
+    gain: float
+    warmth: float
+
+
+@dataclass(frozen=True)
+class DrawnFace:
+    """One picture of one person.
+
+    Attributes:
+        mask_fit: how the mask sits if it is worn incorrectly; else without effect.
+        smile: -1 (corners of the mouth down) to 1.
+        blur: standard deviation, as a share of the picture's side.
+        noise: standard deviation of the sensor noise, in gray levels of 255.
+        background: two or more colors that the background is made of.
+        seed: of every random detail of this picture.
+    """
+
+    person: DrawnPerson
+    mask: MaskWearing
+    mask_fit: MaskFit
+    mask_style: MaskStyle
+    mask_color: Rgb
+    pose: Pose
+    light: Light
+    smile: float
+    eyewear: Eyewear
+    occlusion: Occlusion
+    clothes_color: Rgb
+    background: tuple[Rgb, ...]
+    blur: float
+    noise: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What is usual in a population. Shares sum to 1; spreads are standard deviations."""
+
+    age_shares: tuple[float, float, float]
+    skin_tone_range: tuple[float, float]
+    hair_colors: Mapping[Rgb, float]
+    backgrounds: Sequence[Rgb]
+    roll_spread: float
+    yaw_spread: float
+    shift_spread: float
+    scale_spread: float
+    ambient_range: tuple[float, float]
+    gain_range: tuple[float, float]
+    warmth_range: tuple[float, float]
+    blur_max: float
+    noise_max: float
+    occluded_share: float
+
+
+_AGE_RANGES = ((18, 30), (30, 60), (60, 81))
+_SKIN_TONES: Sequence[Rgb] = (
+    (250, 222, 202), (240, 200, 172), (224, 176, 142), (198, 146, 108), (158, 108, 76), (116, 76, 54), (84, 56, 44),
+)  # fmt: skip
+_HOME = _Setting(
+    age_shares=(0.40, 0.35, 0.25),
+    skin_tone_range=(0.05, 0.6),
+    hair_colors={(38, 28, 24): 0.35, (74, 48, 32): 0.35, (118, 80, 48): 0.17, (188, 148, 88): 0.13},
+    backgrounds=((212, 214, 216), (190, 200, 208), (222, 214, 200), (160, 172, 180), (232, 230, 226), (178, 168, 156)),
+    roll_spread=4.0, yaw_spread=7.0, shift_spread=0.02, scale_spread=0.05,
+    ambient_range=(0.45, 0.75), gain_range=(0.88, 1.12), warmth_range=(-0.04, 0.06),
+    blur_max=0.008, noise_max=8.0, occluded_share=0.12,
+)  # fmt: skip
+_ELSEWHERE = _Setting(
+    age_shares=(0.27, 0.38, 0.35),
+    skin_tone_range=(0.0, 1.0),
+    hair_colors={
+        (24, 20, 22): 0.5, (62, 40, 30): 0.22, (140, 72, 36): 0.1, (206, 172, 112): 0.1, (176, 64, 96): 0.04,
+        (70, 96, 150): 0.04,
+    },
+    backgrounds=((70, 100, 64), (120, 150, 96), (122, 84, 62), (88, 120, 168), (60, 60, 70), (186, 150, 96),
+                 (150, 70, 56), (40, 74, 84)),
+    roll_spread=8.0, yaw_spread=13.0, shift_spread=0.035, scale_spread=0.09,
+    ambient_range=(0.25, 0.7), gain_range=(0.65, 1.2), warmth_range=(-0.08, 0.16),
+    blur_max=0.015, noise_max=16.0, occluded_share=0.22,
+)  # fmt: skip
+_SETTINGS: Mapping[Population, _Setting] = {"home": _HOME, "elsewhere": _ELSEWHERE}
+
+# The overlap is meant: hair must hint at the gender, not tell it.
+_HAIR_STYLES: Mapping[Gender, Mapping[HairStyle, float]] = {
+    "male": {"bald": 0.05, "buzz": 0.18, "short": 0.3, "swept": 0.2, "curly": 0.12, "bob": 0.05, "long": 0.08,
+             "bun": 0.02},
+    "female": {"buzz": 0.03, "short": 0.14, "swept": 0.11, "curly": 0.14, "bob": 0.2, "long": 0.27, "bun": 0.11},
+}  # fmt: skip
+_BEARDS: Mapping[Beard, float] = {"none": 0.55, "stubble": 0.25, "full": 0.2}
+_EYE_COLORS: Sequence[Rgb] = ((74, 46, 28), (96, 62, 34), (70, 96, 120), (86, 104, 66), (50, 34, 26))
+_MASK_COLORS: Mapping[MaskStyle, Sequence[Rgb]] = {
+    "surgical": ((150, 200, 224), (150, 210, 196), (232, 236, 238), (236, 190, 202)),
+    "three_panel": ((240, 240, 238), (44, 44, 48), (200, 204, 206)),
+    "cloth": ((40, 42, 50), (60, 82, 122), (150, 58, 62), (206, 176, 142), (112, 132, 96), (150, 112, 92)),
+}
+_CLOTHES: Sequence[Rgb] = (
+    (52, 60, 78), (150, 52, 54), (228, 224, 216), (70, 104, 88), (40, 40, 44), (176, 150, 110), (110, 130, 160),
+)  # fmt: skip
+_MASK_SHARES: Mapping[MaskWearing, float] = {"wear": 0.4, "incorrect": 0.25, "normal": 0.35}
+
+
+def sample_people(
+    num_people: int, *, population: Population, seed: int, id_prefix: str = ""
+) -> list[DrawnPerson]:
+    """Sample people of a population; person i is the same however many are sampled.
+
+    Args:
+        num_people: 1 or more.
+        population: `home` is narrow; `elsewhere` is broader in skin, hair, light and pose, and older.
+        seed: 0 or more.
+        id_prefix: put before each ``person_id``, which else is ``{population}{seed}-{number}``.
+
+    Returns:
+        The people; both genders equally likely, ages 18 to 80.
+
+    Raises:
+        ValueError: if num_people is below 1, the seed negative or the population unknown.
+    """
+    if num_people < 1:
+        raise ValueError(f"num_people must be 1 or more, got {num_people}")
+    if population not in _SETTINGS:
+        raise ValueError(f"population must be one of {', '.join(_SETTINGS)}, got {population!r}")
+    place = list(_SETTINGS).index(population)
+    return [
+        _sample_person(
+            np.random.default_rng([seed, place, number]),
+            person_id=f"{id_prefix}{population}{seed}-{number:05d}",
+            population=population,
+        )
+        for number in range(num_people)
+    ]
+
+
+def sample_faces(
+    people: Sequence[DrawnPerson],
+    *,
+    images_per_person: int,
+    seed: int,
+    mask_shares: Mapping[MaskWearing, float] | None = None,
+) -> list[DrawnFace]:
+    """Sample pictures of people; a picture depends on its seed, its person and its number alone.
+
+    Args:
+        people: whom to picture.
+        images_per_person: 1 or more.
+        seed: 0 or more.
+        mask_shares: the chance of each way to wear a mask, summing to 1; one left out is 0. By default 0.4 `wear`,
+            0.25 `incorrect`, 0.35 `normal`.
+
+    Returns:
+        len(people) × images_per_person pictures, one person's after the other's.
+
+    Raises:
+        ValueError: if images_per_person is below 1, the seed negative, or mask_shares not shares of known values.
+    """
+    if images_per_person < 1:
+        raise ValueError(f"images_per_person must be 1 or more, got {images_per_person}")
+    shares = _MASK_SHARES if mask_shares is None else mask_shares
+    unknown = sorted(set(shares) - set(_MASK_SHARES))
+    if unknown:
+        raise ValueError(f"mask_shares: expected only {', '.join(_MASK_SHARES)}, got {', '.join(unknown)}")
+    if not all(share >= 0 for share in shares.values()) or not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
+        raise ValueError(f"mask_shares must be 0 or more and sum to 1, got {dict(shares)}")
+    # In one fixed order, so that the order of the mapping's keys does not matter.
+    ordered = {wearing: shares.get(wearing, 0.0) for wearing in _MASK_SHARES}
+    return [
+        _sample_face(
+            person, np.random.default_rng([seed, zlib.crc32(person.person_id.encode()), number]), ordered
+        )
+        for person in people
+        for number in range(images_per_person)
+    ]
+
+
+def _choose(rng: np.random.Generator, shares: Mapping[_Choice, float]) -> _Choice:
+    """Choose one key; scaled, so that a table of shares need not sum to 1 to the last digit."""
+    weights = np.cumsum(list(shares.values()))
+    return list(shares)[int(np.searchsorted(weights, rng.uniform(0, weights[-1]), side="right"))]
+
+
+def _pick(rng: np.random.Generator, colors: Sequence[Rgb], jitter: float = 10.0) -> Rgb:
+    return _jittered(rng, colors[int(rng.integers(len(colors)))], jitter)
+
+
+def _jittered(rng: np.random.Generator, color: Sequence[float], jitter: float) -> Rgb:
+    """Shift a color as a whole and, by a third of that, channel by channel."""
+    red, green, blue = np.clip(
+        np.asarray(color) + rng.normal(0, jitter) + rng.normal(0, jitter / 3, 3), 0, 255
+    ).astype(int)
+    return int(red), int(green), int(blue)
+
+
+def _skin(rng: np.random.Generator, tone_range: tuple[float, float]) -> Rgb:
+    tones = np.asarray(_SKIN_TONES, dtype=float)
+    at = rng.uniform(*tone_range) * (len(tones) - 1)
+    low = min(int(at), len(tones) - 2)
+    return _jittered(rng, tones[low] + (at - low) * (tones[low + 1] - tones[low]), 5)
+
+
+def _sample_person(rng: np.random.Generator, *, person_id: str, population: Population) -> DrawnPerson:
+    setting = _SETTINGS[population]
+    gender: Gender = "male" if rng.random() < 0.5 else "female"
+    age_years = int(rng.integers(*_AGE_RANGES[int(rng.choice(3, p=setting.age_shares))]))
+    colors = list(setting.hair_colors)
+    color = colors[int(rng.choice(len(colors), p=list(setting.hair_colors.values())))]
+    return DrawnPerson(
+        person_id=person_id,
+        gender=gender,
+        age_years=age_years,
+        population=population,
+        skin=_skin(rng, setting.skin_tone_range),
+        hair_style=_choose(rng, _HAIR_STYLES[gender]),
+        hair_color=_jittered(rng, color, 6),
+        eye_color=_pick(rng, _EYE_COLORS, 8),
+        beard=_choose(rng, _BEARDS) if gender == "male" else "none",
+        shape=FaceShape(*(float(trait) for trait in rng.normal(0, 1, 6))),
+        looks_older_years=float(rng.normal(0, 4)),
+        wrinkling=float(rng.uniform(0.6, 1.4)),
+        # Some color their hair: theirs turns gray late, or never.
+        graying_age_years=float(rng.normal(53, 8) + (30 if rng.random() < 0.15 else 0)),
+        balding=float(rng.beta(1.1, 1.3)),
+        makeup=float(rng.uniform(0, 1)) if gender == "female" else 0.0,
+        earrings=bool(rng.random() < (0.4 if gender == "female" else 0.06)),
+        wears_glasses=bool(rng.random() < 0.12 + 0.003 * age_years),
+        seed=int(rng.integers(2**32)),
+    )
+
+
+def _sample_face(
+    person: DrawnPerson, rng: np.random.Generator, mask_shares: Mapping[MaskWearing, float]
+) -> DrawnFace:
+    setting = _SETTINGS[person.population]
+    mask_style = _choose(rng, {"surgical": 0.5, "three_panel": 0.2, "cloth": 0.3})
+    occluded = rng.random() < setting.occluded_share
+    usual: Eyewear = "glasses" if person.wears_glasses and rng.random() < 0.8 else "none"
+    return DrawnFace(
+        person=person,
+        mask=_choose(rng, mask_shares),
+        mask_fit=_choose(rng, {"nose_out": 0.5, "mouth_out": 0.3, "chin_out": 0.2}),
+        mask_style=mask_style,
+        mask_color=_pick(rng, _MASK_COLORS[mask_style], 7),
+        pose=Pose(
+            roll_degrees=float(rng.normal(0, setting.roll_spread)),
+            yaw_degrees=float(np.clip(rng.normal(0, setting.yaw_spread), -28, 28)),
+            shift_x=float(rng.normal(0, setting.shift_spread)),
+            shift_y=float(rng.normal(0, setting.shift_spread)),
+            scale=float(np.clip(rng.normal(1, setting.scale_spread), 0.75, 1.25)),
+        ),
+        light=Light(
+            x=float(rng.uniform(-1, 1)),
+            y=float(rng.uniform(-0.9, 0.2)),
+            ambient=float(rng.uniform(*setting.ambient_range)),
+            gain=float(rng.uniform(*setting.gain_range)),
+            warmth=float(rng.uniform(*setting.warmth_range)),
+        ),
+        smile=float(rng.uniform(-0.4, 1)),
+        eyewear="sunglasses" if occluded and rng.random() < 0.3 else usual,
+        occlusion=_choose(rng, {"strand": 0.45, "hat": 0.35, "hand": 0.2}) if occluded else "none",
+        clothes_color=_pick(rng, _CLOTHES),
+        background=tuple(_pick(rng, setting.backgrounds, 12) for _ in range(3)),
+        blur=float(rng.uniform(0, setting.blur_max)),
+        noise=float(rng.uniform(1, setting.noise_max)),
+        seed=int(rng.integers(2**32)),
+    )
