@@ -155,50 +155,43 @@ _SKIN_TONES: Sequence[Rgb] = (
 )  # fmt: skip
 _HOME = _Setting(
     age_shares=(0.40, 0.35, 0.25),
-    skin_tone_range=(0.05, 0.6),
+    skin_tone_range=(0.05, 0.7),
     hair_colors={(38, 28, 24): 0.35, (74, 48, 32): 0.35, (118, 80, 48): 0.17, (188, 148, 88): 0.13},
-    backgrounds=((212, 214, 216), (190, 200, 208), (222, 214, 200), (160, 172, 180), (232, 230, 226), (178, 168, 156)),
+    backgrounds=((212, 214, 216), (190, 200, 208), (222, 214, 200), (140, 152, 160), (232, 230, 226), (120, 112, 102)),
     roll_spread=4.0, yaw_spread=7.0, shift_spread=0.02, scale_spread=0.05,
     ambient_range=(0.45, 0.75), gain_range=(0.88, 1.12), warmth_range=(-0.04, 0.06),
-    blur_max=0.008, noise_max=8.0, occluded_share=0.12,
+    blur_max=0.007, noise_max=6.0, occluded_share=0.12,
 )  # fmt: skip
 _ELSEWHERE = _Setting(
     age_shares=(0.27, 0.38, 0.35),
-    skin_tone_range=(0.0, 1.0),
-    hair_colors={
-        (24, 20, 22): 0.5, (62, 40, 30): 0.22, (140, 72, 36): 0.1, (206, 172, 112): 0.1, (176, 64, 96): 0.04,
-        (70, 96, 150): 0.04,
-    },
-    backgrounds=((70, 100, 64), (120, 150, 96), (122, 84, 62), (88, 120, 168), (60, 60, 70), (186, 150, 96),
-                 (150, 70, 56), (40, 74, 84)),
-    roll_spread=8.0, yaw_spread=13.0, shift_spread=0.035, scale_spread=0.09,
-    ambient_range=(0.25, 0.7), gain_range=(0.65, 1.2), warmth_range=(-0.08, 0.16),
-    blur_max=0.015, noise_max=16.0, occluded_share=0.22,
+    skin_tone_range=(0.0, 0.95),
+    hair_colors={(24, 20, 22): 0.5, (62, 40, 30): 0.24, (140, 72, 36): 0.1, (206, 172, 112): 0.1, (176, 64, 96): 0.06},
+    backgrounds=((78, 100, 72), (128, 146, 108), (122, 94, 78), (104, 126, 156), (84, 84, 92), (184, 162, 128),
+                 (138, 84, 72), (60, 84, 90)),
+    roll_spread=6.0, yaw_spread=10.0, shift_spread=0.028, scale_spread=0.07,
+    ambient_range=(0.35, 0.72), gain_range=(0.78, 1.18), warmth_range=(-0.06, 0.14),
+    blur_max=0.01, noise_max=10.0, occluded_share=0.18,
 )  # fmt: skip
 _SETTINGS: Mapping[Population, _Setting] = {"home": _HOME, "elsewhere": _ELSEWHERE}
 
 # The overlap is meant: hair must hint at the gender, not tell it.
 _HAIR_STYLES: Mapping[Gender, Mapping[HairStyle, float]] = {
-    "male": {"bald": 0.05, "buzz": 0.18, "short": 0.3, "swept": 0.2, "curly": 0.12, "bob": 0.05, "long": 0.08,
-             "bun": 0.02},
+    "male": {"bald": 0.05, "buzz": 0.19, "short": 0.3, "swept": 0.2, "curly": 0.12, "bob": 0.06, "long": 0.08},
     "female": {"buzz": 0.03, "short": 0.14, "swept": 0.11, "curly": 0.14, "bob": 0.2, "long": 0.27, "bun": 0.11},
 }  # fmt: skip
 _BEARDS: Mapping[Beard, float] = {"none": 0.55, "stubble": 0.25, "full": 0.2}
-_EYE_COLORS: Sequence[Rgb] = ((74, 46, 28), (96, 62, 34), (70, 96, 120), (86, 104, 66), (50, 34, 26))
+_EYE_COLORS: Sequence[Rgb] = ((50, 34, 26), (74, 46, 28), (96, 62, 34), (70, 96, 120), (86, 104, 66))
+_MASK_STYLES: Mapping[MaskStyle, float] = {"surgical": 0.5, "three_panel": 0.2, "cloth": 0.3}
 _MASK_COLORS: Mapping[MaskStyle, Sequence[Rgb]] = {
     "surgical": ((150, 200, 224), (150, 210, 196), (232, 236, 238), (236, 190, 202)),
     "three_panel": ((240, 240, 238), (44, 44, 48), (200, 204, 206)),
     "cloth": ((40, 42, 50), (60, 82, 122), (150, 58, 62), (206, 176, 142), (112, 132, 96), (150, 112, 92)),
 }
-_CLOTHES: Sequence[Rgb] = (
-    (52, 60, 78), (150, 52, 54), (228, 224, 216), (70, 104, 88), (40, 40, 44), (176, 150, 110), (110, 130, 160),
-)  # fmt: skip
+_CLOTHES: Sequence[Rgb] = ((52, 60, 78), (150, 52, 54), (228, 224, 216), (70, 104, 88), (40, 40, 44), (176, 150, 110))
 _MASK_SHARES: Mapping[MaskWearing, float] = {"wear": 0.4, "incorrect": 0.25, "normal": 0.35}
 
 
-def sample_people(
-    num_people: int, *, population: Population, seed: int, id_prefix: str = ""
-) -> list[DrawnPerson]:
+def sample_people(num_people: int, *, population: Population, seed: int, id_prefix: str = "") -> list[DrawnPerson]:
     """Sample people of a population; person i is the same however many are sampled.
 
     Args:
@@ -217,13 +210,9 @@ def sample_people(
         raise ValueError(f"num_people must be 1 or more, got {num_people}")
     if population not in _SETTINGS:
         raise ValueError(f"population must be one of {', '.join(_SETTINGS)}, got {population!r}")
-    place = list(_SETTINGS).index(population)
+    place, prefix = list(_SETTINGS).index(population), f"{id_prefix}{population}{seed}"
     return [
-        _sample_person(
-            np.random.default_rng([seed, place, number]),
-            person_id=f"{id_prefix}{population}{seed}-{number:05d}",
-            population=population,
-        )
+        _sample_person(np.random.default_rng([seed, place, number]), f"{prefix}-{number:05d}", population)
         for number in range(num_people)
     ]
 
@@ -235,7 +224,7 @@ def sample_faces(
     seed: int,
     mask_shares: Mapping[MaskWearing, float] | None = None,
 ) -> list[DrawnFace]:
-    """Sample pictures of people; a picture depends on its seed, its person and its number alone.
+    """Sample pictures of people; a picture depends on seed, person and number alone.
 
     Args:
         people: whom to picture.
@@ -261,9 +250,7 @@ def sample_faces(
     # In one fixed order, so that the order of the mapping's keys does not matter.
     ordered = {wearing: shares.get(wearing, 0.0) for wearing in _MASK_SHARES}
     return [
-        _sample_face(
-            person, np.random.default_rng([seed, zlib.crc32(person.person_id.encode()), number]), ordered
-        )
+        _sample_face(person, np.random.default_rng([seed, zlib.crc32(person.person_id.encode()), number]), ordered)
         for person in people
         for number in range(images_per_person)
     ]
@@ -281,9 +268,9 @@ def _pick(rng: np.random.Generator, colors: Sequence[Rgb], jitter: float = 10.0)
 
 def _jittered(rng: np.random.Generator, color: Sequence[float], jitter: float) -> Rgb:
     """Shift a color as a whole and, by a third of that, channel by channel."""
-    red, green, blue = np.clip(
-        np.asarray(color) + rng.normal(0, jitter) + rng.normal(0, jitter / 3, 3), 0, 255
-    ).astype(int)
+    red, green, blue = np.clip(np.asarray(color) + rng.normal(0, jitter) + rng.normal(0, jitter / 3, 3), 0, 255).astype(
+        int
+    )
     return int(red), int(green), int(blue)
 
 
@@ -294,21 +281,23 @@ def _skin(rng: np.random.Generator, tone_range: tuple[float, float]) -> Rgb:
     return _jittered(rng, tones[low] + (at - low) * (tones[low + 1] - tones[low]), 5)
 
 
-def _sample_person(rng: np.random.Generator, *, person_id: str, population: Population) -> DrawnPerson:
+def _sample_person(rng: np.random.Generator, person_id: str, population: Population) -> DrawnPerson:
     setting = _SETTINGS[population]
     gender: Gender = "male" if rng.random() < 0.5 else "female"
     age_years = int(rng.integers(*_AGE_RANGES[int(rng.choice(3, p=setting.age_shares))]))
     colors = list(setting.hair_colors)
     color = colors[int(rng.choice(len(colors), p=list(setting.hair_colors.values())))]
+    skin = _skin(rng, setting.skin_tone_range)
     return DrawnPerson(
         person_id=person_id,
         gender=gender,
         age_years=age_years,
         population=population,
-        skin=_skin(rng, setting.skin_tone_range),
+        skin=skin,
         hair_style=_choose(rng, _HAIR_STYLES[gender]),
         hair_color=_jittered(rng, color, 6),
-        eye_color=_pick(rng, _EYE_COLORS, 8),
+        # Blue and green are for light skin.
+        eye_color=_pick(rng, _EYE_COLORS if skin[0] > 200 else _EYE_COLORS[:2], 8),
         beard=_choose(rng, _BEARDS) if gender == "male" else "none",
         shape=FaceShape(*(float(trait) for trait in rng.normal(0, 1, 6))),
         looks_older_years=float(rng.normal(0, 4)),
@@ -323,11 +312,9 @@ def _sample_person(rng: np.random.Generator, *, person_id: str, population: Popu
     )
 
 
-def _sample_face(
-    person: DrawnPerson, rng: np.random.Generator, mask_shares: Mapping[MaskWearing, float]
-) -> DrawnFace:
+def _sample_face(person: DrawnPerson, rng: np.random.Generator, mask_shares: Mapping[MaskWearing, float]) -> DrawnFace:
     setting = _SETTINGS[person.population]
-    mask_style = _choose(rng, {"surgical": 0.5, "three_panel": 0.2, "cloth": 0.3})
+    mask_style = _choose(rng, _MASK_STYLES)
     occluded = rng.random() < setting.occluded_share
     usual: Eyewear = "glasses" if person.wears_glasses and rng.random() < 0.8 else "none"
     return DrawnFace(

@@ -106,7 +106,7 @@ def manifest_schema(labels: LabelSpace) -> pa.Schema:
     for name in labels.names:
         fields += [(name, pa.dictionary(pa.int32(), pa.string())), (f"{name}_confidence", pa.float64())]
         fields += [(f"{name}_{what}", pa.string()) for what in ("decision", "reason", "label_source")]
-    fields += [("class_probabilities", pa.list_(pa.float32(), labels.num_classes))]
+    fields += [("class_probabilities", _list_type(labels))]
     fields += [("teacher_digest", pa.string()), ("selection_digest", pa.string())]
     names = [name for name, _ in fields]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -237,6 +237,11 @@ def check_belongs(manifest: Manifest, *, labels: LabelSpace, faces_digest: str, 
 _CURE = "give a manifest.parquet that flows.pseudo_label wrote"
 
 
+def _list_type(labels: LabelSpace) -> Any:
+    """The type of class probabilities; its element is called as Parquet calls it, so that it reads back the same."""
+    return pa.list_(pa.field("element", pa.float32()), labels.num_classes)
+
+
 def _columns_of_faces(faces: pd.DataFrame) -> dict[str, Any]:
     return {name: faces[name] for name in ("image_id", "image_path", "content_hash", "person_id", "source")}
 
@@ -253,7 +258,7 @@ def _columns_of_selection(selection: Selection, labels: LabelSpace) -> dict[str,
         "class_id": selection.class_ids.astype(np.int32),
         "class_name": class_names[selection.class_ids],
         "confidence": selection.confidence,
-        "class_probabilities": pa.FixedSizeListArray.from_arrays(probabilities, labels.num_classes),
+        "class_probabilities": pa.FixedSizeListArray.from_arrays(probabilities, type=_list_type(labels)),
     }
     for position, attribute in enumerate(labels.attributes):
         known, kept = selection.known[:, position], selection.accepted[:, position]

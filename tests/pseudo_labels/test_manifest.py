@@ -1,0 +1,322 @@
+"""A manifest accounts for every candidate, explains itself, and refuses to be taken for another run's."""
+
+import csv
+import json
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from ssl_pipeline.config import FixedThreshold
+from ssl_pipeline.errors import ManifestError
+from ssl_pipeline.labels import LabelSpace
+from ssl_pipeline.pseudo_labels.manifest import (
+    Manifest,
+    ManifestIdentity,
+    Targets,
+    build_manifest,
+    check_belongs,
+    read_manifest,
+    write_manifest,
+)
+from ssl_pipeline.pseudo_labels.manifest_report import (
+    export_csv,
+    purity,
+    render_face,
+    render_rows,
+    render_summary,
+    summarize,
+)
+from ssl_pipeline.pseudo_labels.selection import select
+
+SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
+IDENTITY = ManifestIdentity("night", 2, "faces0", "teacher0", "selection0")
+
+# name → (class probabilities, known gender, known age)
+FACES = {
+    "pool:sure.jpg": ([0.97, 0.02, 0.01, 0, 0, 0], -1, -1),
+    "pool:gender_only.jpg": ([0.01, 0.01, 0, 0.4, 0.3, 0.28], -1, -1),
+    "pool:unsure.jpg": ([0.3, 0.1, 0.1, 0.2, 0.2, 0.1], -1, -1),
+    "pool:age_known.jpg": ([0.3, 0.0, 0.1, 0.3, 0.0, 0.3], -1, 2),
+    "pool:all_known.jpg": ([0.9, 0.1, 0, 0, 0, 0], 1, 1),
+    "far:[x]=y.jpg": ([0, 0.01, 0, 0, 0.99, 0], 1, -1),
+}
+UNREADABLE = pd.DataFrame(
+    {
+        "source": ["pool", "pool"],
+        "image_id": ["pool:cut.jpg", "pool:sure.jpg"],
+        "image_path": ["raw/cut.jpg", "raw/sure.jpg"],
+        "reason": ["truncated\nafter 812 bytes", "row 7: duplicate image id"],
+    }
+)
+
+
+def pool_of(names: list[str] | None = None) -> pd.DataFrame:
+    names = names or list(FACES)
+    identity = pd.DataFrame(
+        {
+            "image_id": names,
+            "image_path": [f"=raw/{name}" for name in names],
+            "content_hash": [f"hash of {name}" for name in names],
+            "person_id": [f"person of {name}" for name in names],
+            "source": [name.split(":")[0] for name in names],
+            "pixel_row": [10 + list(FACES).index(name) for name in names],
+        }
+    )
+    return pd.concat([identity, SPACE.decode(np.array([FACES[name][1:] for name in names]))], axis=1)
+
+
+def build(
+    names: list[str] | None = None, *, unreadable: pd.DataFrame = UNREADABLE, targets: Targets = "soft", **settings
+):
+    pool = pool_of(names)
+    config = FixedThreshold.model_validate({"type": "fixed_threshold", "confidence_threshold": 0.95, **settings})
+    rows = np.array([FACES[name][0] for name in pool["image_id"]], dtype=np.float32)
+    selection = select(rows, SPACE.encode(pool), labels=SPACE, config=config, image_ids=pool["image_id"])
+    return build_manifest(pool, selection, labels=SPACE, unreadable=unreadable, identity=IDENTITY, targets=targets)
+
+
+def opened(directory: Path, table: pa.Table | None = None) -> Manifest:
+    write_manifest(directory / "manifest.parquet", build() if table is None else table)
+    return read_manifest(directory / "manifest.parquet")
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    return opened(tmp_path)
+
+
+def drawn(renderable: object) -> str:
+    output = StringIO()
+    Console(file=output, width=200).print(renderable)
+    return output.getvalue()
+
+
+def row_of(manifest: Manifest, name: str) -> dict:
+    rows = manifest.faces[(manifest.faces["image_id"] == name) & (manifest.faces["decision"] != "unreadable")]
+    return rows.to_dict("records")[0]
+
+
+def test_candidates_are_accepted_rejected_or_unreadable_and_none_is_lost(manifest: Manifest) -> None:
+    counts = summarize(manifest)["counts"]
+    assert counts == {"candidates": 8, "accepted": 4, "rejected": 2, "unreadable": 2}
+    assert sorted(manifest.faces["image_id"]) == sorted([*FACES, *UNREADABLE["image_id"]])
+    assert (manifest.faces["weight"] == (manifest.faces["decision"] == "accepted")).all()
+
+
+def test_a_row_says_what_was_chosen_how_surely_and_why(manifest: Manifest) -> None:
+    row = row_of(manifest, "pool:gender_only.jpg")
+    assert (row["decision"], row["class_name"], row["class_id"], row["round"]) == ("accepted", "female/<30", 3, 2)
+    assert row["reason"] == "gender: confidence 0.98 >= 0.95; age: confidence 0.41 < 0.95"
+    assert (row["gender"], row["gender_confidence"], row["gender_decision"]) == ("female", 0.98, "accepted")
+    assert (row["age"], row["age_confidence"], row["age_decision"]) == ("<30", 0.41, "rejected")
+    assert (row["gender_label_source"], row["teacher_digest"]) == ("pseudo", "teacher0")
+    assert pd.isna(row["age_label_source"])
+    assert row["content_hash"] == "hash of pool:gender_only.jpg"
+
+
+def test_what_was_known_is_a_humans_label(manifest: Manifest) -> None:
+    row = row_of(manifest, "pool:age_known.jpg")
+    assert (row["age"], row["age_decision"], row["age_label_source"], row["age_reason"]) == (
+        ">=60",
+        "known",
+        "human",
+        "known",
+    )
+    assert (row["gender_decision"], row["decision"], row["class_name"]) == ("rejected", "rejected", "female/>=60")
+    assert (row_of(manifest, "pool:all_known.jpg")["decision"], row["weight"]) == ("accepted", 0)
+
+
+def test_an_unreadable_face_has_a_reason_of_one_line_and_no_label(manifest: Manifest) -> None:
+    row = manifest.faces[manifest.faces["image_id"] == "pool:cut.jpg"].to_dict("records")[0]
+    assert (row["decision"], row["reason"]) == ("unreadable", "truncated after 812 bytes")
+    assert all(pd.isna(row[name]) for name in ("class_id", "class_name", "confidence", "gender", "age_decision"))
+    unreadable = (manifest.faces["decision"] == "unreadable").to_numpy()
+    assert np.isnan(manifest.probabilities[unreadable]).all()
+    np.testing.assert_allclose(manifest.probabilities[~unreadable].sum(axis=1), 1, atol=1e-6)
+
+
+def test_what_is_written_reads_back(manifest: Manifest) -> None:
+    table = build()
+    assert manifest.table.equals(table, check_metadata=True)
+    assert (manifest.labels, manifest.identity, manifest.targets) == (SPACE, IDENTITY, "soft")
+
+
+def test_the_same_faces_in_any_order_give_the_same_bytes(tmp_path: Path) -> None:
+    for number, names in enumerate((list(FACES), list(FACES), sorted(FACES), list(FACES)[::-1])):
+        write_manifest(tmp_path / f"{number}.parquet", build(names, unreadable=UNREADABLE.iloc[:: (-1) ** number]))
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
+def test_a_pool_without_any_readable_or_unreadable_face_still_makes_a_manifest(tmp_path: Path) -> None:
+    only_faces = opened(tmp_path, build(unreadable=UNREADABLE[:0]))
+    assert len(only_faces.faces) == len(FACES)
+    pool = pool_of()[:0]
+    config = FixedThreshold(type="fixed_threshold")
+    nothing = select(np.zeros((0, 6)), SPACE.encode(pool), labels=SPACE, config=config, image_ids=[])
+    table = build_manifest(pool, nothing, labels=SPACE, unreadable=UNREADABLE, identity=IDENTITY, targets="hard")
+    summary = summarize(opened(tmp_path, table))
+    assert (summary["counts"]["candidates"], summary["acceptance_rate"]) == (2, None)
+    assert "none could be decided" in drawn(render_summary(opened(tmp_path, table)))
+
+
+def test_an_image_id_that_occurs_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="image ids of the pool must differ"):
+        build(["pool:sure.jpg", "pool:sure.jpg"])
+
+
+def test_a_manifest_that_is_missing_or_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"absent\.parquet: no such file; flows\.pseudo_label writes"):
+        read_manifest(tmp_path / "absent.parquet")
+    (tmp_path / "text.parquet").write_text("not Parquet at all")
+    with pytest.raises(ManifestError, match=r"text\.parquet: not a readable Parquet file \(.*\); give a manifest"):
+        read_manifest(tmp_path / "text.parquet")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
+    with pytest.raises(ManifestError, match="a Parquet file, but no pseudo-label manifest; give a manifest"):
+        read_manifest(tmp_path / "other.parquet")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "training table"}, "no pseudo-label manifest but a 'training table'"),
+        ({"format_version": 99}, "manifest format 99, this version reads 1; run flows.pseudo_label again"),
+        ({"identity": {"run_name": "night"}}, "metadata is damaged"),
+        ({"labels": {"gender": ["male", "female"], "mask": ["on", "off"]}}, "column 'mask' is missing"),
+        ({"labels": {"gender": ["male", "female"], "age": ["<30", "30-59", "old"]}}, "'>=60' is no value of it"),
+    ],
+)
+def test_a_damaged_manifest_is_refused(tmp_path: Path, changes: dict, message: str) -> None:
+    table = build()
+    about = json.loads(table.schema.metadata[b"ssl_pipeline"]) | changes
+    with pytest.raises(ManifestError, match=message):
+        opened(tmp_path, table.replace_schema_metadata({b"ssl_pipeline": json.dumps(about).encode()}))
+
+
+def test_a_truncated_manifest_is_refused(tmp_path: Path) -> None:
+    path = opened(tmp_path).path
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ManifestError, match="not a readable Parquet file"):
+        read_manifest(path)
+
+
+def test_a_manifest_belongs_to_one_run_its_faces_and_its_labels(manifest: Manifest) -> None:
+    check_belongs(manifest, labels=SPACE, faces_digest="faces0", run_name="night")
+    with pytest.raises(ManifestError) as fault:
+        check_belongs(manifest, labels=SPACE, faces_digest="faces1", run_name="day")
+    assert str(fault.value) == (
+        f"a manifest of another run: {manifest.path} was made in run 'night' from other faces; "
+        "run flows.pseudo_label for run 'day' first"
+    )
+    with pytest.raises(ManifestError, match=r"of another run: .* was made in run 'night'; run"):
+        check_belongs(manifest, labels=SPACE, faces_digest="faces0", run_name="day")
+    with pytest.raises(ManifestError, match=r"has aged: .* in this run 'night', but from other faces; .* again"):
+        check_belongs(manifest, labels=SPACE, faces_digest="faces1", run_name="night")
+    with pytest.raises(ManifestError, match="but with other labels"):
+        other = LabelSpace.of({"age": ["young", "old"]})
+        check_belongs(manifest, labels=other, faces_digest="faces0", run_name="night")
+
+
+def test_an_attribute_called_like_a_column_is_refused() -> None:
+    labels = LabelSpace.of({"reason": ["a", "b"]})
+    config = FixedThreshold(type="fixed_threshold")
+    selection = select(np.zeros((0, 2)), np.zeros((0, 1), int), labels=labels, config=config, image_ids=[])
+    with pytest.raises(ManifestError, match=r"rename \['reason'\]"):
+        build_manifest(
+            pool_of()[:0], selection, labels=labels, unreadable=UNREADABLE, identity=IDENTITY, targets="hard"
+        )
+
+
+def test_the_summary_counts_by_attribute_value_class_source_and_reason(manifest: Manifest) -> None:
+    summary = summarize(manifest)
+    assert json.loads(json.dumps(summary)) == summary
+    gender, age = summary["per_attribute"]["gender"], summary["per_attribute"]["age"]
+    assert [gender[what] for what in ("known", "accepted", "rejected")] == [2, 2, 2]
+    assert [age[what] for what in ("known", "accepted", "rejected")] == [2, 2, 2]
+    assert age["per_value"]["30-59"] == {
+        "accepted": 1,
+        "mean_confidence": 1.0,
+        "min_confidence": 1.0,
+        "median_confidence": 1.0,
+    }
+    assert age["per_value"][">=60"]["mean_confidence"] is None
+    assert sum(summary["per_class"].values()) == summary["counts"]["accepted"]
+    assert summary["per_source"]["far"] == {"candidates": 1, "accepted": 1, "rejected": 0, "unreadable": 0}
+    assert summary["rejection_reasons"] == {"age: confidence < 0.95": 2, "gender: confidence < 0.95": 2}
+    assert summary["unreadable_reasons"] == {"row …: duplicate image id": 1, "truncated after … bytes": 1}
+    assert summary["acceptance_rate"] == pytest.approx(4 / 6)
+    assert "8 candidates = 4 accepted (66.7%) + 2 rejected + 2 unreadable" in drawn(render_summary(manifest))
+
+
+def test_rows_can_be_filtered_sorted_and_limited(manifest: Manifest) -> None:
+    def shown(decision=None, values=None, sort="-confidence", limit=20) -> list[str]:
+        table = render_rows(manifest, decision=decision, attribute_values=values or {}, sort=sort, limit=limit)
+        return [str(cell) for cell in table.columns[0].cells]
+
+    assert shown("rejected", sort="confidence") == ["pool:unsure.jpg", "pool:age_known.jpg"]
+    assert shown("rejected") == ["pool:age_known.jpg", "pool:unsure.jpg"]
+    assert shown(values={"gender": "female", "age": "30-59"}, sort="image_id") == [
+        "far:[x]=y.jpg",
+        "pool:all_known.jpg",
+    ]
+    assert shown(limit=2) == ["far:[x]=y.jpg", "pool:all_known.jpg"]
+    assert shown()[-2:] == ["pool:cut.jpg", "pool:sure.jpg"]  # unreadable: no confidence
+    for wrong, message in (
+        ({"decision": "kept"}, "expected one of accepted, rejected, unreadable"),
+        ({"values": {"mask": "on"}}, "'mask' is no attribute of this manifest; it has gender, age"),
+        ({"values": {"age": "30"}}, "'30' is no value of 'age'; it has <30, 30-59, >=60"),
+        ({"sort": "age"}, "expected one of confidence, -confidence, image_id"),
+    ):
+        with pytest.raises(ManifestError, match=message):
+            shown(**wrong)
+
+
+def test_a_face_is_shown_in_full_and_an_unknown_one_with_its_neighbors(manifest: Manifest) -> None:
+    text = drawn(render_face(manifest, "far:[x]=y.jpg"))
+    for part in ("far:[x]=y.jpg", "hash of far:[x]=y.jpg", "confidence 1 >= 0.95", "female/30-59", "█" * 24):
+        assert part in text
+    assert "truncated after 812 bytes" in drawn(render_face(manifest, "pool:cut.jpg"))
+    with pytest.raises(ManifestError, match=r"no face 'pool:sur\.jpg' among 8; close: pool:sure\.jpg"):
+        render_face(manifest, "pool:sur.jpg")
+
+
+def test_the_csv_has_every_row_and_no_formula(manifest: Manifest, tmp_path: Path) -> None:
+    assert export_csv(manifest, tmp_path / "out.csv") == 8
+    with open(tmp_path / "out.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image_id"] for row in rows] == manifest.faces["image_id"].tolist()
+    assert rows[0]["image_path"] == "'=raw/far:[x]=y.jpg"
+    assert float(rows[0]["p_female/30-59"]) == pytest.approx(1.0)
+    assert (rows[0]["confidence"], rows[0]["class_id"]) == ("1.0", "4")
+    cut = next(row for row in rows if row["image_id"] == "pool:cut.jpg")
+    assert (cut["class_id"], cut["p_male/<30"], cut["gender"]) == ("", "", "")
+    assert not any(cell[:1] in ("=", "+", "-", "@") for row in rows for cell in row.values())
+
+
+def test_an_export_to_parquet_is_a_manifest_and_to_anything_else_refused(manifest: Manifest, tmp_path: Path) -> None:
+    assert export_csv(manifest, tmp_path / "copy.parquet") == 8
+    assert (tmp_path / "copy.parquet").read_bytes() == manifest.path.read_bytes()
+    with pytest.raises(ManifestError, match=r"out\.xlsx: expected a name that ends with \.csv or \.parquet"):
+        export_csv(manifest, tmp_path / "out.xlsx")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.parquet", "manifest.parquet"]
+
+
+def test_purity_is_the_share_of_accepted_labels_that_are_right(manifest: Manifest) -> None:
+    truth = pd.DataFrame(
+        {
+            "image_id": ["pool:gender_only.jpg", "pool:sure.jpg", "far:[x]=y.jpg", "pool:unsure.jpg", "elsewhere:1"],
+            "gender": ["male", "male", "female", "male", "male"],
+            "age": ["<30", "<30", None, "<30", "<30"],
+        }
+    )
+    assert purity(manifest, truth) == {
+        "gender": {"num": 2, "purity": 0.5},  # sure is right, gender_only wrong; far's was known before
+        "age": {"num": 1, "purity": 1.0},  # sure; nobody knows far's
+        "joint": {"num": 1, "purity": 1.0},
+    }
+    assert purity(manifest, truth[:0])["joint"] == {"num": 0, "purity": None}

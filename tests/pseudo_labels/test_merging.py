@@ -1,0 +1,168 @@
+"""The student's training table: human labels as they were, and beside them what was accepted."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from ssl_pipeline.errors import ManifestError
+from ssl_pipeline.labels import LabelSpace
+from ssl_pipeline.pseudo_labels.manifest import Manifest
+from ssl_pipeline.pseudo_labels.merging import merge, read_training_table, write_training_table
+from tests.pseudo_labels.test_manifest import SPACE, build, opened, pool_of
+
+CODES = {"home:b.jpg": (0, 1), "home:a.jpg": (1, -1), "home:nothing.jpg": (-1, -1), "home:c.jpg": (1, 2)}
+
+
+def labeled() -> pd.DataFrame:
+    names = list(CODES)
+    identity = pd.DataFrame(
+        {
+            "image_id": names,
+            "content_hash": [f"hash of {name}" for name in names],
+            "person_id": names,
+            "pixel_row": range(4),
+            "split": "train",
+        }
+    )
+    return pd.concat([identity, SPACE.decode(np.array(list(CODES.values())))], axis=1)
+
+
+def merged(manifest: Manifest, *, pool: pd.DataFrame | None = None, human: pd.DataFrame | None = None) -> pd.DataFrame:
+    return merge(labeled() if human is None else human, pool_of() if pool is None else pool, manifest, labels=SPACE)
+
+
+def row_of(table: pd.DataFrame, image_id: str) -> pd.Series:
+    return table.set_index("image_id").loc[image_id]
+
+
+@pytest.fixture
+def soft(tmp_path: Path) -> Manifest:
+    return opened(tmp_path)
+
+
+@pytest.fixture
+def hard(tmp_path: Path) -> Manifest:
+    return opened(tmp_path, build(targets="hard"))
+
+
+def edited(manifest: Manifest, image_id: str, column: str, value: object) -> Manifest:
+    """The manifest as somebody changed it by hand."""
+    rows = manifest.table.to_pylist()
+    for row in rows:
+        if row["image_id"] == image_id and row["decision"] != "unreadable":
+            row[column] = value
+    return opened(manifest.path.parent, pa.Table.from_pylist(rows, schema=manifest.table.schema))
+
+
+def test_every_human_face_and_every_accepted_one_is_there_once_human_first(soft: Manifest) -> None:
+    table = merged(soft)
+    assert table["image_id"].tolist() == [
+        "home:a.jpg",
+        "home:b.jpg",
+        "home:c.jpg",
+        "pool:all_known.jpg",
+        "far:[x]=y.jpg",
+        "pool:gender_only.jpg",
+        "pool:sure.jpg",
+    ]
+    assert table["label_source"].tolist() == ["human"] * 4 + ["pseudo"] * 3
+    assert table["labeled_round"].tolist() == [0] * 4 + [2] * 3
+    assert table["pixel_row"].tolist() == [1, 0, 3, 14, 15, 11, 10]
+    assert table["weight"].dtype == np.float32 and (table["weight"] == 1).all()
+
+
+@pytest.mark.parametrize("targets", ["hard", "soft"])
+def test_human_labels_never_change(tmp_path: Path, targets: str) -> None:
+    table = merged(opened(tmp_path, build(targets=targets)))
+    assert row_of(table, "home:b.jpg")["target"].tolist() == [0, 1, 0, 0, 0, 0]
+    np.testing.assert_allclose(row_of(table, "home:a.jpg")["target"], [0, 0, 0, 1 / 3, 1 / 3, 1 / 3])
+    assert row_of(table, "home:a.jpg")[["known_gender", "known_age"]].tolist() == [True, False]
+    for image_id, codes in CODES.items():
+        if image_id != "home:nothing.jpg":
+            row = row_of(table, image_id)
+            assert (row["target"] > 0).tolist() == SPACE.candidates(np.array([codes]))[0].tolist()
+
+
+def test_no_pseudo_labels_leave_the_human_labels_alone(tmp_path: Path) -> None:
+    only_rejected = opened(tmp_path, build(["pool:unsure.jpg"]))
+    table = merged(only_rejected)
+    assert table["image_id"].tolist() == ["home:a.jpg", "home:b.jpg", "home:c.jpg"]
+    assert table["known_age"].dtype == bool and table["pixel_row"].dtype == np.int64
+
+
+def test_hard_targets_are_one_hot_or_uniform_over_what_fits(hard: Manifest) -> None:
+    table = merged(hard)
+    assert row_of(table, "pool:sure.jpg")["target"].tolist() == [1, 0, 0, 0, 0, 0]
+    np.testing.assert_allclose(row_of(table, "pool:gender_only.jpg")["target"], [0, 0, 0, 1 / 3, 1 / 3, 1 / 3])
+    assert row_of(table, "pool:gender_only.jpg")[["known_gender", "known_age"]].tolist() == [True, False]
+    assert row_of(table, "pool:all_known.jpg")["target"].tolist() == [0, 0, 0, 0, 1, 0]
+    assert row_of(table, "far:[x]=y.jpg")["target"].tolist() == [0, 0, 0, 0, 1, 0]
+
+
+def test_soft_targets_are_the_teachers_probabilities_inside_what_is_known(soft: Manifest) -> None:
+    table = merged(soft)
+    np.testing.assert_allclose(
+        row_of(table, "pool:gender_only.jpg")["target"], [0.01, 0.01, 0, 0.4, 0.3, 0.28], atol=1e-6
+    )
+    assert row_of(table, "far:[x]=y.jpg")["target"].tolist() == [0, 0, 0, 0, 1, 0]  # the gender was known
+    np.testing.assert_allclose(np.stack(table["target"]).sum(axis=1), 1, atol=1e-6)
+
+
+def test_the_order_of_faces_and_pool_changes_nothing(soft: Manifest) -> None:
+    straight = merged(soft)
+    shuffled = merged(soft, pool=pool_of()[::-1], human=labeled()[::-1])
+    pd.testing.assert_frame_equal(straight, shuffled)
+
+
+def test_a_table_reads_back_and_has_the_same_bytes_twice(soft: Manifest, tmp_path: Path) -> None:
+    table = merged(soft)
+    for name in ("one.parquet", "two.parquet"):
+        write_training_table(tmp_path / name, table)
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+    pd.testing.assert_frame_equal(read_training_table(tmp_path / "one.parquet"), table)
+    with pytest.raises(ManifestError, match=r"three\.parquet: no such file"):
+        read_training_table(tmp_path / "three.parquet")
+    (tmp_path / "text.parquet").write_text("not Parquet")
+    with pytest.raises(ManifestError, match=r"text\.parquet: not a readable training table"):
+        read_training_table(tmp_path / "text.parquet")
+
+
+def test_a_pseudo_label_for_a_labeled_face_is_refused(soft: Manifest) -> None:
+    human = labeled()
+    human.loc[0, "image_id"] = "pool:sure.jpg"
+    with pytest.raises(ManifestError, match=r"among the human-labeled ones(.|\n)*pool:sure\.jpg: the same image id"):
+        merged(soft, human=human)
+    human = labeled()
+    human.loc[0, "content_hash"] = "hash of pool:unsure.jpg"
+    with pytest.raises(ManifestError, match=r"among the human-labeled ones(.|\n)*pool:unsure\.jpg: the same content"):
+        merged(soft, human=human)
+
+
+def test_a_value_that_contradicts_what_the_pool_knows_is_refused(soft: Manifest) -> None:
+    with pytest.raises(
+        ManifestError, match=r"pool:age_known\.jpg, 'age': the pool knows '>=60', the manifest says '<30'"
+    ):
+        merged(edited(soft, "pool:age_known.jpg", "age", "<30"))
+    with pytest.raises(ManifestError, match=r"pool:all_known\.jpg, 'gender': .* the manifest says nothing"):
+        merged(edited(soft, "pool:all_known.jpg", "gender", None))
+
+
+def test_an_accepted_label_without_a_value_is_refused(soft: Manifest) -> None:
+    with pytest.raises(ManifestError, match=r"pool:sure\.jpg, 'age': accepted, but without a value"):
+        merged(edited(soft, "pool:sure.jpg", "age", None))
+
+
+def test_a_manifest_of_other_faces_is_refused(soft: Manifest) -> None:
+    with pytest.raises(ManifestError, match=r"manifest of another run(.|\n)*pool:unsure\.jpg: not in the pool"):
+        merged(soft, pool=pool_of()[lambda pool: pool["image_id"] != "pool:unsure.jpg"])
+    pool = pool_of().assign(content_hash="changed")
+    with pytest.raises(ManifestError, match=r"manifest of another run(.|\n)*pool:sure\.jpg: other content"):
+        merged(soft, pool=pool)
+
+
+def test_a_manifest_of_other_labels_is_refused(soft: Manifest) -> None:
+    with pytest.raises(ManifestError, match="made for other labels"):
+        merge(labeled(), pool_of(), soft, labels=LabelSpace.of({"gender": ["male", "female"]}))
