@@ -14,7 +14,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
-FACE_COLUMNS = (
+# Columns of the face table, the manifest and the training table; `joint` stands beside attributes in reports.
+RESERVED_NAMES = (
     "image_id",
     "image_path",
     "content_hash",
@@ -31,6 +32,11 @@ FACE_COLUMNS = (
     "class_id",
     "class_name",
     "confidence",
+    "class_probabilities",
+    "labeled_round",
+    "label_source",
+    "target",
+    "joint",
 )
 MAX_CLASSES = 1000
 
@@ -51,7 +57,7 @@ class AttributeConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.name in FACE_COLUMNS:
+        if self.name in RESERVED_NAMES:
             raise ValueError(f"the name '{self.name}' is taken by a column of the tables")
         if len(set(self.values)) != len(self.values):
             raise ValueError("values must differ from each other")

@@ -96,7 +96,7 @@ class LabelSpace:
             if attribute.name not in faces:
                 continue
             column = faces[attribute.name]
-            codes[:, position] = pd.Categorical(column, categories=list(attribute.values)).codes
+            codes[:, position] = pd.Index(attribute.values).get_indexer(pd.Index(column.astype(object)))
             strange = (codes[:, position] == UNKNOWN) & column.notna().to_numpy()
             if strange.any():
                 value = column.to_numpy()[strange][0]

@@ -49,7 +49,7 @@ class TrainingSet:
             pixel_rows=table["pixel_row"].to_numpy(np.int64),
             image_ids=table["image_id"].tolist(),
             targets=np.stack(table["target"].to_list()).astype(np.float32),
-            known=table[[f"known_{name}" for name in labels.names]].to_numpy(bool),
+            known=table[[f"known_{name}" for name in labels.names]].to_numpy(bool, copy=True),
             weights=table["weight"].to_numpy(np.float32),
             is_human=(table["label_source"] == "human").to_numpy(bool),
         )

@@ -110,17 +110,17 @@ class Anatomy:
 
     @classmethod
     def of(cls, person: "DrawnPerson") -> "Anatomy":
-        """Work it out. The gender's means lie about one standard deviation and a half apart."""
-        male, shape = 0.0 * float(person.gender == "male"), person.shape
+        """Work it out. The genders' means lie one to two and a half standard deviations apart."""
+        male, shape = float(person.gender == "male"), person.shape
         age = person.age_years + person.looks_older_years
         old = float(np.clip((age - 22) / 52, 0, 1.1))
         gray = float(1 / (1 + np.exp((person.graying_age_years - age) / 4.5)))
         return cls(
             old=old,
             width=0.73 + 0.015 * male + 0.025 * shape.width,
-            jaw=0.475 + 0.07 * male + 0.035 * shape.jaw + 0.03 * old,
+            jaw=0.465 + 0.085 * male + 0.035 * shape.jaw + 0.03 * old,
             chin=0.15 + 0.05 * male + 0.025 * shape.jaw,
-            brow=0.034 + 0.022 * male + 0.012 * shape.brow,
+            brow=0.032 + 0.027 * male + 0.012 * shape.brow,
             brow_y=-0.315 + 0.035 * male + 0.015 * shape.brow + 0.02 * old,
             eye=0.125 - 0.008 * male + 0.008 * shape.eyes - 0.014 * old,
             nose=0.105 + 0.015 * male + 0.012 * shape.nose + 0.012 * old,

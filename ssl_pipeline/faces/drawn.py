@@ -155,7 +155,7 @@ _SKIN_TONES: Sequence[Rgb] = (
 )  # fmt: skip
 _HOME = _Setting(
     age_shares=(0.40, 0.35, 0.25),
-    skin_tone_range=(0.05, 0.7),
+    skin_tone_range=(0.05, 0.6),
     hair_colors={(38, 28, 24): 0.35, (74, 48, 32): 0.35, (118, 80, 48): 0.17, (188, 148, 88): 0.13},
     backgrounds=((212, 214, 216), (190, 200, 208), (222, 214, 200), (140, 152, 160), (232, 230, 226), (120, 112, 102)),
     roll_spread=4.0, yaw_spread=7.0, shift_spread=0.02, scale_spread=0.05,
@@ -300,10 +300,10 @@ def _sample_person(rng: np.random.Generator, person_id: str, population: Populat
         eye_color=_pick(rng, _EYE_COLORS if skin[0] > 200 else _EYE_COLORS[:2], 8),
         beard=_choose(rng, _BEARDS) if gender == "male" else "none",
         shape=FaceShape(*(float(trait) for trait in rng.normal(0, 1, 6))),
-        looks_older_years=float(rng.normal(0, 4)),
+        looks_older_years=float(rng.normal(0, 3)),
         wrinkling=float(rng.uniform(0.6, 1.4)),
         # Some color their hair: theirs turns gray late, or never.
-        graying_age_years=float(rng.normal(53, 8) + (30 if rng.random() < 0.15 else 0)),
+        graying_age_years=float(rng.normal(53, 6.5) + (30 if rng.random() < 0.15 else 0)),
         balding=float(rng.beta(1.1, 1.3)),
         makeup=float(rng.uniform(0, 1)) if gender == "female" else 0.0,
         earrings=bool(rng.random() < (0.4 if gender == "female" else 0.06)),

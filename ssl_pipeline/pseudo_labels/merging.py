@@ -21,8 +21,9 @@ from ssl_pipeline.runs import atomic_path
 def merge(labeled_train: pd.DataFrame, pool: pd.DataFrame, manifest: Manifest, *, labels: LabelSpace) -> pd.DataFrame:
     """Join the human labels and the accepted pseudo-labels to one training table. Human labels are never overwritten.
 
-    A face of the pool of which everything was known already is a human-labeled row. A labeled face of which no
-    attribute is known teaches nothing and is left out, as it is for the teacher.
+    What the pool knows of a face teaches whether or not the teacher's guesses about it were accepted; a face without
+    an accepted guess is a human-labeled row. A face of which nothing is known or accepted teaches nothing and is
+    left out.
 
     Args:
         labeled_train: face table rows of split ``train``.
@@ -50,9 +51,8 @@ def merge(labeled_train: pd.DataFrame, pool: pd.DataFrame, manifest: Manifest, *
     faces = _faces_of_pool(manifest, decided, pool)
     _check_known(manifest, decided, labels.encode(faces))
     human = _human_rows(labeled_train, labels)
-    accepted = (manifest.faces["decision"] == "accepted").to_numpy(bool)
-    pseudo = _accepted_rows(faces[accepted[decided]], manifest, accepted)
-    table = pd.concat([human, pseudo], ignore_index=True)
+    teaches = manifest.taught.any(axis=1)
+    table = pd.concat([human, _pool_rows(faces[teaches[decided]], manifest, teaches)], ignore_index=True)
     return table.sort_values(["label_source", "image_id"], kind="stable", ignore_index=True)
 
 
@@ -155,24 +155,25 @@ def _human_rows(labeled_train: pd.DataFrame, labels: LabelSpace) -> pd.DataFrame
     )
 
 
-def _accepted_rows(faces: pd.DataFrame, manifest: Manifest, accepted: BoolArray) -> pd.DataFrame:
-    """Lay out the accepted faces; `faces` are the pool's rows of them, in the manifest's order."""
-    labels, taught = manifest.labels, manifest.taught[accepted]
+def _pool_rows(faces: pd.DataFrame, manifest: Manifest, teaches: BoolArray) -> pd.DataFrame:
+    """Lay out the faces that teach something; `faces` are the pool's rows of them, in the manifest's order."""
+    labels, taught = manifest.labels, manifest.taught[teaches]
     targets: FloatArray
     match manifest.targets:
         case "hard":
-            targets = _uniform(np.where(taught, manifest.codes[accepted], UNKNOWN), labels)
+            targets = _uniform(np.where(taught, manifest.codes[teaches], UNKNOWN), labels)
         case "soft":
-            targets = manifest.probabilities[accepted]
+            targets = manifest.probabilities[teaches]
         case _:
             assert_never(manifest.targets)
-    pseudo = manifest.accepted[accepted].any(axis=1)
+    pseudo = manifest.accepted[teaches].any(axis=1)
+    weights = manifest.faces.loc[teaches, "weight"].to_numpy(np.float32)
     return _rows(
         faces,
         labels=labels,
         label_sources=np.where(pseudo, "pseudo", "human").astype(object),
         round_index=manifest.identity.round_index,
-        weights=manifest.faces.loc[accepted, "weight"].to_numpy(np.float32),
+        weights=np.where(pseudo, weights, 1).astype(np.float32),
         taught=taught,
         targets=targets,
     )
