@@ -101,7 +101,12 @@ def remove_the_labeled_folder(directory: Path) -> None:
             "source 'pool' does not know 'origin', so filter.origin would leave out every face",
         ),
         (spoil_nothing, ["teacher.model.architecture=resnt18"], 6, "'teacher.model': architecture 'resnt18'"),
-        (spoil_nothing, ["teacher.training.batch_size=x"], 6, "'teacher.training.batch_size': expected a valid integer"),
+        (
+            spoil_nothing,
+            ["teacher.training.batch_size=x"],
+            6,
+            "'teacher.training.batch_size': expected a valid integer",
+        ),
         (spoil_nothing, ["faces.labeled.test_sources=[{type: folder, path: x}]"], 6, "give exactly one of them"),
     ],
 )
@@ -125,7 +130,10 @@ def test_faces_that_cannot_be_used_are_told_in_words(
     ("arguments", "message"),
     [
         (["manifest", "summary", "absent.parquet"], "ManifestError: absent.parquet: no such file"),
-        (["manifest", "summary", "{dir}/text.parquet"], "ManifestError: {dir}/text.parquet: not a readable Parquet file"),
+        (
+            ["manifest", "summary", "{dir}/text.parquet"],
+            "ManifestError: {dir}/text.parquet: not a readable Parquet file",
+        ),
         (
             ["predict", "--checkpoint", "absent.safetensors", "--images", ".", "--out", "out.csv"],
             "CheckpointError: absent.safetensors: no such checkpoint; a trained model is best.safetensors in its run's "

@@ -50,7 +50,7 @@ class TrainingSet:
             image_ids=table["image_id"].tolist(),
             targets=np.stack(table["target"].to_list()).astype(np.float32),
             known=table[[f"known_{name}" for name in labels.names]].to_numpy(bool, copy=True),
-            weights=table["weight"].to_numpy(np.float32),
+            weights=table["weight"].to_numpy(np.float32, copy=True),
             is_human=(table["label_source"] == "human").to_numpy(bool),
         )
 

@@ -1,24 +1,87 @@
+"""Faces decoded once, at the size at which every model of a run sees them: one array on disk, mapped into memory."""
+
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
 import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import Progress
+
+from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels
 from ssl_pipeline.runs import atomic_path
+
+_NUM_THREADS, _CHUNK = 4, 512  # Pillow lets other threads run while it decodes
+
+
 @dataclass(frozen=True)
 class Decoded:
-    content_hash: list
-    reason: list
-def decode_into(path, image_paths, *, size):
-    hashes=[None]*len(image_paths); reasons=[None]*len(image_paths)
-    with atomic_path(path) as b:
-        out=np.lib.format.open_memmap(b,mode="w+",dtype=np.uint8,shape=(len(image_paths),size,size,3))
-        def one(i):
-            try:
-                c=Path(image_paths[i]).read_bytes(); hashes[i]=hashlib.sha256(c).hexdigest()
-                out[i]=square_pixels(decode_rgb(c),size=size)
-            except (UnreadableFace,OSError) as e: reasons[i]=str(e)
-        with ThreadPoolExecutor(4) as ex: list(ex.map(one,range(len(image_paths))))
-        out.flush()
-    return Decoded(hashes,reasons)
-def open_pixels(path): return np.load(path,mmap_mode="r",allow_pickle=False)
+    """What decoding N images came to; every list has N entries."""
+
+    content_hash: list[str | None]
+    """SHA-256 of the file's bytes; None where there are none to be had."""
+    reason: list[str | None]
+    """Why an image cannot be read; None where it can."""
+
+
+def decode_into(path: Path, image_paths: Sequence[str], *, size: int) -> Decoded:
+    """Decode images into one array on disk, in parallel and in bounded memory.
+
+    Args:
+        path: the ``.npy`` file to write, uint8 [N, size, size, 3]; row i is image i, zeros where it cannot be read.
+        image_paths: N paths.
+        size: side in pixels; see `decoding.square_pixels`.
+    """
+    hashes: list[str | None] = []
+    reasons: list[str | None] = []
+    console = Console(stderr=True)
+    with (
+        atomic_path(path) as beside,
+        ThreadPoolExecutor(_NUM_THREADS) as pool,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
+    ):
+        shape = (len(image_paths), size, size, 3)
+        pixels = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape)
+        task = bar.add_task("decoding", total=len(image_paths))
+
+        def decode(row: int) -> tuple[str | None, str | None]:
+            return _decode_row(pixels, row, Path(image_paths[row]), size)
+
+        for start in range(0, len(image_paths), _CHUNK):
+            rows = range(start, min(start + _CHUNK, len(image_paths)))
+            for content_hash, reason in pool.map(decode, rows):
+                hashes.append(content_hash)
+                reasons.append(reason)
+            bar.advance(task, len(rows))
+        pixels.flush()
+    return Decoded(hashes, reasons)
+
+
+def _decode_row(pixels: npt.NDArray[np.uint8], row: int, path: Path, size: int) -> tuple[str | None, str | None]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return None, error.strerror or str(error)
+    content_hash = hashlib.sha256(content).hexdigest()
+    try:
+        pixels[row] = square_pixels(decode_rgb(content), size=size)
+    except UnreadableFace as error:
+        return content_hash, str(error)
+    return content_hash, None
+
+
+def open_pixels(path: Path) -> npt.NDArray[np.uint8]:
+    """Map what `decode_into` wrote, read-only.
+
+    Raises:
+        FaceTableError: if it is missing or damaged.
+    """
+    try:
+        pixels: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise FaceTableError(f"{path}: cannot be read ({error}); delete its folder and run again") from None
+    return pixels

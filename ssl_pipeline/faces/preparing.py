@@ -1,36 +1,227 @@
-import numpy as np, pandas as pd
-from sklearn.model_selection import train_test_split
-from ssl_pipeline.errors import FaceTableError
+"""From sources to face tables: read, decode once, split by person, take leaks out of the pool. No face is lost unsaid."""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ssl_pipeline.config import FacesConfig, LabelsConfig, Source
+from ssl_pipeline.errors import FaceTableError, list_of_faults
+from ssl_pipeline.faces.leakage import remove_overlap
 from ssl_pipeline.faces.pixels import decode_into
+from ssl_pipeline.faces.sources.reading import read_source, source_name
+from ssl_pipeline.faces.splitting import same_person_or_picture, take_limit, take_share
 from ssl_pipeline.faces.table import write_faces
-from ssl_pipeline.faces.sources.reading import read_source
-from ssl_pipeline.runs import write_json
-OUTPUT_NAMES=("labeled.parquet","unlabeled.parquet","unlabeled_truth.parquet","rejected.parquet","leakage.json","pixels.npy")
-def prepare_faces(config,labels,*,seed,directory):
-    sp=labels.space
-    L=pd.concat([read_source(s,root=config.root,labels=labels,seed=seed).faces for s in config.labeled.sources],ignore_index=True)
-    rej=[]
-    U=[]
-    for s in config.unlabeled.sources:
-        r=read_source(s,root=config.root,labels=labels,seed=seed); U.append(r.faces); rej.append(r.rejected)
-    U=pd.concat(U,ignore_index=True); rej=pd.concat(rej,ignore_index=True); rej["role"]="unlabeled"
-    d=decode_into(directory/"pixels.npy",[*L.image_path,*U.image_path],size=config.image_size)
-    h=np.array(d.content_hash,dtype=object)
-    L["content_hash"]=h[:len(L)]; U["content_hash"]=h[len(L):]
-    L["pixel_row"]=np.arange(len(L)); U["pixel_row"]=len(L)+np.arange(len(U))
-    c=sp.class_ids(sp.encode(L)); ix=np.arange(len(L))
-    rest,test=train_test_split(ix,test_size=config.labeled.test_fraction,stratify=c,random_state=seed)
-    if config.labeled.limit and config.labeled.limit<len(rest): rest,_=train_test_split(rest,train_size=config.labeled.limit,stratify=c[rest],random_state=seed)
-    tr,va=train_test_split(rest,test_size=config.labeled.validation_fraction,stratify=c[rest],random_state=seed)
-    L["split"]=None
-    L.loc[tr,"split"]="train"; L.loc[va,"split"]="validation"; L.loc[test,"split"]="test"
-    L=L[L.split.notna()]
-    n=len(U); U=U[~U.content_hash.isin(L.content_hash)]; U["split"]="unlabeled"
-    truth=U[["image_id",*sp.names]].copy()
+from ssl_pipeline.labels import LabelSpace
+from ssl_pipeline.runs import atomic_path, write_json
+
+logger = logging.getLogger(__name__)
+
+OUTPUT_NAMES = (
+    "labeled.parquet",
+    "unlabeled.parquet",
+    "unlabeled_truth.parquet",
+    "rejected.parquet",
+    "leakage.json",
+    "pixels.npy",
+)
+_REJECTED = ["source", "image_id", "image_path", "role", "reason"]
+_TEST_SEED, _LIMIT_SEED, _VALIDATION_SEED = 1, 2, 3
+
+
+@dataclass
+class _Found:
+    """The faces at hand, and the account of every source."""
+
+    faces: pd.DataFrame
+    rejected: pd.DataFrame
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def reject(self, rows: "pd.Series[bool]", reasons: Any) -> None:
+        """Move faces to the rejected ones, with their reasons."""
+        moved = self.faces.loc[rows].assign(reason=reasons)
+        self.rejected = pd.concat([self.rejected, moved[_REJECTED]], ignore_index=True)
+        self.faces = self.faces.loc[~rows]
+
+
+def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, directory: Path) -> dict[str, Any]:
+    """Write the face tables and the pixels of a run, `OUTPUT_NAMES`, the same bytes for the same sources and seed.
+
+    Args:
+        config: the sources and how to split them.
+        labels: the attributes.
+        seed: of every draw.
+        directory: where to write.
+
+    Returns:
+        Counts: ``sources.<name>.{role, found, rejected, filtered, beyond_limit, used}``, where found is the sum of the
+        others; ``labeled.{train, validation, test, unused}``, ``unlabeled``, ``unreadable_unlabeled``, ``rejected``,
+        ``leakage`` (removed from the pool, by what they equal) and ``by_class``.
+
+    Raises:
+        FaceTableError: if there is nothing to train on, to validate with, to test on or to label.
+    """
+    space = labels.space
+    found = _read(config, labels, seed=seed)
+    _decode(found, directory / "pixels.npy", size=config.image_size)
+    _reject_contradictions(found, space)
+    if config.labeled.test_sources:
+        partly = (found.faces["role"] == "test") & (space.class_ids(space.encode(found.faces)) < 0)
+        found.reject(partly, "a test face needs all attributes known")
+    _log_rejected(found.rejected)
+    everyone = found.faces[found.faces["role"] != "unlabeled"].sort_values("image_id", ignore_index=True)
+    everyone["split"] = _split(everyone, config, space, seed=seed)
+    labeled = everyone[everyone["split"].isin(["train", "validation", "test"])]
+    _check_classes(labeled, space)
+    pool = found.faces[found.faces["role"] == "unlabeled"].assign(split="unlabeled")
+    pool, leakage = remove_overlap(pool, labeled)
+    if pool.empty:
+        raise FaceTableError(
+            f"no face is left in the pool: all of them equal labeled ones ({leakage['removed']}); "
+            "add sources to faces.unlabeled.sources"
+        )
+    leakage["labeled_removed"] = int((everyone["split"] == "held out").sum())
+    truth = pool[["image_id", *space.names]]
     if config.unlabeled.hide_labels:
-        for x in (*sp.names,"age_years"): U[x]=None
-    else: truth=truth.iloc[:0]
-    write_faces(directory/"labeled.parquet",L,sp); write_faces(directory/"unlabeled.parquet",U,sp)
-    truth.to_parquet(directory/"unlabeled_truth.parquet",index=False); rej.to_parquet(directory/"rejected.parquet",index=False)
-    write_json(directory/"leakage.json",{"removed":{"x":n-len(U)}})
-    return {"labeled":{"train":len(tr),"validation":len(va),"test":len(test),"unused":0},"unlabeled":len(U),"unreadable_unlabeled":0,"rejected":0,"leakage":{"x":n-len(U)},"by_class":{}}
+        pool = pool.assign(**dict.fromkeys([*space.names, "age_years"]))
+    write_faces(directory / "labeled.parquet", labeled, space)
+    write_faces(directory / "unlabeled.parquet", pool, space)
+    _write(directory / "unlabeled_truth.parquet", truth if config.unlabeled.hide_labels else truth.iloc[:0])
+    _write(directory / "rejected.parquet", found.rejected.sort_values(["role", "source", "image_path", "reason"]))
+    write_json(directory / "leakage.json", leakage)
+    splits = Counter(labeled["split"])
+    return {
+        "sources": _accounts(found),
+        "labeled": {
+            **{split: splits[split] for split in ("train", "validation", "test")},
+            "unused": int((everyone["split"] == "unused").sum()),
+        },
+        "unlabeled": len(pool),
+        "unreadable_unlabeled": int((found.rejected["role"] == "unlabeled").sum()),
+        "rejected": len(found.rejected),
+        "leakage": leakage["removed"],
+        "by_class": _by_class(labeled, space),
+    }
+
+
+def _read(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> _Found:
+    """Read every source; each face knows its role."""
+    roles: list[tuple[str, tuple[Source, ...]]] = [
+        ("labeled", config.labeled.sources),
+        ("test", config.labeled.test_sources),
+        ("unlabeled", config.unlabeled.sources),
+    ]
+    faces, rejected, accounts = [], [], {}
+    for role, sources in roles:
+        for source in sources:
+            read = read_source(source, root=config.root, labels=labels, seed=seed)
+            faces.append(read.faces.assign(role=role))
+            rejected.append(read.rejected.assign(role=role))
+            accounts[source_name(source)] = {
+                "role": role,
+                "found": read.num_found,
+                "filtered": read.num_filtered,
+                "beyond_limit": read.num_beyond_limit,
+            }
+    return _Found(pd.concat(faces, ignore_index=True), pd.concat(rejected, ignore_index=True)[_REJECTED], accounts)
+
+
+def _decode(found: _Found, path: Path, *, size: int) -> None:
+    decoded = decode_into(path, found.faces["image_path"].tolist(), size=size)
+    hashes = pd.Series(decoded.content_hash, index=found.faces.index, dtype=object)
+    found.faces = found.faces.assign(content_hash=hashes, pixel_row=np.arange(len(found.faces)))
+    reasons = pd.Series(decoded.reason, index=found.faces.index, dtype=object)
+    unreadable = reasons.notna()
+    for name, rows in found.faces.groupby("source", sort=False).groups.items():
+        if unreadable[rows].all():
+            counted = ", ".join(f"{number} × {reason}" for reason, number in Counter(reasons[rows]).most_common(3))
+            raise FaceTableError(f"none of the {len(rows):,} faces in '{name}' can be read: {counted}")
+    found.reject(unreadable, reasons[unreadable])
+
+
+def _reject_contradictions(found: _Found, space: LabelSpace) -> None:
+    """Reject labeled faces with the same bytes and different labels: nobody can say which are right."""
+    labeled = found.faces[found.faces["role"] != "unlabeled"]
+    codes = pd.DataFrame(space.encode(labeled), index=labeled.index).apply(tuple, axis=1)
+    differ = codes.groupby(labeled["content_hash"]).transform("nunique") > 1
+    if not differ.any():
+        return
+    ids = labeled["image_id"].groupby(labeled["content_hash"]).agg(lambda group: ", ".join(sorted(group)))
+    reasons = "the same picture with different labels: " + labeled.loc[differ, "content_hash"].map(ids)
+    found.reject(differ.reindex(found.faces.index, fill_value=False), reasons)
+
+
+def _split(faces: pd.DataFrame, config: FacesConfig, space: LabelSpace, *, seed: int) -> "pd.Series[str]":
+    """Give each labeled face ``train``, ``validation``, ``test``, ``unused`` (over the limit) or ``held out``."""
+    strata = space.class_ids(space.encode(faces))
+    groups = same_person_or_picture(faces["person_id"].tolist(), faces["content_hash"].tolist())
+    split = np.full(len(faces), "train", dtype=object)
+    settings = config.labeled
+    if settings.test_fraction is not None:
+        split[take_share(strata, groups, fraction=settings.test_fraction, seed=(seed, _TEST_SEED))] = "test"
+    else:
+        is_test = (faces["role"] == "test").to_numpy(bool)
+        split[np.isin(groups, groups[is_test])] = "held out"  # labeled, but a person or picture of the test
+        split[is_test] = "test"
+    rest = np.flatnonzero(split == "train")
+    if settings.limit is not None:
+        kept = take_limit(strata[rest], _renumber(groups[rest]), limit=settings.limit, seed=(seed, _LIMIT_SEED))
+        split[rest[~kept]] = "unused"
+        rest = rest[kept]
+    chosen = take_share(
+        strata[rest],
+        _renumber(groups[rest]),
+        fraction=settings.validation_fraction,
+        seed=(seed, _VALIDATION_SEED),
+    )
+    split[rest[chosen]] = "validation"
+    return pd.Series(split, index=faces.index)
+
+
+def _renumber(groups: Any) -> Any:
+    return np.unique(groups, return_inverse=True)[1]
+
+
+def _check_classes(labeled: pd.DataFrame, space: LabelSpace) -> None:
+    if not (labeled["split"] == "test").any():
+        raise FaceTableError("no labeled face is fully known and free for the test split; add labeled faces")
+    by_class = _by_class(labeled, space)
+    starved = [name for name, counts in by_class.items() if counts["validation"] == 0]
+    if starved:
+        rows = [
+            f"{name}: {sum(counts.values())} labeled, {counts['train']} train, {counts['validation']} validation"
+            for name, counts in by_class.items()
+            if name in starved
+        ]
+        headline = (
+            f"{len(starved)} of {space.num_classes} classes have no validation face; add labeled faces, raise "
+            "faces.labeled.validation_fraction (or limit), or have fewer classes"
+        )
+        raise FaceTableError(list_of_faults(headline, rows))
+
+
+def _by_class(labeled: pd.DataFrame, space: LabelSpace) -> dict[str, dict[str, int]]:
+    ids = space.class_ids(space.encode(labeled))
+    counts = Counter(zip(ids.tolist(), labeled["split"], strict=True))
+    splits = ("train", "validation", "test")
+    return {name: {split: counts[number, split] for split in splits} for number, name in enumerate(space.class_names)}
+
+
+def _log_rejected(rejected: pd.DataFrame) -> None:
+    for name, rows in rejected.groupby("source"):
+        counted = ", ".join(f"{number} × {reason}" for reason, number in Counter(rows["reason"]).most_common(3))
+        logger.warning("%s: %d faces rejected: %s", name, len(rows), counted)
+
+
+def _accounts(found: _Found) -> dict[str, dict[str, Any]]:
+    used, rejected = Counter(found.faces["source"]), Counter(found.rejected["source"])
+    return {name: {**of, "rejected": rejected[name], "used": used[name]} for name, of in found.sources.items()}
+
+
+def _write(path: Path, table: pd.DataFrame) -> None:
+    with atomic_path(path) as beside:
+        table.astype("string").to_parquet(beside, index=False)

@@ -1,13 +1,50 @@
+"""Face tables on disk: one row a face, unknown is null, the same rows give the same bytes."""
+
 from pathlib import Path
+
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.runs import atomic_path
-def write_faces(path, faces, labels):
-    faces=faces.copy()
-    for a in labels.attributes:
-        faces[a.name]=pd.Categorical(faces[a.name],categories=list(a.values))
-    with atomic_path(path) as b: faces.to_parquet(b,index=False)
-def read_faces(path):
-    if not path.is_file(): raise FaceTableError(f"{path}: no such face table")
-    return pd.read_parquet(path)
+
+_IDENTITY = ("image_id", "image_path", "content_hash", "person_id", "source", "split")
+
+
+def face_columns(labels: LabelSpace) -> list[str]:
+    """Name the columns of a face table, in order."""
+    return [*_IDENTITY, *labels.names, "age_years", "origin", "pixel_row"]
+
+
+def write_faces(path: Path, faces: pd.DataFrame, labels: LabelSpace) -> None:
+    """Write a face table as Parquet, atomically; attributes become categoricals of all their values.
+
+    Raises:
+        KeyError: if a column of `face_columns` is missing.
+    """
+    table = faces[face_columns(labels)].reset_index(drop=True)
+    for name in (*_IDENTITY, "origin"):
+        table[name] = table[name].astype("string")
+    for attribute in labels.attributes:
+        table[attribute.name] = pd.Categorical(table[attribute.name], categories=list(attribute.values))
+    table["age_years"] = table["age_years"].astype("Float64")
+    table["pixel_row"] = table["pixel_row"].astype("int64")
+    with atomic_path(path) as beside:
+        table.to_parquet(beside, index=False)
+
+
+def read_faces(path: Path) -> pd.DataFrame:
+    """Read a face table.
+
+    Raises:
+        FaceTableError: if it is missing or unreadable.
+    """
+    if not path.is_file():
+        raise FaceTableError(f"{path}: no such face table; run flows.train_teacher with this config first")
+    try:
+        faces: pd.DataFrame = pq.read_table(path).to_pandas()
+        return faces
+    except (pa.ArrowException, OSError) as error:
+        raise FaceTableError(f"{path}: cannot be read ({error}); delete its folder and run again") from None

@@ -51,8 +51,8 @@ def merge(labeled_train: pd.DataFrame, pool: pd.DataFrame, manifest: Manifest, *
     faces = _faces_of_pool(manifest, decided, pool)
     _check_known(manifest, decided, labels.encode(faces))
     human = _human_rows(labeled_train, labels)
-    teaches = manifest.taught.any(axis=1)
-    table = pd.concat([human, _pool_rows(faces[teaches[decided]], manifest, teaches)], ignore_index=True)
+    teaches: BoolArray = np.asarray(manifest.taught.any(axis=1))
+    table: pd.DataFrame = pd.concat([human, _pool_rows(faces[teaches[decided]], manifest, teaches)], ignore_index=True)
     return table.sort_values(["label_source", "image_id"], kind="stable", ignore_index=True)
 
 

@@ -1,0 +1,104 @@
+"""Splits by person, stratified by class.
+
+Shapes: N faces, G groups (persons), S strata (classes, and one more for faces that are not fully known).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from ssl_pipeline.labels import BoolArray, IntArray
+
+
+def same_person_or_picture(person_ids: Sequence[str], content_hashes: Sequence[str]) -> IntArray:
+    """Number the groups of faces that share a person or a picture, directly or through others. Returns int [N]."""
+    num_faces = len(person_ids)
+    _, persons = np.unique(np.asarray(person_ids, dtype=str), return_inverse=True)
+    _, pictures = np.unique(np.asarray(content_hashes, dtype=str), return_inverse=True)
+    edges = (np.ones(num_faces), (persons, persons.max(initial=-1) + 1 + pictures))
+    num_nodes = persons.max(initial=-1) + pictures.max(initial=-1) + 2
+    _, component = connected_components(coo_array(edges, shape=(num_nodes, num_nodes)), directed=False)
+    return np.asarray(component[persons], dtype=np.int64)
+
+
+def take_share(
+    strata: IntArray, groups: IntArray, *, fraction: float, seed: Sequence[int], only_known: bool = True
+) -> BoolArray:
+    """Take a share of the faces for a split of its own, whole groups at a time, near the fraction in every stratum.
+
+    The rarest stratum is served first. One that has two groups or more gives at least one and keeps at least one, so
+    that no class is starved on either side while it can be helped.
+
+    Args:
+        strata: int [N], the class of each face; -1 where it is not fully known.
+        groups: int [N]; a group is taken whole or not at all.
+        fraction: of each stratum's faces, in (0, 1).
+        seed: of the draw; the result depends on the order of faces too, so sort them first.
+        only_known: leave a group with a face that is not fully known where it is.
+
+    Returns:
+        bool [N], taken.
+    """
+    counts = _counts(strata, groups)
+    eligible = np.ones(len(counts), bool) if not only_known else counts[:, 0] == 0
+    num_groups = (counts > 0).sum(axis=0)
+    eligible_counts = counts * eligible[:, None]
+    targets = np.round(fraction * counts.sum(axis=0)).astype(np.int64)
+    targets = np.maximum(targets, (num_groups >= 2) & (eligible_counts.sum(axis=0) > 0))
+    taken = _take(eligible_counts, targets, counts, seed=seed)
+    return np.asarray(taken[groups])
+
+
+def take_limit(strata: IntArray, groups: IntArray, *, limit: int, seed: Sequence[int]) -> BoolArray:
+    """Take at most `limit` faces in whole groups, strata in their proportions; exactly so many if groups are single.
+
+    Returns:
+        bool [N], taken.
+    """
+    counts = _counts(strata, groups)
+    total = counts.sum(axis=0)
+    if limit >= total.sum():
+        return np.ones(len(strata), bool)
+    shares = limit * total / total.sum()
+    targets = np.floor(shares).astype(np.int64)
+    most_due = np.argsort(targets - shares, kind="stable")  # largest remainder
+    targets[most_due[: limit - targets.sum()]] += 1
+    taken = _take(counts, targets, None, seed=seed, at_most=limit)
+    return np.asarray(taken[groups])
+
+
+def _counts(strata: IntArray, groups: IntArray) -> IntArray:
+    """Count the faces of each group in each stratum, int [G, S]; column 0 is the faces that are not fully known."""
+    counts = np.zeros((groups.max(initial=-1) + 1, strata.max(initial=-1) + 2), dtype=np.int64)
+    np.add.at(counts, (groups, strata + 1), 1)
+    return counts
+
+
+def _take(
+    counts: IntArray,
+    targets: IntArray,
+    leave_one_of: IntArray | None,
+    *,
+    seed: Sequence[int],
+    at_most: int | None = None,
+) -> BoolArray:
+    """Take groups in random order until each stratum has its target, rarest stratum first. Returns bool [G]."""
+    order = np.random.default_rng(list(seed)).permutation(len(counts))
+    taken = np.zeros(len(counts), bool)
+    have = np.zeros(counts.shape[1], dtype=np.int64)
+    groups_left = None if leave_one_of is None else (leave_one_of > 0).sum(axis=0)
+    for stratum in np.argsort(counts.sum(axis=0), kind="stable"):
+        for group in order[counts[order, stratum] > 0]:
+            if have[stratum] >= targets[stratum]:
+                break
+            members = counts[group] > 0
+            too_many = at_most is not None and (have.sum() + counts[group].sum()) > at_most
+            if taken[group] or too_many or (groups_left is not None and (groups_left[members] < 2).any()):
+                continue
+            taken[group] = True
+            have += counts[group]
+            if groups_left is not None:
+                groups_left -= members
+    return taken
