@@ -16,7 +16,29 @@ RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 # Columns of the face table, the manifest and the training table; `joint` stands beside attributes in reports.
 RESERVED_NAMES = frozenset(
-    ["image_id", "image_path", "content_hash", "person_id", "source", "split", "age_years", "origin", "pixel_row", "round", "decision", "reason", "weight", "class_id", "class_name", "confidence", "class_probabilities", "labeled_round", "label_source", "target", "joint"]
+    [
+        "image_id",
+        "image_path",
+        "content_hash",
+        "person_id",
+        "source",
+        "split",
+        "age_years",
+        "origin",
+        "pixel_row",
+        "round",
+        "decision",
+        "reason",
+        "weight",
+        "class_id",
+        "class_name",
+        "confidence",
+        "class_probabilities",
+        "labeled_round",
+        "label_source",
+        "target",
+        "joint",
+    ]
 )
 MAX_CLASSES = 1000
 

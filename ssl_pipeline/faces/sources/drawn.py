@@ -20,6 +20,8 @@ COLUMNS = ("person_id", "mask", "gender", "age_years", "origin")
 INDEX_NAME = "drawn.json"
 STARTED_NAME = ".drawing.json"
 MAX_FACES_IN_ONE_PROCESS = 500
+DRAWING_VERSION = 1
+"""Raised whenever `faces.drawn` would draw other pixels from the same parameters: older drawings are then refused."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Picture:
 
 def drawing_digest(source: DrawnSource) -> str:
     """Digest the parameters that the drawn faces follow from."""
-    return digest_of({"type": source.type, **_parameters(source)})
+    return digest_of({"type": source.type, "version": DRAWING_VERSION, **_parameters(source)})
 
 
 def draw_or_find(source: DrawnSource, *, root: Path) -> RawFaces:

@@ -1,0 +1,246 @@
+"""From folders to tables: nothing lost, nobody on two sides, no leak into the pool, the same bytes each time."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ssl_pipeline.config import FacesConfig, LabelsConfig
+from ssl_pipeline.errors import FaceTableError
+from ssl_pipeline.faces.leakage import remove_overlap
+from ssl_pipeline.faces.pixels import decode_into, open_pixels
+from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
+from ssl_pipeline.faces.table import read_faces
+
+LABELS = LabelsConfig.model_validate({"attributes": [{"name": "gender", "values": ["male", "female"]}]})
+
+
+def picture(path: Path, number: int, *, size: int = 20) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(number).integers(0, 255, size=(size, size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def make_set(root: Path, name: str, rows: list[tuple[str, str, str, int]]) -> None:
+    """A CSV source of (file, person, gender, picture number)."""
+    for file, _, _, number in rows:
+        picture(root / name / file, number)
+    with open(root / name / "labels.csv", "w", newline="", encoding="utf-8") as table:
+        csv.writer(table).writerows([("image_path", "person_id", "gender"), *(row[:3] for row in rows)])
+
+
+def people(num_people: int, *, first: int = 0, each: int = 2) -> list[tuple[str, str, str, int]]:
+    return [
+        (f"{person}-{shot}.png", f"p{person}", ("male", "female")[person % 2], 10 * person + shot)
+        for person in range(first, first + num_people)
+        for shot in range(each)
+    ]
+
+
+def config(root: Path, *, hide_labels: bool = False, **labeled: Any) -> FacesConfig:
+    return FacesConfig.model_validate(
+        {
+            "root": str(root),
+            "image_size": 16,
+            "labeled": {
+                "sources": [{"type": "csv", "name": "ours", "path": "ours", "table": "labels.csv"}],
+                **({"test_fraction": 0.25} | labeled),
+            },
+            "unlabeled": {
+                "hide_labels": hide_labels,
+                "sources": [{"type": "csv", "name": "pool", "path": "pool", "table": "labels.csv"}],
+            },
+        }
+    )
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    make_set(tmp_path / "raw", "ours", people(20))
+    # pictures 0, 10, … of the pool are those of ours; 1000 is there twice
+    pool = [(f"{n}.png", f"q{n}", "male", n) for n in (*range(0, 200, 10), 1000, 1001, 1002)]
+    make_set(tmp_path / "raw", "pool", [*pool, ("again.png", "q9", "female", 1000)])
+    return tmp_path / "raw"
+
+
+def prepare(root: Path, directory: Path, *, seed: int = 0, **labeled: Any) -> dict[str, Any]:
+    directory.mkdir(exist_ok=True)
+    return prepare_faces(config(root, **labeled), LABELS, seed=seed, directory=directory)
+
+
+def tables(directory: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return read_faces(directory / "labeled.parquet"), read_faces(directory / "unlabeled.parquet")
+
+
+def test_no_person_and_no_picture_is_in_two_splits(root: Path, tmp_path: Path) -> None:
+    counts = prepare(root, tmp_path / "faces")
+    labeled, _ = tables(tmp_path / "faces")
+    assert counts["labeled"] == labeled["split"].value_counts().to_dict() | {"unused": 0}
+    assert counts["labeled"]["test"] in (10, 12)  # whole persons of two pictures each
+    for column in ("person_id", "content_hash"):
+        assert (labeled.groupby(column)["split"].agg(set).str.len() == 1).all()
+    assert set(labeled["split"]) == {"train", "validation", "test"}
+
+
+def test_a_labeled_picture_never_stays_in_the_pool(root: Path, tmp_path: Path) -> None:
+    counts = prepare(root, tmp_path / "faces")
+    labeled, pool = tables(tmp_path / "faces")
+    assert not set(pool["content_hash"]) & set(labeled["content_hash"])
+    assert sum(counts["leakage"].values()) == 21
+    assert counts["leakage"]["pool"] == 1
+    assert sorted(pool["image_id"]) == ["pool:1000.png", "pool:1001.png", "pool:1002.png"]
+
+
+def test_the_pixels_are_the_pictures_in_the_rows_named(root: Path, tmp_path: Path) -> None:
+    prepare(root, tmp_path / "faces")
+    pixels = open_pixels(tmp_path / "faces/pixels.npy")
+    for faces in tables(tmp_path / "faces"):
+        for row in faces.itertuples():
+            expected = np.asarray(Image.open(row.image_path).resize((16, 16), Image.Resampling.BICUBIC))
+            assert np.abs(pixels[row.pixel_row].astype(int) - expected).max() <= 1
+
+
+def test_found_is_used_and_rejected_and_filtered_and_beyond_the_limit(root: Path, tmp_path: Path) -> None:
+    (root / "ours/0-0.png").write_bytes(b"broken")
+    (root / "pool/1001.png").unlink()
+    counts = prepare(root, tmp_path / "faces")
+    for of in counts["sources"].values():
+        assert of["found"] == of["used"] + of["rejected"] + of["filtered"] + of["beyond_limit"]
+    rejected = pd.read_parquet(tmp_path / "faces/rejected.parquet")
+    assert set(rejected["image_id"]) == {"ours:0-0.png", "pool:1001.png"}
+    assert rejected["reason"].str.len().min() > 5
+    labeled, pool = tables(tmp_path / "faces")
+    assert len(labeled) == 39 == counts["sources"]["ours"]["used"]
+    assert counts["sources"]["pool"]["used"] == len(pool) + sum(counts["leakage"].values())
+
+
+def test_the_same_sources_and_seed_give_the_same_bytes_and_another_seed_another_split(
+    root: Path, tmp_path: Path
+) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        prepare(root, tmp_path / name, seed=seed)
+    for output in OUTPUT_NAMES:
+        assert (tmp_path / "a" / output).read_bytes() == (tmp_path / "b" / output).read_bytes(), output
+    assert tables(tmp_path / "a")[0]["split"].tolist() != tables(tmp_path / "c")[0]["split"].tolist()
+
+
+def test_hidden_labels_are_kept_apart_and_nowhere_else(root: Path, tmp_path: Path) -> None:
+    prepare(root, tmp_path / "faces", hide_labels=True)
+    prepare(root, tmp_path / "known")
+    truth = pd.read_parquet(tmp_path / "faces/unlabeled_truth.parquet")
+    assert truth["gender"].tolist() == ["male"] * 3
+    assert tables(tmp_path / "faces")[1]["gender"].isna().all()
+    assert len(pd.read_parquet(tmp_path / "known/unlabeled_truth.parquet")) == 0
+    assert tables(tmp_path / "known")[1]["gender"].tolist() == ["male"] * 3
+
+
+def test_the_limit_holds_for_training_and_validation_and_the_rest_may_join_the_pool(root: Path, tmp_path: Path) -> None:
+    counts = prepare(root, tmp_path / "faces", limit=16)
+    labeled, pool = tables(tmp_path / "faces")
+    assert counts["labeled"]["train"] + counts["labeled"]["validation"] == 16
+    assert counts["labeled"]["test"] == (labeled["split"] == "test").sum()
+    assert counts["labeled"]["unused"] == 40 - len(labeled) > 0
+    assert len(pool) > 3  # unused pictures that the pool lists too are not leaks
+
+
+def test_a_test_set_of_its_own_pushes_its_persons_out_of_training(root: Path, tmp_path: Path) -> None:
+    make_set(root, "exam", [("x.png", "a", "male", 0), ("y.png", "b", "female", 5000), ("z.png", "c", "", 5001)])
+    prepare(
+        root,
+        tmp_path / "faces",
+        test_fraction=None,
+        test_sources=[{"type": "csv", "name": "exam", "path": "exam", "table": "labels.csv"}],
+    )
+    labeled, _ = tables(tmp_path / "faces")
+    assert labeled.loc[labeled["split"] == "test", "image_id"].tolist() == ["exam:x.png", "exam:y.png"]
+    assert "ours:p0" not in set(labeled["person_id"])  # picture 0 is in the exam
+    rejected = pd.read_parquet(tmp_path / "faces/rejected.parquet").set_index("image_id")
+    assert rejected.loc["exam:z.png", "reason"] == "a test face needs all attributes known"
+
+
+def test_a_partly_known_face_trains_and_is_never_held_out(root: Path, tmp_path: Path) -> None:
+    make_set(root, "ours", [*people(20), *((f"u{n}.png", f"u{n}", "", 7000 + n) for n in range(10))])
+    prepare(root, tmp_path / "faces")
+    labeled, _ = tables(tmp_path / "faces")
+    assert set(labeled.loc[labeled["gender"].isna(), "split"]) == {"train"}
+
+
+def test_the_same_picture_with_different_labels_is_rejected_on_both_sides(root: Path, tmp_path: Path) -> None:
+    make_set(root, "ours", [*people(20), ("liar.png", "p99", "female", 0)])  # 0-0.png is male
+    prepare(root, tmp_path / "faces")
+    rejected = pd.read_parquet(tmp_path / "faces/rejected.parquet").set_index("image_id")
+    assert set(rejected.index) == {"ours:0-0.png", "ours:liar.png"}
+    assert "ours:0-0.png, ours:liar.png" in rejected["reason"].iloc[0]
+
+
+def test_a_class_without_a_validation_face_is_told_with_its_counts(root: Path, tmp_path: Path) -> None:
+    make_set(root, "ours", [row for row in people(20) if row[2] == "male" or row[1] == "p1"])
+    with pytest.raises(FaceTableError) as error:
+        prepare(root, tmp_path / "faces")
+    assert str(error.value) == (
+        "1 of 2 classes have no validation face; add labeled faces, raise faces.labeled.validation_fraction (or "
+        "limit), or have fewer classes\n  female: 2 labeled, 2 train, 0 validation"
+    )
+
+
+def test_sources_without_a_readable_face_are_told_with_the_reasons(root: Path, tmp_path: Path) -> None:
+    for path in (root / "pool").glob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(FaceTableError, match="none of the 24 faces in 'pool' can be read: 24 × "):
+        prepare(root, tmp_path / "faces")
+
+
+def test_a_pool_of_leaks_alone_is_refused(root: Path, tmp_path: Path) -> None:
+    make_set(root, "pool", [(f"{n}.png", f"q{n}", "male", n) for n in range(0, 200, 10)])
+    with pytest.raises(FaceTableError, match="no face is left in the pool"):
+        prepare(root, tmp_path / "faces")
+
+
+def test_a_leak_is_counted_by_the_strictest_split_and_held_out_persons_leave_the_pool() -> None:
+    labeled = pd.DataFrame(
+        {
+            "image_id": ["a", "b", "c"],
+            "content_hash": ["h1", "h1", "h2"],
+            "person_id": ["p1", "p2", "p3"],
+            "split": ["train", "test", "validation"],
+        }
+    )
+    pool = pd.DataFrame(
+        {
+            "image_id": ["w", "x", "y", "z"],
+            "content_hash": ["h1", "h9", "h8", "h7"],
+            "person_id": ["q", "p3", "p1", "r"],
+        }
+    )
+    left, leakage = remove_overlap(pool, labeled)
+    assert left["image_id"].tolist() == ["y", "z"]  # p1 is trained on, so may be learned from again
+    assert leakage == {
+        "removed": {"test": 1, "validation": 1, "train": 0, "pool": 0},
+        "pairs": [
+            {"image_id": "w", "same_as": "b", "split": "test", "why": "content"},
+            {"image_id": "x", "same_as": "c", "split": "validation", "why": "person"},
+        ],
+    }
+
+
+def test_an_image_that_cannot_be_read_has_a_reason_and_no_pixels(tmp_path: Path) -> None:
+    picture(tmp_path / "good.png", 1)
+    (tmp_path / "bad.png").write_bytes(b"bad")
+    paths = [str(tmp_path / name) for name in ("good.png", "bad.png", "absent.png")]
+    decoded = decode_into(tmp_path / "pixels.npy", paths, size=16)
+    assert [reason is None for reason in decoded.reason] == [True, False, False]
+    assert decoded.reason[2] == "No such file or directory"
+    assert decoded.content_hash[0] is not None and decoded.content_hash[2] is None
+    pixels = open_pixels(tmp_path / "pixels.npy")
+    assert pixels.shape == (3, 16, 16, 3)
+    assert pixels[0].any() and not pixels[1:].any()
+
+
+def test_pixels_that_are_damaged_are_told(tmp_path: Path) -> None:
+    (tmp_path / "pixels.npy").write_bytes(b"nonsense")
+    with pytest.raises(FaceTableError, match="cannot be read"):
+        open_pixels(tmp_path / "pixels.npy")

@@ -1,0 +1,92 @@
+"""Splits: no person on two sides, every class on both, near the fraction, the same for the same seed."""
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssl_pipeline.faces.splitting import same_person_or_picture, take_limit, take_share
+
+people = st.lists(st.tuples(st.integers(-1, 4), st.integers(1, 4)), min_size=1, max_size=60)
+
+
+def faces_of(drawn: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """(class, number of faces) of each person → strata and groups of the faces."""
+    strata = np.concatenate([np.full(number, stratum) for stratum, number in drawn])
+    groups = np.concatenate([np.full(number, person) for person, (_, number) in enumerate(drawn)])
+    return strata, groups
+
+
+@given(drawn=people, fraction=st.floats(0.05, 0.6), seed=st.integers(0, 99))
+@settings(max_examples=150, deadline=None)
+def test_no_person_is_on_two_sides_and_partly_known_ones_stay(
+    drawn: list[tuple[int, int]], fraction: float, seed: int
+) -> None:
+    strata, groups = faces_of(drawn)
+    taken = take_share(strata, groups, fraction=fraction, seed=[seed])
+    assert not set(groups[taken]) & set(groups[~taken])
+    assert not taken[strata < 0].any()
+
+
+@given(drawn=people, fraction=st.floats(0.05, 0.6), seed=st.integers(0, 99))
+@settings(max_examples=150, deadline=None)
+def test_a_class_with_two_persons_is_on_both_sides(drawn: list[tuple[int, int]], fraction: float, seed: int) -> None:
+    strata, groups = faces_of(drawn)
+    taken = take_share(strata, groups, fraction=fraction, seed=[seed])
+    for stratum in set(strata[strata >= 0]):
+        if len(set(groups[strata == stratum])) >= 2:
+            assert 0 < taken[strata == stratum].sum() < (strata == stratum).sum()
+
+
+@given(sizes=st.lists(st.integers(2, 80), min_size=1, max_size=6), fraction=st.floats(0.1, 0.5))
+@settings(max_examples=100, deadline=None)
+def test_with_one_face_a_person_each_class_gives_its_rounded_share(sizes: list[int], fraction: float) -> None:
+    strata = np.repeat(np.arange(len(sizes)), sizes)
+    taken = take_share(strata, np.arange(len(strata)), fraction=fraction, seed=[0])
+    for stratum, size in enumerate(sizes):
+        assert taken[strata == stratum].sum() == min(max(round(fraction * size), 1), size - 1)
+
+
+@given(sizes=st.lists(st.integers(1, 80), min_size=1, max_size=6), limit=st.integers(1, 300))
+@settings(max_examples=100, deadline=None)
+def test_the_limit_is_exact_for_single_faces_and_keeps_proportions(sizes: list[int], limit: int) -> None:
+    strata = np.repeat(np.arange(len(sizes)), sizes)
+    taken = take_limit(strata, np.arange(len(strata)), limit=limit, seed=[0])
+    assert taken.sum() == min(limit, len(strata))
+    for stratum, size in enumerate(sizes):
+        assert abs(taken[strata == stratum].sum() - size * min(limit / len(strata), 1)) < 1
+
+
+@given(drawn=people, limit=st.integers(1, 60))
+@settings(max_examples=100, deadline=None)
+def test_the_limit_takes_whole_persons_and_never_too_many(drawn: list[tuple[int, int]], limit: int) -> None:
+    strata, groups = faces_of(drawn)
+    taken = take_limit(strata, groups, limit=limit, seed=[0])
+    assert taken.sum() <= limit
+    assert not set(groups[taken]) & set(groups[~taken])
+
+
+def test_the_same_seed_takes_the_same_and_another_others() -> None:
+    strata, groups = np.repeat([0, 1], 50), np.arange(100)
+    one, same, other = (take_share(strata, groups, fraction=0.3, seed=[seed]) for seed in (0, 0, 1))
+    assert (one == same).all()
+    assert (one != other).any()
+
+
+@given(links=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=30))
+@settings(max_examples=100, deadline=None)
+def test_faces_that_share_a_person_or_a_picture_are_one_group(links: list[tuple[int, int]]) -> None:
+    groups = same_person_or_picture([f"p{person}" for person, _ in links], [f"h{picture}" for _, picture in links])
+    graph = nx.Graph([(f"p{person}", f"h{picture}") for person, picture in links])
+    expected = {node: number for number, nodes in enumerate(nx.connected_components(graph)) for node in nodes}
+    theirs = [expected[f"p{person}"] for person, _ in links]
+    for one in range(len(links)):
+        for other in range(len(links)):
+            assert (groups[one] == groups[other]) == (theirs[one] == theirs[other])
+
+
+def test_a_class_of_one_person_stays_in_training() -> None:
+    taken = take_share(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2]), fraction=0.5, seed=[0])
+    assert not taken[:2].any()
+    assert taken[2:].sum() == pytest.approx(1)
