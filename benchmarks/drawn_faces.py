@@ -1,6 +1,6 @@
 """Draw the contact sheet in the README: the labeled population above, the external pool below.
 
-    python -m benchmarks.drawn_faces docs/drawn-faces.png
+python -m benchmarks.drawn_faces docs/drawn-faces.png
 """
 
 from pathlib import Path

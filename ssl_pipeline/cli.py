@@ -1,4 +1,7 @@
-"""The `ssl-pipeline` command: open manifests, predict images, evaluate checkpoints. Flows are run by `python -m flows.…`."""
+"""The `ssl-pipeline` command: open manifests, predict images, evaluate checkpoints. Flows are run by `python -m flows.…`.
+
+What needs torch is imported where it is used: a manifest opens without the seconds that torch takes to load.
+"""
 
 import sys
 from pathlib import Path
@@ -10,17 +13,8 @@ from rich.console import Console
 from ssl_pipeline.config import PredictionConfig, RunConfig
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.errors import ConfigError, ManifestError, PipelineError
-from ssl_pipeline.faces.pixels import open_pixels
-from ssl_pipeline.faces.table import read_faces
-from ssl_pipeline.learning.images import predict_images
-from ssl_pipeline.learning.labeling import check_image_size
-from ssl_pipeline.learning.prediction import Predictor
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.manifest_report import export_csv, render_face, render_rows, render_summary
-from ssl_pipeline.reports.scores import scores_tables
-from ssl_pipeline.runs import write_json
-from ssl_pipeline.session import open_run
-from ssl_pipeline.stages import prepare, score_faces
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Pseudo-labels for face attributes.")
 manifest_app = typer.Typer(no_args_is_help=True, help="See what was pseudo-labeled, how surely and why.")
@@ -85,6 +79,9 @@ def predict(
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
 ) -> None:
     """Predict every image of a folder; one that cannot be read gets a row with the reason."""
+    from ssl_pipeline.learning.images import predict_images
+    from ssl_pipeline.learning.prediction import Predictor
+
     if out.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--out {out}: expected a name that ends with .csv or .parquet")
     predictor = Predictor.load(checkpoint, PredictionConfig(batch_size=batch_size), device=device)
@@ -106,6 +103,15 @@ def evaluate(
     out: Annotated[Path | None, typer.Option("--out", help="Also write the scores to this JSON file.")] = None,
 ) -> None:
     """Judge a checkpoint on the config's labeled faces: jointly, per attribute, per class and per group."""
+    from ssl_pipeline.faces.pixels import open_pixels
+    from ssl_pipeline.faces.table import read_faces
+    from ssl_pipeline.learning.labeling import check_image_size
+    from ssl_pipeline.learning.prediction import Predictor
+    from ssl_pipeline.reports.scores import scores_tables
+    from ssl_pipeline.runs import write_json
+    from ssl_pipeline.session import open_run
+    from ssl_pipeline.stages import prepare, score_faces
+
     loaded: RunConfig = load_config(config, overrides=overrides or [], run_name=run_name)
     predictor = Predictor.load(checkpoint, loaded.prediction, labels=loaded.labels.space, device=loaded.device)
     check_image_size(predictor.checkpoint, loaded.faces.image_size)

@@ -10,21 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.cycle_config import write_tiny_config
+from tests.flows.conftest import ROOT, Operator, clean_environment
 
 pytestmark = pytest.mark.flows
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    home = str(tmp_path_factory.mktemp("prefect"))
-    return kept | {"PREFECT_HOME": home, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("raw")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """No server anywhere: each flow starts its own for as long as it runs."""
+    return clean_environment(tmp_path_factory.mktemp("prefect"))
 
 
 def command(flow: str, config: Path, *options: str) -> list[str]:
@@ -38,13 +32,14 @@ def run(environment: dict[str, str], flow: str, config: Path, *options: str) -> 
 
 
 def test_a_killed_cycle_goes_on_and_ends_with_an_undisturbed_ones_bytes(
-    tmp_path: Path, environment: dict[str, str], raw: Path
+    tmp_path: Path, operator: Operator, alone: dict[str, str], raw: Path
 ) -> None:
+    environment = operator.environment
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     killed.mkdir()
-    epochs = "student.training.epochs=30"
-    undisturbed = run(environment, "full_cycle", write_tiny_config(whole, root=raw), "--set", epochs)
+    epochs = "student.training.epochs=10"
+    undisturbed = run(alone, "full_cycle", write_tiny_config(whole, root=raw), "--set", epochs)
     assert undisturbed.returncode == 0, undisturbed.stderr
     assert "Teacher against student" in undisturbed.stdout
     assert "manifest.parquet" in undisturbed.stdout
@@ -71,21 +66,21 @@ def test_a_killed_cycle_goes_on_and_ends_with_an_undisturbed_ones_bytes(
         assert (killed / "runs/tiny" / name).read_bytes() == (whole / "runs/tiny" / name).read_bytes(), name
 
 
-def test_single_flows_do_their_part(tmp_path: Path, environment: dict[str, str], raw: Path) -> None:
+def test_single_flows_do_their_part(tmp_path: Path, operator: Operator, raw: Path) -> None:
     config = write_tiny_config(tmp_path, root=raw)
     for flow, leaves in (
         ("train_teacher", "round-00/teacher/best.safetensors"),
         ("pseudo_label", "round-01/pseudo_labels/manifest.parquet"),
         ("train_student", "round-01/student/best.safetensors"),
     ):
-        result = run(environment, flow, config, "--run-name", "single")
+        result = run(operator.environment, flow, config, "--run-name", "single")
         assert result.returncode == 0, result.stderr
         assert (tmp_path / "runs/single" / leaves).is_file()
 
 
-def test_a_bad_config_is_refused_before_prefect_starts(tmp_path: Path, environment: dict[str, str], raw: Path) -> None:
+def test_a_bad_config_is_refused_before_prefect_starts(tmp_path: Path, alone: dict[str, str], raw: Path) -> None:
     config = write_tiny_config(tmp_path, root=raw)
-    result = run(environment, "full_cycle", config, "--set", "teacher.training.epoch=3", "--set", "seed=x")
+    result = run(alone, "full_cycle", config, "--set", "teacher.training.epoch=3", "--set", "seed=x")
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert "2 faults" in result.stderr
@@ -93,13 +88,11 @@ def test_a_bad_config_is_refused_before_prefect_starts(tmp_path: Path, environme
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_fault_inside_a_run_is_one_message_and_exit_code_one(
-    tmp_path: Path, environment: dict[str, str], raw: Path
-) -> None:
+def test_a_fault_inside_a_run_is_one_message_and_exit_code_one(tmp_path: Path, operator: Operator, raw: Path) -> None:
     (tmp_path / "empty").mkdir()
     config = write_tiny_config(tmp_path, root=raw)
     empty = f"faces.unlabeled.sources=[{{type: folder, path: {tmp_path / 'empty'}}}]"
-    result = run(environment, "full_cycle", config, "--set", empty)
+    result = run(operator.environment, "full_cycle", config, "--set", empty)
     assert result.returncode == 1
     assert "Traceback" not in result.stdout + result.stderr
     assert f"{tmp_path / 'empty'}: nothing found for source 'folder'" in result.stderr
