@@ -11,6 +11,8 @@ SPLITS = ("test", "validation", "train")
 def remove_overlap(pool: pd.DataFrame, labeled: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Remove pool faces whose bytes equal a labeled face's, or whose person is held out, and doubles in the pool.
 
+    A person of the pool is held out under any name: who has one picture in validation or test takes all others along.
+
     Args:
         pool: image_id, content_hash, person_id.
         labeled: the same, and split, one of `SPLITS`.
@@ -19,22 +21,17 @@ def remove_overlap(pool: pd.DataFrame, labeled: pd.DataFrame) -> tuple[pd.DataFr
         What is left of the pool, and ``{"removed": {split or "pool": number}, "pairs": [{image_id, same_as, split,
         why}, …]}``, why being ``content`` or ``person``.
     """
-    pairs: list[dict[str, str]] = []
-    ranked = labeled.assign(rank=labeled["split"].map({split: rank for rank, split in enumerate(SPLITS)}))
-    ranked = ranked.sort_values(["rank", "image_id"], kind="stable")
-    removed = pd.Series(False, index=pool.index)
-    for column, why, known in (
-        ("content_hash", "content", ranked),
-        ("person_id", "person", ranked[ranked["split"] != "train"]),  # a trained-on person may be learned from again
-    ):
-        first = known.drop_duplicates(column).set_index(column)
-        found = ~removed & pool[column].isin(first.index)
-        partners = first.loc[pool.loc[found, column], ["image_id", "split"]]
-        for image_id, same_as, split in zip(
-            pool.loc[found, "image_id"], partners["image_id"], partners["split"], strict=True
-        ):
-            pairs.append({"image_id": image_id, "same_as": same_as, "split": split, "why": why})
-        removed |= found
+    rank = labeled["split"].map({split: rank for rank, split in enumerate(SPLITS)})
+    known = labeled.assign(rank=rank).sort_values(["rank", "image_id"], kind="stable")
+    copies = _partners(pool, known, by="content_hash")
+    pictured = pool[["image_id", "person_id"]].merge(copies, on="image_id")  # the pool's own names for persons
+    persons = pd.concat([known, pictured.assign(image_id=pictured["same_as"])])
+    persons = persons.sort_values(["rank", "image_id"], kind="stable")
+    held_out = persons[persons["split"] != "train"]  # a trained-on person may be learned from again
+    others = _partners(pool[~pool["image_id"].isin(copies["image_id"])], held_out, by="person_id")
+    found = pd.concat([copies.assign(why="content"), others.assign(why="person")])
+    pairs: list[dict[Any, Any]] = found[["image_id", "same_as", "split", "why"]].to_dict("records")
+    removed = pool["image_id"].isin(found["image_id"])
     left = pool[~removed].sort_values("image_id", kind="stable")
     originals = left.drop_duplicates("content_hash").set_index("content_hash")["image_id"]
     double = left["content_hash"].duplicated()
@@ -42,3 +39,9 @@ def remove_overlap(pool: pd.DataFrame, labeled: pd.DataFrame) -> tuple[pd.DataFr
         pairs.append({"image_id": image_id, "same_as": originals[content_hash], "split": "pool", "why": "content"})
     counts = {split: sum(pair["split"] == split for pair in pairs) for split in (*SPLITS, "pool")}
     return left[~double], {"removed": counts, "pairs": sorted(pairs, key=lambda pair: pair["image_id"])}
+
+
+def _partners(pool: pd.DataFrame, known: pd.DataFrame, *, by: str) -> pd.DataFrame:
+    """Match pool faces with the first known face of the same `by`: image_id, same_as, split, rank."""
+    first = known.drop_duplicates(by)[[by, "image_id", "split", "rank"]].rename(columns={"image_id": "same_as"})
+    return pool[["image_id", by]].merge(first, on=by).drop(columns=by)

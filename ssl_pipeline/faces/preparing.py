@@ -16,7 +16,7 @@ from ssl_pipeline.faces.pixels import decode_into
 from ssl_pipeline.faces.sources.reading import read_source, source_name
 from ssl_pipeline.faces.splitting import same_person_or_picture, take_limit, take_share
 from ssl_pipeline.faces.table import write_faces
-from ssl_pipeline.labels import LabelSpace
+from ssl_pipeline.labels import UNKNOWN, LabelSpace
 from ssl_pipeline.runs import atomic_path, write_json
 
 logger = logging.getLogger(__name__)
@@ -73,12 +73,15 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
         partly = (found.faces["role"] == "test") & (space.class_ids(space.encode(found.faces)) < 0)
         found.reject(partly, "a test face needs all attributes known")
     _log_rejected(found.rejected)
+    _check_roles(found)
     everyone = found.faces[found.faces["role"] != "unlabeled"].sort_values("image_id", ignore_index=True)
     everyone["split"] = _split(everyone, config, space, seed=seed)
     labeled = everyone[everyone["split"].isin(["train", "validation", "test"])]
     _check_classes(labeled, space)
     pool = found.faces[found.faces["role"] == "unlabeled"].assign(split="unlabeled")
-    pool, leakage = remove_overlap(pool, labeled)
+    # a face kept out of training because its person is in the test split is as much the test's as that one
+    guarded = everyone[everyone["split"] != "unused"].replace({"split": {"held out": "test"}})
+    pool, leakage = remove_overlap(pool, guarded)
     if pool.empty:
         raise FaceTableError(
             f"no face is left in the pool: all of them equal labeled ones ({leakage['removed']}); "
@@ -138,21 +141,45 @@ def _decode(found: _Found, path: Path, *, size: int) -> None:
     unreadable = reasons.notna()
     for name, rows in found.faces.groupby("source", sort=False).groups.items():
         if unreadable[rows].all():
-            counted = ", ".join(f"{number} × {reason}" for reason, number in Counter(reasons[rows]).most_common(3))
-            raise FaceTableError(f"none of the {len(rows):,} faces in '{name}' can be read: {counted}")
+            raise FaceTableError(
+                f"none of the {len(rows):,} faces in '{name}' can be read: {'; '.join(_counted(reasons[rows]))}"
+            )
     found.reject(unreadable, reasons[unreadable])
 
 
 def _reject_contradictions(found: _Found, space: LabelSpace) -> None:
     """Reject labeled faces with the same bytes and different labels: nobody can say which are right."""
     labeled = found.faces[found.faces["role"] != "unlabeled"]
-    codes = pd.DataFrame(space.encode(labeled), index=labeled.index).apply(tuple, axis=1)
-    differ = codes.groupby(labeled["content_hash"]).transform("nunique") > 1
+    codes = pd.DataFrame(space.encode(labeled), index=labeled.index)
+    known = codes.where(codes != UNKNOWN)  # unknown contradicts nothing
+    differ = (known.groupby(labeled["content_hash"]).transform("nunique") > 1).any(axis=1)
     if not differ.any():
         return
-    ids = labeled["image_id"].groupby(labeled["content_hash"]).agg(lambda group: ", ".join(sorted(group)))
+    ids = labeled[differ].groupby("content_hash")["image_id"].agg(_some_of)
     reasons = "the same picture with different labels: " + labeled.loc[differ, "content_hash"].map(ids)
     found.reject(differ.reindex(found.faces.index, fill_value=False), reasons)
+
+
+def _some_of(ids: "pd.Series[str]") -> str:
+    """Name a few faces: a placeholder picture may stand for thousands."""
+    named = ", ".join(sorted(ids)[:3])
+    return named if len(ids) <= 3 else f"{named} and {len(ids) - 3:,} more"
+
+
+def _check_roles(found: _Found) -> None:
+    """Refuse to go on where no face is left to train and validate on, to test on, or to label, and say why."""
+    keys = {"labeled": "labeled.sources", "test": "labeled.test_sources", "unlabeled": "unlabeled.sources"}
+    for role, key in keys.items():
+        accounts = [of for of in found.sources.values() if of["role"] == role]
+        if not accounts or (found.faces["role"] == role).any():
+            continue
+        reasons = found.rejected.loc[found.rejected["role"] == role, "reason"]
+        num_found, num_filtered = (sum(of[count] for of in accounts) for count in ("found", "filtered"))
+        raise FaceTableError(
+            f"faces.{key}: none of the {num_found:,} faces found can be used: "
+            + "; ".join([*_counted(reasons), *([f"{num_filtered:,} × left out by the filter"] if num_filtered else [])])
+            + "; mend the files, widen the filter or add sources"
+        )
 
 
 def _split(faces: pd.DataFrame, config: FacesConfig, space: LabelSpace, *, seed: int) -> "pd.Series[str]":
@@ -162,7 +189,8 @@ def _split(faces: pd.DataFrame, config: FacesConfig, space: LabelSpace, *, seed:
     split = np.full(len(faces), "train", dtype=object)
     settings = config.labeled
     if settings.test_fraction is not None:
-        split[take_share(strata, groups, fraction=settings.test_fraction, seed=(seed, _TEST_SEED))] = "test"
+        chosen = take_share(strata, groups, fraction=settings.test_fraction, seed=(seed, _TEST_SEED), keep=2)
+        split[chosen] = "test"
     else:
         is_test = (faces["role"] == "test").to_numpy(bool)
         split[np.isin(groups, groups[is_test])] = "held out"  # labeled, but a person or picture of the test
@@ -213,8 +241,15 @@ def _by_class(labeled: pd.DataFrame, space: LabelSpace) -> dict[str, dict[str, i
 
 def _log_rejected(rejected: pd.DataFrame) -> None:
     for name, rows in rejected.groupby("source"):
-        counted = ", ".join(f"{number} × {reason}" for reason, number in Counter(rows["reason"]).most_common(3))
-        logger.warning("%s: %d faces rejected: %s", name, len(rows), counted)
+        logger.warning("%s: %d faces rejected: %s", name, len(rows), "; ".join(_counted(rows["reason"])))
+
+
+def _counted(reasons: "pd.Series[str]", *, at_most: int = 3) -> list[str]:
+    """Count the commonest reasons, and the others together."""
+    common = Counter(reasons).most_common(at_most)
+    num_others = len(reasons) - sum(number for _, number in common)
+    others = [f"{num_others:,} × other reasons"] if num_others else []
+    return [*(f"{number:,} × {reason}" for reason, number in common), *others]
 
 
 def _accounts(found: _Found) -> dict[str, dict[str, Any]]:

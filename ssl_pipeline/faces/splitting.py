@@ -23,31 +23,33 @@ def same_person_or_picture(person_ids: Sequence[str], content_hashes: Sequence[s
     return np.asarray(component[persons], dtype=np.int64)
 
 
-def take_share(
-    strata: IntArray, groups: IntArray, *, fraction: float, seed: Sequence[int], only_known: bool = True
-) -> BoolArray:
+def take_share(strata: IntArray, groups: IntArray, *, fraction: float, seed: Sequence[int], keep: int = 1) -> BoolArray:
     """Take a share of the faces for a split of its own, whole groups at a time, near the fraction in every stratum.
 
-    The rarest stratum is served first. One that has two groups or more gives at least one and keeps at least one, so
-    that no class is starved on either side while it can be helped.
+    The rarest stratum is served first. One that has two groups or more gives at least one and keeps `keep` of them, or
+    all but one, so that no class is starved on either side while it can be helped. A group with a face that is not
+    fully known is never taken.
 
     Args:
         strata: int [N], the class of each face; -1 where it is not fully known.
         groups: int [N]; a group is taken whole or not at all.
         fraction: of each stratum's faces, in (0, 1).
         seed: of the draw; the result depends on the order of faces too, so sort them first.
-        only_known: leave a group with a face that is not fully known where it is.
+        keep: groups of each stratum to leave, 1 for each split that is still to come; of those, all but one fully known.
 
     Returns:
         bool [N], taken.
     """
     counts = _counts(strata, groups)
-    eligible = np.ones(len(counts), bool) if not only_known else counts[:, 0] == 0
+    eligible = counts[:, 0] == 0
     num_groups = (counts > 0).sum(axis=0)
     eligible_counts = counts * eligible[:, None]
     targets = np.round(fraction * counts.sum(axis=0)).astype(np.int64)
     targets = np.maximum(targets, (num_groups >= 2) & (eligible_counts.sum(axis=0) > 0))
-    taken = _take(eligible_counts, targets, counts, seed=seed)
+    num_eligible = (eligible_counts > 0).sum(axis=0)
+    may_give = num_groups - np.maximum(np.minimum(keep, num_groups - 1), 1)
+    may_give = np.minimum(may_give, np.maximum(num_eligible - keep + 1, 1))
+    taken = _take(eligible_counts, targets, seed=seed, may_give=may_give)
     return np.asarray(taken[groups])
 
 
@@ -65,7 +67,7 @@ def take_limit(strata: IntArray, groups: IntArray, *, limit: int, seed: Sequence
     targets = np.floor(shares).astype(np.int64)
     most_due = np.argsort(targets - shares, kind="stable")  # largest remainder
     targets[most_due[: limit - targets.sum()]] += 1
-    taken = _take(counts, targets, None, seed=seed, at_most=limit)
+    taken = _take(counts, targets, seed=seed, at_most=limit)
     return np.asarray(taken[groups])
 
 
@@ -79,26 +81,50 @@ def _counts(strata: IntArray, groups: IntArray) -> IntArray:
 def _take(
     counts: IntArray,
     targets: IntArray,
-    leave_one_of: IntArray | None,
     *,
     seed: Sequence[int],
+    may_give: IntArray | None = None,
     at_most: int | None = None,
 ) -> BoolArray:
-    """Take groups in random order until each stratum has its target, rarest stratum first. Returns bool [G]."""
+    """Take groups in random order until each stratum has its target, rarest stratum first. Returns bool [G].
+
+    A group is passed over where the strata would be farther from their targets with it than without: one person of many
+    faces would else fill a split alone. A stratum that comes to nothing by that gets the group that errs least.
+
+    Args:
+        counts: faces of each group in each stratum, int [G, S].
+        targets: faces to take of each stratum, int [S].
+        seed: of the order.
+        may_give: groups that each stratum may lose, int [S]; None for any number.
+        at_most: faces to take in all.
+    """
     order = np.random.default_rng(list(seed)).permutation(len(counts))
     taken = np.zeros(len(counts), bool)
     have = np.zeros(counts.shape[1], dtype=np.int64)
-    groups_left = None if leave_one_of is None else (leave_one_of > 0).sum(axis=0)
+    num_given = np.zeros(counts.shape[1], dtype=np.int64)
+    weights = 1 / np.maximum(counts.sum(axis=0), 1)  # a face more or less matters more to a rare stratum
+
+    def gap(group: int | None = None) -> float:
+        with_it = have if group is None else have + counts[group]
+        return float(np.abs(targets - with_it) @ weights)
+
+    def is_free(group: int) -> bool:
+        too_many = at_most is not None and have.sum() + counts[group].sum() > at_most
+        needed = may_give is not None and (num_given >= may_give)[counts[group] > 0].any()
+        return not (taken[group] or too_many or needed)
+
+    def take(group: int) -> None:
+        taken[group] = True
+        np.add(have, counts[group], out=have)
+        np.add(num_given, counts[group] > 0, out=num_given)
+
     for stratum in np.argsort(counts.sum(axis=0), kind="stable"):
-        for group in order[counts[order, stratum] > 0]:
+        groups = order[counts[order, stratum] > 0].tolist()
+        for group in groups:
             if have[stratum] >= targets[stratum]:
                 break
-            members = counts[group] > 0
-            too_many = at_most is not None and (have.sum() + counts[group].sum()) > at_most
-            if taken[group] or too_many or (groups_left is not None and (groups_left[members] < 2).any()):
-                continue
-            taken[group] = True
-            have += counts[group]
-            if groups_left is not None:
-                groups_left -= members
+            if is_free(group) and gap(group) <= gap() + 1e-9:  # a tie is taken, whatever the rounding
+                take(group)
+        if have[stratum] == 0 < targets[stratum] and (free := [group for group in groups if is_free(group)]):
+            take(min(free, key=gap))
     return taken

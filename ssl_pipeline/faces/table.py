@@ -23,12 +23,12 @@ def write_faces(path: Path, faces: pd.DataFrame, labels: LabelSpace) -> None:
 
     Raises:
         KeyError: if a column of `face_columns` is missing.
+        ValueError: if a value is not one of its attribute's.
     """
     table = faces[face_columns(labels)].reset_index(drop=True)
     for name in (*_IDENTITY, "origin"):
         table[name] = table[name].astype("string")
-    for attribute in labels.attributes:
-        table[attribute.name] = pd.Categorical(table[attribute.name], categories=list(attribute.values))
+    table[labels.names] = labels.decode(labels.encode(table))
     table["age_years"] = table["age_years"].astype("Float64")
     table["pixel_row"] = table["pixel_row"].astype("int64")
     with atomic_path(path) as beside:

@@ -1,6 +1,7 @@
 """From folders to tables: nothing lost, nobody on two sides, no leak into the pool, the same bytes each time."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.leakage import remove_overlap
 from ssl_pipeline.faces.pixels import decode_into, open_pixels
 from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
-from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.faces.table import face_columns, read_faces, write_faces
 
 LABELS = LabelsConfig.model_validate({"attributes": [{"name": "gender", "values": ["male", "female"]}]})
 
@@ -82,7 +83,7 @@ def test_no_person_and_no_picture_is_in_two_splits(root: Path, tmp_path: Path) -
     assert counts["labeled"] == labeled["split"].value_counts().to_dict() | {"unused": 0}
     assert counts["labeled"]["test"] in (10, 12)  # whole persons of two pictures each
     for column in ("person_id", "content_hash"):
-        assert (labeled.groupby(column)["split"].agg(set).str.len() == 1).all()
+        assert labeled.groupby(column)["split"].nunique().max() == 1
     assert set(labeled["split"]) == {"train", "validation", "test"}
 
 
@@ -244,3 +245,110 @@ def test_pixels_that_are_damaged_are_told(tmp_path: Path) -> None:
     (tmp_path / "pixels.npy").write_bytes(b"nonsense")
     with pytest.raises(FaceTableError, match="cannot be read"):
         open_pixels(tmp_path / "pixels.npy")
+
+
+EXAM = {"test_fraction": None, "test_sources": [{"type": "csv", "name": "exam", "path": "exam", "table": "labels.csv"}]}
+
+
+def test_the_order_of_rows_in_a_table_changes_no_byte(root: Path, tmp_path: Path) -> None:
+    prepare(root, tmp_path / "before")
+    header, *rows = (root / "ours/labels.csv").read_text().splitlines()
+    (root / "ours/labels.csv").write_text("\n".join([header, *reversed(rows)]))
+    prepare(root, tmp_path / "after")
+    for output in OUTPUT_NAMES:
+        assert (tmp_path / "before" / output).read_bytes() == (tmp_path / "after" / output).read_bytes(), output
+
+
+def test_an_unknown_label_contradicts_nothing(root: Path, tmp_path: Path) -> None:
+    make_set(root, "ours", [*people(20), ("unsure.png", "p98", "", 0)])  # 0-0.png is male
+    counts = prepare(root, tmp_path / "faces")
+    assert counts["rejected"] == 0
+    labeled, _ = tables(tmp_path / "faces")
+    linked = labeled[labeled["person_id"].isin(["ours:p0", "ours:p98"])]
+    assert linked["split"].tolist() == ["train"] * 3  # one group, and one of its faces is not fully known
+
+
+def test_a_picture_with_many_labels_names_a_few_of_its_faces(root: Path, tmp_path: Path) -> None:
+    liars = [(f"liar{number}.png", f"l{number}", ("male", "female")[number % 2], 0) for number in range(4)]
+    make_set(root, "ours", [*people(20), *liars])
+    prepare(root, tmp_path / "faces")
+    reasons = pd.read_parquet(tmp_path / "faces/rejected.parquet")["reason"]
+    assert (
+        reasons.tolist()
+        == ["the same picture with different labels: ours:0-0.png, ours:liar0.png, ours:liar1.png and 2 more"] * 5
+    )
+
+
+def test_a_person_of_the_test_set_is_not_in_the_pool_under_another_name(root: Path, tmp_path: Path) -> None:
+    make_set(root, "exam", [("x.png", "a", "male", 0), ("y.png", "b", "female", 5000)])  # picture 0 is of ours:p0
+    make_set(
+        root,
+        "pool",
+        [
+            ("his.png", "q", "male", 1),
+            ("also.png", "q", "male", 6000),
+            ("hers.png", "r", "", 5000),
+            ("z.png", "z", "", 7),
+        ],
+    )
+    counts = prepare(root, tmp_path / "faces", **EXAM)
+    assert tables(tmp_path / "faces")[1]["image_id"].tolist() == ["pool:z.png"]
+    assert counts["leakage"] == {"test": 3, "validation": 0, "train": 0, "pool": 0}
+    leakage = json.loads((tmp_path / "faces/leakage.json").read_text())
+    assert leakage["labeled_removed"] == 2
+    assert [(pair["image_id"], pair["same_as"], pair["why"]) for pair in leakage["pairs"]] == [
+        ("pool:also.png", "ours:0-1.png", "person"),
+        ("pool:hers.png", "exam:y.png", "content"),
+        ("pool:his.png", "ours:0-1.png", "content"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "key"),
+    [("ours", {}, "labeled.sources"), ("pool", {}, "unlabeled.sources"), ("exam", EXAM, "labeled.test_sources")],
+)
+def test_a_role_without_a_single_face_is_told_with_the_reasons(
+    root: Path, tmp_path: Path, name: str, settings: dict[str, Any], key: str
+) -> None:
+    make_set(root, "exam", [("x.png", "a", "male", 8000), ("y.png", "b", "female", 8001)])
+    rows = [("x.png", "a", "man", 9000), ("x.png", "a", "man", 9000), ("y.png", "a", "man", 9001)]
+    make_set(root, name, rows)
+    with pytest.raises(FaceTableError) as error:
+        prepare(root, tmp_path / "faces", **settings)
+    message = str(error.value)
+    assert message.startswith(f"faces.{key}: none of the 3 faces found can be used: 1 × row ")
+    assert "column 'gender': expected one of 'male', 'female', got 'man'" in message
+    assert message.endswith("mend the files, widen the filter or add sources")
+
+
+def test_each_source_says_once_what_it_rejected(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(5):
+        (root / f"ours/{number}-0.png").write_bytes(b"")
+    (root / "pool/1001.png").write_bytes(b"broken")
+    with caplog.at_level("WARNING"):
+        prepare(root, tmp_path / "faces")
+    assert [record.getMessage() for record in caplog.records] == [
+        "ours: 5 faces rejected: 5 × the file is empty",
+        "pool: 1 faces rejected: 1 × not a JPEG, PNG, WebP, BMP, GIF or TIFF image",
+    ]
+
+
+def test_a_face_table_keeps_all_values_and_nulls_and_refuses_what_is_no_value(root: Path, tmp_path: Path) -> None:
+    prepare(root, tmp_path / "faces")
+    labeled = read_faces(tmp_path / "faces/labeled.parquet")
+    assert list(labeled.columns) == face_columns(LABELS.space)
+    males = labeled[labeled["gender"] == "male"]
+    write_faces(tmp_path / "males.parquet", males, LABELS.space)
+    again = read_faces(tmp_path / "males.parquet")
+    assert list(again["gender"].cat.categories) == ["male", "female"]
+    pd.testing.assert_frame_equal(again, males.reset_index(drop=True))
+    with pytest.raises(ValueError, match="'Male' is no value of attribute 'gender'"):
+        write_faces(tmp_path / "males.parquet", males.assign(gender="Male"), LABELS.space)
+
+
+@pytest.mark.parametrize("content", [None, b"no table"])
+def test_a_face_table_that_is_missing_or_damaged_is_told(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "labeled.parquet").write_bytes(content)
+    with pytest.raises(FaceTableError, match=r"labeled\.parquet: .*run"):
+        read_faces(tmp_path / "labeled.parquet")

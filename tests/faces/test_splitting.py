@@ -90,3 +90,49 @@ def test_a_class_of_one_person_stays_in_training() -> None:
     taken = take_share(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2]), fraction=0.5, seed=[0])
     assert not taken[:2].any()
     assert taken[2:].sum() == pytest.approx(1)
+
+
+@given(drawn=people, fraction=st.floats(0.05, 0.6), seed=st.integers(0, 99))
+@settings(max_examples=150, deadline=None)
+def test_no_person_left_behind_would_bring_a_class_nearer_its_share(
+    drawn: list[tuple[int, int]], fraction: float, seed: int
+) -> None:
+    strata, groups = faces_of(drawn)
+    taken = take_share(strata, groups, fraction=fraction, seed=[seed])
+    for stratum in set(strata[strata >= 0]):
+        of_class = strata == stratum
+        target, have = max(round(fraction * of_class.sum()), 1), taken[of_class].sum()
+        left = np.unique(groups[of_class & ~taken], return_counts=True)[1]
+        if len(left) > 1:  # the last one stays in any case
+            assert all(abs(have + size - target) >= abs(have - target) for size in left)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_one_person_of_many_faces_does_not_fill_a_split(seed: int) -> None:
+    groups = np.concatenate([np.zeros(90, np.int64), np.arange(1, 31)])
+    assert take_share(np.zeros(120, np.int64), groups, fraction=0.2, seed=[seed]).sum() == 24
+
+
+@given(
+    drawn=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 6), st.booleans()), min_size=1, max_size=40),
+    fractions=st.tuples(st.floats(0.05, 0.95), st.floats(0.05, 0.95)),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_class_of_three_persons_has_one_in_each_of_three_splits(
+    drawn: list[tuple[int, int, bool]], fractions: tuple[float, float], seed: int
+) -> None:
+    """A person drawn as partly known has one more face, of which not all is known."""
+    strata = np.concatenate([[stratum] * number + [-1] * partly for stratum, number, partly in drawn]).astype(np.int64)
+    groups = np.repeat(np.arange(len(drawn)), [number + partly for _, number, partly in drawn])
+    test = take_share(strata, groups, fraction=fractions[0], seed=[seed], keep=2)
+    rest = np.flatnonzero(~test)
+    renumbered = np.unique(groups[rest], return_inverse=True)[1]
+    validation = rest[take_share(strata[rest], renumbered, fraction=fractions[1], seed=[seed])]
+    for stratum in set(strata[strata >= 0]):
+        persons = [partly for of, _, partly in drawn if of == stratum]
+        if len(persons) >= 3 and persons.count(False) >= 2:
+            num_test, num_validation = (strata[test] == stratum).sum(), (strata[validation] == stratum).sum()
+            assert num_test > 0
+            assert num_validation > 0
+            assert (strata == stratum).sum() > num_test + num_validation

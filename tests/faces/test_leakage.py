@@ -1,0 +1,92 @@
+"""What leaves the pool, against a plain reading of the rules."""
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssl_pipeline.faces.leakage import SPLITS, remove_overlap
+
+pictures, persons = st.sampled_from("uvwxyz"), st.integers(0, 6)
+
+
+def table(prefix: str, rows: list[tuple[str, int, str]]) -> pd.DataFrame:
+    """Rows of (picture, person, split); a person's name begins with its source, as everywhere."""
+    return pd.DataFrame(
+        {
+            "image_id": [f"{prefix}:{row:02d}" for row in range(len(rows))],
+            "content_hash": [picture for picture, _, _ in rows],
+            "person_id": [f"{prefix}:p{person}" for _, person, _ in rows],
+            "split": [split for _, _, split in rows],
+        },
+        dtype="str",
+    )
+
+
+def left_by_the_rules(pool: pd.DataFrame, labeled: pd.DataFrame) -> list[str]:
+    """Names of the faces that may stay, one rule after the other."""
+    of_picture = labeled.groupby("content_hash")["split"].agg(set).to_dict()
+    held_out = set(labeled.loc[labeled["split"] != "train", "person_id"])
+    for picture, person in zip(pool["content_hash"], pool["person_id"], strict=True):
+        if of_picture.get(picture, set()) & {"test", "validation"}:
+            held_out.add(person)
+    left, seen = [], set()
+    for image_id, picture, person in zip(pool["image_id"], pool["content_hash"], pool["person_id"], strict=True):
+        if picture not in of_picture and person not in held_out and picture not in seen:
+            left.append(image_id)
+            seen.add(picture)
+    return left
+
+
+@given(
+    labeled=st.lists(st.tuples(pictures, persons, st.sampled_from(SPLITS)), max_size=12),
+    pool=st.lists(st.tuples(st.sampled_from("wxyzabcdefgh"), persons, st.just("unlabeled")), max_size=20),
+    shared_names=st.booleans(),
+)
+@settings(max_examples=100, deadline=None)
+def test_what_stays_in_the_pool_follows_the_rules_and_every_removal_is_counted(
+    labeled: list[tuple[str, int, str]], pool: list[tuple[str, int, str]], shared_names: bool
+) -> None:
+    theirs, ours = table("b", pool), table("a", labeled)
+    if shared_names:
+        ours["person_id"] = ours["person_id"].str.replace("a:", "b:")
+    left, leakage = remove_overlap(theirs, ours)
+    assert left["image_id"].tolist() == left_by_the_rules(theirs, ours)
+    assert len(left) + sum(leakage["removed"].values()) == len(theirs)
+    named = [pair["image_id"] for pair in leakage["pairs"]]
+    assert named == sorted(set(theirs["image_id"]) - set(left["image_id"]))
+    everywhere = pd.concat([ours, theirs]).set_index("image_id")
+    for pair in leakage["pairs"]:
+        if pair["why"] == "content":
+            one, other = (everywhere.loc[pair[key], "content_hash"] for key in ("image_id", "same_as"))
+            assert one == other
+        if pair["split"] != "pool":
+            assert everywhere.loc[pair["same_as"], "split"] == pair["split"]
+
+
+@pytest.mark.parametrize(
+    ("splits", "counted"), [(("train", "validation", "test"), "test"), (("train", "validation"), "validation")]
+)
+def test_a_picture_in_several_splits_is_counted_for_the_strictest(splits: tuple[str, ...], counted: str) -> None:
+    labeled = table("a", [("x", person, split) for person, split in enumerate(splits)])
+    _, leakage = remove_overlap(table("b", [("x", 0, "unlabeled")]), labeled)
+    assert {split: number for split, number in leakage["removed"].items() if number} == {counted: 1}
+
+
+@pytest.mark.parametrize(("split", "left"), [("test", ["b:02"]), ("validation", ["b:02"]), ("train", ["b:01", "b:02"])])
+def test_who_has_one_held_out_picture_takes_all_others_out_of_the_pool(split: str, left: list[str]) -> None:
+    labeled = table("a", [("x", 0, split)])
+    pool = table("b", [("x", 7, "unlabeled"), ("other picture of 7", 7, "unlabeled"), ("z", 8, "unlabeled")])
+    stays, leakage = remove_overlap(pool, labeled)
+    assert stays["image_id"].tolist() == left
+    assert leakage["removed"][split] == len(pool) - len(left)
+
+
+def test_the_order_of_rows_changes_nothing() -> None:
+    labeled = table("a", [("x", 0, "test"), ("x", 1, "train"), ("y", 2, "validation")])
+    pool = table("b", [("x", 0, ""), ("q", 0, ""), ("y", 1, ""), ("q", 2, ""), ("r", 3, ""), ("r", 4, "")])
+    left, leakage = remove_overlap(pool, labeled)
+    turned_left, turned = remove_overlap(pool[::-1], labeled[::-1])
+    assert leakage == turned
+    pd.testing.assert_frame_equal(left, turned_left)
+    assert left["image_id"].tolist() == ["b:03", "b:04"]
