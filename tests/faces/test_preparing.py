@@ -352,3 +352,12 @@ def test_a_face_table_that_is_missing_or_damaged_is_told(tmp_path: Path, content
         (tmp_path / "labeled.parquet").write_bytes(content)
     with pytest.raises(FaceTableError, match=r"labeled\.parquet: .*run"):
         read_faces(tmp_path / "labeled.parquet")
+
+
+def test_one_person_of_most_faces_leaves_every_split_its_own(root: Path, tmp_path: Path) -> None:
+    most = [(f"b{shot}.png", "big", "male", 4000 + shot) for shot in range(60)]
+    make_set(root, "ours", [*people(20, each=1), *most])
+    counts = prepare(root, tmp_path / "faces")
+    labeled, _ = tables(tmp_path / "faces")
+    assert set(labeled.loc[labeled["person_id"] == "ours:big", "split"]) == {"train"}
+    assert counts["by_class"]["male"] == {"train": 60, "validation": 1, "test": 9}
