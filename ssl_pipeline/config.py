@@ -258,6 +258,14 @@ class PlateauSchedule(Section):
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
 
+class StrongAugmentation(Section):
+    """How strong `augmentation: strong` is. A short training learns more from less of it; the defaults want a long one."""
+
+    num_ops: int = Field(default=2, ge=0, le=10)
+    magnitude: int = Field(default=9, ge=0, le=30)
+    erasing_probability: Fraction = 0.5
+
+
 class TrainingConfig(Section):
     """How a model is trained; the same section, and the same loop, for teacher and student."""
 
@@ -270,6 +278,7 @@ class TrainingConfig(Section):
     )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     augmentation: Literal["none", "weak", "strong"] = "weak"
+    strong: StrongAugmentation = StrongAugmentation()
     class_balanced: bool = False
     human_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of an epoch's draws that go to human labels; None draws every face equally often."""

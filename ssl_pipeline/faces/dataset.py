@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ssl_pipeline.config import StrongAugmentation
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.faces.transforms import Augmentation, augmentation, seed_draws
@@ -163,9 +164,16 @@ def epoch_batches(weights: FloatArray, *, batch_size: int, seed: int, epoch: int
 class AugmentedFaces(Dataset[tuple[Tensor, int]]):
     """Faces of a training set, each augmented by a draw that depends on seed, epoch and place in the epoch alone."""
 
-    def __init__(self, train: TrainingSet, kind: Augmentation, *, seed: int) -> None:
+    def __init__(
+        self,
+        train: TrainingSet,
+        kind: Augmentation,
+        *,
+        seed: int,
+        strong: StrongAugmentation = StrongAugmentation(),  # noqa: B008 - frozen
+    ) -> None:
         self._train = train
-        self._transform = augmentation(kind, image_size=int(train.pixels.shape[1]))
+        self._transform = augmentation(kind, image_size=int(train.pixels.shape[1]), strong=strong)
         self._seed = seed
 
     def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, int]:

@@ -142,7 +142,7 @@ class _Loop:
         self.draw_weights = draw_weights(
             faces.train, class_balanced=training.class_balanced, human_share=training.human_share
         )
-        self.augmented = AugmentedFaces(faces.train, training.augmentation, seed=seed)
+        self.augmented = AugmentedFaces(faces.train, training.augmentation, seed=seed, strong=training.strong)
         self.loss = CandidateCrossEntropy(faces.labels, label_smoothing=training.label_smoothing)
         self.targets = torch.from_numpy(faces.train.targets)
         self.known = torch.from_numpy(faces.train.known)
