@@ -6,11 +6,12 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from ssl_pipeline.config_base import Fraction, Section
+from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.labels import LabelSpace
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
@@ -41,12 +42,6 @@ RESERVED_NAMES = frozenset(
     ]
 )
 MAX_CLASSES = 1000
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys are refused, values never change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class AttributeConfig(Section):
@@ -108,9 +103,9 @@ class SourceBase(Section):
     path: Path
     filter: FilterConfig = FilterConfig()
     limit: int | None = Field(default=None, ge=1)
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default_factory=dict)
     """{our column: the source's column}; a column that is not named keeps its name."""
-    values: dict[str, dict[str, str]] = {}
+    values: dict[str, dict[str, str]] = Field(default_factory=dict)
     """{our column: {the source's value: our value}}; a value that is not named keeps its name."""
 
 
@@ -197,114 +192,6 @@ class FacesConfig(Section):
     def all_sources(self) -> tuple[Source, ...]:
         """Every source: labeled, test, unlabeled."""
         return (*self.labeled.sources, *self.labeled.test_sources, *self.unlabeled.sources)
-
-
-class ModelConfig(Section):
-    """A network: ``wrn{depth}_{width}`` (a wide ResNet small enough for a CPU) or any of timm's names."""
-
-    architecture: str
-    head: Literal["joint", "per_attribute"] = "joint"
-    pretrained: bool = False
-    weights_file: Path | None = None
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    stochastic_depth: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.pretrained and self.weights_file is not None:
-            raise ValueError("pretrained fetches weights from timm's hub, weights_file reads a file: give one of them")
-        return self
-
-
-class Sgd(Section):
-    """Stochastic gradient descent with momentum."""
-
-    type: Literal["sgd"]
-    learning_rate: float = Field(default=0.05, gt=0)
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    nesterov: bool = True
-    weight_decay: float = Field(default=5e-4, ge=0)
-
-
-class AdamW(Section):
-    """Adam with decoupled weight decay (arXiv:1711.05101)."""
-
-    type: Literal["adamw"]
-    learning_rate: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=0.05, ge=0)
-
-
-class StepSchedule(Section):
-    """Multiply the learning rate by `factor` every `step_epochs` epochs."""
-
-    type: Literal["step"]
-    step_epochs: int = Field(ge=1)
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-
-
-class CosineSchedule(Section):
-    """Rise linearly over `warmup_epochs`, then fall along half a cosine to `final_fraction` of the peak."""
-
-    type: Literal["cosine"]
-    warmup_epochs: float = Field(default=0, ge=0)
-    final_fraction: Fraction = 0.0
-
-
-class PlateauSchedule(Section):
-    """Multiply the learning rate by `factor` after `patience_epochs` epochs without a better validation macro F1."""
-
-    type: Literal["plateau"]
-    patience_epochs: int = Field(default=5, ge=0)
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-
-
-class StrongAugmentation(Section):
-    """How strong `augmentation: strong` is. A short training learns more from less of it; the defaults want a long one."""
-
-    num_ops: int = Field(default=2, ge=0, le=10)
-    magnitude: int = Field(default=9, ge=0, le=30)
-    erasing_probability: Fraction = 0.5
-
-
-class TrainingConfig(Section):
-    """How a model is trained; the same section, and the same loop, for teacher and student."""
-
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(default=64, ge=2)
-    accumulation_steps: int = Field(default=1, ge=1)
-    optimizer: Annotated[Sgd | AdamW, Field(discriminator="type")] = AdamW(type="adamw")
-    scheduler: Annotated[StepSchedule | CosineSchedule | PlateauSchedule, Field(discriminator="type")] = CosineSchedule(
-        type="cosine"
-    )
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    augmentation: Literal["none", "weak", "strong"] = "weak"
-    strong: StrongAugmentation = StrongAugmentation()
-    class_balanced: bool = False
-    human_share: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Share of an epoch's draws that go to human labels; None draws every face equally often."""
-    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    early_stopping_epochs: int | None = Field(default=None, ge=1)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    num_workers: int = Field(default=0, ge=0)
-    """Processes that prepare batches beside the training one; the result does not depend on it."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.batch_size % self.accumulation_steps:
-            raise ValueError(
-                f"batch_size {self.batch_size} must be a multiple of accumulation_steps {self.accumulation_steps}: "
-                "a batch is split into that many equal parts"
-            )
-        if isinstance(self.scheduler, CosineSchedule) and self.scheduler.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs {self.scheduler.warmup_epochs} must be less than epochs {self.epochs}")
-        return self
-
-
-class RoleConfig(Section):
-    """A teacher or a student: its model and its training."""
-
-    model: ModelConfig
-    training: TrainingConfig
 
 
 class PredictionConfig(Section):

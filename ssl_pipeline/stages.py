@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from ssl_pipeline.config import RoleConfig, RunConfig
+from ssl_pipeline.config import RunConfig
+from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.errors import ConfigError, PipelineError, list_of_faults
 from ssl_pipeline.faces.dataset import LabeledSet, TrainingFaces, TrainingSet
 from ssl_pipeline.faces.pixels import open_pixels

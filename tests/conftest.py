@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_pipeline.config import RoleConfig
+from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.faces.dataset import LabeledSet, TrainingFaces, TrainingSet
 from ssl_pipeline.labels import LabelSpace
 

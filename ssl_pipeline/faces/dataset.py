@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ssl_pipeline.config import StrongAugmentation
+from ssl_pipeline.config_training import StrongAugmentation
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.faces.transforms import Augmentation, augmentation, seed_draws

@@ -5,7 +5,7 @@ from typing import Literal, assert_never
 import torch
 from torchvision.transforms import v2
 
-from ssl_pipeline.config import StrongAugmentation
+from ssl_pipeline.config_training import StrongAugmentation
 
 Augmentation = Literal["none", "weak", "strong"]
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ssl_pipeline.config import ModelConfig
+from ssl_pipeline.config_training import ModelConfig
 from ssl_pipeline.errors import CheckpointError
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.model import FaceClassifier, build_model

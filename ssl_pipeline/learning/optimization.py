@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau, StepLR
 
-from ssl_pipeline.config import AdamW, CosineSchedule, PlateauSchedule, Sgd, StepSchedule, TrainingConfig
+from ssl_pipeline.config_training import AdamW, CosineSchedule, PlateauSchedule, Sgd, StepSchedule, TrainingConfig
 
 
 def build_optimizer(config: Sgd | AdamW, model: nn.Module) -> Optimizer:

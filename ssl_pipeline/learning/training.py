@@ -18,7 +18,7 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ssl_pipeline.config import RoleConfig, TrainingConfig
+from ssl_pipeline.config_training import RoleConfig, TrainingConfig
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.faces.dataset import (
     AugmentedFaces,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ssl_pipeline.config import ModelConfig
+from ssl_pipeline.config_training import ModelConfig
 from ssl_pipeline.errors import CheckpointError
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.checkpoint import load_checkpoint, load_training_state, save_checkpoint, save_training_state

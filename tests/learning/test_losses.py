@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ssl_pipeline.config import ModelConfig
+from ssl_pipeline.config_training import ModelConfig
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.losses import CandidateCrossEntropy
 from ssl_pipeline.learning.model import build_model

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_pipeline.config import TrainingConfig
+from ssl_pipeline.config_training import TrainingConfig
 from ssl_pipeline.learning.optimization import Schedule, build_optimizer
 from tests.conftest import make_role
 
