@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from ssl_pipeline.faces.table import read_faces
-from ssl_pipeline.pseudo_labels.merging import read_training_table
 
 from ssl_pipeline import stages
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.errors import CheckpointError, ManifestError, PipelineError, RunError, SelectionError
+from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.pseudo_labels.merging import read_training_table
 from ssl_pipeline.runs import RunDir
 from ssl_pipeline.session import finish, open_run
 from tests.cycle_config import write_tiny_config
