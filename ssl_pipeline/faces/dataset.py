@@ -118,20 +118,24 @@ def draw_weights(train: TrainingSet, *, class_balanced: bool, human_share: float
     """How often an epoch draws each face, relative to the others.
 
     With `class_balanced`, face i weighs Σ_c q_i(c) / Σ_j q_j(c): with hard labels the inverse of its class's size, so
-    that every class is drawn equally often. With `human_share`, human-labeled faces get that share of all draws.
+    that every class is drawn equally often. With `human_share`, human-labeled faces get that share of all draws, and
+    j runs over the faces of the same kind, human-labeled or not: each kind is balanced by itself.
 
     Returns:
         float [N], sums to 1.
     """
-    weights: FloatArray = np.ones(len(train.pixel_rows))
-    if class_balanced:
-        mass = train.targets.sum(axis=0, dtype=np.float64)
-        weights = train.targets @ np.where(mass > 0, 1 / np.maximum(mass, 1e-12), 0.0)
     human = train.is_human
-    if human_share is not None and human.any() and not human.all():
-        weights = np.where(
-            human, weights * human_share / weights[human].sum(), weights * (1 - human_share) / weights[~human].sum()
-        )
+    if human_share is None or human.all() or not human.any():
+        return _balanced(train.targets) if class_balanced else np.full(len(human), 1 / len(human))
+    weights = np.zeros(len(human))
+    for kind, share in ((human, human_share), (~human, 1 - human_share)):
+        weights[kind] = share * (_balanced(train.targets[kind]) if class_balanced else 1 / kind.sum())
+    return weights
+
+
+def _balanced(targets: npt.NDArray[np.float32]) -> FloatArray:
+    mass = targets.sum(axis=0, dtype=np.float64)
+    weights = targets @ np.where(mass > 0, 1 / np.maximum(mass, 1e-12), 0.0)
     return np.asarray(weights / weights.sum())
 
 

@@ -58,6 +58,19 @@ def test_human_labels_get_their_share_of_the_draws(class_balanced: bool) -> None
     assert weights.sum() == pytest.approx(1)
 
 
+def test_human_and_pseudo_labels_are_balanced_each_by_itself() -> None:
+    """However rare a class is among pseudo-labels, it is drawn as often as the others among human ones."""
+    train = make_faces(60).train
+    truth = np.where(np.arange(60) < 12, np.arange(60) % 6, np.where(np.arange(60) % 8 == 0, 0, 1 + np.arange(60) % 5))
+    targets = np.eye(6, dtype=np.float32)[truth]
+    human = np.arange(60) < 12
+    mixed = type(train)(**{**train.__dict__, "is_human": human, "targets": targets})
+    weights = draw_weights(mixed, class_balanced=True, human_share=0.4)
+    for kind, share in ((human, 0.4), (~human, 0.6)):
+        drawn = [weights[kind & (truth == class_id)].sum() for class_id in range(6)]
+        np.testing.assert_allclose(drawn, share / 6)
+
+
 def test_augmentation_depends_on_seed_epoch_and_place_alone() -> None:
     train = make_faces(12).train
     one, other = (AugmentedFaces(train, "strong", seed=seed) for seed in (0, 1))
