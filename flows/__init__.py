@@ -6,3 +6,8 @@ import os
 # Prefect reads its settings when it is first imported: only so do the library's log lines reach its console and UI.
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "ssl_pipeline")
 logging.getLogger("ssl_pipeline").setLevel(logging.INFO)
+
+# Prefect's heartbeat to its makers, unless a user wants it: nothing here needs the internet, and on SQLite the
+# heartbeat fails now and then with a traceback about a locked database.
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
