@@ -6,7 +6,7 @@ from rich.table import Table
 
 
 def verdict(summary: dict[str, Any]) -> str:
-    """Say in a sentence or two whether the student was worth it, on validation and on test."""
+    """Say in a few sentences whether the student was worth it, on validation and on test, and what it is worse at."""
     teacher, student = summary["teacher"], summary["student"]
     gain = 100 * (student["test"]["macro_f1"] - teacher["test"]["macro_f1"])
     on_test = (
@@ -16,10 +16,17 @@ def verdict(summary: dict[str, Any]) -> str:
         return (
             f"No student was better than the teacher on validation: the teacher stays. The student's test: {on_test}."
         )
-    honest = (
-        "" if gain > 0 else " The gain on validation did not carry over: do not use this student without a closer look."
-    )
-    return f"The student of round {student['round']} is promoted, being better on validation; {on_test}.{honest}"
+    sentences = [f"The student of round {student['round']} is promoted, being better on validation; {on_test}."]
+    if gain <= 0:
+        sentences.append("The gain on validation did not carry over: do not use this student without a closer look.")
+    losses = [
+        f"{metric.removesuffix(' macro F1')} ({100 * (own - teachers):+.1f})"
+        for metric, teachers, own in comparison_rows(summary)
+        if metric.endswith("macro F1") and not metric.startswith("joint") and own < teachers
+    ]
+    if losses:
+        sentences.append(f"It is worse than the teacher at {' and at '.join(losses)}.")
+    return " ".join(sentences)
 
 
 def comparison_rows(summary: dict[str, Any]) -> list[tuple[str, float, float]]:

@@ -1,0 +1,42 @@
+"""How much of a student's gain is owed to the pool, and how much to its network and training?
+
+The control has the student's network, settings and number of steps, but learns from the human labels alone.
+"""
+
+import json
+import math
+from typing import Any
+
+from ssl_pipeline.config import RunConfig
+from ssl_pipeline.faces.dataset import TrainingFaces
+from ssl_pipeline.learning.training import fit
+from ssl_pipeline.pseudo_labels.merging import read_training_table
+from ssl_pipeline.runs import RunDir
+from ssl_pipeline.stages import evaluate
+
+
+def train_control(config: RunConfig, *, round_index: int) -> dict[str, Any]:
+    """Train the control of a finished run's student and give its scores on the test split.
+
+    It chooses nothing, neither a model nor a setting. One that is finished is not trained again.
+
+    Args:
+        config: of the run.
+        round_index: of the student whose control this is.
+
+    Returns:
+        Scores as `ssl_pipeline.learning.metrics.evaluate_predictions` gives them.
+    """
+    run = RunDir(config.runs_root / config.run_name)
+    directory = run.root / "control"
+    faces = TrainingFaces.from_directory(run.faces, labels=config.labels.space)
+    training = config.student.training
+    num_learned = len(read_training_table(run.student(round_index) / "training.parquet"))
+    steps = training.epochs * math.ceil(num_learned / training.batch_size)
+    steps_per_epoch = math.ceil(len(faces.train.pixel_rows) / training.batch_size)
+    alone = training.model_copy(update={"epochs": round(steps / steps_per_epoch)})
+    role = config.student.model_copy(update={"training": alone})
+    fit(role, faces, directory=directory, seed=config.seed, device=config.device, name="control")
+    evaluate(config, run, directory, "test")
+    scores: dict[str, Any] = json.loads((directory / "test" / "scores.json").read_text(encoding="utf-8"))
+    return scores
