@@ -140,14 +140,12 @@ def render_rows(
     rows = rows.sort_values("image_id", kind="stable").sort_values(
         column, ascending=not sort.startswith("-"), kind="stable", na_position="last"
     )
-    names = manifest.labels.names
     table = _table(f"{min(limit, len(rows)):,} of {len(rows):,} faces", "image", "decision", "confidence", left=2)
-    for name in names:
-        table.add_column(name)
-    table.add_column("reason", overflow="fold")
+    table.add_column("labels and reasons", overflow="fold", ratio=1)
     for row in rows.head(limit).to_dict("records"):
-        chosen = [_chosen(row, name) for name in names]
-        _add(table, row["image_id"], row["decision"], _decimal(row["confidence"]), *chosen, row["reason"])
+        chosen = [_chosen(row, name) for name in manifest.labels.names]
+        reasons = "\n".join(filter(None, chosen)) or row["reason"]
+        _add(table, row["image_id"], row["decision"], _decimal(row["confidence"]), reasons)
     return table
 
 
@@ -294,10 +292,10 @@ def _face_parts(manifest: Manifest, place: int) -> list[Table]:
 
 
 def _chosen(row: Mapping[Any, Any], name: str) -> str:
-    """A face's value of an attribute, how sure and how decided: ``female 0.97 accepted``."""
+    """A face's value of an attribute, how decided and why: ``gender: female accepted, confidence 0.97 >= 0.95``."""
     if pd.isna(row[name]):
         return ""
-    return f"{row[name]} {_decimal(row[f'{name}_confidence'])} {row[f'{name}_decision']}"
+    return f"{name}: {row[name]} {row[f'{name}_decision']}, {row[f'{name}_reason']}"
 
 
 def _without_formulas(column: "pd.Series[Any]") -> "pd.Series[Any]":

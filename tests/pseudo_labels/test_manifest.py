@@ -266,6 +266,9 @@ def test_rows_can_be_filtered_sorted_and_limited(manifest: Manifest) -> None:
     ]
     assert shown(limit=2) == ["far:[x]=y.jpg", "pool:all_known.jpg"]
     assert shown()[-2:] == ["pool:cut.jpg", "pool:sure.jpg"]  # unreadable: no confidence
+    text = drawn(render_rows(manifest, decision=None, attribute_values={}, sort="image_id", limit=20))
+    assert "age: 30-59 accepted, confidence" in text
+    assert "truncated after 812 bytes" in text
     for wrong, message in (
         ({"decision": "kept"}, "expected one of accepted, rejected, unreadable"),
         ({"values": {"mask": "on"}}, "'mask' is no attribute of this manifest; it has gender, age"),
