@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from PIL import Image
 
-from ssl_pipeline.faces.drawn import draw_face, sample_faces, sample_people
+from ssl_pipeline.faces.drawing import draw_face
+from ssl_pipeline.faces.drawn import sample_faces, sample_people
 
 COLUMNS, ROWS, SIZE, GAP = 10, 2, 96, 12
 

@@ -3,19 +3,14 @@
 The parameters, and who has which, are in `drawn`.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import numpy as np
 from PIL import Image
 
+from ssl_pipeline.faces.drawing_anatomy import Anatomy
 from ssl_pipeline.faces.drawing_canvas import (
     BLACK,
-    GRAY_HAIR,
     WHITE,
     Canvas,
-    Color,
-    FloatArray,
     draw_background,
     ellipse,
     mirrored,
@@ -24,9 +19,7 @@ from ssl_pipeline.faces.drawing_canvas import (
     smooth,
 )
 from ssl_pipeline.faces.drawing_covers import draw_eyewear, draw_hair, draw_hair_behind, draw_mask, draw_occlusion
-
-if TYPE_CHECKING:
-    from ssl_pipeline.faces.drawn import DrawnFace, DrawnPerson
+from ssl_pipeline.faces.drawn import DrawnFace
 
 MIN_SIZE = 16
 
@@ -50,7 +43,7 @@ UPPER_LID = np.array([(-1.1, 0.16), (-0.5, -0.5), (0.15, -0.62), (0.75, -0.3), (
 LOWER_LID = np.array([(1.15, 0.05), (0.6, 0.42), (0, 0.5), (-0.6, 0.4), (-1.1, 0.16)])
 
 
-def draw_face(face: "DrawnFace", *, size: int = 128) -> Image.Image:
+def draw_face(face: DrawnFace, *, size: int = 128) -> Image.Image:
     """Draw one picture; the same face and size give the same pixels.
 
     Args:
@@ -82,69 +75,6 @@ def draw_face(face: "DrawnFace", *, size: int = 128) -> Image.Image:
     draw_eyewear(canvas)
     draw_occlusion(canvas, body, rng)
     return photograph(canvas, rng, size)
-
-
-@dataclass(frozen=True)
-class Anatomy:
-    """What a person's gender, age and own shape make of their face; lengths in the head's frame.
-
-    Attributes:
-        old: 0 (about 22 years) to 1.1 (80 or looking it).
-        gray: share of gray hair, 0 to 1.
-        recession: how far the hairline has gone back, 0 to 1.
-    """
-
-    old: float
-    width: float
-    jaw: float
-    chin: float
-    brow: float
-    brow_y: float
-    eye: float
-    nose: float
-    lips: float
-    gray: float
-    recession: float
-    wrinkles: float
-    hair: Color
-
-    @classmethod
-    def of(cls, person: "DrawnPerson") -> "Anatomy":
-        """Work it out. The genders' means lie one to two and a half standard deviations apart."""
-        male, shape = float(person.gender == "male"), person.shape
-        age = person.age_years + person.looks_older_years
-        old = float(np.clip((age - 22) / 52, 0, 1.1))
-        gray = float(1 / (1 + np.exp((person.graying_age_years - age) / 4.5)))
-        return cls(
-            old=old,
-            width=0.73 + 0.015 * male + 0.025 * shape.width,
-            jaw=0.465 + 0.085 * male + 0.035 * shape.jaw + 0.03 * old,
-            chin=0.15 + 0.05 * male + 0.025 * shape.jaw,
-            brow=0.032 + 0.027 * male + 0.012 * shape.brow,
-            brow_y=-0.315 + 0.035 * male + 0.015 * shape.brow + 0.02 * old,
-            eye=0.125 - 0.008 * male + 0.008 * shape.eyes - 0.014 * old,
-            nose=0.105 + 0.015 * male + 0.012 * shape.nose + 0.012 * old,
-            lips=0.082 - 0.018 * male + 0.013 * shape.lips - 0.03 * old,
-            gray=gray,
-            recession=float(np.clip(person.balding * (age - 24) / 40, 0, 1)) * (1 if male else 0.25),
-            wrinkles=float(np.clip((age - 27) / 45, 0, 1.2)) * person.wrinkling,
-            hair=mix(person.hair_color, GRAY_HAIR, 0.85 * gray),
-        )
-
-    def outline(self) -> FloatArray:
-        """The face's edge, closed; old age adds jowls."""
-        jowl = 0.035 * self.old
-        right = [
-            (0.37, -0.95), (self.width - 0.1, -0.6), (self.width, -0.12), (self.width - 0.05, 0.32),
-            (self.jaw + 0.02 + jowl, 0.68), (self.chin + 0.12 + jowl, 0.91), (self.chin, 1.0),
-        ]  # fmt: skip
-        left = [(-x, y) for x, y in reversed(right)]
-        return smooth([(0, -1.04), *right, *left], closed=True)
-
-    def right_edge(self) -> FloatArray:
-        """The outline's right half, from the crown down."""
-        outline = self.outline()
-        return outline[outline[:, 0] > 0]
 
 
 def _draw_shoulders(canvas: Canvas, body: Anatomy) -> None:

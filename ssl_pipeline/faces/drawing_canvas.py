@@ -4,14 +4,13 @@ The head's frame: the origin a little below the eyes, x to the right, y down, th
 """
 
 from math import cos, hypot, pi, radians, sin
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-if TYPE_CHECKING:
-    from ssl_pipeline.faces.drawn import DrawnFace
+from ssl_pipeline.faces.drawn import DrawnFace
 
 FloatArray = npt.NDArray[np.floating[Any]]
 Color = tuple[int, int, int]
@@ -34,7 +33,7 @@ _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
 class Canvas:
     """A picture in the making, two or three times its final size, and the way from the head's frame to its pixels."""
 
-    def __init__(self, face: "DrawnFace", size: int) -> None:
+    def __init__(self, face: DrawnFace, size: int) -> None:
         self.face, self.person = face, face.person
         self.side = size * (3 if size < 48 else 2)
         self.unit = HEAD_SHARE * self.side * face.pose.scale

@@ -1,10 +1,11 @@
 """What covers a face: hair, a mask, glasses, a hat or a hand, in the head's frame of `drawing_canvas`."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from ssl_pipeline.faces.drawing_anatomy import Anatomy
 from ssl_pipeline.faces.drawing_canvas import (
     BLACK,
     GRAY_HAIR,
@@ -16,9 +17,6 @@ from ssl_pipeline.faces.drawing_canvas import (
     mix,
     smooth,
 )
-
-if TYPE_CHECKING:
-    from ssl_pipeline.faces.drawing import Anatomy
 
 
 class Haircut(NamedTuple):
@@ -46,7 +44,7 @@ WORN_WRONG = {"nose_out": (0.4, 1.06), "mouth_out": (0.76, 1.16), "chin_out": (0
 PATTERN_DOTS = 40
 
 
-def draw_mask(canvas: Canvas, body: "Anatomy", rng: np.random.Generator) -> None:
+def draw_mask(canvas: Canvas, body: Anatomy, rng: np.random.Generator) -> None:
     """The mask with its shadow and its loops; how it sits is what tells `wear` from `incorrect`."""
     face = canvas.face
     top, bottom = WORN_RIGHT if face.mask == "wear" else WORN_WRONG[face.mask_fit]
@@ -92,7 +90,7 @@ def _draw_cloth(canvas: Canvas, top: float, bottom: float, rng: np.random.Genera
                 canvas.disc(x, y, 0.022, light)
 
 
-def draw_hair_behind(canvas: Canvas, body: "Anatomy") -> None:
+def draw_hair_behind(canvas: Canvas, body: Anatomy) -> None:
     """The hair that falls behind the neck, or is tied up."""
     volume, length, *_ = HAIR[canvas.person.hair_style]
     if canvas.person.hair_style == "bun":
@@ -104,7 +102,7 @@ def draw_hair_behind(canvas: Canvas, body: "Anatomy") -> None:
         canvas.fill(smooth([*right, *mirrored(right[::-1])], closed=True), dark, on_face=False)
 
 
-def draw_hair(canvas: Canvas, body: "Anatomy") -> None:
+def draw_hair(canvas: Canvas, body: Anatomy) -> None:
     """The hair over the forehead and beside the face."""
     person = canvas.person
     rng = np.random.default_rng([person.seed, 1])
@@ -147,7 +145,7 @@ def draw_hair(canvas: Canvas, body: "Anatomy") -> None:
 
 
 def _draw_strands(
-    canvas: Canvas, body: "Anatomy", part: float, edge: float, top: float, rng: np.random.Generator
+    canvas: Canvas, body: Anatomy, part: float, edge: float, top: float, rng: np.random.Generator
 ) -> None:
     """Strands from the parting outward and down, some of them gray."""
     if HAIR[canvas.person.hair_style].curly:
@@ -165,13 +163,13 @@ def _draw_strands(
         canvas.line(curve if along > 1 else curve[:13], color, rng.uniform(0.014, 0.035), on_face=False)
 
 
-def _draw_curls(canvas: Canvas, body: "Anatomy", edge: float, rng: np.random.Generator) -> None:
+def _draw_curls(canvas: Canvas, body: Anatomy, edge: float, rng: np.random.Generator) -> None:
     for x, y in rng.uniform((-edge - 0.1, -1.3), (edge + 0.1, 0.25), (130, 2)):
         curl = ellipse(x, y, 0.05, 0.05)[: int(rng.integers(10, 24))]
         canvas.line(curl, _one_strand(canvas, body, rng), 0.022, on_face=False)
 
 
-def _one_strand(canvas: Canvas, body: "Anatomy", rng: np.random.Generator) -> Color:
+def _one_strand(canvas: Canvas, body: Anatomy, rng: np.random.Generator) -> Color:
     gray = rng.random() < body.gray
     tone = mix(canvas.person.hair_color, GRAY_HAIR, 0.9) if gray else canvas.person.hair_color
     return mix(tone, WHITE if rng.random() < 0.4 else BLACK, rng.uniform(0.0, 0.18))
@@ -192,7 +190,7 @@ def draw_eyewear(canvas: Canvas) -> None:
     canvas.line(smooth([(-0.11, -0.06), (0, -0.09), (0.11, -0.06)]), frame, 0.03)
 
 
-def draw_occlusion(canvas: Canvas, body: "Anatomy", rng: np.random.Generator) -> None:
+def draw_occlusion(canvas: Canvas, body: Anatomy, rng: np.random.Generator) -> None:
     """A hat, loose strands of hair or a hand in front of the face, if any."""
     side = 1 if rng.random() < 0.5 else -1
     skin = canvas.person.skin

@@ -12,10 +12,6 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from ssl_pipeline.faces.drawing import draw_face
-
-__all__ = ["DrawnFace", "DrawnPerson", "draw_face", "sample_faces", "sample_people"]
-
 Population = Literal["home", "elsewhere"]
 MaskWearing = Literal["wear", "incorrect", "normal"]
 Gender = Literal["male", "female"]

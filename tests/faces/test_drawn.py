@@ -7,7 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ssl_pipeline.faces.drawn import draw_face, sample_faces, sample_people
+from ssl_pipeline.faces.drawing import draw_face
+from ssl_pipeline.faces.drawn import sample_faces, sample_people
 
 SIZE = 32
 

@@ -50,7 +50,8 @@ def stand_in(monkeypatch):
         return Image.new("RGB", (size, size), (face.person.age_years, 0, 0))
 
     room.sample_people, room.sample_faces, room.draw_face = sample_people, sample_faces, draw_face
-    monkeypatch.setitem(sys.modules, "ssl_pipeline.faces.drawn", room)
+    for name in ("drawn", "drawing"):
+        monkeypatch.setitem(sys.modules, f"ssl_pipeline.faces.{name}", room)
     return room
 
 

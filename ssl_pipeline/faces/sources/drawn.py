@@ -61,7 +61,7 @@ def draw_or_find(source: DrawnSource, *, root: Path) -> RawFaces:
 
 def draw_file(picture: Picture, size: int, folder: Path) -> None:
     """Draw one face into a PNG file. At module level, so that a fresh process can find it."""
-    from ssl_pipeline.faces.drawn import draw_face
+    from ssl_pipeline.faces.drawing import draw_face
 
     draw_face(picture.face, size=size).save(folder / picture.file, format="PNG")
 
