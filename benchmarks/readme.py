@@ -1,8 +1,9 @@
-"""Write the README's figures from what runs left behind, so that none is typed by hand.
+"""Write the README's figures and file map from what runs and files say, so that none is typed by hand.
 
 make demo && python -m benchmarks.readme
 """
 
+import ast
 import json
 import os
 import platform
@@ -47,7 +48,22 @@ def results(report: Path) -> str:
     return "\n".join([lines[2], "", *lines[start : end + 1]])
 
 
+def file_map() -> str:
+    """A line for each file of code: its path, and the sentence that its docstring opens with."""
+    lines = []
+    for folder in ("flows", "ssl_pipeline", "benchmarks"):
+        for path in sorted(Path(folder).rglob("*.py")):
+            docstring = " ".join((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split())
+            if path.name != "__init__.py" or folder == "flows":
+                lines.append(f"{path!s:48} {docstring.split('. ')[0].rstrip('.')}")
+    lines.append(f"{'configs/*.yaml':48} One run each; it opens with its purpose, data, command and what to expect")
+    lines.append(f"{'tests/':48} Mirrors the above; tests/flows starts Prefect")
+    return "\n".join(["```", *lines, "```"])
+
+
 if __name__ == "__main__":
-    fill("demo", demo(Path("data/runs/demo/summary.json")))
+    fill("filemap", file_map())
+    if Path("data/runs/demo/summary.json").is_file():
+        fill("demo", demo(Path("data/runs/demo/summary.json")))
     if Path("docs/utkface.md").is_file():
         fill("results", results(Path("docs/utkface.md")))

@@ -9,10 +9,11 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau, StepLR
 
-from ssl_pipeline.config_training import AdamW, CosineSchedule, PlateauSchedule, Sgd, StepSchedule, TrainingConfig
+from ssl_pipeline.config_optimization import AdamW, CosineSchedule, OptimizerConfig, PlateauSchedule, Sgd, StepSchedule
+from ssl_pipeline.config_training import TrainingConfig
 
 
-def build_optimizer(config: Sgd | AdamW, model: nn.Module) -> Optimizer:
+def build_optimizer(config: OptimizerConfig, model: nn.Module) -> Optimizer:
     """Build the optimizer; norms and biases are not decayed, since decay there only shifts the scale of features."""
     decayed = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.dim() > 1]
     free = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.dim() <= 1]
