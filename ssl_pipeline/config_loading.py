@@ -93,6 +93,10 @@ def _child(at: Any, part: Any) -> Any:
     return None
 
 
+# Pydantic's faults of type and of parsing, int_parsing and float_type say, by their first word.
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+
+
 def _describe(details: ErrorDetails, data: dict[str, Any]) -> str:
     """Word one fault as ``'dotted.key': what is wrong, got …``."""
     location = _without_tags(details["loc"], data)
@@ -118,6 +122,8 @@ def _describe(details: ErrorDetails, data: dict[str, Any]) -> str:
             return f"'{key}': expected {details['ctx']['expected']}, got {got}"
         case "string_type":
             return f"'{key}': expected text, got {got}; quote it"
+        case fault if fault.partition("_")[0] in _KINDS:
+            return f"'{key}': expected {_KINDS[fault.partition('_')[0]]}, got {got}"
         case "string_pattern_mismatch":
             return f"'{key}': expected a name like {details['ctx']['pattern']}, got {got}"
         case _:

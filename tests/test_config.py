@@ -51,7 +51,7 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
             "prediction.zzz=1",
             "unknown key 'prediction.zzz'; known here: shard_size, batch_size, horizontal_flip, precision",
         ),
-        ("teacher.training.epochs=ten", "'teacher.training.epochs': expected a valid integer"),
+        ("teacher.training.epochs=ten", "'teacher.training.epochs': expected a whole number, got 'ten'"),
         ("teacher.training.epochs=0", "'teacher.training.epochs': expected greater than or equal to 1, got 0"),
         ("student.model.architecture=18", "'student.model.architecture': expected text, got 18; quote it"),
         ("teacher.model.head=both", "'teacher.model.head': expected 'joint' or 'per_attribute', got 'both'"),

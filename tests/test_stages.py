@@ -16,6 +16,7 @@ from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.pseudo_labels.merging import read_training_table
 from ssl_pipeline.runs import RunDir
 from ssl_pipeline.session import finish, open_run
+from tests.bad_inputs import OF_RUNS
 from tests.cycle_config import write_tiny_config
 
 
@@ -156,8 +157,9 @@ def test_the_guard_stops_a_selection_that_accepts_too_little(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
 ) -> None:
     config, run = copy_of(finished, tmp_path, "selection.confidence_threshold=1.0")
-    with pytest.raises(SelectionError, match=r"accepted .* of 100 candidates"):
+    with pytest.raises(SelectionError) as error:
         stages.select(config, run, 1)
+    assert f"SelectionError: {error.value}" == OF_RUNS["a selection that keeps too little"]
     assert (run.pseudo_labels(1) / "manifest.parquet").is_file()  # it can be opened to see why
 
 
@@ -167,8 +169,10 @@ def test_a_manifest_of_another_run_is_refused(
     config = load_config(write_tiny_config(tmp_path, root=raw), overrides=["seed=9"], run_name="other")
     with open_run(config) as run:
         stages.prepare(config, run)
-        with pytest.raises(ManifestError, match="of another run"):
-            stages.train_student(config, run, 1, finished[1].pseudo_labels(1) / "manifest.parquet")
+        manifest = finished[1].pseudo_labels(1) / "manifest.parquet"
+        with pytest.raises(ManifestError) as error:
+            stages.train_student(config, run, 1, manifest)
+    assert f"ManifestError: {error.value}" == OF_RUNS["a manifest of another run"].replace("{manifest}", str(manifest))
 
 
 def test_a_checkpoint_of_other_labels_or_another_size_is_refused(

@@ -142,7 +142,9 @@ def _decode(found: _Found, path: Path, *, size: int) -> None:
     for name, rows in found.faces.groupby("source", sort=False).groups.items():
         if unreadable[rows].all():
             raise FaceTableError(
-                f"none of the {len(rows):,} faces in '{name}' can be read: {'; '.join(_counted(reasons[rows]))}"
+                f"none of the {len(rows):,} faces in '{name}' can be read: {'; '.join(_counted(reasons[rows]))}; "
+                f"the first is {found.faces.loc[rows[0], 'image_path']}; "
+                "put readable images there, or correct the source's path"
             )
     found.reject(unreadable, reasons[unreadable])
 

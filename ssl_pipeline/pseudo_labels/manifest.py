@@ -180,7 +180,9 @@ def read_manifest(path: Path) -> Manifest:
     try:
         table = pq.read_table(path, partitioning=None)
     except (pa.ArrowException, OSError) as error:
-        raise ManifestError(f"{path}: not a readable Parquet file ({_one_line(error)}); {_CURE}") from None
+        reason = _one_line(error)
+        reason = reason.partition(f"{path}': ")[2] or reason  # pyarrow opens with the path, which is said already
+        raise ManifestError(f"{path}: not a readable Parquet file ({reason.rstrip('.')}); {_CURE}") from None
     metadata = (table.schema.metadata or {}).get(METADATA_KEY)
     if metadata is None:
         raise ManifestError(f"{path}: a Parquet file, but no pseudo-label manifest; {_CURE}")

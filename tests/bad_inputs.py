@@ -1,0 +1,246 @@
+"""What a user may get wrong, and the exact message for each. The tests run this table; the docs show it.
+
+python -m tests.bad_inputs        writes docs/bad-inputs.md
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+
+from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.config_training import ModelConfig
+from ssl_pipeline.labels import LabelSpace
+from ssl_pipeline.learning.checkpoint import save_checkpoint
+from ssl_pipeline.learning.model import build_model
+from ssl_pipeline.session import open_run
+from ssl_pipeline.stages import prepare
+from tests.cycle_config import TINY
+
+GENDER = {"name": "gender", "values": ["male", "female"]}
+AGE = {"name": "age", "values": ["<45", ">=45"]}
+
+
+@dataclass(frozen=True)
+class BadInput:
+    """One mistake: `{dir}` in its texts is the folder in which it is made, with config.yaml and raw/."""
+
+    mistake: str
+    message: str
+    spoil: Callable[[Path], None] | None = None
+    overrides: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    """Arguments of `ssl-pipeline`; without any, the faces are prepared as the first step of every flow."""
+
+
+def write_folders(directory: Path) -> None:
+    """Labeled faces in raw/labeled/<gender>/<age>/, six a class; four in raw/pool/; a config over them."""
+    for number, (gender, age) in enumerate([(g, a) for g in GENDER["values"] for a in AGE["values"]]):
+        for face in range(6):
+            picture(directory / "raw/labeled" / gender / age / f"{face}.png", seed=10 * number + face)
+    for face in range(4):
+        picture(directory / "raw/pool" / f"{face}.png", seed=100 + face)
+    labeled = {"type": "folder", "name": "labeled", "path": "labeled", "levels": ["gender", "age"]}
+    content = TINY | {
+        "runs_root": str(directory / "runs"),
+        "labels": {"attributes": [GENDER, AGE]},
+        "faces": {
+            "root": str(directory / "raw"),
+            "image_size": 24,
+            "labeled": {"sources": [labeled], "test_fraction": 0.2, "validation_fraction": 0.3},
+            "unlabeled": {"sources": [{"type": "folder", "name": "pool", "path": "pool"}]},
+        },
+    }
+    (directory / "config.yaml").write_text(yaml.safe_dump(content))
+
+
+def picture(path: Path, *, seed: int) -> None:
+    """Write noise as an image."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 255, size=(24, 24, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+
+
+def remove_the_labeled_folder(directory: Path) -> None:
+    (directory / "raw/labeled").rename(directory / "raw/elsewhere")
+
+
+def empty_the_pool(directory: Path) -> None:
+    for path in (directory / "raw/pool").iterdir():
+        path.unlink()
+
+
+def break_every_picture_of_the_pool(directory: Path) -> None:
+    for path in (directory / "raw/pool").iterdir():
+        path.write_text("no picture")
+
+
+def leave_one_face_of_a_class(directory: Path) -> None:
+    for path in sorted((directory / "raw/labeled/female/>=45").iterdir())[1:]:
+        path.unlink()
+
+
+def write_text_file(directory: Path) -> None:
+    (directory / "text").write_text("neither a table nor weights")
+
+
+def save_checkpoint_of_other_labels(directory: Path) -> None:
+    labels = LabelSpace.of({"gender": ["man", "woman"]})
+    config = ModelConfig(architecture="wrn10_1")
+    torch.manual_seed(0)
+    model = build_model(config, labels=labels, image_size=24)
+    save_checkpoint(directory / "other.safetensors", model, model_config=config, image_size=24)
+
+
+def prepare_faces(directory: Path, overrides: tuple[str, ...]) -> None:
+    """Do what every flow does first."""
+    config = load_config(directory / "config.yaml", overrides=overrides)
+    with open_run(config) as run:
+        prepare(config, run)
+
+
+_NO_MANIFEST = "give a manifest.parquet that flows.pseudo_label wrote"
+_NO_CHECKPOINT = "not a checkpoint of ssl-pipeline; expected the best.safetensors of a teacher or student"
+_EVALUATE = ("evaluate", "--config", "{dir}/config.yaml", "--checkpoint")
+
+BAD_INPUTS = (
+    BadInput(
+        "a config that is not there",
+        "ConfigError: {dir}/absent.yaml: no such config file; files there: {dir}/config.yaml",
+        command=("evaluate", "--config", "{dir}/absent.yaml", "--checkpoint", "x"),
+    ),
+    BadInput(
+        "an unknown key",
+        "ConfigError: {dir}/config.yaml: 1 fault\n  unknown key 'teacher.training.epoch'; did you mean 'epochs'?",
+        overrides=("teacher.training.epoch=3",),
+    ),
+    BadInput(
+        "a wrong type, beside a missing value: all faults at once",
+        "ConfigError: {dir}/config.yaml: 2 faults\n"
+        "  'seed': expected a whole number, got 'x'\n"
+        "  'teacher.model.architecture': missing; it has no default",
+        overrides=("seed=x", "teacher.model={head: joint}"),
+    ),
+    BadInput(
+        "a contradiction",
+        "ConfigError: {dir}/config.yaml: 1 fault\n"
+        "  'faces.labeled': the test split comes from test_fraction or from test_sources: give exactly one of them",
+        overrides=("faces.labeled.test_sources=[{type: folder, path: x}]",),
+    ),
+    BadInput(
+        "another contradiction",
+        "ConfigError: {dir}/config.yaml: 1 fault\n"
+        "  'teacher.training': batch_size 16 must be a multiple of accumulation_steps 3: a batch is split into that "
+        "many equal parts",
+        overrides=("teacher.training.accumulation_steps=3",),
+    ),
+    BadInput(
+        "a network that nobody knows",
+        "ConfigError: the config asks for what is not there\n"
+        "  'teacher.model': architecture 'resnt18': neither one of timm's names nor wrn<depth>_<width>, as wrn16_2; "
+        "did you mean 'resnet18' or 'resnet18d' or 'skresnet18'?",
+        overrides=("teacher.model.architecture=resnt18",),
+    ),
+    BadInput(
+        "a folder that is not there",
+        "FaceTableError: {dir}/raw/labeled: no such folder; source 'labeled' looks for its faces there (paths are "
+        "relative to faces.root, {dir}/raw); put the faces there, or correct the source's path or faces.root",
+        spoil=remove_the_labeled_folder,
+    ),
+    BadInput(
+        "an empty folder",
+        "FaceTableError: {dir}/raw/pool: nothing found for source 'pool', expected image files (paths are relative to "
+        "faces.root, {dir}/raw; hidden files are ignored); put the faces there, or correct the source's path or "
+        "faces.root",
+        spoil=empty_the_pool,
+    ),
+    BadInput(
+        "images of which none can be read",
+        "FaceTableError: none of the 4 faces in 'pool' can be read: 4 × not a JPEG, PNG, WebP, BMP, GIF or TIFF image; "
+        "the first is {dir}/raw/pool/0.png; put readable images there, or correct the source's path",
+        spoil=break_every_picture_of_the_pool,
+    ),
+    BadInput(
+        "a class without a validation face",
+        "FaceTableError: 1 of 4 classes have no validation face; add labeled faces, raise "
+        "faces.labeled.validation_fraction (or limit), or have fewer classes\n"
+        "  female/>=45: 1 labeled, 1 train, 0 validation",
+        spoil=leave_one_face_of_a_class,
+    ),
+    BadInput(
+        "a filter on what a source does not know",
+        "FaceTableError: source 'pool' does not know 'origin', so filter.origin would leave out every face; remove "
+        "filter.origin, or name the source's column in columns.origin",
+        overrides=("faces.unlabeled.sources.0.filter={origin: [asian]}",),
+    ),
+    BadInput(
+        "a checkpoint that is not there",
+        "CheckpointError: {dir}/absent.safetensors: no such checkpoint; a trained model is best.safetensors in its "
+        "run's directory",
+        command=(*_EVALUATE, "{dir}/absent.safetensors"),
+    ),
+    BadInput(
+        "a file that is no checkpoint",
+        "CheckpointError: {dir}/text: " + _NO_CHECKPOINT,
+        spoil=write_text_file,
+        command=(*_EVALUATE, "{dir}/text"),
+    ),
+    BadInput(
+        "a checkpoint of other labels",
+        "CheckpointError: {dir}/other.safetensors: a checkpoint of other labels\n"
+        "  the checkpoint tells gender {man, woman}\n"
+        "  the config asks for  gender {male, female} × age {<45, >=45}\n"
+        "  use the config that it was trained with, or train again",
+        spoil=save_checkpoint_of_other_labels,
+        command=(*_EVALUATE, "{dir}/other.safetensors"),
+    ),
+    BadInput(
+        "a manifest that is not there",
+        "ManifestError: {dir}/absent.parquet: no such file; flows.pseudo_label writes a run's manifest.parquet",
+        command=("manifest", "summary", "{dir}/absent.parquet"),
+    ),
+    BadInput(
+        "a file that is no manifest",
+        "ManifestError: {dir}/text: not a readable Parquet file (Parquet magic bytes not found in footer. Either the file "
+        "is corrupted or this is not a parquet file); " + _NO_MANIFEST,
+        spoil=write_text_file,
+        command=("manifest", "summary", "{dir}/text"),
+    ),
+    BadInput(
+        "predictions into an unknown format",
+        "ConfigError: --out out.xlsx: expected a name that ends with .csv or .parquet",
+        command=("predict", "--checkpoint", "x", "--images", ".", "--out", "out.xlsx"),
+    ),
+)
+
+# Made by whole runs, so tested where the runs are: tests/test_stages.py.
+OF_RUNS = {
+    "a manifest of another run": "ManifestError: a manifest of another run: {manifest} was made in run 'tiny' from "
+    "other faces; run flows.pseudo_label for run 'other' first",
+    "a selection that keeps too little": "SelectionError: accepted 0 of 100 candidates (0 %), outside "
+    "selection.min_acceptance_rate … selection.max_acceptance_rate (1 % … 100 %); lower "
+    "selection.confidence_threshold (now 1.0) or lower selection.min_acceptance_rate",
+}
+
+
+def page() -> str:
+    """The table as Markdown."""
+    lines = [
+        "# What can go wrong, and what is said",
+        "",
+        "Written by `python -m tests.bad_inputs` from the table that the tests run. Every mistake ends with one message "
+        "on standard error, exit code 1 and no traceback, before any work that it would spoil. `{dir}` is the folder of "
+        "the config.",
+        "",
+    ]
+    for mistake, message in [*((bad.mistake, bad.message) for bad in BAD_INPUTS), *OF_RUNS.items()]:
+        lines += [f"**{mistake[0].upper()}{mistake[1:]}**", "", "```", message, "```", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    Path("docs/bad-inputs.md").write_text(page(), encoding="utf-8")
