@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ssl_pipeline.config_base import Fraction, Section
+from ssl_pipeline.config_losses import terms_of
 from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.labels import LabelSpace
 
@@ -257,4 +258,12 @@ class RunConfig(Section):
     def _check(self) -> Self:
         if self.teacher.training.human_share is not None:
             raise ValueError("teacher.training.human_share: the teacher sees human labels only; set it for the student")
+        for role_name, role in (("teacher", self.teacher), ("student", self.student)):
+            for inside, _, loss in terms_of(role.training.loss):
+                if unknown := loss.unknown_names(self.labels.space):
+                    key = f"{role_name}.training.loss.{inside}{unknown[0]}"
+                    weighed = "a class, as " + repr(self.labels.space.class_names[0])
+                    if loss.per == "attribute" or ".attribute_weights" in key:
+                        weighed = "an attribute or value of labels.attributes, as age or age/>=60"
+                    raise ValueError(f"{key}: weighs what is not there; expected {weighed}")
         return self

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ssl_pipeline.config_base import Fraction, Section
+from ssl_pipeline.config_losses import CrossEntropy, LossConfig
 from ssl_pipeline.config_optimization import AdamW, CosineSchedule, OptimizerConfig, SchedulerConfig
 
 
@@ -42,7 +43,7 @@ class TrainingConfig(Section):
     accumulation_steps: int = Field(default=1, ge=1)
     optimizer: OptimizerConfig = AdamW(type="adamw")
     scheduler: SchedulerConfig = CosineSchedule(type="cosine")
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    loss: LossConfig = CrossEntropy(type="cross_entropy")
     augmentation: Literal["none", "weak", "strong"] = "weak"
     strong: StrongAugmentation = StrongAugmentation()
     class_balanced: bool = False

@@ -31,7 +31,7 @@ from ssl_pipeline.faces.dataset import (
 from ssl_pipeline.faces.transforms import seed_draws
 from ssl_pipeline.learning.checkpoint import load_training_state, save_checkpoint, save_training_state
 from ssl_pipeline.learning.device import Device, build_accelerator
-from ssl_pipeline.learning.losses import CandidateCrossEntropy
+from ssl_pipeline.learning.losses import BatchLoss
 from ssl_pipeline.learning.metrics import evaluate_predictions
 from ssl_pipeline.learning.model import FaceClassifier, build_model
 from ssl_pipeline.learning.optimization import Schedule, build_optimizer
@@ -143,7 +143,8 @@ class _Loop:
             faces.train, class_balanced=training.class_balanced, human_share=training.human_share
         )
         self.augmented = AugmentedFaces(faces.train, training.augmentation, seed=seed, strong=training.strong)
-        self.loss = CandidateCrossEntropy(faces.labels, label_smoothing=training.label_smoothing)
+        class_mass = torch.from_numpy(faces.train.weights @ faces.train.targets)
+        self.loss = BatchLoss(training.loss, faces.labels, class_mass=class_mass)
         self.targets = torch.from_numpy(faces.train.targets)
         self.known = torch.from_numpy(faces.train.known)
         self.weights = torch.from_numpy(faces.train.weights)
@@ -196,8 +197,8 @@ class _Loop:
             rows, device = indices[part], self.accelerator.device
             with self.accelerator.autocast():
                 log_probabilities = self.model(pixels[part].to(device))
-            face_losses = self.loss(log_probabilities, self.targets[rows].to(device), self.known[rows].to(device))
-            loss = (face_losses * weights[part].to(device)).sum() / total_weight.to(device)
+            told = (self.targets[rows], self.known[rows], weights[part])
+            loss = self.loss(log_probabilities, *(tensor.to(device) for tensor in told)) / total_weight.to(device)
             self.accelerator.backward(loss)
             total += float(loss.detach())
         if not math.isfinite(total):

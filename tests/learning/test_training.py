@@ -80,7 +80,12 @@ def test_a_state_of_another_seed_or_config_is_not_gone_on_with(tmp_path: Path) -
     fit(make_role(), make_faces(), directory=tmp_path, seed=1)
     assert fit(make_role(), make_faces(), directory=tmp_path, seed=1).resumed_from_epoch == 2
     assert fit(make_role(), make_faces(), directory=tmp_path, seed=2).resumed_from_epoch == 0
-    assert fit(make_role(label_smoothing=0.1), make_faces(), directory=tmp_path, seed=2).resumed_from_epoch == 0
+    assert (
+        fit(
+            make_role(loss={"type": "cross_entropy", "label_smoothing": 0.1}), make_faces(), directory=tmp_path, seed=2
+        ).resumed_from_epoch
+        == 0
+    )
     assert fit(make_role(), make_faces(), directory=tmp_path, seed=2, inputs="other").resumed_from_epoch == 0
 
 
