@@ -1,13 +1,19 @@
 """How much of a student's gain is owed to the pool, and how much to its network and training?
 
 The control has the student's network, settings and number of steps, but learns from the human labels alone.
+
+python -m benchmarks.control --config configs/utkface.yaml --run-name utkface-seed-0
 """
 
 import json
 import math
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from ssl_pipeline.config import RunConfig
+from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.faces.dataset import TrainingFaces
 from ssl_pipeline.learning.training import fit
 from ssl_pipeline.pseudo_labels.merging import read_training_table
@@ -40,3 +46,19 @@ def train_control(config: RunConfig, *, round_index: int) -> dict[str, Any]:
     evaluate(config, run, directory, "test")
     scores: dict[str, Any] = json.loads((directory / "test" / "scores.json").read_text(encoding="utf-8"))
     return scores
+
+
+def main(
+    config: Annotated[Path, typer.Option()],
+    run_name: Annotated[str, typer.Option(help="A finished run.")],
+    overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
+) -> None:
+    """Train the control of the student that a finished run compares with its teacher."""
+    loaded = load_config(config, overrides=overrides or [], run_name=run_name)
+    summary = json.loads((loaded.runs_root / run_name / "summary.json").read_text(encoding="utf-8"))
+    scores = train_control(loaded, round_index=summary["student"]["round"])
+    print(f"control: macro F1 {scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f} on the test split")
+
+
+if __name__ == "__main__":
+    typer.run(main)

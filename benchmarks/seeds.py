@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
 from pathlib import Path
 from statistics import mean, stdev
@@ -18,7 +19,6 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.control import train_control
 from ssl_pipeline.config_loading import load_config
 
 
@@ -28,30 +28,51 @@ def main(
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
     overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
     control: Annotated[bool, typer.Option(help="Also train the student's network on the human labels alone.")] = True,
+    jobs: Annotated[int, typer.Option(min=1, help="Seeds at a time; they share the cores.")] = 1,
 ) -> None:
-    """Run the seeds one after the other and write the table."""
+    """Run the seeds and write the table."""
     overrides = overrides or []
     base = load_config(config, overrides=overrides)
-    summaries, controls = [], []
-    for seed in seeds.split(","):
-        run_name = f"{base.run_name}-seed-{seed}"
-        options = [option for override in [*overrides, f"seed={seed}"] for option in ("--set", override)]
-        command = [sys.executable, "-m", "flows.full_cycle", "--config", str(config), "--run-name", run_name, *options]
-        subprocess.run(command, check=True)
-        summaries.append(json.loads((base.runs_root / run_name / "summary.json").read_text()))
-        if control:
-            of_run = load_config(config, overrides=[*overrides, f"seed={seed}"], run_name=run_name)
-            controls.append(train_control(of_run, round_index=summaries[-1]["student"]["round"]))
-    out.write_text(_report(config, overrides, summaries, controls), encoding="utf-8")
+    run_names = {seed: f"{base.run_name}-seed-{seed}" for seed in seeds.split(",")}
+    # several times all threads on the same cores would wait for each other
+    threads = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // jobs, 1))} if jobs > 1 else {}
+
+    def run(seed: str) -> None:
+        set_seed = [option for override in [*overrides, f"seed={seed}"] for option in ("--set", override)]
+        options = ["--config", str(config), "--run-name", run_names[seed], *set_seed]
+        for module in ("flows.full_cycle", *(["benchmarks.control"] if control else [])):
+            subprocess.run([sys.executable, "-m", module, *options], check=True, env=os.environ | threads)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(run, run_names))
+    summaries = [_read(base.runs_root / run_name / "summary.json") for run_name in run_names.values()]
+    controls = [
+        _read(base.runs_root / run_name / "control/test/scores.json") for run_name in run_names.values() if control
+    ]
+    out.write_text(_report(config, overrides, summaries, controls, jobs=jobs), encoding="utf-8")
     print(f"written to {out}")
 
 
-def _report(config: Path, overrides: list[str], summaries: list[dict[str, Any]], controls: list[dict[str, Any]]) -> str:
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _report(
+    config: Path,
+    overrides: list[str],
+    summaries: list[dict[str, Any]],
+    controls: list[dict[str, Any]],
+    *,
+    jobs: int,
+) -> str:
     first = summaries[0]
     names = list(first["teacher"]["test"]["per_attribute"])
     # where the faces lay is of no interest to a reader, and no path of one machine belongs in the docs
     shown = " ".join(f"--set {override}" for override in overrides if not override.startswith("faces.root="))
-    command = f"python -m benchmarks.seeds --config {config} {shown}".strip()
+    at_a_time = f" --jobs {jobs}" if jobs > 1 else ""
+    command = f"python -m benchmarks.seeds --config {config}{at_a_time} {shown}".strip()
+    beside = f", {jobs} seeds at a time, so that minutes are longer than of one alone" if jobs > 1 else ""
     counts = first["counts"]
     lines = [
         f"# {config.stem}: teacher against promoted model",
@@ -59,7 +80,7 @@ def _report(config: Path, overrides: list[str], summaries: list[dict[str, Any]],
         f"Written by `{command}`. Seeds {', '.join(str(summary['seed']) for summary in summaries)}; "
         f"{os.cpu_count()} cores, {platform.machine()}, {first['device']}, torch {first['versions']['torch']}; "
         f"{counts['train']} faces to train on, {counts['validation']} for validation, {counts['test']:,} test faces, "
-        f"{counts['candidates']:,} in the pool. Figures are percent on the test split, which is used once.",
+        f"{counts['candidates']:,} in the pool{beside}. Figures are percent on the test split, which is used once.",
         "",
         "| seed | promoted | teacher macro F1 | promoted macro F1 | difference | teacher accuracy | promoted accuracy "
         "| accepted | minutes |",
