@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from ssl_pipeline import stages
+from ssl_pipeline.cli import app
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.errors import CheckpointError, ManifestError, PipelineError, RunError, SelectionError
@@ -90,6 +92,19 @@ def test_scores_on_disk_hold_the_tables_that_the_pictures_are_drawn_from(
     num_faces = summary["student"]["test"]["num_faces"]
     assert sum(map(sum, scores["confusion_matrix"]["counts"])) == num_faces
     assert sum(row["num_faces"] for row in scores["reliability"]) == num_faces
+
+
+def test_the_evaluate_command_shows_writes_and_draws_what_the_stage_did(
+    finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
+) -> None:
+    _, run, _ = finished
+    model, written = ["--checkpoint", str(run.teacher / "best.safetensors")], tmp_path / "scores.json"
+    outputs = ["--out", str(written), "--pictures", str(tmp_path / "pictures")]
+    result = CliRunner().invoke(app, ["evaluate", *model, "--config", str(run.root / "config.yaml"), *outputs])
+    assert result.exit_code == 0, result.output
+    assert "ROC-AUC" in result.output
+    assert json.loads(written.read_text()) == json.loads((run.teacher / "test" / "scores.json").read_text())
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 3
 
 
 def test_the_gate_promotes_the_better_on_validation(finished: tuple[RunConfig, RunDir, dict[str, Any]]) -> None:

@@ -79,7 +79,7 @@ PICTURES: dict[str, Draw] = {
         path, np.eye(60, dtype=int).tolist(), [f"class {number}" for number in range(60)], title="teacher"
     ),
     "confusion of strange names": lambda path: draw_confusion_matrix(
-        path, [[5, 1], [0, 3]], ["$a$_{", "_" + "long" * 30], title="$x_"
+        path, [[5, 1], [0, 3]], ["$\\frac$", "_" + "long" * 30], title="$x_"
     ),
     "reliability": lambda path: draw_reliability(path, bins(0, 4, 12_345), error=0.2, title="teacher"),
     "reliability of one face": lambda path: draw_reliability(path, bins(0, 0, 1), error=0.2, title="teacher"),
