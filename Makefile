@@ -1,4 +1,5 @@
-# Everything happens inside this checkout: the environment in .venv, runs in data/runs, Prefect's state in .prefect.
+# Everything happens inside this checkout: the environment in .venv, with matplotlib's list of fonts, runs in data/runs,
+# Prefect's state in .prefect.
 PYTHON ?= $(or $(shell command -v python3.11),$(shell command -v python3))
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,6 +9,7 @@ READY := $(VENV)/.ready
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME := $(CURDIR)/.prefect
+export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
 .PHONY: setup demo test check bench clean
 

@@ -101,12 +101,15 @@ def evaluate(
         Literal["validation", "test", "all"], typer.Option(help="Which labeled faces; 'all' includes those trained on.")
     ] = "test",
     out: Annotated[Path | None, typer.Option("--out", help="Also write the scores to this JSON file.")] = None,
+    pictures: Annotated[Path | None, typer.Option("--pictures", help="Also draw the scores into this folder.")] = None,
 ) -> None:
     """Judge a checkpoint on the config's labeled faces: jointly, per attribute, per class and per group."""
     from ssl_pipeline.faces.pixels import open_pixels
     from ssl_pipeline.faces.table import read_faces
+    from ssl_pipeline.learning.expected_number import training_means
     from ssl_pipeline.learning.labeling import check_image_size
     from ssl_pipeline.learning.prediction import Predictor
+    from ssl_pipeline.reports.pictures import draw_scores
     from ssl_pipeline.reports.scores import scores_tables
     from ssl_pipeline.runs import write_json
     from ssl_pipeline.session import open_run
@@ -119,11 +122,15 @@ def evaluate(
         prepare(loaded, run)
         faces = read_faces(run.faces / "labeled.parquet")
         judged = faces if split == "all" else faces[faces["split"] == split]
-        scores = score_faces(predictor, judged, open_pixels(run.faces / "pixels.npy"), labels=loaded.labels.space)
+        means = training_means(faces[faces["split"] == "train"], loaded.labels)
+        pixels = open_pixels(run.faces / "pixels.npy")
+        scores = score_faces(predictor, judged, pixels, labels=loaded.labels.space, means=means)
     for table in scores_tables(scores, title=f"{checkpoint} on {split}"):
         Console().print(table)
     if out is not None:
         write_json(out, scores)
+    if pictures is not None:
+        draw_scores(pictures, scores, title=f"{checkpoint.parent.name} on {split}")
 
 
 def main() -> None:

@@ -12,12 +12,13 @@ from ssl_pipeline import __version__
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_loading import dump_config
 from ssl_pipeline.learning.device import resolve_device
+from ssl_pipeline.reports.pictures import draw_class_f1
 from ssl_pipeline.runs import RunDir, read_json, write_json, write_text
 from ssl_pipeline.stages import Record, check, evaluate
 
 logger = logging.getLogger(__name__)
 
-_PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pandas", "pillow", "scikit-learn")
+_PACKAGES = ("torch", "torchvision", "timm", "accelerate", "matplotlib", "numpy", "pandas", "pillow", "scikit-learn")
 
 
 @contextmanager
@@ -63,13 +64,16 @@ def finish(config: RunConfig, run: RunDir, *, last_round: int, promoted: Path) -
     student_dir = run.student(round_index)
     counts = read_json(run.faces / "done.json")["result"]
     selection = read_json(run.pseudo_labels(round_index) / "selection.json")
+    teacher, student = _scores(config, run, run.teacher), _scores(config, run, student_dir)
+    both = {"teacher": teacher["test"]["per_class"], f"student {round_index}": student["test"]["per_class"]}
+    draw_class_f1(run.root / "class_f1.png", both, title="Teacher against student on test: F1 by class")
     summary = {
         "status": "finished",
         "run_name": config.run_name,
         "promoted": "teacher" if kept_teacher else "student",
         "promoted_checkpoint": str(promoted / "best.safetensors"),
-        "teacher": _scores(config, run, run.teacher),
-        "student": {"round": round_index, **_scores(config, run, student_dir)},
+        "teacher": teacher,
+        "student": {"round": round_index, **student},
         "counts": {
             "labeled": counts["labeled"]["train"] + counts["labeled"]["validation"],
             "train": counts["labeled"]["train"],
@@ -81,6 +85,7 @@ def finish(config: RunConfig, run: RunDir, *, last_round: int, promoted: Path) -
         "purity": selection["purity"],
         "rounds": [read_json(run.student(index) / "gate.json") for index in range(1, last_round + 1)],
         "manifest": str(run.pseudo_labels(round_index) / "manifest.parquet"),
+        "pictures": ["class_f1.png", *stage_pictures(run)],
         "seconds": stage_seconds(run),
         "seed": config.seed,
         **environment(config),
@@ -100,3 +105,13 @@ def stage_seconds(run: RunDir) -> dict[str, float]:
     """How long each finished stage worked, by its directory inside the run."""
     records = sorted(run.root.rglob("done.json"))
     return {str(path.parent.relative_to(run.root)): read_json(path)["seconds"] for path in records}
+
+
+def stage_pictures(run: RunDir) -> list[str]:
+    """Name the pictures that the finished stages list among their outputs, by their paths inside the run."""
+    return [
+        str((record.parent / name).relative_to(run.root))
+        for record in sorted(run.root.rglob("done.json"))
+        for name in read_json(record)["outputs"]
+        if name.endswith(".png")
+    ]

@@ -5,10 +5,11 @@ rounds and when to stop are the flows' business.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from ssl_pipeline.config import RunConfig
@@ -21,8 +22,9 @@ from ssl_pipeline.faces.sources.reading import fingerprint
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.device import resolve_device
+from ssl_pipeline.learning.expected_number import KnownNumbers, ValueNumbers, training_means
 from ssl_pipeline.learning.labeling import check_image_size, predict_shards, read_shards
-from ssl_pipeline.learning.metrics import evaluate_predictions
+from ssl_pipeline.learning.metrics import evaluate_predictions, without_tables
 from ssl_pipeline.learning.model import check_architecture
 from ssl_pipeline.learning.prediction import Predictor
 from ssl_pipeline.learning.training import fit
@@ -38,6 +40,7 @@ from ssl_pipeline.pseudo_labels.manifest_report import purity, summarize
 from ssl_pipeline.pseudo_labels.merging import merge, read_training_table, write_training_table
 from ssl_pipeline.pseudo_labels.selection import check_acceptance
 from ssl_pipeline.pseudo_labels.selection import select as select_labels
+from ssl_pipeline.reports.pictures import SCORE_PICTURES, draw_learning_curves, draw_scores
 from ssl_pipeline.runs import RunDir, digest_file, digest_of, read_json, run_stage, write_json
 
 logger = logging.getLogger(__name__)
@@ -231,6 +234,7 @@ def _train(
             inputs=digest_of(inputs),
             name=name,
         )
+        draw_learning_curves(directory / "curves.png", pd.read_csv(directory / "history.csv"), title=name)
         return {
             "best_epoch": result.best_epoch,
             "best_macro_f1": result.best_macro_f1,
@@ -238,11 +242,13 @@ def _train(
             "resumed_from_epoch": result.resumed_from_epoch,
         }
 
-    return run_stage(directory, inputs=inputs, outputs=["best.safetensors", "history.csv"], work=work)
+    return run_stage(directory, inputs=inputs, outputs=["best.safetensors", "history.csv", "curves.png"], work=work)
 
 
 def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> Record:
-    """Judge a model on a split of the labeled faces; writes ``<split>/scores.json`` beside its checkpoint.
+    """Judge a model on a split of the labeled faces; writes ``<split>/scores.json`` and pictures beside its checkpoint.
+
+    The record's result is the scores without their tables.
 
     The test split is for the end of a cycle, once for the teacher and once for the student.
     """
@@ -258,20 +264,38 @@ def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> R
         predictor = Predictor.load(checkpoint, config.prediction, labels=config.labels.space, device=config.device)
         faces = read_faces(run.faces / "labeled.parquet")
         pixels = open_pixels(run.faces / "pixels.npy")
-        scores = score_faces(predictor, faces[faces["split"] == split], pixels, labels=config.labels.space)
+        means = training_means(faces[faces["split"] == "train"], config.labels)
+        judged = faces[faces["split"] == split]
+        scores = score_faces(predictor, judged, pixels, labels=config.labels.space, means=means)
         write_json(directory / "scores.json", scores)
-        return scores
+        model = str(model_dir.relative_to(run.root)) if model_dir.is_relative_to(run.root) else model_dir.name
+        draw_scores(directory, scores, title=f"{model} on {split}")
+        return without_tables(scores)
 
-    return run_stage(directory, inputs=inputs, outputs=["scores.json"], work=work)
+    return run_stage(directory, inputs=inputs, outputs=["scores.json", *SCORE_PICTURES], work=work)
 
 
-def score_faces(predictor: Predictor, faces: pd.DataFrame, pixels: Any, *, labels: LabelSpace) -> Record:
-    """Score a model on the fully known faces of a table, with values per class and per group."""
+def score_faces(
+    predictor: Predictor,
+    faces: pd.DataFrame,
+    pixels: Any,
+    *,
+    labels: LabelSpace,
+    means: Mapping[str, ValueNumbers] | None = None,
+) -> Record:
+    """Score a model on the fully known faces of a table, with values per class and per group.
+
+    With `means` (see `training_means`), also by the numbers, as ages, that the table knows of them.
+    """
     judged = LabeledSet.from_faces(faces, pixels, labels=labels)
     whole = faces[faces["pixel_row"].isin(judged.pixel_rows)]
     groups = whole[[name for name in [*labels.names, "origin"] if name in whole and whole[name].notna().any()]]
     probabilities = predictor.predict(pixels, judged.pixel_rows)
-    return evaluate_predictions(probabilities, judged.codes, labels=labels, groups=groups)
+    numbers = {
+        name: KnownNumbers(whole[own.column].to_numpy(np.float64, na_value=np.nan), own.of_value)
+        for name, own in (means or {}).items()
+    }
+    return evaluate_predictions(probabilities, judged.codes, labels=labels, groups=groups, numbers=numbers)
 
 
 def gate(config: RunConfig, run: RunDir, round_index: int, teacher_dir: Path) -> Record:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from ssl_pipeline import stages
+from ssl_pipeline.cli import app
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.errors import CheckpointError, ManifestError, PipelineError, RunError, SelectionError
@@ -55,7 +57,11 @@ def test_the_summary_says_what_the_cycle_came_to(finished: tuple[RunConfig, RunD
             scores = summary[role][split]
             assert 0 <= scores["macro_f1"] <= 1
             assert set(scores["per_attribute"]) == {"gender", "age"}
-            assert set(scores["per_attribute"]["age"]) == {"accuracy", "macro_f1"}
+            assert {"accuracy", "macro_f1", "log_loss"} <= set(scores["per_attribute"]["age"])
+            assert 0 < scores["per_attribute"]["age"]["mean_absolute_error"] < 60  # years
+            assert scores["per_attribute"]["age"]["num_numbers"] == scores["num_faces"]
+            assert "mean_absolute_error" not in scores["per_attribute"]["gender"]
+            assert "confusion_matrix" not in scores  # scores.json has it
             assert {"gender", "age"} <= set(scores["per_group"])
     counts = summary["counts"]
     assert counts["labeled"] == 90
@@ -65,6 +71,41 @@ def test_the_summary_says_what_the_cycle_came_to(finished: tuple[RunConfig, RunD
     assert {"round-00/teacher", "round-01/student", "faces"} <= set(summary["seconds"])
     assert summary["versions"]["torch"]
     assert json.loads((run.root / "run.json").read_text())["status"] == "finished"
+
+
+def test_every_picture_of_a_run_is_named_in_its_summary(finished: tuple[RunConfig, RunDir, dict[str, Any]]) -> None:
+    _, run, summary = finished
+    of_split = [
+        f"{split}/{name}.png" for split in ("validation", "test") for name in ("confusion", "reliability", "class_f1")
+    ]
+    models = ("round-00/teacher", "round-01/student")
+    expected = ["class_f1.png", *(f"{model}/{name}" for model in models for name in ("curves.png", *of_split))]
+    assert sorted(summary["pictures"]) == sorted(expected)
+    assert all((run.root / name).read_bytes().startswith(b"\x89PNG") for name in expected)
+    assert sorted(expected) == sorted(str(path.relative_to(run.root)) for path in run.root.rglob("*.png"))
+
+
+def test_scores_on_disk_hold_the_tables_that_the_pictures_are_drawn_from(
+    finished: tuple[RunConfig, RunDir, dict[str, Any]],
+) -> None:
+    _, run, summary = finished
+    scores = json.loads((run.student(1) / "test" / "scores.json").read_text())
+    num_faces = summary["student"]["test"]["num_faces"]
+    assert sum(map(sum, scores["confusion_matrix"]["counts"])) == num_faces
+    assert sum(row["num_faces"] for row in scores["reliability"]) == num_faces
+
+
+def test_the_evaluate_command_shows_writes_and_draws_what_the_stage_did(
+    finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
+) -> None:
+    _, run, _ = finished
+    model, written = ["--checkpoint", str(run.teacher / "best.safetensors")], tmp_path / "scores.json"
+    outputs = ["--out", str(written), "--pictures", str(tmp_path / "pictures")]
+    result = CliRunner().invoke(app, ["evaluate", *model, "--config", str(run.root / "config.yaml"), *outputs])
+    assert result.exit_code == 0, result.output
+    assert "ROC-AUC" in result.output
+    assert json.loads(written.read_text()) == json.loads((run.teacher / "test" / "scores.json").read_text())
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 3
 
 
 def test_the_gate_promotes_the_better_on_validation(finished: tuple[RunConfig, RunDir, dict[str, Any]]) -> None:
@@ -122,6 +163,9 @@ def test_the_same_seed_gives_the_same_bytes_in_another_folder(
         "round-00/teacher/best.safetensors",
         "round-01/pseudo_labels/manifest.parquet",
         "round-01/student/best.safetensors",
+        "round-01/student/curves.png",
+        "round-01/student/validation/scores.json",
+        "round-01/student/validation/confusion.png",
     ):
         assert (run.root / name).read_bytes() == (finished[1].root / name).read_bytes(), name
 

@@ -1,75 +1,170 @@
-"""How good predictions are: joint classes and each attribute, by scikit-learn.
+"""How good predictions are: joint classes, each attribute, each class, each group of faces.
 
-Shapes: N faces, A attributes, K classes.
+Shapes: N faces, A attributes, K classes, V values of an attribute. Every set of classes (joint, or an attribute's
+values) is scored by the same metrics, in [0, 1] unless said otherwise; an undefined one is None, never NaN.
+
+- ``accuracy``.
+- ``macro_precision, macro_recall, macro_f1``: means over the classes that occur in the truth; a class that is never
+  predicted has precision 0. ``balanced_accuracy`` is the macro recall.
+- ``weighted_precision, weighted_recall, weighted_f1``: means weighted by the classes' faces; the weighted recall is the
+  accuracy.
+- ``roc_auc, average_precision``: each class against the rest by its probability, then the mean over the classes that
+  occur; None where one class fills the whole truth.
+- ``log_loss``: mean -ln p(truth), in nats, ≥ 0.
+- ``brier_score``: mean Σ_v (p(v) - [v is the truth])², in [0, 2] (Brier 1950); for two classes that is twice the form
+  over one of them.
+- ``expected_calibration_error``: 15 bins, see `calibration_error`.
+- ``mean_reciprocal_rank, mean_average_precision, ndcg``: rank of the true class, see `ranking`.
+- ``mean_absolute_error, mean_squared_error``: only of an attribute with numbers, see `expected_number`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import confusion_matrix
 
+from ssl_pipeline.config_metrics import split_metric
+from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.labels import FloatArray, IntArray, LabelSpace
+from ssl_pipeline.learning.calibration_error import reliability_table
+from ssl_pipeline.learning.class_scores import PerClass, class_scores, group_scores
+from ssl_pipeline.learning.expected_number import KnownNumbers, number_errors
+
+Scores = dict[str, Any]
+
+
+def score_predictions(
+    probabilities: FloatArray,
+    codes: IntArray,
+    *,
+    labels: LabelSpace,
+    numbers: Mapping[str, KnownNumbers] | None = None,
+) -> Scores:
+    """Score class probabilities by every metric, and nothing beside: what an epoch of training asks.
+
+    An attribute is predicted by the largest of its summed probabilities, which need not be the most probable class's
+    value.
+
+    Args:
+        probabilities: float [N, K], rows sum to 1.
+        codes: true value codes, int [N, A], all known.
+        labels: the label space.
+        numbers: by the attribute's name, the numbers behind its values.
+
+    Returns:
+        ``num_faces``, the joint classes' metrics by name, and ``per_attribute.<name>``, the attribute's.
+
+    Raises:
+        ValueError: if there is no face, or one that is not fully known.
+        TrainingError: if a probability is no number.
+    """
+    scores: Scores = {"num_faces": len(codes)}
+    for name, truth, of_class in _class_sets(probabilities, codes, labels):
+        own: Scores = class_scores(truth, of_class, PerClass.of(truth, of_class))
+        if name is None:
+            scores |= own | {"per_attribute": {}}
+            continue
+        if numbers and name in numbers:
+            own |= number_errors(of_class, numbers[name])
+        scores["per_attribute"][name] = own
+    return scores
 
 
 def evaluate_predictions(
-    probabilities: FloatArray, codes: IntArray, *, labels: LabelSpace, groups: pd.DataFrame | None = None
-) -> dict[str, Any]:
-    """Score class probabilities against the truth.
-
-    Macro F1 is the mean over the classes that occur in the truth, so that two models judged on the same faces are
-    averaged over the same classes. An attribute is predicted by the largest of its summed probabilities, which need
-    not be the most probable class's value.
+    probabilities: FloatArray,
+    codes: IntArray,
+    *,
+    labels: LabelSpace,
+    groups: pd.DataFrame | None = None,
+    numbers: Mapping[str, KnownNumbers] | None = None,
+) -> Scores:
+    """Score class probabilities as `score_predictions` does, and class by class and group by group.
 
     Args:
         probabilities: float [N, K], rows sum to 1.
         codes: true value codes, int [N, A], all known.
         labels: the label space.
         groups: N rows, a column for each way of grouping the faces (origin, gender); a null belongs to no group.
+        numbers: by the attribute's name, the numbers behind its values.
 
     Returns:
-        ``num_faces, macro_f1, accuracy``, ``per_attribute.<name>.{accuracy, macro_f1}``, all in [0, 1],
-        ``per_class.<name>.{num_faces, f1}`` and ``per_group.<column>.<value>.{num_faces, accuracy, macro_f1}``.
+        What `score_predictions` gives, and ``per_class.<name>`` and ``per_attribute.<name>.per_value.<value>``
+        (``num_faces, precision, recall, f1, roc_auc, average_precision`` of those that occur in the truth);
+        ``per_group.<column>.<value>`` (``num_faces, accuracy, macro_f1, balanced_accuracy,
+        expected_calibration_error`` of the joint classes); and, jointly and in each attribute, ``confusion_matrix``
+        (``names``, ``counts``: true class down, predicted class across) and ``reliability`` (a row a bin).
 
     Raises:
         ValueError: if there is no face, or one that is not fully known.
+        TrainingError: if a probability is no number.
     """
+    scores = score_predictions(probabilities, codes, labels=labels, numbers=numbers)
+    for position, (name, truth, of_class) in enumerate(_class_sets(probabilities, codes, labels)):
+        own = scores if name is None else scores["per_attribute"][name]
+        names = labels.class_names if name is None else list(labels.attributes[position - 1].values)
+        own["per_class" if name is None else "per_value"] = PerClass.of(truth, of_class).named(names)
+        counts = confusion_matrix(truth, of_class.argmax(axis=1), labels=range(len(names)))
+        own["confusion_matrix"] = {"names": names, "counts": counts.tolist()}
+        own["reliability"] = reliability_table(truth, of_class)
+        if name is None:
+            scores["per_group"] = {} if groups is None else _per_group(truth, of_class, groups)
+    return scores
+
+
+def metric_value(scores: Scores, name: str) -> float | None:
+    """Look a metric up by the name that a config gives it, as ``macro_f1`` or ``age.macro_f1``.
+
+    Returns:
+        None if it is undefined on these faces, or needs numbers that were not given.
+
+    Raises:
+        ValueError: if there is no such metric or attribute.
+    """
+    attribute, metric = split_metric(name)
+    if attribute is not None and attribute not in scores["per_attribute"]:
+        raise ValueError(f"'{name}': no attribute '{attribute}'; the attributes: {', '.join(scores['per_attribute'])}")
+    value: float | None = (scores if attribute is None else scores["per_attribute"][attribute]).get(metric)
+    return value
+
+
+def without_tables(scores: Scores) -> Scores:
+    """Leave out the confusion matrices and the reliability by bins: what a summary has room for."""
+    slim = {key: value for key, value in scores.items() if key not in ("confusion_matrix", "reliability")}
+    if "per_attribute" in slim:
+        slim["per_attribute"] = {name: without_tables(own) for name, own in slim["per_attribute"].items()}
+    return slim
+
+
+def _class_sets(
+    probabilities: FloatArray, codes: IntArray, labels: LabelSpace
+) -> list[tuple[str | None, IntArray, FloatArray]]:
+    """Give (name, truth [N], probabilities [N, V]) of the joint classes, whose name is None, then of each attribute."""
     truth = labels.class_ids(codes)
     if len(truth) == 0 or (truth < 0).any():
         raise ValueError(f"expected fully known faces, got {len(truth)} with {(truth < 0).sum()} partly known")
-    predicted = probabilities.argmax(axis=1)
-    per_attribute = {}
-    for position, marginal in enumerate(labels.attribute_probabilities(probabilities)):
-        scores = _scores(codes[:, position], marginal.argmax(axis=1))
-        per_attribute[labels.names[position]] = scores
-    present = np.unique(truth)
-    class_f1 = f1_score(truth, predicted, labels=present, average=None, zero_division=0)
-    per_class = {
-        labels.class_name(int(class_id)): {"num_faces": int((truth == class_id).sum()), "f1": float(value)}
-        for class_id, value in zip(present, class_f1, strict=True)
-    }
-    return {
-        "num_faces": len(truth),
-        **_scores(truth, predicted),
-        "per_attribute": per_attribute,
-        "per_class": per_class,
-        "per_group": {} if groups is None else _per_group(truth, predicted, groups),
-    }
+    broken = ~np.isfinite(probabilities).all(axis=1)
+    if broken.any():
+        raise TrainingError(
+            f"the model's probabilities of {broken.sum():,} of {len(truth):,} faces are no numbers: its weights have "
+            "run away; lower training.optimizer.learning_rate or set training.precision: fp32, and train again"
+        )
+    exact = probabilities.astype(np.float64)
+    exact /= exact.sum(axis=1, keepdims=True)  # rows of float32 sum to 1 less closely than scikit-learn asks
+    marginals = labels.attribute_probabilities(exact)
+    return [
+        (None, truth, exact),
+        *((name, codes[:, position], marginals[position]) for position, name in enumerate(labels.names)),
+    ]
 
 
-def _per_group(truth: IntArray, predicted: IntArray, groups: pd.DataFrame) -> dict[str, Any]:
+def _per_group(truth: IntArray, probabilities: FloatArray, groups: pd.DataFrame) -> dict[str, Any]:
     scores: dict[str, Any] = {}
     for column in groups:
         values = groups[column].astype("object").to_numpy()
         of_value = {value: values == value for value in sorted(set(groups[column].dropna()), key=str)}
         scores[str(column)] = {
-            str(value): {"num_faces": int(members.sum()), **_scores(truth[members], predicted[members])}
-            for value, members in of_value.items()
+            str(value): group_scores(truth[members], probabilities[members]) for value, members in of_value.items()
         }
     return scores
-
-
-def _scores(truth: IntArray, predicted: IntArray) -> dict[str, float]:
-    present = np.unique(truth)
-    macro_f1 = f1_score(truth, predicted, labels=present, average="macro", zero_division=0)
-    return {"macro_f1": float(macro_f1), "accuracy": float(accuracy_score(truth, predicted))}

@@ -7,21 +7,38 @@ from rich.table import Table
 
 
 def scores_tables(scores: dict[str, Any], *, title: str) -> Iterator[Table]:
-    """Draw what `learning.metrics.evaluate_predictions` gives: joint and per attribute, per class, per group."""
-    table = _table(f"{title}: {scores['num_faces']:,} faces", "", "macro F1", "accuracy")
-    table.add_row("joint", _percent(scores["macro_f1"]), _percent(scores["accuracy"]))
-    for name, values in scores["per_attribute"].items():
-        table.add_row(name, _percent(values["macro_f1"]), _percent(values["accuracy"]))
+    """Draw what `learning.metrics.evaluate_predictions` gives: joint and per attribute, per class, per group.
+
+    An undefined score is a dash.
+    """
+    table = _table(
+        f"{title}: {scores['num_faces']:,} faces", "%", "accuracy", "balanced accuracy", "macro F1", "ROC-AUC", "ECE"
+    )
+    for name, values in [("joint", scores), *scores["per_attribute"].items()]:
+        table.add_row(name, *(_percent(values[metric]) for metric in _MAIN))
     yield table
-    table = _table("Per class", "class", "faces", "F1")
+    table = _table("Probabilities and ranks", "", "log loss", "Brier", "average precision", "MRR", "NDCG")
+    for name, values in [("joint", scores), *scores["per_attribute"].items()]:
+        table.add_row(name, *(_number(values[metric]) for metric in _PROBABILITIES))
+    yield table
+    numbers = {name: own for name, own in scores["per_attribute"].items() if "num_numbers" in own}
+    if numbers:
+        table = _table("Number expected under the model against the true one", "", "faces", "MAE", "MSE")
+        for name, own in numbers.items():
+            errors = (_number(own[metric], 1) for metric in ("mean_absolute_error", "mean_squared_error"))
+            table.add_row(name, f"{own['num_numbers']:,}", *errors)
+        yield table
+    table = _table("Per class", "%", "faces", "precision", "recall", "F1")
     for name, values in scores["per_class"].items():
-        table.add_row(name, f"{values['num_faces']:,}", _percent(values["f1"]))
+        table.add_row(
+            name, f"{values['num_faces']:,}", *(_percent(values[metric]) for metric in ("precision", "recall", "f1"))
+        )
     yield table
-    table = _table("Per group, joint", "group", "faces", "macro F1", "accuracy")
+    table = _table("Per group, joint", "%", "faces", "accuracy", "balanced accuracy", "macro F1", "ECE")
     for column, groups in scores["per_group"].items():
         for value, values in groups.items():
-            row = (f"{values['num_faces']:,}", _percent(values["macro_f1"]), _percent(values["accuracy"]))
-            table.add_row(f"{column}: {value}", *row)
+            row = (_percent(values[metric]) for metric in _MAIN if metric in values)
+            table.add_row(f"{column}: {value}", f"{values['num_faces']:,}", *row)
     yield table
 
 
@@ -32,5 +49,13 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+_MAIN = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "expected_calibration_error")
+_PROBABILITIES = ("log_loss", "brier_score", "average_precision", "mean_reciprocal_rank", "ndcg")

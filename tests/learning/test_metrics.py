@@ -1,14 +1,54 @@
-"""Metrics against scikit-learn and a table worked by hand."""
+"""Metrics against scikit-learn and tables worked by hand."""
+
+import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn import metrics as reference
 
+from ssl_pipeline.config_metrics import METRIC_DIRECTIONS, NUMBER_METRICS
+from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.learning.metrics import evaluate_predictions
+from ssl_pipeline.learning.expected_number import KnownNumbers
+from ssl_pipeline.learning.metrics import evaluate_predictions, metric_value, score_predictions, without_tables
 
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
+
+
+def random_predictions(num_faces: int = 300, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Class ids, their value codes, and probabilities (float32, as a model gives them) that know a little."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 6, size=num_faces)
+    logits = rng.normal(size=(num_faces, 6)) + np.eye(6)[truth]
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return truth, SPACE.class_codes[truth], probabilities.astype(np.float32)
+
+
+def reference_scores(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Every class occurs in the truth: scikit-learn's own averages are over the same classes as ours."""
+    predicted, num_classes = probabilities.argmax(1), probabilities.shape[1]
+    exact = probabilities.astype(np.float64) / probabilities.sum(1, dtype=np.float64)[:, None]
+    one_hot = np.eye(num_classes)[truth]
+    scores = {
+        "accuracy": reference.accuracy_score(truth, predicted),
+        "balanced_accuracy": reference.balanced_accuracy_score(truth, predicted),
+        "average_precision": reference.average_precision_score(one_hot, exact, average="macro"),
+        "log_loss": reference.log_loss(one_hot, exact),
+        "brier_score": ((exact - one_hot) ** 2).sum(1).mean(),
+        "ndcg": reference.ndcg_score(one_hot, exact),
+        "mean_reciprocal_rank": reference.label_ranking_average_precision_score(one_hot, exact),
+        "mean_average_precision": np.mean(
+            [reference.average_precision_score(row, p) for row, p in zip(one_hot, exact, strict=True)]
+        ),
+        "roc_auc": reference.roc_auc_score(one_hot, exact, average="macro"),
+    }
+    for average in ("macro", "weighted"):
+        scores[f"{average}_precision"] = reference.precision_score(truth, predicted, average=average)
+        scores[f"{average}_recall"] = reference.recall_score(truth, predicted, average=average)
+        scores[f"{average}_f1"] = reference.f1_score(truth, predicted, average=average)
+    return scores
 
 
 def test_scores_worked_by_hand() -> None:
@@ -18,21 +58,91 @@ def test_scores_worked_by_hand() -> None:
     scores = evaluate_predictions(probabilities, codes, labels=SPACE)
     assert scores["accuracy"] == 0.75
     assert scores["macro_f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)  # classes 0, 3 and 5 occur
-    assert scores["per_attribute"]["gender"] == {"macro_f1": 1.0, "accuracy": 1.0}
+    assert scores["balanced_accuracy"] == scores["macro_recall"] == pytest.approx(2 / 3)
+    assert scores["macro_precision"] == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert scores["weighted_precision"] == pytest.approx((2 * 1 + 1 / 2 + 0) / 4)
+    assert scores["weighted_f1"] == pytest.approx((2 * 1 + 2 / 3 + 0) / 4)
+    assert scores["brier_score"] == pytest.approx(2 / 4)
+    assert scores["expected_calibration_error"] == pytest.approx(0.25)
+    gender = scores["per_attribute"]["gender"]
+    assert gender["macro_f1"] == gender["accuracy"] == gender["roc_auc"] == gender["ndcg"] == 1.0
+    assert gender["brier_score"] == gender["expected_calibration_error"] == 0.0
     assert scores["per_attribute"]["age"]["macro_f1"] == pytest.approx((6 / 7 + 0) / 2)
-    assert scores["per_class"]["female/>=60"] == {"num_faces": 1, "f1": 0.0}
+    assert scores["per_class"]["female/>=60"] == {
+        "num_faces": 1,
+        "precision": 0.0,
+        "recall": 0.0,
+        "f1": 0.0,
+        "roc_auc": 0.5,
+        "average_precision": 0.25,
+    }
+    assert list(scores["per_class"]) == ["male/<30", "female/<30", "female/>=60"]
+    assert scores["per_attribute"]["age"]["per_value"]["<30"]["precision"] == 0.75
+    assert scores["per_attribute"]["age"]["confusion_matrix"] == {
+        "names": ["<30", "30-59", ">=60"],
+        "counts": [[3, 0, 0], [0, 0, 0], [1, 0, 0]],
+    }
 
 
 def test_scores_equal_scikit_learns_on_random_predictions() -> None:
-    rng = np.random.default_rng(0)
-    probabilities = rng.dirichlet(np.ones(6), size=300)
-    codes = SPACE.class_codes[rng.integers(0, 6, size=300)]
+    truth, codes, probabilities = random_predictions()
     scores = evaluate_predictions(probabilities, codes, labels=SPACE)
-    truth, predicted = codes[:, 0] * 3 + codes[:, 1], probabilities.argmax(1)
-    assert scores["macro_f1"] == pytest.approx(f1_score(truth, predicted, average="macro"))
-    assert scores["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
-    age = np.stack([probabilities[:, [a, a + 3]].sum(1) for a in range(3)], 1).argmax(1)
-    assert scores["per_attribute"]["age"]["macro_f1"] == pytest.approx(f1_score(codes[:, 1], age, average="macro"))
+    for metric, value in reference_scores(truth, probabilities).items():
+        assert scores[metric] == pytest.approx(value), metric
+    age = np.stack([probabilities[:, [a, a + 3]].sum(1) for a in range(3)], 1)
+    gender = np.stack([probabilities[:, 3 * g : 3 * g + 3].sum(1) for g in range(2)], 1)
+    for name, of_values in (("gender", gender), ("age", age)):
+        codes_of_it = codes[:, SPACE.names.index(name)]
+        for metric, value in reference_scores(codes_of_it, of_values).items():
+            assert scores["per_attribute"][name][metric] == pytest.approx(value), (name, metric)
+
+
+def test_scores_of_each_class_equal_scikit_learns_on_random_predictions() -> None:
+    truth, codes, probabilities = random_predictions(seed=1)
+    scores = evaluate_predictions(probabilities, codes, labels=SPACE)
+    report = reference.classification_report(
+        truth, probabilities.argmax(1), target_names=SPACE.class_names, output_dict=True
+    )
+    for class_id, name in enumerate(SPACE.class_names):
+        own = scores["per_class"][name]
+        assert own["num_faces"] == report[name]["support"]
+        assert own["precision"] == pytest.approx(report[name]["precision"])
+        assert own["recall"] == pytest.approx(report[name]["recall"])
+        assert own["f1"] == pytest.approx(report[name]["f1-score"])
+        is_class, of_class = truth == class_id, probabilities[:, class_id]
+        assert own["roc_auc"] == pytest.approx(reference.roc_auc_score(is_class, of_class))
+        assert own["average_precision"] == pytest.approx(reference.average_precision_score(is_class, of_class))
+    counts = reference.confusion_matrix(truth, probabilities.argmax(1))
+    assert scores["confusion_matrix"]["counts"] == counts.tolist()
+
+
+def test_classes_that_do_not_occur_are_left_out_of_the_averages() -> None:
+    truth, codes, probabilities = random_predictions()
+    kept = truth % 2 == 0  # classes 0, 2 and 4; the others are predicted still
+    scores = score_predictions(probabilities[kept], codes[kept], labels=SPACE)
+    of_class = [reference.roc_auc_score(truth[kept] == c, probabilities[kept][:, c]) for c in (0, 2, 4)]
+    assert scores["roc_auc"] == pytest.approx(np.mean(of_class))
+    recalls = reference.recall_score(truth[kept], probabilities[kept].argmax(1), labels=[0, 2, 4], average="macro")
+    assert scores["balanced_accuracy"] == pytest.approx(recalls)
+
+
+def test_what_is_undefined_is_none_and_the_scores_are_plain_json() -> None:
+    codes = np.zeros((3, 2), dtype=np.int64)
+    numbers = {"age": KnownNumbers(np.array([np.nan, 20, 30]), np.array([20.0, np.nan, 70.0]))}
+    groups = pd.DataFrame({"origin": [None, None, None]})
+    scores = evaluate_predictions(np.eye(6)[[0, 1, 0]], codes, labels=SPACE, groups=groups, numbers=numbers)
+    assert scores["roc_auc"] is scores["average_precision"] is scores["per_class"]["male/<30"]["roc_auc"] is None
+    assert scores["per_attribute"]["age"]["mean_absolute_error"] is None  # nobody in 30-59 has a known age
+    assert scores["per_attribute"]["age"]["num_numbers"] == 2
+    assert scores["per_group"] == {"origin": {}}
+    assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+
+
+@pytest.mark.filterwarnings("ignore:A single label")
+def test_an_attribute_of_a_single_value_can_be_scored() -> None:
+    labels = LabelSpace.of({"face": ["yes"]})
+    scores = evaluate_predictions(np.ones((2, 1)), np.zeros((2, 1), dtype=np.int64), labels=labels)
+    assert (scores["accuracy"], scores["log_loss"], scores["roc_auc"]) == (1.0, None, None)
 
 
 def test_an_attribute_is_predicted_by_its_summed_probability() -> None:
@@ -46,12 +156,64 @@ def test_groups_are_scored_apart_and_unknown_belongs_to_none() -> None:
     codes = np.array([[0, 0], [0, 0], [1, 1]])
     groups = pd.DataFrame({"origin": ["asian", "white", None]})
     scores = evaluate_predictions(np.eye(6)[[0, 1, 4]], codes, labels=SPACE, groups=groups)
+    right = {"num_faces": 1, "macro_f1": 1.0, "accuracy": 1.0, "balanced_accuracy": 1.0}
+    wrong = {"num_faces": 1, "macro_f1": 0.0, "accuracy": 0.0, "balanced_accuracy": 0.0}
     assert scores["per_group"]["origin"] == {
-        "asian": {"num_faces": 1, "macro_f1": 1.0, "accuracy": 1.0},
-        "white": {"num_faces": 1, "macro_f1": 0.0, "accuracy": 0.0},
+        "asian": {**right, "expected_calibration_error": 0.0},
+        "white": {**wrong, "expected_calibration_error": 1.0},
     }
+
+
+def test_a_group_scores_as_its_faces_alone_do() -> None:
+    _, codes, probabilities = random_predictions()
+    members = np.arange(len(codes)) % 3 == 0
+    groups = pd.DataFrame({"third": np.where(members, "a", "b")})
+    scores = evaluate_predictions(probabilities, codes, labels=SPACE, groups=groups)
+    alone = score_predictions(probabilities[members], codes[members], labels=SPACE)
+    for metric, value in scores["per_group"]["third"]["a"].items():
+        assert value == pytest.approx(alone[metric]), metric
 
 
 def test_a_partly_known_face_cannot_be_scored() -> None:
     with pytest.raises(ValueError, match="1 partly known"):
         evaluate_predictions(np.eye(6)[[0]], np.array([[0, -1]]), labels=SPACE)
+
+
+def test_probabilities_that_are_no_numbers_are_refused_with_the_cure() -> None:
+    probabilities = np.eye(6)[[0, 1]]
+    probabilities[1] = np.nan
+    with pytest.raises(TrainingError, match=r"of 1 of 2 faces are no numbers.*lower training\.optimizer"):
+        score_predictions(probabilities, np.zeros((2, 2), dtype=np.int64), labels=SPACE)
+
+
+def test_every_named_metric_is_computed_and_found_by_its_name() -> None:
+    _, codes, probabilities = random_predictions()
+    numbers = {"age": KnownNumbers(np.full(300, 40.0), np.array([20.0, 45.0, 70.0]))}
+    scores = score_predictions(probabilities, codes, labels=SPACE, numbers=numbers)
+    for metric in METRIC_DIRECTIONS:
+        assert metric_value(scores, f"age.{metric}") == scores["per_attribute"]["age"][metric]
+        if metric not in NUMBER_METRICS:
+            assert metric_value(scores, metric) == scores[metric]
+    assert metric_value(scores, "gender.mean_absolute_error") is None
+    with pytest.raises(ValueError, match="no attribute 'mask'; the attributes: gender, age"):
+        metric_value(scores, "mask.macro_f1")
+
+
+@pytest.mark.parametrize("metric", [name for name in METRIC_DIRECTIONS if name not in NUMBER_METRICS])
+def test_better_predictions_move_a_metric_the_way_that_its_direction_says(metric: str) -> None:
+    truth, codes, probabilities = random_predictions()
+    better = 0.05 * probabilities + 0.95 * np.eye(6)[truth]
+    worse, good = (score_predictions(p, codes, labels=SPACE)[metric] for p in (probabilities, better))
+    assert good > worse if METRIC_DIRECTIONS[metric] == "max" else good < worse
+
+
+def test_a_summary_has_every_number_but_no_tables() -> None:
+    _, codes, probabilities = random_predictions()
+    scores = evaluate_predictions(probabilities, codes, labels=SPACE)
+
+    def keys(values: dict[str, Any]) -> set[str]:
+        return set(values) | {key for value in values.values() if isinstance(value, dict) for key in keys(value)}
+
+    slim = without_tables(scores)
+    assert keys(scores) - keys(slim) == {"confusion_matrix", "reliability", "names", "counts"}
+    assert slim["per_attribute"]["age"]["macro_f1"] == scores["per_attribute"]["age"]["macro_f1"]

@@ -1,0 +1,96 @@
+"""The names of the metrics that a config may choose by, and which way each is better.
+
+A name alone is of the joint classes (``macro_f1``); after an attribute's name and a point it is of that attribute
+(``age.macro_f1``). What each means, `learning.metrics` says, which computes them.
+"""
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+Direction = Literal["max", "min"]
+
+METRIC_DIRECTIONS: Mapping[str, Direction] = MappingProxyType(
+    {
+        "accuracy": "max",
+        "balanced_accuracy": "max",
+        "macro_precision": "max",
+        "macro_recall": "max",
+        "macro_f1": "max",
+        "weighted_precision": "max",
+        "weighted_recall": "max",
+        "weighted_f1": "max",
+        "roc_auc": "max",
+        "average_precision": "max",
+        "mean_reciprocal_rank": "max",
+        "mean_average_precision": "max",
+        "ndcg": "max",
+        "log_loss": "min",
+        "brier_score": "min",
+        "expected_calibration_error": "min",
+        "mean_absolute_error": "min",
+        "mean_squared_error": "min",
+    }
+)
+
+NUMBER_METRICS = frozenset(["mean_absolute_error", "mean_squared_error"])
+"""Only of an attribute that is a range of a number (``from_column: age_years``)."""
+
+
+def split_metric(name: str) -> tuple[str | None, str]:
+    """Take a metric's name apart into its attribute, None for the joint classes, and the metric.
+
+    Raises:
+        ValueError: if there is no such metric.
+
+    >>> split_metric("macro_f1"), split_metric("age.log_loss")
+    ((None, 'macro_f1'), ('age', 'log_loss'))
+    """
+    attribute, point, metric = name.rpartition(".")
+    if metric not in METRIC_DIRECTIONS or (point and not attribute):
+        known = ", ".join(METRIC_DIRECTIONS)
+        raise ValueError(f"expected one of {known}, or one of them after an attribute, as age.macro_f1; got '{name}'")
+    if metric in NUMBER_METRICS and not attribute:
+        raise ValueError(f"'{name}' is of an attribute with numbers, not of the classes; write age.{name}, say")
+    return attribute or None, metric
+
+
+def metric_direction(name: str) -> Direction:
+    """Say whether more (``max``) or less (``min``) of a metric is better.
+
+    Raises:
+        ValueError: if there is no such metric.
+    """
+    return METRIC_DIRECTIONS[split_metric(name)[1]]
+
+
+def check_metric(name: str, *, attributes: Collection[str], with_numbers: Collection[str] = ()) -> None:
+    """Refuse a metric that faces with these attributes cannot have.
+
+    Args:
+        name: as ``macro_f1`` or ``age.macro_f1``.
+        attributes: the names of the attributes.
+        with_numbers: those of them that are ranges of a number.
+
+    Raises:
+        ValueError: if there is no such metric or attribute, or the attribute has no numbers and the metric needs them.
+    """
+    attribute, metric = split_metric(name)
+    if attribute is not None and attribute not in attributes:
+        raise ValueError(f"'{name}': no attribute '{attribute}'; the attributes: {', '.join(attributes)}")
+    if metric in NUMBER_METRICS and attribute not in with_numbers:
+        raise ValueError(
+            f"'{name}': attribute '{attribute}' is no range of a number; give it from_column and borders, or choose "
+            f"another metric"
+        )
+
+
+def _known(name: str) -> str:
+    split_metric(name)
+    return name
+
+
+MetricName = Annotated[str, AfterValidator(_known)]
+"""A metric's name in a config; whether its attribute exists, only `check_metric` can say."""

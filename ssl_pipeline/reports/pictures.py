@@ -1,0 +1,214 @@
+"""Pictures of a training and of a model's scores: curves, confusion, reliability, F1 by class; saved as PNG.
+
+The same input gives the same bytes with the same matplotlib: no clock, no version, no user's style goes into a file.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib import style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ssl_pipeline.runs import atomic_path
+
+SCORE_PICTURES = ("confusion.png", "reliability.png", "class_f1.png")
+
+# Okabe and Ito's palette, told apart by color-blind readers; it also differs in brightness.
+_BLUE, _ORANGE, _GREEN, _GRAY = "#0072B2", "#E69F00", "#009E73", "#666666"
+_STYLE = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "figure.titlesize": "medium",
+    "font.size": 9,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "savefig.dpi": 120,
+    "text.parse_math": False,  # a label may hold dollar signs
+}
+_PATCH = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # keeps a figure readable on a line
+_MAX_CELLS_WITH_COUNTS = 40
+_MAX_NAME_LENGTH = 32
+
+
+def draw_learning_curves(
+    path: Path,
+    history: pd.DataFrame,
+    *,
+    title: str,
+    metric: str = "macro_f1",
+    direction: Literal["max", "min"] = "max",
+) -> None:
+    """Draw loss, metric and learning rate by epoch, the best epoch marked.
+
+    Args:
+        path: of the PNG to write.
+        history: a row an epoch: ``epoch, learning_rate, train_loss, validation_loss`` and the metric's column.
+        title: what was trained.
+        metric: the column that chose the best epoch; the first of equal ones is the best.
+        direction: which way the metric is better.
+    """
+    epochs, values = history["epoch"].to_numpy(), history[metric].to_numpy(np.float64)
+    best = None
+    if np.isfinite(values).any():
+        best = int(np.nanargmax(values) if direction == "max" else np.nanargmin(values))
+    with _picture(path, width=7, height=7.2) as figure:
+        loss, score, rate = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.6])
+        marker = "o" if len(history) <= 40 else ""
+        line = {"marker": marker, "markersize": 3, "linewidth": 1.5}
+        loss.plot(epochs, history["train_loss"], color=_BLUE, label="training", **line)
+        loss.plot(epochs, history["validation_loss"], color=_ORANGE, label="validation", linestyle="--", **line)
+        score.plot(epochs, values, color=_ORANGE, label=f"validation {_words(metric)}", linestyle="--", **line)
+        rate.plot(epochs, history["learning_rate"], color=_GREEN, **line)
+        if best is not None:
+            for axes in (loss, score, rate):
+                axes.axvline(epochs[best], color=_GRAY, linewidth=1, linestyle=":")
+            label = f"best: {values[best]:.3f} in epoch {epochs[best]}"
+            score.plot(epochs[best], values[best], "*", color=_GRAY, markersize=13, label=label)
+        loss.set(ylabel="loss", title=title)
+        score.set(ylabel=_words(metric))
+        rate.set(ylabel="learning rate", xlabel="epoch, counted from 0")
+        rate.set_ylim(bottom=0)
+        rate.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
+        rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        for axes in (loss, score):
+            axes.legend(loc="best")
+
+
+def draw_confusion_matrix(path: Path, counts: Sequence[Sequence[int]], names: Sequence[str], *, title: str) -> None:
+    """Draw a confusion matrix: colors by share of the true class, counts in the cells, empty cells left blank.
+
+    Args:
+        path: of the PNG to write.
+        counts: true class down, predicted class across, [V, V].
+        names: of the classes, [V].
+        title: whose predictions of what.
+    """
+    table, size = np.asarray(counts), len(names)
+    totals = table.sum(axis=1, keepdims=True)
+    shares = np.where(totals > 0, table / np.maximum(totals, 1), np.nan)
+    side = min(max(0.42 * size, 2.4), 14.0)
+    labels = [_short(name) for name in names]
+    margin = 1.2 + 0.075 * max(map(len, labels))
+    with _picture(path, width=side + margin + 0.9, height=side + margin) as figure:
+        axes = figure.subplots()
+        axes.grid(visible=False)
+        axes.set_facecolor("#eeeeee")  # a class that does not occur
+        image = axes.imshow(np.ma.masked_invalid(shares), cmap="Blues", vmin=0, vmax=1)
+        if size <= _MAX_CELLS_WITH_COUNTS:
+            fits = 9 if table.max(initial=0) < 10_000 and size <= 20 else 6
+            for row, column in zip(*np.nonzero(table), strict=True):
+                color = "white" if shares[row, column] > 0.55 else "black"
+                place: dict[str, Any] = {"ha": "center", "va": "center", "color": color, "fontsize": fits}
+                axes.text(column, row, f"{table[row, column]}", **place)
+            axes.set_xticks(range(size), labels, rotation=90 if max(map(len, labels)) > 5 else 0)
+            axes.set_yticks(range(size), labels)
+        axes.set(xlabel="predicted", ylabel="true")
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+        figure.suptitle(title)
+        bar = figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8, aspect=25)
+        bar.outline.set_visible(False)
+
+
+def draw_reliability(path: Path, bins: Sequence[Mapping[str, Any]], *, error: float, title: str) -> None:
+    """Draw accuracy by confidence against the diagonal of a calibrated model, and how many faces each bin holds.
+
+    Args:
+        path: of the PNG to write.
+        bins: ``lower, upper, num_faces, confidence, accuracy``, the last two None in an empty bin.
+        error: the expected calibration error, in [0, 1].
+        title: whose confidence in what.
+    """
+    filled = [row for row in bins if row["num_faces"]]
+    confidence, accuracy = ([row[name] for row in filled] for name in ("confidence", "accuracy"))
+    lower = [row["lower"] for row in filled]
+    widths = [row["upper"] - row["lower"] for row in filled]
+    counts = [row["num_faces"] for row in filled]
+    with _picture(path, width=5.6, height=6.4) as figure:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        bars = {"align": "edge", "edgecolor": "white", "linewidth": 0.8}
+        above.bar(lower, accuracy, widths, color=_BLUE, label="accuracy", **bars)
+        above.plot([0, 1], [0, 1], color=_GRAY, linestyle="--", linewidth=1.2, label="calibrated")
+        above.plot(confidence, confidence, "o", color=_ORANGE, markersize=5, label="mean confidence")
+        above.vlines(confidence, accuracy, confidence, color=_ORANGE, linewidth=1.5)
+        above.set(ylabel="accuracy", ylim=(0, 1.02), xlim=(0, 1))
+        above.set_title(f"{title}\nexpected calibration error {100 * error:.1f} %, {sum(counts):,} faces")
+        above.legend(loc="upper left")
+        below.bar(lower, counts, widths, color=_GRAY, **bars)
+        for left, width, count in zip(lower, widths, counts, strict=True):
+            place = {"ha": "center", "va": "bottom", "fontsize": 7}
+            below.annotate(_compact(count), (left + width / 2, count), (0, 1), textcoords="offset points", **place)
+        below.set(ylabel="faces", xlabel="confidence", ylim=(0, 1.2 * max(counts, default=1)))
+        below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+
+
+def draw_class_f1(path: Path, models: Mapping[str, Mapping[str, Mapping[str, Any]]], *, title: str) -> None:
+    """Draw each class's F1 as a bar, of one model or of several side by side, with the number of its faces.
+
+    Args:
+        path: of the PNG to write.
+        models: by the model's name, ``{class: {num_faces, f1}}``; all of the same faces.
+        title: whose F1 on what.
+    """
+    classes = list(dict.fromkeys(name for per_class in models.values() for name in per_class))
+    num_faces = {name: row["num_faces"] for per_class in models.values() for name, row in per_class.items()}
+    height = 0.8 / len(models)
+    rows = len(classes) * (0.24 + 0.09 * (len(models) - 1))
+    with _picture(path, width=6.5, height=min(rows + 1.3, 40)) as figure:
+        axes = figure.subplots()
+        for index, (model, color) in enumerate(zip(models, (_BLUE, _ORANGE, _GREEN, _GRAY), strict=False)):
+            values = [models[model][name]["f1"] if name in models[model] else 0.0 for name in classes]
+            places = np.arange(len(classes)) - 0.4 + height * (index + 0.5)
+            axes.barh(places, values, height, color=color, label=f"{model}: mean {np.mean(values):.3f}")
+            axes.axvline(float(np.mean(values)), color=color, linestyle=":", linewidth=1.5)
+            for place, value in zip(places, values, strict=True):
+                text: dict[str, Any] = {"va": "center", "size": 7 if len(models) == 1 else 6, "bbox": _PATCH}
+                axes.annotate(f"{value:.2f}", (value, place), (3, 0), textcoords="offset points", **text)
+        axes.set_yticks(range(len(classes)), [f"{_short(name)}  ({num_faces[name]:,})" for name in classes])
+        axes.set_ylim(len(classes) - 0.5, -0.5)
+        axes.set(xlim=(0, 1.08), xlabel="F1 (dotted: mean over classes)", ylabel="class (faces)")
+        axes.grid(visible=False, axis="y")
+        figure.suptitle(title)
+        figure.legend(loc="outside lower center", ncols=len(models))
+
+
+def draw_scores(directory: Path, scores: Mapping[str, Any], *, title: str) -> None:
+    """Draw `SCORE_PICTURES` of what `learning.metrics.evaluate_predictions` gives, jointly."""
+    confusion, reliability, class_f1 = (directory / name for name in SCORE_PICTURES)
+    matrix, error = scores["confusion_matrix"], scores["expected_calibration_error"]
+    draw_confusion_matrix(confusion, matrix["counts"], matrix["names"], title=f"{title}: faces by class")
+    draw_reliability(reliability, scores["reliability"], error=error, title=title)
+    draw_class_f1(class_f1, {"F1": scores["per_class"]}, title=f"{title}: F1 by class")
+
+
+@contextmanager
+def _picture(path: Path, *, width: float, height: float) -> Iterator[Figure]:
+    """Give a figure of so many inches; it is saved when the block ends well."""
+    with style.context(["default", _STYLE]):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        with atomic_path(path) as beside:
+            figure.savefig(beside, format="png", metadata={"Software": None})
+
+
+def _words(metric: str) -> str:
+    return metric.replace("_", " ").replace("f1", "F1")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _MAX_NAME_LENGTH else f"{name[: _MAX_NAME_LENGTH - 1]}…"
+
+
+def _compact(count: int) -> str:
+    return f"{count}" if count < 1000 else f"{count / 1000:.{0 if count >= 10_000 else 1}f}k"

@@ -1,0 +1,60 @@
+"""The age expected under a model, worked by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import mean_absolute_error, mean_squared_error
+
+from ssl_pipeline.config import LabelsConfig
+from ssl_pipeline.learning.expected_number import KnownNumbers, expected_numbers, number_errors, training_means
+
+LABELS = LabelsConfig.model_validate(
+    {
+        "attributes": [
+            {"name": "gender", "values": ["male", "female"]},
+            {"name": "age", "values": ["<30", "30-59", ">=60"], "from_column": "age_years", "borders": [30, 60]},
+        ]
+    }
+)
+
+
+def test_errors_worked_by_hand_over_the_faces_whose_number_is_known() -> None:
+    probabilities = np.array([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    numbers = KnownNumbers(truth=np.array([30.0, 66.0, np.nan]), of_value=np.array([20.0, 44.0, 70.0]))
+    # expected 32 and 70: errors of 2 and 4 years
+    assert number_errors(probabilities, numbers) == {
+        "num_numbers": 2,
+        "mean_absolute_error": 3.0,
+        "mean_squared_error": 10.0,
+    }
+
+
+def test_errors_equal_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    probabilities, truth = rng.dirichlet(np.ones(3), size=50), rng.uniform(0, 90, size=50)
+    of_value = np.array([20.0, 44.0, 70.0])
+    expected = np.array([sum(p * number for p, number in zip(row, of_value, strict=True)) for row in probabilities])
+    assert expected_numbers(probabilities, of_value) == pytest.approx(expected)
+    errors = number_errors(probabilities, KnownNumbers(truth, of_value))
+    assert errors["mean_absolute_error"] == pytest.approx(mean_absolute_error(truth, expected))
+    assert errors["mean_squared_error"] == pytest.approx(mean_squared_error(truth, expected))
+
+
+def test_a_value_stands_for_the_mean_of_its_training_faces() -> None:
+    train = pd.DataFrame(
+        {
+            "gender": ["male", "male", "female", "female"],
+            "age": pd.Categorical(["<30", "<30", "30-59", None], categories=["<30", "30-59", ">=60"]),
+            "age_years": pd.array([20, 26, None, 40], dtype="Float64"),
+        }
+    )
+    means = training_means(train, LABELS)
+    assert list(means) == ["age"]  # gender is no range of a number
+    assert means["age"].column == "age_years"
+    assert means["age"].of_value == pytest.approx([23.0, np.nan, np.nan], nan_ok=True)
+
+
+def test_nothing_is_expected_where_no_face_has_a_number() -> None:
+    numbers = KnownNumbers(truth=np.array([np.nan]), of_value=np.array([20.0, 44.0]))
+    undefined = {"num_numbers": 0, "mean_absolute_error": None, "mean_squared_error": None}
+    assert number_errors(np.array([[0.5, 0.5]]), numbers) == undefined
