@@ -1,4 +1,4 @@
-"""The `ssl-pipeline` command: open manifests, predict images, evaluate checkpoints. Flows are run by `python -m flows.…`.
+"""The `ssl-pipeline` command: open manifests, predict images, evaluate checkpoints, draw schedules. Flows are run by `python -m flows.…`.
 
 What needs torch is imported where it is used: a manifest opens without the seconds that torch takes to load.
 """
@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from ssl_pipeline.cli_plot import plot_app
 from ssl_pipeline.config import PredictionConfig, RunConfig
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.errors import ConfigError, ManifestError, PipelineError
@@ -19,6 +20,7 @@ from ssl_pipeline.pseudo_labels.manifest_report import export_csv, render_face, 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Pseudo-labels for face attributes.")
 manifest_app = typer.Typer(no_args_is_help=True, help="See what was pseudo-labeled, how surely and why.")
 app.add_typer(manifest_app, name="manifest")
+app.add_typer(plot_app, name="plot")
 
 ManifestPath = Annotated[Path, typer.Argument(help="A manifest.parquet of a run.")]
 ConfigPath = Annotated[Path, typer.Option("--config", help="A YAML config.")]

@@ -137,7 +137,7 @@ def _without_tags(location: Sequence[str | int], data: dict[str, Any]) -> list[s
     for position, part in enumerate(location):
         child = _child(at, part)
         last = position == len(location) - 1
-        if child is None and not last and isinstance(at, Mapping) and part not in at:
+        if isinstance(at, Mapping) and part not in at and (not last or part == at.get("type")):
             continue
         kept.append(part)
         at = child

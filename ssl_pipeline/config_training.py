@@ -62,8 +62,8 @@ class TrainingConfig(Section):
                 f"batch_size {self.batch_size} must be a multiple of accumulation_steps {self.accumulation_steps}: "
                 "a batch is split into that many equal parts"
             )
-        if isinstance(self.scheduler, CosineSchedule) and self.scheduler.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs {self.scheduler.warmup_epochs} must be less than epochs {self.epochs}")
+        self.scheduler.check_epochs(self.epochs)
+        self.optimizer.check_epochs(self.epochs)
         return self
 
 

@@ -26,6 +26,7 @@ from ssl_pipeline.learning.expected_number import KnownNumbers, ValueNumbers, tr
 from ssl_pipeline.learning.labeling import check_image_size, predict_shards, read_shards
 from ssl_pipeline.learning.metrics import evaluate_predictions, without_tables
 from ssl_pipeline.learning.model import check_architecture
+from ssl_pipeline.learning.optimizers import check_optimizer
 from ssl_pipeline.learning.prediction import Predictor
 from ssl_pipeline.learning.training import fit
 from ssl_pipeline.pseudo_labels.manifest import (
@@ -61,6 +62,11 @@ def check(config: RunConfig) -> None:
             check_architecture(role.model)
         except ConfigError as error:
             faults.append(f"'{key}.model': {error}")
+            continue
+        try:
+            check_optimizer(role)
+        except ConfigError as error:
+            faults.append(f"'{key}.training.optimizer': {error}")
     try:
         resolve_device(config.device)
     except ConfigError as error:

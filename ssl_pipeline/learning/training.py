@@ -34,9 +34,11 @@ from ssl_pipeline.learning.device import Device, build_accelerator
 from ssl_pipeline.learning.losses import BatchLoss
 from ssl_pipeline.learning.metrics import evaluate_predictions
 from ssl_pipeline.learning.model import FaceClassifier, build_model
-from ssl_pipeline.learning.optimization import Schedule, build_optimizer
+from ssl_pipeline.learning.optimizers import build_optimizer
+from ssl_pipeline.learning.parameter_groups import FreezableBackbone
 from ssl_pipeline.learning.prediction import predict_probabilities
 from ssl_pipeline.learning.progress import TrainingProgress
+from ssl_pipeline.learning.schedules import Schedule
 from ssl_pipeline.runs import atomic_path, digest_of
 
 logger = logging.getLogger(__name__)
@@ -150,6 +152,7 @@ class _Loop:
         self.weights = torch.from_numpy(faces.train.weights)
         self.steps_per_epoch = -(-len(faces.train.pixel_rows) // training.batch_size)
         self.optimizer: Optimizer = build_optimizer(training.optimizer, self.model)
+        self.freezable = FreezableBackbone(self.model, epochs=training.optimizer.freeze_backbone_epochs)
         self.schedule = Schedule(training, self.optimizer, steps_per_epoch=self.steps_per_epoch)
         self.progress = _Progress()
 
@@ -163,8 +166,9 @@ class _Loop:
         epoch = self.progress.epoch
         batches = epoch_batches(self.draw_weights, batch_size=self.config.batch_size, seed=self.seed, epoch=epoch)
         loader = load_batches(self.augmented, batches, epoch=epoch, num_workers=self.config.num_workers)
-        learning_rate = self.optimizer.param_groups[0]["lr"]
+        learning_rate = self.schedule.learning_rate
         self.model.train()
+        self.freezable.start_epoch(epoch)
         losses = []
         for step, (pixels, indices) in enumerate(loader):
             seed_draws(self.seed, STEP_STREAM, epoch, step)  # dropout and stochastic depth
@@ -202,7 +206,7 @@ class _Loop:
             self.accelerator.backward(loss)
             total += float(loss.detach())
         if not math.isfinite(total):
-            rate = self.optimizer.param_groups[0]["lr"]
+            rate = self.schedule.learning_rate
             ids = ", ".join(self.faces.train.image_ids[index] for index in indices[:3].tolist())
             raise TrainingError(
                 f"{self.name}: the loss is {total} at step {step}, learning rate {rate:.3g}, faces {ids}, …; "

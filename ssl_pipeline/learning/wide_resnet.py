@@ -1,5 +1,7 @@
 """A wide ResNet small enough for a CPU (Zagoruyko and Komodakis, arXiv:1605.07146), for faces of 32 to 128 pixels."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -69,6 +71,14 @@ class WideResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """The layers in order, as timm's models tell theirs: stem, a layer a block, then the classifier.
+
+        The last norm belongs to the last block. `coarse` takes all blocks as one layer.
+        """
+        blocks = r"^blocks" if coarse else [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]
+        return {"stem": r"^stem", "blocks": blocks}
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] → [B, num_outputs]."""

@@ -1,0 +1,115 @@
+"""A backbone that is held still for the first epochs: bit for bit, then let go; with average, and across resumes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ssl_pipeline.config_training import ModelConfig, RoleConfig
+from ssl_pipeline.learning import training
+from ssl_pipeline.learning.model import build_model
+from ssl_pipeline.learning.parameter_groups import FreezableBackbone
+from ssl_pipeline.learning.training import fit
+from tests.conftest import SPACE, make_faces, make_role
+
+
+class Interrupted(Exception):
+    pass
+
+
+def role(**optimizer: Any) -> RoleConfig:
+    return make_role(
+        epochs=4,
+        model={"architecture": "wrn10_1", "dropout": 0.2, "stochastic_depth": 0.3},
+        optimizer={"type": "timm", "name": "nadamw", "learning_rate": 0.01, "weight_decay": 0.1, **optimizer},
+        scheduler={"type": "cosine", "warmup_epochs": 1},
+        ema_decay=0.9,
+    )
+
+
+def copy_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+
+
+def test_the_backbone_stays_bit_for_bit_while_frozen_and_moves_thereafter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_epoch = training._Loop.run_epoch
+    moved: list[set[str]] = []
+    moved_on_average: list[set[str]] = []
+
+    def watch(self: training._Loop, bar: Any) -> dict[str, float]:
+        assert self.ema is not None
+        before, average = copy_of(self.model), copy_of(self.ema.module)
+        row = run_epoch(self, bar)
+        moved.append(changed(before, copy_of(self.model)))
+        moved_on_average.append(changed(average, copy_of(self.ema.module)))
+        return row
+
+    monkeypatch.setattr(training._Loop, "run_epoch", watch)
+    fit(role(freeze_backbone_epochs=2), make_faces(), directory=tmp_path)
+    head = {"backbone.classifier.weight", "backbone.classifier.bias"}
+    everything = set(torch.load(tmp_path / "last.pt", weights_only=True)["model"])
+    assert moved == moved_on_average == [head, head, everything, everything]
+    assert any("running_mean" in name for name in everything)
+
+
+@pytest.mark.parametrize("stop_at_step", [3, 6, 9, 11])  # four steps an epoch: frozen, frozen, at the border, after it
+def test_a_resumed_training_with_a_frozen_backbone_equals_an_uninterrupted_one(
+    tmp_path: Path, stop_at_step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = role(freeze_backbone_epochs=2, layer_decay=0.8, head_learning_rate_factor=3)
+    fit(config, make_faces(), directory=tmp_path / "whole", seed=3)
+    take_step, taken = training._Loop._step, []
+
+    def interrupt(self: Any, *args: Any, **kwargs: Any) -> Any:
+        taken.append(1)
+        if len(taken) == stop_at_step:
+            raise Interrupted
+        return take_step(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(training._Loop, "_step", interrupt)
+        fit(config, make_faces(), directory=tmp_path / "halves", seed=3)
+    fit(config, make_faces(), directory=tmp_path / "halves", seed=3)
+    for name in ("best.safetensors", "history.csv"):
+        assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    one, other = (torch.load(tmp_path / half / "last.pt", weights_only=True) for half in ("whole", "halves"))
+    assert changed(one["model"], other["model"]) == changed(one["ema"], other["ema"]) == set()
+
+
+def test_frozen_for_all_epochs_the_classifier_alone_learns(tmp_path: Path) -> None:
+    result = fit(role(freeze_backbone_epochs=4), make_faces(), directory=tmp_path)
+    assert result.num_epochs == 4
+
+
+@pytest.mark.parametrize("architecture", ["resnet10t", "vit_tiny_patch16_224", "mobilenetv3_small_050", "wrn10_1"])
+def test_what_never_learned_is_not_set_learning_by_the_thaw(architecture: str) -> None:
+    model = build_model(ModelConfig(architecture=architecture), labels=SPACE, image_size=32)
+    fixed = next(model.backbone.parameters())
+    fixed.requires_grad_(False)
+    freezable = FreezableBackbone(model, epochs=1)
+    model.train()
+    freezable.start_epoch(0)
+    assert not any(module.training for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    learning = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert len(learning) == 2
+    model.train()
+    freezable.start_epoch(1)
+    still = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    assert len(still) == 1
+    assert still[0] is fixed
+    assert all(module.training for module in model.modules())
+
+
+def test_dropout_goes_on_in_a_frozen_backbone() -> None:
+    model = build_model(ModelConfig(architecture="wrn10_1", dropout=0.5), labels=SPACE, image_size=32)
+    freezable = FreezableBackbone(model, epochs=1)
+    model.train()
+    freezable.start_epoch(0)
+    assert all(module.training for module in model.modules() if isinstance(module, torch.nn.Dropout))

@@ -1,0 +1,106 @@
+"""`ssl-pipeline plot schedule`: what is drawn, what the number of steps rests on, what is refused."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ssl_pipeline import cli, stages
+from ssl_pipeline.cli_plot import count_training_faces
+from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.errors import ConfigError
+from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.runs import RunDir
+from tests.cycle_config import write_tiny_config
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["ssl-pipeline", "plot", "schedule", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+def test_the_picture_is_written_and_what_was_assumed_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, out = write_tiny_config(tmp_path), tmp_path / "pictures" / "schedule.png"
+    assert run(monkeypatch, config, "--role", "student", "--out", out) == 0
+    told = capsys.readouterr().out
+    assert "1,600 faces (assumed, since the run has no faces yet; --num-faces tells)" in told
+    assert "in batches of 16: 100 steps an epoch, 400 in 4 epochs" in told
+    assert Image.open(out).format == "PNG"
+    assert not (tmp_path / "runs").exists()  # nothing is trained, nothing is prepared
+
+
+def test_a_number_of_faces_that_is_given_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = "teacher.training.scheduler={type: multi_step, milestones: [1, 2], warmup_epochs: 0.5}"
+    arguments = ("--role", "teacher", "--out", tmp_path / "a.png", "--num-faces", 50, "--set", settings)
+    assert run(monkeypatch, write_tiny_config(tmp_path), *arguments) == 0
+    assert "50 faces (given)\nin batches of 16: 4 steps an epoch, 12 in 3 epochs" in capsys.readouterr().out
+
+
+def test_the_faces_of_a_run_are_counted_from_its_tables(tmp_path: Path) -> None:
+    config = load_config(write_tiny_config(tmp_path))
+    directory = RunDir(config.runs_root / config.run_name)
+    stages.prepare(config, directory)
+    faces = read_faces(directory.faces / "labeled.parquet")
+    num_train = int((faces["split"] == "train").sum())
+    num_pool = len(read_faces(directory.faces / "unlabeled.parquet"))
+    assert count_training_faces(config, "teacher") == (num_train, "of faces/labeled.parquet")
+    num_assumed, words = count_training_faces(config, "student")
+    assert num_assumed == num_train + num_pool
+    assert words == f"{num_train:,} labeled, and assumed that all {num_pool:,} of the pool are accepted"
+    directory.student(1).mkdir(parents=True)
+    pd.DataFrame({"image_id": ["a", "b", "c"]}).to_parquet(directory.student(1) / "training.parquet")
+    assert count_training_faces(config, "student") == (3, "of round-01/student/training.parquet")
+    assert count_training_faces(config, "teacher")[0] == num_train
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "a.jpg"], "ConfigError: --out a.jpg: expected a name that ends with .png"),
+        (
+            ["--out", "a.png", "--set", "teacher.training.optimizer={type: timm, name: lam, learning_rate: 1}"],
+            "ConfigError: optimizer 'lam': not one of timm's; did you mean 'lamb'",
+        ),
+        (
+            ["--out", "a.png", "--set", "teacher.training.scheduler={type: one_cycle, warmup_epochs: 1}"],
+            "'teacher.training.scheduler': one_cycle has a warm-up of its own",
+        ),
+        (
+            ["--out", "a.png", "--set", "teacher.training.scheduler={type: multi_step, milestones: [2, 9]}"],
+            "'teacher.training': milestones [9] lie beyond the last epoch (epochs 3 are 0…2)",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_one_message(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    assert run(monkeypatch, write_tiny_config(tmp_path), "--role", "teacher", *arguments) == 1
+    told = capsys.readouterr().err
+    assert message in told
+    assert "Traceback" not in told
+
+
+def test_an_optimizer_that_cannot_be_built_is_refused_before_any_work(tmp_path: Path) -> None:
+    config = load_config(
+        write_tiny_config(tmp_path),
+        overrides=[
+            "teacher.training.optimizer={type: timm, name: lambb, learning_rate: 0.01}",
+            "student.training.optimizer={type: timm, name: lamb, learning_rate: 0.01, options: {beta: [0.9, 0.99]}}",
+        ],
+    )
+    with pytest.raises(ConfigError) as error:
+        stages.check(config)
+    assert "'teacher.training.optimizer': optimizer 'lambb': not one of timm's; did you mean" in str(error.value)
+    assert "'student.training.optimizer': optimizer 'lamb': unknown option 'beta'" in str(error.value)
