@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from ssl_pipeline.config_base import Fraction, Section
 from ssl_pipeline.config_losses import terms_of
+from ssl_pipeline.config_metrics import check_metric
 from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.labels import LabelSpace
 
@@ -259,6 +260,10 @@ class RunConfig(Section):
         if self.teacher.training.human_share is not None:
             raise ValueError("teacher.training.human_share: the teacher sees human labels only; set it for the student")
         for role_name, role in (("teacher", self.teacher), ("student", self.student)):
+            try:
+                check_metric(role.training.monitor, attributes=self.labels.space.names)
+            except ValueError as error:
+                raise ValueError(f"{role_name}.training.monitor: {error}") from None
             for inside, _, loss in terms_of(role.training.loss):
                 if unknown := loss.unknown_names(self.labels.space):
                     key = f"{role_name}.training.loss.{inside}{unknown[0]}"

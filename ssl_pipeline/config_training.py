@@ -1,12 +1,14 @@
 """The config's sections for models and their training, the same for teacher and student."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from ssl_pipeline.config_base import Fraction, Section
 from ssl_pipeline.config_losses import CrossEntropy, LossConfig
+from ssl_pipeline.config_metrics import NUMBER_METRICS, MetricName, split_metric
+from ssl_pipeline.config_mixing import Mixing
 from ssl_pipeline.config_optimization import AdamW, CosineSchedule, OptimizerConfig, SchedulerConfig
 
 
@@ -46,14 +48,25 @@ class TrainingConfig(Section):
     loss: LossConfig = CrossEntropy(type="cross_entropy")
     augmentation: Literal["none", "weak", "strong"] = "weak"
     strong: StrongAugmentation = StrongAugmentation()
+    mixing: Mixing | None = None
     class_balanced: bool = False
     human_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of an epoch's draws that go to human labels; None draws every face equally often."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    max_gradient_norm: float | None = Field(default=None, gt=0)
+    """Gradients of a larger Euclidean norm are scaled down to it (arXiv:1211.5063)."""
+    monitor: MetricName = "macro_f1"
+    """The validation metric that chooses the best checkpoint, stops early and drives the plateau schedule."""
     early_stopping_epochs: int | None = Field(default=None, ge=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     num_workers: int = Field(default=0, ge=0)
     """Processes that prepare batches beside the training one; the result does not depend on it."""
+    save_every_steps: int | None = Field(default=None, ge=1)
+    """Save the training's state after so many steps, besides after each epoch; the result does not depend on it."""
+    deterministic: bool = False
+    """Refuse operations that may give other bits each time; on a CPU, trainings are exact without it."""
+    compile: bool = False
+    """Compile the network before training (torch.compile); the first step takes minutes, all others less time."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -64,6 +77,10 @@ class TrainingConfig(Section):
             )
         self.scheduler.check_epochs(self.epochs)
         self.optimizer.check_epochs(self.epochs)
+        if split_metric(self.monitor)[1] in NUMBER_METRICS:
+            raise ValueError(
+                f"monitor '{self.monitor}': numbers are only known when a model is evaluated; choose another"
+            )
         return self
 
 
@@ -72,3 +89,7 @@ class RoleConfig(Section):
 
     model: ModelConfig
     training: TrainingConfig
+
+    def what_matters(self) -> dict[str, Any]:
+        """All of it that the trained weights depend on, as plain values."""
+        return self.model_dump(mode="json", exclude={"training": {"num_workers", "save_every_steps"}})

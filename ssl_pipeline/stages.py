@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ssl_pipeline.config import RunConfig
+from ssl_pipeline.config_metrics import metric_direction
 from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.errors import ConfigError, PipelineError, list_of_faults
 from ssl_pipeline.faces.dataset import LabeledSet, TrainingFaces, TrainingSet
@@ -225,9 +226,7 @@ def _train(
     """Train teacher (round 0) or student through the one loop."""
     seed = config.seed * 1000 + round_index  # a student of another round draws other weights
     name = "teacher" if round_index == 0 else f"student {round_index}"
-    # how many processes load batches changes nothing in the result
-    role_config = role.model_dump(mode="json", exclude={"training": {"num_workers"}})
-    inputs = inputs | {"role": role_config, "labels": config.labels.space.to_dict(), "seed": str(seed)}
+    inputs = inputs | {"role": role.what_matters(), "labels": config.labels.space.to_dict(), "seed": str(seed)}
     inputs["device"] = str(resolve_device(config.device))
 
     def work() -> Record:
@@ -240,10 +239,17 @@ def _train(
             inputs=digest_of(inputs),
             name=name,
         )
-        draw_learning_curves(directory / "curves.png", pd.read_csv(directory / "history.csv"), title=name)
+        draw_learning_curves(
+            directory / "curves.png",
+            pd.read_csv(directory / "history.csv"),
+            title=name,
+            metric=role.training.monitor,
+            direction=metric_direction(role.training.monitor),
+        )
         return {
             "best_epoch": result.best_epoch,
-            "best_macro_f1": result.best_macro_f1,
+            "monitor": role.training.monitor,
+            "best_metric": result.best_metric,
             "num_epochs": result.num_epochs,
             "resumed_from_epoch": result.resumed_from_epoch,
         }

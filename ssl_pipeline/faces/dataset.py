@@ -192,13 +192,13 @@ class AugmentedFaces(Dataset[tuple[Tensor, int]]):
 
 
 def load_batches(
-    faces: AugmentedFaces, batches: Sequence[IntArray], *, epoch: int, num_workers: int
+    faces: AugmentedFaces, batches: Sequence[IntArray], *, epoch: int, num_workers: int, start: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (pixels uint8 [B, 3, S, S], face numbers int [B]) for each batch of an epoch, in order."""
+    """Yield (pixels uint8 [B, 3, S, S], face numbers int [B]) for each batch of an epoch, in order, from `start` on."""
     starts = np.cumsum([0, *(len(batch) for batch in batches)])
     keys = [
         [(epoch, int(start) + offset, int(index)) for offset, index in enumerate(batch)]
         for start, batch in zip(starts[:-1], batches, strict=True)
     ]
-    loader: DataLoader[Any] = DataLoader(faces, batch_sampler=keys, num_workers=num_workers)
+    loader: DataLoader[Any] = DataLoader(faces, batch_sampler=keys[start:], num_workers=num_workers)
     yield from loader

@@ -1,6 +1,7 @@
 """Which device, which precision: decided once, the same for teacher, student and labeling."""
 
 import logging
+import os
 from typing import Literal
 
 import torch
@@ -38,6 +39,17 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     has_bf16 = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return "bf16" if has_bf16 or torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def set_deterministic(deterministic: bool) -> None:
+    """Refuse operations whose result may differ in the last bits each time, or allow them.
+
+    On a CPU there are none in our networks; CUDA's cuBLAS asks for a fixed workspace besides.
+    """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
 
 
 def build_accelerator(device: Device, precision: Precision) -> Accelerator:

@@ -45,10 +45,10 @@ class TrainingProgress:
         numbers = f"loss {loss:.3f} {self._scores}"
         self._bar.update(self._task, completed=self._epoch + step / num_steps, numbers=numbers)
 
-    def epoch_done(self, row: dict[str, float], *, best: float) -> None:
-        """Move on by an epoch, given its row of the history and the best macro F1 so far."""
+    def epoch_done(self, row: dict[str, float], *, best: float, monitor: str) -> None:
+        """Move on by an epoch, given its row of the history and the best of the monitored metric so far."""
         self._epoch += 1
-        self._scores = f"macro F1 {row['macro_f1']:.3f} best {best:.3f}"
+        self._scores = f"{monitor.replace('_', ' ')} {row[monitor]:.3f} best {best:.3f}"
         self._bar.update(self._task, completed=self._epoch)
         if self._epoch % max(self._num_epochs // 10, 1) == 0 or self._epoch == self._num_epochs:
             logger.info(

@@ -67,6 +67,10 @@ class Schedule:
         """The coming step's learning rate, of a part of the model with no factor of its own."""
         return self._peak * self._fraction
 
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of another step, under the plateau's factor of now."""
+        return self._peak * self._curve(step) * self._plateau_factor
+
     def after_step(self) -> None:
         """Move on by one optimizer step."""
         self._step += 1

@@ -1,5 +1,6 @@
 """The one loop: it learns, it resumes exactly, it keeps the best, it stops when it should."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.faces.dataset import TrainingFaces
-from ssl_pipeline.learning import training
+from ssl_pipeline.faces.mixing import Mixed
+from ssl_pipeline.learning import training_loop
 from ssl_pipeline.learning.checkpoint import load_checkpoint
 from ssl_pipeline.learning.training import fit
 from tests.conftest import make_faces, make_role
@@ -29,7 +31,7 @@ def last_weights(directory: Path) -> dict[str, torch.Tensor]:
 
 def test_training_learns_what_the_faces_show(tmp_path: Path) -> None:
     result = fit(make_role(epochs=8), make_faces(), directory=tmp_path)
-    assert result.best_macro_f1 > 0.9
+    assert result.best_metric > 0.9
     history = pd.read_csv(tmp_path / "history.csv")
     assert history["train_loss"].iloc[-1] < 0.5 * history["train_loss"].iloc[0]
 
@@ -55,7 +57,7 @@ def test_resumed_training_equals_uninterrupted_training(
     role = make_role(epochs=3, model={"architecture": "wrn10_1", "dropout": 0.2, "stochastic_depth": 0.3}, **settings)
     fit(role, make_faces(), directory=tmp_path / "whole", seed=3)
 
-    take_step, taken = training._Loop._step, []
+    take_step, taken = training_loop.TrainingLoop._step, []
 
     def interrupt(self: object, *args: object) -> float:
         taken.append(1)
@@ -64,12 +66,51 @@ def test_resumed_training_equals_uninterrupted_training(
         return take_step(self, *args)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(training._Loop, "_step", interrupt)
+        patch.setattr(training_loop.TrainingLoop, "_step", interrupt)
         fit(role, make_faces(), directory=tmp_path / "halves", seed=3)
     torch.manual_seed(12345)  # what other code draws in between must not matter
     result = fit(role, make_faces(), directory=tmp_path / "halves", seed=3)
 
     assert result.resumed_from_epoch == (stop_at_step - 1) // 4
+    assert bytes_of(tmp_path / "halves") == bytes_of(tmp_path / "whole")
+    assert (tmp_path / "halves/history.csv").read_bytes() == (tmp_path / "whole/history.csv").read_bytes()
+    for name, tensor in last_weights(tmp_path / "whole").items():
+        assert torch.equal(tensor, last_weights(tmp_path / "halves")[name]), name
+
+
+@pytest.mark.parametrize("stop_at_step", [1, 3, 6, 7, 11])
+def test_a_training_stopped_within_an_epoch_goes_on_from_its_last_saved_step(
+    tmp_path: Path, stop_at_step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {
+        "augmentation": "strong",
+        "ema_decay": 0.9,
+        "mixing": {"type": "cutmix", "probability": 0.5},
+        "max_gradient_norm": 1.0,
+        "scheduler": {"type": "one_cycle"},
+        "epochs": 3,
+    }
+    model = {"architecture": "wrn10_1", "dropout": 0.2, "stochastic_depth": 0.3}
+    fit(make_role(model=model, **settings), make_faces(), directory=tmp_path / "whole", seed=3)
+    role = make_role(model=model, save_every_steps=2, **settings)
+    take_step, taken = training_loop.TrainingLoop._step, []
+
+    def interrupt(self: object, *args: object) -> float:
+        taken.append(1)
+        if len(taken) == stop_at_step:
+            raise Interrupted
+        return take_step(self, *args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(training_loop.TrainingLoop, "_step", interrupt)
+        fit(role, make_faces(), directory=tmp_path / "halves", seed=3)
+    monkeypatch.setattr(
+        training_loop.TrainingLoop, "_step", lambda self, *args: taken.append(1) or take_step(self, *args)
+    )
+    fit(role, make_faces(), directory=tmp_path / "halves", seed=3)
+
+    lost = (stop_at_step - 1) % 2  # steps since the last saved one
+    assert len(taken) == 12 + lost + 1
     assert bytes_of(tmp_path / "halves") == bytes_of(tmp_path / "whole")
     assert (tmp_path / "halves/history.csv").read_bytes() == (tmp_path / "whole/history.csv").read_bytes()
     for name, tensor in last_weights(tmp_path / "whole").items():
@@ -101,7 +142,7 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch() -> None:
     gradients = []
     for parts in (1, 4):
         role = make_role(batch_size=64, accumulation_steps=parts, precision="fp32", augmentation="none")
-        loop = training._Loop(role, faces, seed=0, device="cpu", name="test")
+        loop = training_loop.TrainingLoop(role, faces, seed=0, device="cpu", name="test")
         loop.model.eval()  # batch norm with fixed statistics, as parts of a batch have statistics of their own
         pixels = torch.from_numpy(faces.train.pixels[:64]).permute(0, 3, 1, 2)
         loop.optimizer.step = lambda: None  # type: ignore[method-assign]
@@ -119,13 +160,13 @@ def test_the_best_checkpoint_is_the_best_epochs_not_the_last(tmp_path: Path, mon
     scores = iter([0.2, 0.7, 0.4])
     seen = []
 
-    def judge(self: training._Loop, faces: object) -> dict[str, float]:
+    def judge(self: training_loop.TrainingLoop, faces: object) -> dict[str, float]:
         seen.append({name: tensor.clone() for name, tensor in self.judged_model.state_dict().items()})
-        return {"macro_f1": next(scores), "accuracy": 0.0, "loss": 1.0}
+        return {"macro_f1": next(scores), "accuracy": 0.0, "log_loss": 1.0}
 
-    monkeypatch.setattr(training._Loop, "_validate", judge)
+    monkeypatch.setattr(training_loop.TrainingLoop, "_validate", judge)
     result = fit(make_role(epochs=3), make_faces(), directory=tmp_path)
-    assert (result.best_epoch, result.best_macro_f1) == (1, 0.7)
+    assert (result.best_epoch, result.best_metric) == (1, 0.7)
     for name, tensor in load_checkpoint(tmp_path / "best.safetensors").model.state_dict().items():
         assert torch.equal(tensor, seen[1][name])
 
@@ -133,7 +174,9 @@ def test_the_best_checkpoint_is_the_best_epochs_not_the_last(tmp_path: Path, mon
 def test_training_stops_early_once_patience_is_spent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.5, 0.4, 0.3, 0.9, 0.9])
     monkeypatch.setattr(
-        training._Loop, "_validate", lambda self, faces: {"macro_f1": next(scores), "accuracy": 0.0, "loss": 1.0}
+        training_loop.TrainingLoop,
+        "_validate",
+        lambda self, faces: {"macro_f1": next(scores), "accuracy": 0.0, "log_loss": 1.0},
     )
     result = fit(make_role(epochs=5, early_stopping_epochs=2), make_faces(), directory=tmp_path)
     assert (result.num_epochs, result.best_epoch) == (3, 0)
@@ -150,7 +193,7 @@ def test_the_average_of_the_weights_is_what_is_judged_and_kept(tmp_path: Path) -
 
 def test_a_loss_that_is_not_finite_stops_training_with_the_cure(tmp_path: Path) -> None:
     role = make_role(optimizer={"type": "sgd", "learning_rate": 1e18}, epochs=3)
-    with pytest.raises(TrainingError, match=r"the loss is .* at step \d+, learning rate .*face-.*lower"):
+    with pytest.raises(TrainingError, match=r"the loss is .* at step \d+ .*learning rate .*face-.*lower"):
         fit(role, make_faces(), directory=tmp_path)
 
 
@@ -170,4 +213,107 @@ def test_a_face_of_weight_zero_teaches_nothing(tmp_path: Path) -> None:
     }
     train = type(faces.train)(**{**faces.train.__dict__, **mixed})
     result = fit(make_role(epochs=10), TrainingFaces(faces.labels, train, faces.validation), directory=tmp_path)
-    assert result.best_macro_f1 > 0.9
+    assert result.best_metric > 0.9
+
+
+def gradients_of(
+    loop: training_loop.TrainingLoop, pixels: torch.Tensor, indices: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """What a step would follow, kept instead of followed."""
+    kept: dict[str, torch.Tensor] = {}
+    loop.optimizer.step = lambda: kept.update(  # type: ignore[method-assign]
+        {name: parameter.grad.clone() for name, parameter in loop.model.named_parameters()}
+    )
+    loop._step(pixels, indices, 0)
+    return kept
+
+
+def test_a_gradient_too_long_is_scaled_down_to_the_norm_and_no_further() -> None:
+    faces, norms = make_faces(16), []
+    pixels = torch.from_numpy(faces.train.pixels[:16]).permute(0, 3, 1, 2)
+    for limit in (None, 0.05, 1e6):
+        role = make_role(precision="fp32", max_gradient_norm=limit)
+        loop = training_loop.TrainingLoop(role, faces, seed=0, device="cpu", name="test")
+        gradients = gradients_of(loop, pixels, torch.arange(16)).values()
+        norms.append(float(torch.cat([gradient.flatten() for gradient in gradients]).norm()))
+    assert norms[0] == pytest.approx(norms[2])
+    assert norms[0] > 0.05 == pytest.approx(norms[1], rel=1e-4)
+
+
+def test_a_mixed_batch_teaches_both_faces_in_their_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    faces, share = make_faces(12), 0.3
+    pixels = torch.from_numpy(faces.train.pixels[:12]).permute(0, 3, 1, 2)
+    partners = torch.arange(12).roll(5)
+    monkeypatch.setattr(training_loop, "mix", lambda pixels, config: Mixed(pixels, partners, share))
+    both = dataclasses.replace(
+        faces.train, targets=share * faces.train.targets + (1 - share) * faces.train.targets[partners.numpy()]
+    )
+    gradients = []
+    for train, mixing in ((faces.train, {"type": "mixup"}), (both, None)):
+        role = make_role(precision="fp32", mixing=mixing)
+        seen = TrainingFaces(faces.labels, train, faces.validation)
+        loop = training_loop.TrainingLoop(role, seen, seed=0, device="cpu", name="test")
+        gradients.append(gradients_of(loop, pixels, torch.arange(12)))
+    for name, gradient in gradients[1].items():  # cross-entropy is linear in the target
+        torch.testing.assert_close(gradients[0][name], gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("monitor", "best_epoch"), [("log_loss", 0), ("gender.accuracy", 2), ("macro_f1", 1)])
+def test_the_monitored_metric_chooses_the_best_epoch_in_its_direction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, monitor: str, best_epoch: int
+) -> None:
+    rows = iter([(0.1, 0.2, 0.5), (0.5, 0.3, 0.6), (0.2, 0.9, 0.7)])
+
+    def judge(self: training_loop.TrainingLoop, faces: object) -> dict:
+        f1, gender, loss = next(rows)
+        per_attribute = {"gender": {"accuracy": gender}}
+        return {"macro_f1": f1, "accuracy": 0.0, "log_loss": loss, "per_attribute": per_attribute}
+
+    monkeypatch.setattr(training_loop.TrainingLoop, "_validate", judge)
+    assert fit(make_role(epochs=3, monitor=monitor), make_faces(), directory=tmp_path).best_epoch == best_epoch
+
+
+def test_a_monitored_metric_that_is_not_defined_stops_training_with_the_cure(tmp_path: Path) -> None:
+    faces = make_faces()
+    one_gender = dataclasses.replace(faces.validation, codes=np.zeros_like(faces.validation.codes))
+    role = make_role(monitor="gender.roc_auc")
+    with pytest.raises(TrainingError, match=r"gender\.roc_auc is not defined on the 30 validation faces"):
+        fit(role, TrainingFaces(faces.labels, faces.train, one_gender), directory=tmp_path)
+
+
+def test_running_out_of_memory_says_what_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(self: object, pixels: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr("ssl_pipeline.learning.model.FaceClassifier.forward", greedy)
+    with pytest.raises(TrainingError, match=r"out of memory at step 0 with 8 faces of 16 pixels.*accumulation_steps"):
+        fit(make_role(accumulation_steps=2), make_faces(), directory=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("loss", "at_least"),
+    [
+        ({"type": "focal", "class_weights": "balanced"}, 0.8),
+        ({"type": "f1", "per": "attribute"}, 0.3),  # slow to start by itself; chance is 0.17
+        (
+            {
+                "type": "mixture",
+                "terms": [{"weight": 0.4, "loss": {"type": "f1"}}, {"weight": 0.6, "loss": {"type": "focal"}}],
+            },
+            0.8,
+        ),
+    ],
+    ids=["focal", "f1", "mixture"],
+)
+@pytest.mark.parametrize("head", ["joint", "per_attribute"])
+def test_every_loss_learns_with_either_head(tmp_path: Path, loss: dict, at_least: float, head: str) -> None:
+    model = {"architecture": "wrn10_1", "head": head}
+    result = fit(make_role(epochs=10, loss=loss, model=model), make_faces(), directory=tmp_path)
+    assert result.best_metric > at_least
+
+
+def test_deterministic_mode_gives_the_same_bytes_and_ends_with_the_training(tmp_path: Path) -> None:
+    fit(make_role(deterministic=True), make_faces(), directory=tmp_path / "a")
+    fit(make_role(), make_faces(), directory=tmp_path / "b")
+    assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
+    assert not torch.are_deterministic_algorithms_enabled()

@@ -1,0 +1,245 @@
+"""An epoch of training, and the state between two steps.
+
+Everything random is drawn from (seed, epoch, place), so nothing random needs saving: a training that is interrupted
+and started again takes the same steps, and on a CPU ends with the same weights, bit for bit.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ssl_pipeline.config_metrics import metric_direction
+from ssl_pipeline.config_training import RoleConfig, TrainingConfig
+from ssl_pipeline.errors import TrainingError
+from ssl_pipeline.faces.dataset import (
+    AugmentedFaces,
+    LabeledSet,
+    TrainingFaces,
+    draw_weights,
+    epoch_batches,
+    load_batches,
+)
+from ssl_pipeline.faces.mixing import mix
+from ssl_pipeline.faces.transforms import seed_draws
+from ssl_pipeline.learning.device import Device, build_accelerator, set_deterministic
+from ssl_pipeline.learning.losses import BatchLoss
+from ssl_pipeline.learning.metrics import Scores, metric_value, score_predictions
+from ssl_pipeline.learning.model import FaceClassifier, build_model
+from ssl_pipeline.learning.optimizers import build_optimizer
+from ssl_pipeline.learning.parameter_groups import FreezableBackbone
+from ssl_pipeline.learning.prediction import predict_probabilities
+from ssl_pipeline.learning.progress import TrainingProgress
+from ssl_pipeline.learning.schedules import Schedule
+
+WEIGHTS_STREAM, STEP_STREAM = 1, 2  # apart from the loader's (seed, epoch, place)
+
+
+@dataclass
+class Progress:
+    """Where a training stands: whole epochs, and steps and losses of the one under way."""
+
+    epoch: int = 0
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    best_metric: float = math.nan
+    best_epoch: int = -1
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def should_stop(self, config: TrainingConfig) -> bool:
+        """Tell whether the epochs or the patience are spent."""
+        patience = config.early_stopping_epochs
+        return self.epoch >= config.epochs or (patience is not None and self.epoch - 1 - self.best_epoch >= patience)
+
+
+class TrainingLoop:
+    """Model, optimizer, schedule and average of one training, and an epoch of it."""
+
+    def __init__(self, config: RoleConfig, faces: TrainingFaces, *, seed: int, device: Device, name: str) -> None:
+        training = config.training
+        self.config, self.faces, self.seed, self.name = training, faces, seed, name
+        set_deterministic(training.deterministic)
+        self.accelerator: Accelerator = build_accelerator(device, training.precision)
+        seed_draws(seed, WEIGHTS_STREAM)
+        model = build_model(config.model, labels=faces.labels, image_size=faces.image_size)
+        self.model: FaceClassifier = model.to_channels_last(self.accelerator.device)
+        self.forward: nn.Module = torch.compile(self.model) if training.compile else self.model  # type: ignore[assignment]
+        self.ema = ModelEmaV3(self.model, decay=training.ema_decay, use_warmup=True) if training.ema_decay else None
+        self.draw_weights = draw_weights(
+            faces.train, class_balanced=training.class_balanced, human_share=training.human_share
+        )
+        self.augmented = AugmentedFaces(faces.train, training.augmentation, seed=seed, strong=training.strong)
+        class_mass = torch.from_numpy(faces.train.weights @ faces.train.targets)
+        self.loss = BatchLoss(training.loss, faces.labels, class_mass=class_mass)
+        self.targets = torch.from_numpy(faces.train.targets)
+        self.known = torch.from_numpy(faces.train.known)
+        self.weights = torch.from_numpy(faces.train.weights)
+        self.steps_per_epoch = -(-len(faces.train.pixel_rows) // training.batch_size)
+        self.optimizer: Optimizer = build_optimizer(training.optimizer, self.model)
+        self.freezable = FreezableBackbone(self.model, epochs=training.optimizer.freeze_backbone_epochs)
+        self.direction = metric_direction(training.monitor)
+        self.schedule = Schedule(training, self.optimizer, steps_per_epoch=self.steps_per_epoch, mode=self.direction)
+        self.progress = Progress()
+
+    @property
+    def judged_model(self) -> FaceClassifier:
+        """The model that is validated and kept: the average of the weights, where there is one."""
+        return self.ema.module if self.ema is not None else self.model
+
+    def run_epoch(self, bar: TrainingProgress, *, save: Callable[[], None] = lambda: None) -> dict[str, float]:
+        """Train for the rest of an epoch and validate; give the history's row.
+
+        `save` is called after every `save_every_steps` steps of the whole training, when `state` can be gone on from.
+        """
+        progress, epoch = self.progress, self.progress.epoch
+        batches = epoch_batches(self.draw_weights, batch_size=self.config.batch_size, seed=self.seed, epoch=epoch)
+        loader = load_batches(
+            self.augmented, batches, epoch=epoch, num_workers=self.config.num_workers, start=progress.step
+        )
+        self.model.train()
+        self.freezable.start_epoch(epoch)
+        for step, (pixels, indices) in enumerate(loader, start=progress.step):
+            seed_draws(self.seed, STEP_STREAM, epoch, step)  # mixing, dropout and stochastic depth
+            steps_before = epoch * self.steps_per_epoch + step
+            progress.losses.append(self._step(pixels, indices, steps_before))
+            progress.step = step + 1
+            bar.step_done(progress.step, self.steps_per_epoch, progress.losses[-1])
+            every = self.config.save_every_steps
+            if every is not None and (steps_before + 1) % every == 0 and progress.step < self.steps_per_epoch:
+                save()
+        row = self._close_epoch(self._validate(self.faces.validation))
+        progress.step, progress.losses = 0, []
+        return row
+
+    def _close_epoch(self, scores: Scores) -> dict[str, float]:
+        """Note an epoch's scores: in the history, the schedule, and as the best if they are."""
+        monitor, progress = self.config.monitor, self.progress
+        value = metric_value(scores, monitor)
+        if value is None:
+            raise TrainingError(
+                f"{self.name}: {monitor} is not defined on the {len(self.faces.validation.pixel_rows):,} validation "
+                "faces (does one value fill them all?); add validation faces or choose another training.monitor"
+            )
+        row = {
+            "epoch": progress.epoch,
+            # of the epoch's first step: what moves within it is drawn by `ssl-pipeline plot schedule`
+            "learning_rate": self.schedule.learning_rate_at(progress.epoch * self.steps_per_epoch),
+            "train_loss": float(np.mean(progress.losses)),
+            "validation_loss": scores["log_loss"],
+            "macro_f1": scores["macro_f1"],
+            "accuracy": scores["accuracy"],
+            monitor: value,
+        }
+        progress.history.append(row)
+        best = progress.best_metric
+        if math.isnan(best) or (value > best if self.direction == "max" else value < best):
+            progress.best_metric, progress.best_epoch = value, progress.epoch
+        self.schedule.after_epoch(value)
+        return row
+
+    def _step(self, pixels: Tensor, indices: Tensor, step: int) -> float:
+        """Take one optimizer step on a batch, in `accumulation_steps` parts; give its loss.
+
+        Each part is divided by the weight of the whole batch, so the parts add up to the batch's own gradient.
+        """
+        taught = [(indices, 1.0)]  # which faces the pixels show, and in what share
+        if self.config.mixing is not None:
+            mixed = mix(pixels, self.config.mixing)
+            pixels, share = mixed.pixels, mixed.own_share
+            taught = [(indices, share), (indices[mixed.partners], 1 - share)]
+        total_weight = sum(share * self.weights[faces].sum() for faces, share in taught)
+        total_weight = torch.as_tensor(total_weight).clamp_min(1e-8).to(self.accelerator.device)
+        total = 0.0
+        with self._told_in_words(step):
+            for part in torch.arange(len(indices)).tensor_split(self.config.accumulation_steps):
+                if len(part) == 0:
+                    continue
+                with self.accelerator.autocast():
+                    log_probabilities = self.forward(pixels[part].to(self.accelerator.device))
+                losses = [self._loss(log_probabilities, faces[part], share) for faces, share in taught if share > 0]
+                loss = torch.stack(losses).sum() / total_weight
+                self.accelerator.backward(loss)
+                total += float(loss.detach())
+        if not math.isfinite(total):
+            raise TrainingError(self._not_finite(total, indices, step))
+        if self.config.max_gradient_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.after_step()
+        if self.ema is not None:
+            self.ema.update(self.model, step=step + 1)
+        return total
+
+    def _loss(self, log_probabilities: Tensor, faces: Tensor, share: float) -> Tensor:
+        device = log_probabilities.device
+        told = (self.targets[faces], self.known[faces], share * self.weights[faces])
+        return self.loss(log_probabilities, *(tensor.to(device) for tensor in told))
+
+    def _not_finite(self, loss: float, indices: Tensor, step: int) -> str:
+        shown = [self.faces.train.image_ids[index] for index in indices[:8].tolist()]
+        more = f" and {len(indices) - len(shown):,} more" if len(indices) > len(shown) else ""
+        return (
+            f"{self.name}: the loss is {loss} at step {step} (epoch {self.progress.epoch}), learning rate "
+            f"{self.schedule.learning_rate:.3g}, faces {', '.join(shown)}{more}; lower "
+            "training.optimizer.learning_rate, set training.max_gradient_norm: 1 or training.precision: fp32"
+        )
+
+    @contextmanager
+    def _told_in_words(self, step: int) -> Iterator[None]:
+        """Say what to lower when memory runs out, and what to switch off when the network cannot be compiled."""
+        try:
+            yield
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = str(error).strip().splitlines()[0]
+            raise TrainingError(
+                f"{self.name}: cannot be compiled here ({reason}); set training.compile: false"
+            ) from None
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
+                raise
+            config = self.config
+            raise TrainingError(
+                f"{self.name}: out of memory at step {step} with {config.batch_size // config.accumulation_steps} faces "
+                f"of {self.faces.image_size} pixels at a time; raise training.accumulation_steps (now "
+                f"{config.accumulation_steps}), which changes no result of a network without batch norm, or lower "
+                f"training.batch_size (now {config.batch_size}) or faces.image_size"
+            ) from None
+
+    def _validate(self, faces: LabeledSet) -> Scores:
+        probabilities = predict_probabilities(
+            self.judged_model,
+            faces.pixels,
+            faces.pixel_rows,
+            accelerator=self.accelerator,
+            batch_size=256,
+            horizontal_flip=False,
+        )
+        return score_predictions(probabilities, faces.codes, labels=self.faces.labels)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "progress": asdict(self.progress),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.model.load_state_dict(state["model"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.progress = Progress(**state["progress"])

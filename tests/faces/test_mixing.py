@@ -1,0 +1,60 @@
+"""Mixing: what of each face is its own, what its partner's, and that the share says so."""
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+
+from ssl_pipeline.config_mixing import Mixing
+from ssl_pipeline.faces.mixing import Mixed, mix
+
+
+def mixed(pixels: torch.Tensor, **section: object) -> Mixed:
+    return mix(pixels, TypeAdapter(Mixing).validate_python(section))
+
+
+def flat_faces(num_faces: int = 8, size: int = 20) -> torch.Tensor:
+    """Faces of one shade each, so that a pixel tells whose it is."""
+    shades = torch.arange(num_faces, dtype=torch.uint8) * 10
+    return shades.view(-1, 1, 1, 1).expand(num_faces, 3, size, size).contiguous()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_cutmix_pastes_one_rectangle_and_the_share_counts_its_pixels(seed: int) -> None:
+    torch.manual_seed(seed)
+    pixels = flat_faces()
+    result = mixed(pixels, type="cutmix")
+    foreign = result.pixels != pixels
+    moved = result.partners != torch.arange(8)
+    assert not foreign[~moved].any()
+    if not moved.any():
+        return
+    pasted = foreign[moved][0, 0]
+    assert float(pasted.float().mean()) == pytest.approx(1 - result.own_share)
+    rows, columns = pasted.any(dim=1), pasted.any(dim=0)
+    assert torch.equal(pasted, rows[:, None] & columns[None, :])
+    assert torch.equal(result.pixels[foreign], pixels[result.partners][foreign])
+
+
+def test_vertical_halves_keep_the_left_and_take_the_right() -> None:
+    pixels = flat_faces(size=21)
+    result = mixed(pixels, type="vertical_halves")
+    assert torch.equal(result.pixels[..., :10], pixels[..., :10])
+    assert torch.equal(result.pixels[..., 10:], pixels[result.partners][..., 10:])
+    assert result.own_share == pytest.approx(10 / 21)
+
+
+def test_mixup_blends_by_the_share() -> None:
+    pixels = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
+    result = mixed(pixels, type="mixup", alpha=1.0)
+    expected = result.own_share * pixels.double() + (1 - result.own_share) * pixels[result.partners].double()
+    assert (result.pixels.double() - expected).abs().max() <= 0.501
+
+
+def test_a_batch_is_mixed_as_often_as_asked_and_else_left_alone() -> None:
+    pixels, mixed_batches = flat_faces(), 0
+    for _ in range(400):
+        result = mixed(pixels, type="vertical_halves", probability=0.25)
+        mixed_batches += result.own_share < 1
+        if result.own_share == 1:
+            assert torch.equal(result.pixels, pixels)
+    assert 70 < mixed_batches < 130
