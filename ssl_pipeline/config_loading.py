@@ -18,7 +18,7 @@ def load_config(path: Path, *, overrides: Sequence[str] = (), run_name: str | No
     """Read and check a config.
 
     Args:
-        path: a YAML file.
+        path: a YAML file; with ``extends: other.yaml``, what it says is laid over that file's.
         overrides: ``dotted.key=value`` each, the value read as YAML; a number in the key is a position in a list.
         run_name: replaces the config's own.
 
@@ -44,7 +44,10 @@ def dump_config(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a file and, under it, the one that it `extends` (relative to it), if any."""
+    if path.resolve() in above:
+        raise ConfigError(f"{path}: extends itself, by way of {', '.join(other.name for other in above)}")
     if not path.is_file():
         beside = sorted(str(other) for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         hint = f"; files there: {', '.join(beside)}" if beside else ""
@@ -55,7 +58,26 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected sections such as 'labels:' and 'faces:', got {_shorten(data)}")
-    return data
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    if not isinstance(base, str):
+        raise ConfigError(
+            f"{path}: 'extends': expected the path of a config, relative to this one, got {_shorten(base)}"
+        )
+    return _laid_over(_read_yaml(path.parent / base, above=(*above, path.resolve())), data)
+
+
+def _laid_over(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """Lay a mapping over another, section by section; one of another `type` takes the whole section's place."""
+    merged = dict(base)
+    for key, value in data.items():
+        below = base.get(key)
+        if isinstance(value, dict) and isinstance(below, dict) and value.get("type") in (None, below.get("type")):
+            merged[key] = _laid_over(below, value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def _apply(data: dict[str, Any], override: str) -> str | None:

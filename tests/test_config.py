@@ -8,7 +8,9 @@ import yaml
 
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_loading import dump_config, load_config
+from ssl_pipeline.config_optimization import Sgd
 from ssl_pipeline.errors import ConfigError
+from tests.cycle_config import write_tiny_config
 
 VALID: dict[str, Any] = {
     "run_name": "test",
@@ -150,3 +152,24 @@ def test_every_shipped_config_loads_and_opens_with_its_purpose(shipped: Path) ->
     assert isinstance(load_config(shipped), RunConfig)
     head = shipped.read_text().splitlines()[:4]
     assert [line.split(":")[0] for line in head] == ["# Purpose", "# Data", "# Command", "# Expect"]
+
+
+def test_a_config_is_laid_over_the_one_that_it_extends(tmp_path: Path) -> None:
+    base = write_tiny_config(tmp_path)
+    (tmp_path / "over").mkdir()
+    over = tmp_path / "over/mine.yaml"
+    over.write_text("extends: ../tiny.yaml\nrun_name: mine\nteacher: {training: {epochs: 7, optimizer: {type: sgd}}}\n")
+    below, mine = load_config(base), load_config(over)
+    assert mine.run_name == "mine"
+    assert mine.teacher.training.epochs == 7
+    assert mine.teacher.training.batch_size == below.teacher.training.batch_size
+    assert mine.teacher.training.optimizer == Sgd(type="sgd")  # nothing of the base's adamw is left in it
+    assert mine.student == below.student
+
+
+def test_a_config_that_extends_itself_or_nothing_is_refused(tmp_path: Path) -> None:
+    for name, base in (("a", "b.yaml"), ("b", "a.yaml"), ("c", "absent.yaml"), ("d", "[a]")):
+        (tmp_path / f"{name}.yaml").write_text(f"extends: {base}\n")
+    for name, message in (("a", "extends itself"), ("c", "absent.yaml: no such config"), ("d", "expected the path")):
+        with pytest.raises(ConfigError, match=message):
+            load_config(tmp_path / f"{name}.yaml")
