@@ -1,11 +1,15 @@
-"""Every optimizer and schedule that docs/training.md shows can be loaded and built."""
+"""Every loss, mixing, optimizer and schedule that docs/training.md shows can be loaded and built."""
 
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from torch import nn
 
+from ssl_pipeline.config_losses import terms_of
+from ssl_pipeline.faces.mixing import mix
+from ssl_pipeline.learning.losses import BatchLoss
 from ssl_pipeline.learning.model import build_model
 from ssl_pipeline.learning.optimizers import build_optimizer
 from ssl_pipeline.learning.schedules import learning_rates
@@ -19,6 +23,19 @@ def test_an_optimizer_shown_in_the_docs_can_be_built(line: str) -> None:
     role = make_role(**yaml.safe_load(line))
     model: nn.Module = build_model(role.model, labels=SPACE, image_size=16)
     assert build_optimizer(role.training.optimizer, model).param_groups
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("loss: ")])
+def test_a_loss_shown_in_the_docs_can_be_built_and_weighs_what_is_there(line: str) -> None:
+    loss = make_role(**yaml.safe_load(line)).training.loss
+    BatchLoss(loss, SPACE, class_mass=torch.ones(SPACE.num_classes))
+    assert [name for _, _, term in terms_of(loss) for name in term.unknown_names(SPACE)] == []
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("mixing: ")])
+def test_a_mixing_shown_in_the_docs_can_be_done(line: str) -> None:
+    mixing = make_role(**yaml.safe_load(line)).training.mixing
+    assert mix(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), mixing).pixels.shape == (4, 3, 8, 8)
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("scheduler: ")])
