@@ -5,17 +5,21 @@ What needs torch is imported where it is used: a manifest opens without the seco
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from ssl_pipeline.cli_plot import plot_app
 from ssl_pipeline.config import PredictionConfig, RunConfig
 from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.errors import ConfigError, ManifestError, PipelineError
+from ssl_pipeline.errors import ConfigError, FaceTableError, ManifestError, PipelineError
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.manifest_report import export_csv, render_face, render_rows, render_summary
+
+if TYPE_CHECKING:
+    from ssl_pipeline.learning.voting import SoftVote
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Pseudo-labels for face attributes.")
 manifest_app = typer.Typer(no_args_is_help=True, help="See what was pseudo-labeled, how surely and why.")
@@ -74,23 +78,97 @@ def manifest_export(
 
 @app.command("predict")
 def predict(
-    checkpoint: CheckpointPath,
-    images: Annotated[Path, typer.Option("--images", help="A folder of images, at any depth, or one image.")],
+    checkpoints: Annotated[
+        list[Path], typer.Option("--checkpoint", help="A best.safetensors; several vote: the mean of probabilities.")
+    ],
+    images: Annotated[
+        Path, typer.Option("--images", help="A folder at any depth, an image, or a .txt or .csv list of paths.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="A .csv or .parquet file.")],
+    weights: Annotated[
+        list[float] | None, typer.Option("--weight", help="A checkpoint's weight, in the order of the checkpoints.")
+    ] = None,
+    submission: Annotated[
+        Path | None, typer.Option("--submission", help="An info.csv: write ImageID,ans in the order of its rows.")
+    ] = None,
+    fallback_class: Annotated[
+        str | None, typer.Option(help="Of a submission's unreadable images: a class id, or 'most-common'.")
+    ] = None,
+    flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Average with the mirrored face.")] = True,
+    zooms: Annotated[
+        list[float] | None, typer.Option("--zoom", help="1 to 2; views to average, 1 the whole face; may be repeated.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
 ) -> None:
-    """Predict every image of a folder; one that cannot be read gets a row with the reason."""
-    from ssl_pipeline.learning.images import predict_images
-    from ssl_pipeline.learning.prediction import Predictor
+    """Predict images; one that cannot be read gets a row with the reason, or stops a submission."""
+    from ssl_pipeline.learning.voting import SoftVote
 
     if out.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--out {out}: expected a name that ends with .csv or .parquet")
-    predictor = Predictor.load(checkpoint, PredictionConfig(batch_size=batch_size), device=device)
+    if out.resolve() in (images.resolve(), submission and submission.resolve()):
+        raise ConfigError(f"--out {out}: is itself read from; name another file")
+    if submission is None and fallback_class is not None:
+        raise ConfigError("--fallback-class goes with --submission; in a table unreadable images are rows of their own")
+    if submission is not None and out.suffix != ".csv":
+        raise ConfigError(f"--out {out}: a submission is a .csv file")
+    settings = {"batch_size": batch_size, "horizontal_flip": flip, "zooms": tuple(zooms or (1.0,))}
+    try:
+        config = PredictionConfig.model_validate(settings)
+    except ValidationError:
+        raise ConfigError(f"--zoom {zooms}: expected different numbers from 1 to 2") from None
+    predictor = SoftVote.load(checkpoints, config, weights=weights, device=device)
+    if submission is None:
+        _predict_table(predictor, images, out)
+    else:
+        _predict_submission(predictor, images, submission, out, fallback_class)
+
+
+def _predict_table(predictor: "SoftVote", images: Path, out: Path) -> None:
+    from ssl_pipeline.learning.images import predict_images
+
     counts = predict_images(predictor, images, out)
+    found = f"{counts.num_found:,} image{'s' if counts.num_found != 1 else ''} found"
     Console().print(
-        f"{counts['read']:,} images predicted, {counts['unreadable']:,} unreadable, written to {out}", highlight=False
+        f"{found}: {counts.num_read:,} predicted, {counts.num_unreadable:,} unreadable; written to {out}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
+    if counts.num_unreadable:
+        rest = counts.num_unreadable - len(counts.first_failures)
+        lines = [
+            *counts.first_failures,
+            *([f"… and {rest:,} more; the column 'unreadable' has them all"] if rest else []),
+        ]
+        print(*(f"  {line}" for line in lines), sep="\n", file=sys.stderr)  # noqa: T201 - a command's voice
+    if not counts.num_read:
+        raise FaceTableError(f"{images}: not one image could be read; the reasons are in {out}")
+
+
+def _predict_submission(predictor: "SoftVote", images: Path, info: Path, out: Path, fallback_class: str | None) -> None:
+    from ssl_pipeline.learning.submission import predict_submission
+
+    fallback: int | Literal["most-common"] | None
+    match fallback_class:
+        case None | "most-common":
+            fallback = fallback_class
+        case text if text.isascii() and text.isdigit():
+            fallback = int(text)
+        case _:
+            raise ConfigError(f"--fallback-class {fallback_class}: expected a class id, or most-common")
+    counts = predict_submission(predictor, images, info, out, fallback_class=fallback)
+    Console().print(
+        f"{counts.num_read:,} images predicted, written to {out}", highlight=False, markup=False, soft_wrap=True
+    )
+    if counts.num_filled:
+        Console().print(
+            f"{counts.num_filled:,} missing or unreadable, filled with class {counts.fallback_class}; "
+            f"listed in {counts.failed}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 @app.command("evaluate")

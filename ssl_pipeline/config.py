@@ -197,12 +197,24 @@ class FacesConfig(Section):
 
 
 class PredictionConfig(Section):
-    """How the pool is predicted: in shards, each finished once; averaged with the mirrored face if asked."""
+    """How faces are predicted: the pool in shards, each finished once; a face in one or several views.
+
+    A face has a view for each zoom and, with `horizontal_flip`, the mirror image of each. The probability of a class
+    is the mean over the V views: p(c | x) = 1/V · Σ p(c | view(x)).
+    """
 
     shard_size: int = Field(default=4096, ge=1)
     batch_size: int = Field(default=256, ge=1)
     horizontal_flip: bool = True
+    zooms: tuple[Annotated[float, Field(ge=1, le=2)], ...] = Field(default=(1.0,), min_length=1)
+    """1 is the whole face; z keeps the centered square of 1/z of the side and resizes it back."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    @model_validator(mode="after")
+    def _check_zooms(self) -> Self:
+        if len(set(self.zooms)) != len(self.zooms):
+            raise ValueError(f"zooms must differ from each other, got {list(self.zooms)}")
+        return self
 
 
 class SelectionBase(Section):

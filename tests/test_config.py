@@ -51,7 +51,7 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
         ("faces.labeled.sources.0.pth=x", "unknown key 'faces.labeled.sources.0.pth'; did you mean 'path'?"),
         (
             "prediction.zzz=1",
-            "unknown key 'prediction.zzz'; known here: shard_size, batch_size, horizontal_flip, precision",
+            "unknown key 'prediction.zzz'; known here: shard_size, batch_size, horizontal_flip, zooms, precision",
         ),
         ("teacher.training.epochs=ten", "'teacher.training.epochs': expected a whole number, got 'ten'"),
         ("teacher.training.epochs=0", "'teacher.training.epochs': expected greater than or equal to 1, got 0"),

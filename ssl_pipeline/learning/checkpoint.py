@@ -94,13 +94,14 @@ def load_checkpoint(path: Path, *, labels: LabelSpace | None = None) -> Checkpoi
 def _other_labels(path: Path, own: LabelSpace, asked: LabelSpace) -> str:
     return (
         f"{path}: a checkpoint of other labels\n"
-        f"  the checkpoint tells {_describe(own)}\n"
-        f"  the config asks for  {_describe(asked)}\n"
+        f"  the checkpoint tells {describe_labels(own)}\n"
+        f"  the config asks for  {describe_labels(asked)}\n"
         "  use the config that it was trained with, or train again"
     )
 
 
-def _describe(labels: LabelSpace) -> str:
+def describe_labels(labels: LabelSpace) -> str:
+    """Write a label space in one line, as ``gender {male, female} × age {<30, >=30}``."""
     return " × ".join(f"{attribute.name} {{{', '.join(attribute.values)}}}" for attribute in labels.attributes)
 
 

@@ -1,109 +1,96 @@
-"""Predict a folder of images into a table, a chunk at a time, so that memory does not grow with the folder."""
+"""Predict images into a table, a batch at a time, so that memory does not grow with their number."""
 
 import csv
-import logging
-from collections.abc import Iterator, Sequence
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.progress import Progress
 
-from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels
-from ssl_pipeline.faces.sources.raw import is_image_name, list_files
+from ssl_pipeline.errors import ConfigError, FaceTableError
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.learning.prediction import Predictor
+from ssl_pipeline.learning.image_files import find_images
+from ssl_pipeline.learning.image_progress import ImageProgress
+from ssl_pipeline.learning.image_stream import PredictedBatch, predict_stream
+from ssl_pipeline.learning.prediction import FacePredictor
 from ssl_pipeline.runs import atomic_path
 
-logger = logging.getLogger(__name__)
+ROWS_IN_GROUP = 16_384
+"""Rows of a Parquet file that are written at once; smaller groups make a file that is slow to read."""
+NUM_SHOWN = 5
 
-CHUNK = 1024
+
+@dataclass(frozen=True)
+class PredictionCounts:
+    """What a prediction came to; `num_read` + `num_unreadable` is all that was found."""
+
+    num_read: int
+    num_unreadable: int
+    first_failures: tuple[str, ...]
+    """The first few images that cannot be read, each with the reason."""
+
+    @property
+    def num_found(self) -> int:
+        """All images."""
+        return self.num_read + self.num_unreadable
 
 
-def predict_images(predictor: Predictor, images: Path, out: Path) -> dict[str, int]:
+def predict_images(predictor: FacePredictor, images: Path, out: Path) -> PredictionCounts:
     """Write a row an image: its path, values and their probabilities, the class, or why it cannot be read.
 
     Args:
-        predictor: a model.
-        images: a folder, searched at any depth, or one image.
+        predictor: a model, or several that vote.
+        images: a folder, one image, or a list of paths; see `image_files.find_images`.
         out: a ``.csv`` or ``.parquet`` file, written atomically.
-
-    Returns:
-        ``read`` and ``unreadable``; together they are all the images found.
 
     Raises:
         FaceTableError: if there is no image.
+        ConfigError: if `out` cannot be written.
     """
-    if not images.exists():
-        raise FaceTableError(f"{images}: no such folder or image")
-    paths = [images] if images.is_file() else [images / name for name in list_files(images) if is_image_name(name)]
-    if not paths:
-        raise FaceTableError(f"{images}: no image in this folder; expected files such as .jpg, .png or .webp")
-    schema = _schema(predictor.checkpoint.labels)
-    counts = {"read": 0, "unreadable": 0}
-    console = Console(stderr=True)
+    check_writable(out)
+    files = find_images(images)
+    num_read, num_unreadable, failures = 0, 0, list[str]()
     with (
         atomic_path(out) as beside,
-        _Writer(beside, schema, as_csv=out.suffix == ".csv") as writer,
-        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
+        _Writer(beside, table_schema(predictor.labels), as_csv=out.suffix == ".csv") as writer,
+        ImageProgress(find_images(images, in_order=False)) as progress,
     ):
-        task = bar.add_task("predicting", total=len(paths))
-        for chunk in _chunks(paths):
-            rows = _predict_chunk(predictor, list(chunk), images)
-            unreadable = sum(row["unreadable"] is not None for row in rows)
-            counts["unreadable"] += unreadable
-            counts["read"] += len(rows) - unreadable
-            writer.write(rows)
-            bar.advance(task, len(rows))
-    return counts
+        for batch in predict_stream(predictor, files):
+            writer.write(to_table(batch, predictor.labels))
+            failed = [f"{name}: {reason}" for name, reason in zip(batch.names, batch.reasons, strict=True) if reason]
+            failures += failed[: NUM_SHOWN - len(failures)]
+            num_unreadable += len(failed)
+            num_read += len(batch.names) - len(failed)
+            progress.advance(len(batch.names))
+        if num_read + num_unreadable == 0:
+            raise FaceTableError(
+                f"{images}: no image found; expected a folder with files such as .jpg, .png or .webp (hidden ones are "
+                "ignored), an image, or a .txt or .csv list of paths"
+            )
+    return PredictionCounts(num_read, num_unreadable, tuple(failures))
 
 
-def _chunks(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
-    for start in range(0, len(paths), CHUNK):
-        yield paths[start : start + CHUNK]
+def check_writable(out: Path) -> None:
+    """Refuse, before any work, a file that could not be written at its end.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            fault = "it is a folder; name a file in it" if out.is_dir() else None
+    except OSError as error:
+        fault = error.strerror or str(error)
+    if fault is not None:
+        raise ConfigError(f"--out {out}: cannot be written: {fault}")
 
 
-def _predict_chunk(predictor: Predictor, paths: list[Path], root: Path) -> list[dict[str, Any]]:
-    size, labels = predictor.checkpoint.image_size, predictor.checkpoint.labels
-    pixels = np.zeros((len(paths), size, size, 3), np.uint8)
-    reasons: list[str | None] = []
-    for position, path in enumerate(paths):
-        try:
-            pixels[position] = square_pixels(decode_rgb(path.read_bytes()), size=size)
-            reasons.append(None)
-        except (UnreadableFace, OSError) as error:
-            reasons.append(str(error))
-    readable = np.array([position for position, reason in enumerate(reasons) if reason is None], np.int64)
-    probabilities = predictor.predict(pixels, readable)
-    predicted = dict(zip(readable.tolist(), _rows(probabilities, labels), strict=True))
-    empty = dict.fromkeys(name for name in _schema(labels).names)
-    return [
-        empty | {"image_path": _relative(path, root), "unreadable": reasons[i]} | predicted.get(i, {})
-        for i, path in enumerate(paths)
-    ]
-
-
-def _rows(probabilities: Any, labels: LabelSpace) -> Iterator[dict[str, Any]]:
-    marginals = labels.attribute_probabilities(probabilities)
-    for number, row in enumerate(probabilities):
-        class_id = int(row.argmax())
-        cells: dict[str, Any] = {}
-        for attribute, marginal in zip(labels.attributes, marginals, strict=True):
-            code = int(marginal[number].argmax())
-            cells[attribute.name] = attribute.values[code]
-            cells[f"{attribute.name}_probability"] = float(marginal[number, code])
-        yield cells | {
-            "class_id": class_id,
-            "class_name": labels.class_name(class_id),
-            "class_probability": float(row[class_id]),
-        }
-
-
-def _schema(labels: LabelSpace) -> pa.Schema:
+def table_schema(labels: LabelSpace) -> pa.Schema:
+    """Columns of the table: the image, each attribute and its probability, the class and its own, the reason."""
     fields = [("image_path", pa.string())]
     for name in labels.names:
         fields += [(name, pa.string()), (f"{name}_probability", pa.float32())]
@@ -111,16 +98,34 @@ def _schema(labels: LabelSpace) -> pa.Schema:
     return pa.schema([*fields, ("unreadable", pa.string())])
 
 
-def _relative(path: Path, root: Path) -> str:
-    return path.name if path == root else path.relative_to(root).as_posix()
+def to_table(batch: PredictedBatch, labels: LabelSpace) -> pa.Table:
+    """Give a batch the columns of `table_schema`; of an image that cannot be read all are null but path and reason.
+
+    The class is the most probable one; the value of an attribute is the most probable by the sum over its classes.
+    """
+    unread = np.array([reason is not None for reason in batch.reasons], bool)
+    columns: dict[str, Any] = {"image_path": batch.names}
+
+    def column(values: Any) -> Any:
+        return pa.array(values, mask=unread)
+
+    for attribute, marginal in zip(labels.attributes, labels.attribute_probabilities(batch.probabilities), strict=True):
+        columns[attribute.name] = column(np.array(attribute.values, object)[marginal.argmax(axis=1)])
+        columns[f"{attribute.name}_probability"] = column(marginal.max(axis=1))
+    class_ids = batch.probabilities.argmax(axis=1)
+    columns["class_id"] = column(class_ids)
+    columns["class_name"] = column(np.array(labels.class_names, object)[class_ids])
+    columns["class_probability"] = column(batch.probabilities.max(axis=1))
+    columns["unreadable"] = batch.reasons
+    return pa.table(columns, schema=table_schema(labels))
 
 
 class _Writer:
-    """CSV or Parquet, chunk by chunk."""
+    """CSV or Parquet, batch by batch."""
 
     def __init__(self, path: Path, schema: pa.Schema, *, as_csv: bool) -> None:
-        self._schema = schema
         self._file: Any = None
+        self._held: list[pa.Table] = []
         if as_csv:
             self._file = open(path, "w", newline="", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
             self._csv = csv.DictWriter(self._file, fieldnames=schema.names)
@@ -135,12 +140,20 @@ class _Writer:
         if self._file is not None:
             self._file.close()
         else:
+            self._flush()
             self._parquet.close()
 
-    def write(self, rows: list[dict[str, Any]]) -> None:
+    def write(self, table: pa.Table) -> None:
         if self._file is None:
-            self._parquet.write_table(pa.Table.from_pylist(rows, schema=self._schema))
+            self._held.append(table)
+            if sum(map(len, self._held)) >= ROWS_IN_GROUP:
+                self._flush()
             return
-        for row in rows:
+        for row in table.to_pylist():
             text = {name: f"{value:.6f}" if isinstance(value, float) else value for name, value in row.items()}
             self._csv.writerow(text)
+
+    def _flush(self) -> None:
+        if self._held:
+            self._parquet.write_table(pa.concat_tables(self._held))
+            self._held.clear()

@@ -1,22 +1,47 @@
-"""Class probabilities of faces, with gradients off.
+"""Class probabilities of faces, with gradients off: one model, one or several views of each face.
 
-Shapes: N faces, K classes, S the side of a face in pixels.
+Shapes: N faces, B of them in a batch, K classes, S the side of a face in pixels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import Accelerator
+from torch import Tensor, nn
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resized_crop
 
 from ssl_pipeline.config import PredictionConfig
 from ssl_pipeline.labels import IntArray, LabelSpace
 from ssl_pipeline.learning.checkpoint import Checkpoint, load_checkpoint
 from ssl_pipeline.learning.device import Device, build_accelerator
 from ssl_pipeline.learning.model import FaceClassifier
+
+
+class FacePredictor(Protocol):
+    """What gives class probabilities of faces: one checkpoint (`Predictor`) or several (`voting.SoftVote`)."""
+
+    @property
+    def labels(self) -> LabelSpace:
+        """The classes."""
+
+    @property
+    def image_sizes(self) -> tuple[int, ...]:
+        """The sizes in pixels at which a face is wanted."""
+
+    @property
+    def batch_size(self) -> int:
+        """Faces at a time."""
+
+    def predict_sizes(self, pixels: Mapping[int, npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+        """Give class probabilities, float32 [N, K], of N faces at each wanted size, {S: uint8 [N, S, S, 3]}."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +66,21 @@ class Predictor:
         checkpoint.model.to_channels_last(accelerator.device)
         return cls(checkpoint, config, accelerator)
 
+    @property
+    def labels(self) -> LabelSpace:
+        """The classes."""
+        return self.checkpoint.labels
+
+    @property
+    def image_sizes(self) -> tuple[int, ...]:
+        """The one size at which the model was trained."""
+        return (self.checkpoint.image_size,)
+
+    @property
+    def batch_size(self) -> int:
+        """Faces at a time."""
+        return self.config.batch_size
+
     def predict(
         self, pixels: npt.NDArray[np.uint8], pixel_rows: IntArray, *, on_batch: Callable[[int], None] | None = None
     ) -> npt.NDArray[np.float32]:
@@ -52,8 +92,14 @@ class Predictor:
             accelerator=self.accelerator,
             batch_size=self.config.batch_size,
             horizontal_flip=self.config.horizontal_flip,
+            zooms=self.config.zooms,
             on_batch=on_batch,
         )
+
+    def predict_sizes(self, pixels: Mapping[int, npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+        """Give class probabilities, float32 [N, K], of N faces, {S: uint8 [N, S, S, 3]} with S the model's own size."""
+        faces = pixels[self.checkpoint.image_size]
+        return self.predict(faces, np.arange(len(faces)))
 
 
 @torch.inference_mode()
@@ -65,9 +111,12 @@ def predict_probabilities(
     accelerator: Accelerator,
     batch_size: int,
     horizontal_flip: bool,
+    zooms: Sequence[float] = (1.0,),
     on_batch: Callable[[int], None] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Predict faces in batches, in order; the model is left in the mode in which it came.
+    """Predict faces in batches, in order, each as the mean of the probabilities of its views.
+
+    With V views, p(c | x) = 1/V · Σ p(c | view(x)). Every module of the model is left in the mode in which it came.
 
     Args:
         model: on the accelerator's device.
@@ -75,24 +124,62 @@ def predict_probabilities(
         pixel_rows: int [N], the rows to predict.
         accelerator: device and precision.
         batch_size: faces at a time.
-        horizontal_flip: average the probabilities of a face with those of its mirror image.
+        horizontal_flip: beside each view, its mirror image.
+        zooms: a view for each, at least 1; see `zoomed`.
         on_batch: told the number of faces after each batch.
 
     Returns:
         float32 [N, K], rows sum to 1.
     """
-    was_training = model.training
-    model.eval()
     parts = [np.zeros((0, model.labels.num_classes), np.float32)]
-    for start in range(0, len(pixel_rows), batch_size):
-        rows = pixel_rows[start : start + batch_size]
-        batch = torch.from_numpy(np.ascontiguousarray(pixels[rows])).permute(0, 3, 1, 2).to(accelerator.device)
-        with accelerator.autocast():
-            probabilities = model(batch).exp()
-            if horizontal_flip:
-                probabilities = (probabilities + model(batch.flip(3)).exp()) / 2
-        parts.append(probabilities.float().cpu().numpy())
-        if on_batch is not None:
-            on_batch(len(rows))
-    model.train(was_training)
+    with _evaluating(model):
+        for start in range(0, len(pixel_rows), batch_size):
+            rows = pixel_rows[start : start + batch_size]
+            batch = torch.from_numpy(np.ascontiguousarray(pixels[rows])).permute(0, 3, 1, 2).to(accelerator.device)
+            with accelerator.autocast():
+                probabilities = _mean_over_views(model, batch, horizontal_flip=horizontal_flip, zooms=zooms)
+            parts.append(probabilities.float().cpu().numpy())
+            if on_batch is not None:
+                on_batch(len(rows))
     return np.concatenate(parts)
+
+
+def zoomed(faces: Tensor, zoom: float) -> Tensor:
+    """Keep the centered square of 1/zoom of the side, rounded to whole pixels, and resize it back (bilinear).
+
+    Args:
+        faces: uint8 [B, 3, S, S].
+        zoom: at least 1, which changes nothing.
+
+    Returns:
+        uint8 [B, 3, S, S].
+    """
+    side = faces.shape[-1]
+    kept = max(round(side / zoom), 1)
+    if kept == side:
+        return faces
+    margin = (side - kept) // 2
+    box = (margin, margin, kept, kept)
+    return torch.as_tensor(resized_crop(faces, *box, [side, side], InterpolationMode.BILINEAR, antialias=True))
+
+
+def _mean_over_views(model: FaceClassifier, faces: Tensor, *, horizontal_flip: bool, zooms: Sequence[float]) -> Tensor:
+    views = list(product(zooms, (False, True) if horizontal_flip else (False,)))
+    total = torch.zeros(len(faces), model.labels.num_classes, device=faces.device)
+    for zoom, mirrored in views:
+        view = zoomed(faces, zoom)
+        total += model(view.flip(3) if mirrored else view).exp()
+    return total / len(views)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Hold a model in eval mode: dropout off, batch norm by its running statistics, which stay as they are."""
+    # module by module: a frozen part of a model in training may be in eval mode already, and is to stay so
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, was_training in before:
+            module.training = was_training

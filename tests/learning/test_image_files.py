@@ -1,0 +1,102 @@
+"""Finding images: order, hidden files, links, lists, and what cannot be listed."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ssl_pipeline.errors import FaceTableError
+from ssl_pipeline.faces.sources.raw import is_image_name, list_files
+from ssl_pipeline.learning import image_files
+from ssl_pipeline.learning.image_files import ImageFile, find_images
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def names(images: Path, **options: bool) -> list[str]:
+    return [file.name for file in find_images(images, **options)]
+
+
+NESTED = ["b.jpg", "a/z.PNG", "a/a/1.webp", "a-b.jpg", "a.jpg", "x.jpg/inner.jpg", "line\nbreak.png", "ü.png"]
+
+
+@pytest.mark.parametrize("in_memory", [2, 3, 1000])
+def test_a_folder_is_walked_in_the_order_of_whole_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: int
+) -> None:
+    monkeypatch.setattr(image_files, "NAMES_IN_MEMORY", in_memory)
+    touch(tmp_path, *NESTED, "._b.jpg", ".hidden/c.jpg", "notes.txt", *(f"many/{n}.jpg" for n in range(20)))
+    expected = [name for name in list_files(tmp_path) if is_image_name(name)]
+    assert len(expected) == len(NESTED) + 20
+    assert names(tmp_path) == expected
+    assert sorted(names(tmp_path, in_order=False)) == expected
+    assert all(Path(file.path).is_file() for file in find_images(tmp_path))
+
+
+def test_links_that_lead_nowhere_or_round_in_circles_end(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.jpg", "b/2.jpg")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "a" / "across").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "across").symlink_to(tmp_path / "a")
+    (tmp_path / "self.jpg").symlink_to(tmp_path / "self.jpg")
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    expected = ["a/1.jpg", "a/across/2.jpg", "b/2.jpg", "b/across/1.jpg", "gone.jpg", "self.jpg"]
+    assert names(tmp_path) == expected
+    assert sorted(names(tmp_path, in_order=False)) == expected
+
+
+def test_a_folder_that_cannot_be_listed_is_one_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a.jpg", "locked/b.jpg", "z.jpg")
+    scandir = os.scandir
+
+    def refuse(folder: str) -> object:  # the tests may run as root, whom no permission stops
+        if str(folder).rstrip("/").endswith("locked"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    faults = [(file.name, file.fault) for file in find_images(tmp_path)]
+    assert faults == [
+        ("a.jpg", None),
+        ("locked/", "this folder cannot be listed (Permission denied)"),
+        ("z.jpg", None),
+    ]
+
+
+@pytest.mark.parametrize("in_memory", [1, 1000])
+def test_names_that_are_no_utf8_are_found_and_shown_escaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: int
+) -> None:
+    monkeypatch.setattr(image_files, "NAMES_IN_MEMORY", in_memory)
+    odd = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    with open(odd, "wb"):
+        pass
+    (found,) = find_images(tmp_path)
+    assert found.name == r"caf\udce9.jpg"
+    assert os.fsencode(found.path) == odd
+
+
+def test_a_list_gives_its_paths_as_they_stand_relative_to_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("b.jpg\n\n/abs/a.jpg\r\nb.jpg\n")
+    assert list(find_images(tmp_path / "list.txt")) == [
+        ImageFile("b.jpg", f"{tmp_path}/b.jpg"),
+        ImageFile("/abs/a.jpg", "/abs/a.jpg"),
+        ImageFile("b.jpg", f"{tmp_path}/b.jpg"),
+    ]
+    (tmp_path / "list.CSV").write_text('\ufeffid,image_path\n007,"b,1.jpg"\n8,\n')
+    assert list(find_images(tmp_path / "list.CSV")) == [
+        ImageFile("b,1.jpg", f"{tmp_path}/b,1.jpg"),
+        ImageFile("row 3", str(tmp_path), "expected the path of an image, got nothing"),
+    ]
+
+
+def test_a_list_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("file,label\na.jpg,1\n")
+    with pytest.raises(FaceTableError, match=r"no column 'image_path' .* the header has \['file', 'label'\]"):
+        names(tmp_path / "other.csv")
+    with pytest.raises(FaceTableError, match="no such folder, image or list"):
+        names(tmp_path / "absent")

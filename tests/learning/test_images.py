@@ -1,0 +1,181 @@
+"""Tables of predictions: a row an image, in order, the unreadable with their reasons; streams that stay bounded."""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from ssl_pipeline.errors import ConfigError, FaceTableError
+from ssl_pipeline.learning import image_stream, images
+from ssl_pipeline.learning.image_files import ImageFile, find_images
+from ssl_pipeline.learning.image_stream import predict_stream
+from ssl_pipeline.learning.images import predict_images
+from tests.conftest import SPACE
+from tests.learning.prediction_support import predictor, save_random_model, write_images
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_random_model(tmp_path_factory.mktemp("model") / "best.safetensors")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_images(tmp_path / "images", ["a.png", "deep/b.jpg", *(f"many/{n:02d}.png" for n in range(20))])
+    (tmp_path / "images" / "broken.jpg").write_bytes(b"no image")
+    (tmp_path / "images" / "notes.txt").write_text("not looked at")
+    (tmp_path / "images" / "._a.png").write_text("not looked at")
+    return tmp_path / "images"
+
+
+def read(out: Path) -> pd.DataFrame:
+    return pd.read_csv(out) if out.suffix == ".csv" else pq.read_table(out).to_pandas()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_every_image_of_a_folder_gets_a_row_the_unreadable_one_its_reason(
+    checkpoint: Path, folder: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "ROWS_IN_GROUP", 10)
+    out = tmp_path / f"out{suffix}"
+    model = predictor(checkpoint)
+    counts = predict_images(model, folder, out)
+    assert (counts.num_found, counts.num_read, counts.num_unreadable) == (23, 22, 1)
+    assert counts.first_failures == ("broken.jpg: not a JPEG, PNG, WebP, BMP, GIF or TIFF image",)
+
+    rows = read(out)
+    assert rows["image_path"].tolist() == [file.name for file in find_images(folder)]
+    assert rows["unreadable"].notna().tolist() == [path == "broken.jpg" for path in rows["image_path"]]
+    assert rows[rows["image_path"] == "broken.jpg"].drop(columns=["image_path", "unreadable"]).isna().all(axis=None)
+
+    readable = rows[rows["unreadable"].isna()].reset_index(drop=True)
+    pixels = np.stack([np.array(Image.open(folder / path)) for path in readable["image_path"]])
+    expected = model.predict(pixels, np.arange(len(pixels)))
+    assert readable["class_id"].tolist() == expected.argmax(axis=1).tolist()
+    assert readable["class_name"].tolist() == [SPACE.class_names[class_id] for class_id in expected.argmax(axis=1)]
+    np.testing.assert_allclose(readable["class_probability"], expected.max(axis=1), atol=1e-5)
+    ages = np.stack([expected[:, [age, age + 3]].sum(axis=1) for age in range(3)], axis=1)
+    assert readable["age"].tolist() == [SPACE.attributes[1].values[age] for age in ages.argmax(axis=1)]
+    np.testing.assert_allclose(readable["age_probability"], ages.max(axis=1), atol=1e-5)
+    assert len(set(readable["class_id"])) > 1
+    if suffix == ".parquet":
+        assert pq.ParquetFile(out).num_row_groups == 2
+
+
+def test_one_image_and_a_list_are_predicted_like_a_folder(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
+    model = predictor(checkpoint)
+    predict_images(model, folder, tmp_path / "all.csv")
+    whole = read(tmp_path / "all.csv").set_index("image_path")
+
+    (folder / "list.txt").write_text("deep/b.jpg\nabsent.jpg\na.png\n")
+    assert predict_images(model, folder / "list.txt", tmp_path / "list.csv").num_unreadable == 1
+    listed = read(tmp_path / "list.csv").set_index("image_path")
+    assert listed.index.tolist() == ["deep/b.jpg", "absent.jpg", "a.png"]
+    assert listed.loc["absent.jpg", "unreadable"] == "No such file or directory"
+    pd.testing.assert_series_equal(listed.loc["deep/b.jpg"], whole.loc["deep/b.jpg"])
+
+    assert predict_images(model, folder / "a.png", tmp_path / "one.csv").num_found == 1
+    pd.testing.assert_series_equal(read(tmp_path / "one.csv").iloc[0][1:], whole.loc["a.png"], check_names=False)
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes whose header announces 60,000 × 60,000 pixels."""
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+def test_what_is_unsafe_to_open_becomes_a_reason(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_stream, "MAX_FILE_BYTES", 100_000)
+    root = tmp_path / "images"
+    write_images(root, ["folder.jpg/good.png"])
+    (root / "bomb.png").write_bytes(bomb())
+    (root / "device.jpg").symlink_to("/dev/zero")
+    (root / "empty.jpg").touch()
+    (root / "huge.jpg").write_bytes(b"\0" * 100_001)
+    os.mkfifo(root / "pipe.jpg")
+    (root / "self.jpg").symlink_to(root / "self.jpg")
+    (root / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    with open(os.fsencode(root) + b"/caf\xe9.jpg", "wb") as file:
+        file.write((root / "folder.jpg/good.png").read_bytes())
+    predict_images(predictor(checkpoint), root, tmp_path / "out.parquet")
+    rows = read(tmp_path / "out.parquet")
+    reasons = dict(zip(rows["image_path"], rows["unreadable"].fillna(""), strict=True))
+    assert reasons["bomb.png"].startswith("more than 100 megapixels")
+    assert reasons | {"bomb.png": ""} == {
+        "bomb.png": "",
+        r"caf\udce9.jpg": "",
+        "device.jpg": "not a regular file",
+        "empty.jpg": "the file is empty",
+        "folder.jpg/good.png": "",
+        "gone.jpg": "No such file or directory",
+        "huge.jpg": "the file is larger than 0 MiB",
+        "pipe.jpg": "not a regular file",
+        "self.jpg": "Too many levels of symbolic links",
+    }
+
+    (tmp_path / "list.txt").write_bytes(b"images\nwith\0nul.jpg\n")
+    predict_images(predictor(checkpoint), tmp_path / "list.txt", tmp_path / "out.csv")
+    assert read(tmp_path / "out.csv")["unreadable"].tolist() == ["a folder", "a path cannot hold the character NUL"]
+
+
+def test_images_are_taken_only_a_little_ahead_of_the_model(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path, ["a.png"])
+    taken = 0
+
+    def endless() -> Iterator[ImageFile]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield ImageFile(f"{taken}", str(tmp_path / "a.png"))
+
+    stream = predict_stream(predictor(checkpoint, batch_size=16), endless())
+    for number in range(1, 6):
+        batch = next(stream)
+        assert batch.names[0] == str(16 * (number - 1) + 1)
+        assert taken <= 16 * number + 2 * 16 + 1
+    monkeypatch.setattr(image_stream, "MAX_AHEAD_BYTES", 16 * 16 * 3)
+    taken = 0
+    next(predict_stream(predictor(checkpoint, batch_size=16), endless()))
+    assert taken <= 16 + 8 + 1
+
+
+def test_a_prediction_that_fails_leaves_the_file_that_was_there(
+    checkpoint: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "tables" / "out.csv"
+    out.parent.mkdir()
+    out.write_text("before")
+    (folder / "list.csv").write_text("image_path\n" + "a.png\n" * 50 + '"' + "x" * 200_000)  # not CSV, at its end
+    with pytest.raises(FaceTableError, match="cannot be read as a list"):
+        predict_images(predictor(checkpoint), folder / "list.csv", out)
+    assert out.read_text() == "before"
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_where_there_is_nothing_to_predict_or_to_write_to_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FaceTableError, match="no image found"):
+        predict_images(predictor(checkpoint), tmp_path / "empty", tmp_path / "out.csv")
+    with pytest.raises(FaceTableError, match="no such folder"):
+        predict_images(predictor(checkpoint), tmp_path / "absent", tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(ConfigError, match="it is a folder"):
+        predict_images(predictor(checkpoint), tmp_path, tmp_path / "folder.csv")
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"cannot be written: (File exists|Not a directory)"):
+        predict_images(predictor(checkpoint), tmp_path, tmp_path / "file" / "out.csv")

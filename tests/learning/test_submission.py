@@ -1,0 +1,163 @@
+"""Submissions: the rows of info.csv and their order; an image that fails never vanishes; the command's exit codes."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ssl_pipeline import cli
+from ssl_pipeline.errors import ConfigError, FaceTableError
+from ssl_pipeline.learning.submission import predict_submission
+from tests.learning.prediction_support import predictor, save_random_model, write_images
+
+NAMES = ["c0ffee.jpg", "000123.jpg", "ab.cd.png", "fe.jpeg", "0a.PNG"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_random_model(tmp_path_factory.mktemp("model") / "best.safetensors")
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> dict[str, np.ndarray]:
+    return write_images(tmp_path / "images", NAMES, seed=3)
+
+
+def write_info(path: Path, image_ids: list[str]) -> Path:
+    path.write_text("ImageID,ans\n" + "".join(f"{image_id},0\n" for image_id in image_ids))
+    return path
+
+
+def class_ids(checkpoint: Path, faces: dict[str, np.ndarray], names: list[str]) -> list[int]:
+    pixels = np.stack([faces[name] for name in names])
+    ids: list[int] = predictor(checkpoint).predict(pixels, np.arange(len(names))).argmax(axis=1).tolist()
+    return ids
+
+
+def test_a_submission_has_the_rows_of_info_in_its_order(
+    checkpoint: Path, faces: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    asked = ["fe.png", "000123", "0a.png", "ab.cd", "c0ffee.jpg", "000123.jpg"]  # the stem counts, not the suffix
+    files = ["fe.jpeg", "000123.jpg", "0a.PNG", "ab.cd.png", "c0ffee.jpg", "000123.jpg"]
+    info = write_info(tmp_path / "info.csv", asked)
+    counts = predict_submission(predictor(checkpoint), tmp_path / "images", info, tmp_path / "out.csv")
+    assert (counts.num_read, counts.num_filled) == (6, 0)
+    expected = class_ids(checkpoint, faces, files)
+    assert len(set(expected)) > 1
+    lines = [f"{image_id},{class_id}" for image_id, class_id in zip(asked, expected, strict=True)]
+    assert (tmp_path / "out.csv").read_bytes().decode() == "\n".join(["ImageID,ans", *lines]) + "\n"
+    assert not (tmp_path / "out.failed.csv").exists()
+
+
+def test_missing_and_unreadable_images_stop_a_submission(
+    checkpoint: Path, faces: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    info = write_info(tmp_path / "info.csv", ["fe.jpeg", "absent.jpg", "../info.csv"])
+    with pytest.raises(FaceTableError) as refusal:
+        predict_submission(predictor(checkpoint), tmp_path / "images", info, out)
+    assert "2 images cannot be read; no submission is written" in str(refusal.value)
+    assert "absent.jpg: no such image in" in str(refusal.value)
+    assert "../info.csv: lies outside" in str(refusal.value)
+
+    (tmp_path / "images" / "broken.jpg").write_bytes(b"no image")
+    info = write_info(tmp_path / "info.csv", ["fe.jpeg", "broken.jpg"])
+    with pytest.raises(FaceTableError, match=r"1 image cannot be read.*\n.*broken.jpg: not a JPEG"):
+        predict_submission(predictor(checkpoint), tmp_path / "images", info, out)
+    assert not out.exists()
+
+
+def test_a_stem_that_two_images_share_is_a_fault(
+    checkpoint: Path, faces: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    write_images(tmp_path / "images", ["fe.png"])
+    info = write_info(tmp_path / "info.csv", ["fe"])
+    with pytest.raises(FaceTableError, match=r"fe: more than one image could be meant: fe.jpeg and fe.png"):
+        predict_submission(predictor(checkpoint), tmp_path / "images", info, tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize("fallback", [2, "most-common"])
+def test_failed_images_are_filled_with_the_fallback_class_and_listed(
+    checkpoint: Path, faces: dict[str, np.ndarray], tmp_path: Path, fallback: int | str
+) -> None:
+    (tmp_path / "images" / "broken.jpg").write_bytes(b"no image")
+    read = [*NAMES, "fe.jpeg", "fe.jpeg", "fe.jpeg", "fe.jpeg"]  # most of them
+    info = write_info(tmp_path / "info.csv", ["absent.jpg", *read, "broken.jpg"])
+    counts = predict_submission(
+        predictor(checkpoint), tmp_path / "images", info, tmp_path / "out.csv", fallback_class=fallback
+    )
+    predicted = class_ids(checkpoint, faces, read)
+    filled = 2 if fallback == 2 else pd.Series(predicted).mode()[0]
+    answers = pd.read_csv(tmp_path / "out.csv")
+    assert answers["ImageID"].tolist() == ["absent.jpg", *read, "broken.jpg"]
+    assert answers["ans"].tolist() == [filled, *predicted, filled]
+    assert (counts.num_read, counts.num_filled, counts.fallback_class) == (len(read), 2, filled)
+    failed = pd.read_csv(tmp_path / "out.failed.csv")
+    assert failed["ImageID"].tolist() == ["absent.jpg", "broken.jpg"]
+    assert failed["ans"].tolist() == [filled, filled]
+    assert failed["reason"].str.startswith(("no such image", "not a JPEG")).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,ans\na,0\n", "expected the header ImageID,ans, got id,ans"),
+        ("", "expected the header ImageID,ans, got nothing"),
+        ("ImageID,ans\n", "no rows below the header"),
+        ("ImageID,ans\na.jpg,0\nb.jpg\n", "line 3: expected ImageID,ans, got b.jpg"),
+        (None, "cannot be read as the info.csv of a submission"),
+    ],
+)
+def test_an_info_that_cannot_be_used_is_refused(
+    checkpoint: Path, faces: dict[str, np.ndarray], tmp_path: Path, text: str | None, message: str
+) -> None:
+    if text is not None:
+        (tmp_path / "info.csv").write_text(text)
+    with pytest.raises(FaceTableError, match=message):
+        predict_submission(
+            predictor(checkpoint), tmp_path / "images", tmp_path / "info.csv", tmp_path / "out.csv", fallback_class=0
+        )
+
+
+def test_a_fallback_that_is_no_class_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--fallback-class 6: expected a class id from 0 to 5"):
+        predict_submission(predictor(checkpoint), tmp_path, tmp_path / "info.csv", tmp_path / "o.csv", fallback_class=6)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr("sys.argv", ["ssl-pipeline", "predict", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+def test_the_command_votes_counts_and_exits_with_one_only_if_no_image_could_be_read(
+    checkpoint: Path,
+    faces: dict[str, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = save_random_model(tmp_path / "other.safetensors", seed=5, image_size=24)
+    models = ["--checkpoint", checkpoint, "--checkpoint", other, "--weight", 2, "--weight", 1, "--device", "cpu"]
+    (tmp_path / "images" / "broken.jpg").write_bytes(b"no image")
+    table = [*models, "--images", tmp_path / "images", "--out", tmp_path / "out.parquet", "--zoom", 1, "--zoom", 1.2]
+    assert run(monkeypatch, *table, "--no-flip") == 0
+    output = capsys.readouterr()
+    assert "6 images found: 5 predicted, 1 unreadable" in output.out
+    assert "broken.jpg: not a JPEG" in output.err
+
+    broken = [*models, "--images", tmp_path / "images" / "broken.jpg", "--out", tmp_path / "none.csv"]
+    assert run(monkeypatch, *broken) == 1
+    assert "not one image could be read" in capsys.readouterr().err
+    assert pd.read_csv(tmp_path / "none.csv")["unreadable"].notna().all()
+
+    info = write_info(tmp_path / "info.csv", [*NAMES, "broken.jpg"])
+    submission = [*models, "--images", tmp_path / "images", "--submission", info, "--out", tmp_path / "answers.csv"]
+    assert run(monkeypatch, *submission) == 1
+    assert "FaceTableError" in capsys.readouterr().err
+    assert not (tmp_path / "answers.csv").exists()
+    assert run(monkeypatch, *submission, "--fallback-class", "most-common") == 0
+    assert "1 missing or unreadable, filled with class" in capsys.readouterr().out
+    assert len(pd.read_csv(tmp_path / "answers.csv")) == 6
