@@ -157,3 +157,4 @@ class _Writer:
         if self._held:
             self._parquet.write_table(pa.concat_tables(self._held))
             self._held.clear()
+            pa.default_memory_pool().release_unused()  # else Arrow keeps up to a hundred megabytes for later
