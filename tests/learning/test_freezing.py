@@ -7,15 +7,12 @@ import pytest
 import torch
 
 from ssl_pipeline.config_training import ModelConfig, RoleConfig
-from ssl_pipeline.learning import training
+from ssl_pipeline.learning import training_loop
 from ssl_pipeline.learning.model import build_model
 from ssl_pipeline.learning.parameter_groups import FreezableBackbone
 from ssl_pipeline.learning.training import fit
 from tests.conftest import SPACE, make_faces, make_role
-
-
-class Interrupted(Exception):
-    pass
+from tests.learning.interruption import fit_until
 
 
 def role(**optimizer: Any) -> RoleConfig:
@@ -39,19 +36,19 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 def test_the_backbone_stays_bit_for_bit_while_frozen_and_moves_thereafter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_epoch = training._Loop.run_epoch
+    run_epoch = training_loop.TrainingLoop.run_epoch
     moved: list[set[str]] = []
     moved_on_average: list[set[str]] = []
 
-    def watch(self: training._Loop, bar: Any) -> dict[str, float]:
+    def watch(self: training_loop.TrainingLoop, bar: Any, **options: Any) -> dict[str, float]:
         assert self.ema is not None
         before, average = copy_of(self.model), copy_of(self.ema.module)
-        row = run_epoch(self, bar)
+        row = run_epoch(self, bar, **options)
         moved.append(changed(before, copy_of(self.model)))
         moved_on_average.append(changed(average, copy_of(self.ema.module)))
         return row
 
-    monkeypatch.setattr(training._Loop, "run_epoch", watch)
+    monkeypatch.setattr(training_loop.TrainingLoop, "run_epoch", watch)
     fit(role(freeze_backbone_epochs=2), make_faces(), directory=tmp_path)
     head = {"backbone.classifier.weight", "backbone.classifier.bias"}
     everything = set(torch.load(tmp_path / "last.pt", weights_only=True)["model"])
@@ -65,17 +62,7 @@ def test_a_resumed_training_with_a_frozen_backbone_equals_an_uninterrupted_one(
 ) -> None:
     config = role(freeze_backbone_epochs=2, layer_decay=0.8, head_learning_rate_factor=3)
     fit(config, make_faces(), directory=tmp_path / "whole", seed=3)
-    take_step, taken = training._Loop._step, []
-
-    def interrupt(self: Any, *args: Any, **kwargs: Any) -> Any:
-        taken.append(1)
-        if len(taken) == stop_at_step:
-            raise Interrupted
-        return take_step(self, *args, **kwargs)
-
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(training._Loop, "_step", interrupt)
-        fit(config, make_faces(), directory=tmp_path / "halves", seed=3)
+    fit_until(stop_at_step, config, tmp_path / "halves", monkeypatch)
     fit(config, make_faces(), directory=tmp_path / "halves", seed=3)
     for name in ("best.safetensors", "history.csv"):
         assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 
-from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.faces.dataset import TrainingFaces
 from ssl_pipeline.faces.mixing import Mixed
@@ -16,10 +15,7 @@ from ssl_pipeline.learning import training_loop
 from ssl_pipeline.learning.checkpoint import load_checkpoint
 from ssl_pipeline.learning.training import fit
 from tests.conftest import make_faces, make_role
-
-
-class Interrupted(Exception):
-    pass
+from tests.learning.interruption import fit_until
 
 
 def bytes_of(directory: Path) -> bytes:
@@ -28,21 +24,6 @@ def bytes_of(directory: Path) -> bytes:
 
 def last_weights(directory: Path) -> dict[str, torch.Tensor]:
     return torch.load(directory / "last.pt", weights_only=True)["model"]
-
-
-def fit_until(step: int, role: RoleConfig, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train, and be interrupted before that step, counted from 1."""
-    take_step, taken = training_loop.TrainingLoop._step, []
-
-    def interrupt(self: object, *args: object) -> float:
-        taken.append(1)
-        if len(taken) == step:
-            raise Interrupted
-        return take_step(self, *args)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(training_loop.TrainingLoop, "_step", interrupt)
-        fit(role, make_faces(), directory=directory, seed=3)
 
 
 def test_training_learns_what_the_faces_show(tmp_path: Path) -> None:
