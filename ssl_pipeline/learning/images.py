@@ -124,14 +124,15 @@ class _Writer:
     """CSV or Parquet, batch by batch."""
 
     def __init__(self, path: Path, schema: pa.Schema, *, as_csv: bool) -> None:
+        self._schema = schema
         self._file: Any = None
-        self._held: list[pa.Table] = []
         if as_csv:
             self._file = open(path, "w", newline="", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
             self._csv = csv.DictWriter(self._file, fieldnames=schema.names)
             self._csv.writeheader()
         else:
             self._parquet = pq.ParquetWriter(path, schema)
+            self._hold()
 
     def __enter__(self) -> "_Writer":
         return self
@@ -145,13 +146,20 @@ class _Writer:
 
     def write(self, table: pa.Table) -> None:
         if self._file is None:
-            self._held.append(table)
-            if sum(map(len, self._held)) >= ROWS_IN_GROUP:
+            self._held.write_table(table)
+            self._num_held += len(table)
+            if self._num_held >= ROWS_IN_GROUP:
                 self._flush()
             return
         for row in table.to_pylist():
             text = {name: f"{value:.6f}" if isinstance(value, float) else value for name, value in row.items()}
             self._csv.writerow(text)
+
+    def _hold(self) -> None:
+        # rows wait for their group as one block of bytes: their many small arrays, lying between the model's large
+        # ones, would keep the process from giving these back, at some 150 MB
+        self._bytes, self._num_held = pa.BufferOutputStream(), 0
+        self._held = pa.ipc.new_stream(self._bytes, self._schema)
 
     def _flush(self) -> None:
         if self._held:
