@@ -162,7 +162,7 @@ class _Writer:
         self._held = pa.ipc.new_stream(self._bytes, self._schema)
 
     def _flush(self) -> None:
-        if self._held:
-            self._parquet.write_table(pa.concat_tables(self._held))
-            self._held.clear()
-            pa.default_memory_pool().release_unused()  # else Arrow keeps up to a hundred megabytes for later
+        self._held.close()
+        if self._num_held:
+            self._parquet.write_table(pa.ipc.open_stream(self._bytes.getvalue()).read_all())
+        self._hold()
