@@ -5,7 +5,6 @@ The control has the student's network, settings and number of steps, but learns 
 python -m benchmarks.control --config configs/utkface.yaml --run-name utkface-seed-0
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +16,7 @@ from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.faces.dataset import TrainingFaces
 from ssl_pipeline.learning.training import fit
 from ssl_pipeline.pseudo_labels.merging import read_training_table
-from ssl_pipeline.runs import RunDir
+from ssl_pipeline.runs import RunDir, read_json
 from ssl_pipeline.stages import evaluate
 
 
@@ -44,8 +43,7 @@ def train_control(config: RunConfig, *, round_index: int) -> dict[str, Any]:
     role = config.student.model_copy(update={"training": alone})
     fit(role, faces, directory=directory, seed=config.seed, device=config.device, name="control")
     evaluate(config, run, directory, "test")
-    scores: dict[str, Any] = json.loads((directory / "test" / "scores.json").read_text(encoding="utf-8"))
-    return scores
+    return read_json(directory / "test" / "scores.json")
 
 
 def main(
@@ -55,7 +53,7 @@ def main(
 ) -> None:
     """Train the control of the student that a finished run compares with its teacher."""
     loaded = load_config(config, overrides=overrides or [], run_name=run_name)
-    summary = json.loads((loaded.runs_root / run_name / "summary.json").read_text(encoding="utf-8"))
+    summary = read_json(loaded.runs_root / run_name / "summary.json")
     scores = train_control(loaded, round_index=summary["student"]["round"])
     print(f"control: macro F1 {scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f} on the test split")
 

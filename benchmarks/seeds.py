@@ -5,7 +5,6 @@
 Runs that are finished are not run again.
 """
 
-import json
 import os
 import platform
 import subprocess
@@ -20,6 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.runs import read_json
 
 
 def main(
@@ -45,17 +45,12 @@ def main(
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(run, run_names))
-    summaries = [_read(base.runs_root / run_name / "summary.json") for run_name in run_names.values()]
+    summaries = [read_json(base.runs_root / run_name / "summary.json") for run_name in run_names.values()]
     controls = [
-        _read(base.runs_root / run_name / "control/test/scores.json") for run_name in run_names.values() if control
+        read_json(base.runs_root / run_name / "control/test/scores.json") for run_name in run_names.values() if control
     ]
     out.write_text(_report(config, overrides, summaries, controls, jobs=jobs), encoding="utf-8")
     print(f"written to {out}")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
 
 
 def _report(

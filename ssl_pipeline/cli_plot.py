@@ -35,7 +35,8 @@ def plot_schedule(
     """Draw the learning rate of every step, before anything is trained."""
     from ssl_pipeline.learning.optimizers import check_optimizer
     from ssl_pipeline.learning.schedules import learning_rates
-    from ssl_pipeline.reports.schedule_picture import describe_schedule, draw_schedule, save_picture
+    from ssl_pipeline.reports.pictures import save_picture
+    from ssl_pipeline.reports.schedule_picture import describe_schedule, draw_schedule
 
     if out.suffix != ".png":
         raise ConfigError(f"--out {out}: expected a name that ends with .png")

@@ -280,7 +280,7 @@ class RunConfig(Section):
                 if unknown := loss.unknown_names(self.labels.space):
                     key = f"{role_name}.training.loss.{inside}{unknown[0]}"
                     weighed = "a class, as " + repr(self.labels.space.class_names[0])
-                    if loss.per == "attribute" or ".attribute_weights" in key:
+                    if loss.per == "attribute":
                         weighed = "an attribute or value of labels.attributes, as age or age/>=60"
                     raise ValueError(f"{key}: weighs what is not there; expected {weighed}")
         return self

@@ -19,7 +19,7 @@ values) is scored by the same metrics, in [0, 1] unless said otherwise; an undef
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -60,16 +60,7 @@ def score_predictions(
         ValueError: if there is no face, or one that is not fully known.
         TrainingError: if a probability is no number.
     """
-    scores: Scores = {"num_faces": len(codes)}
-    for name, truth, of_class in _class_sets(probabilities, codes, labels):
-        own: Scores = class_scores(truth, of_class, PerClass.of(truth, of_class))
-        if name is None:
-            scores |= own | {"per_attribute": {}}
-            continue
-        if numbers and name in numbers:
-            own |= number_errors(of_class, numbers[name])
-        scores["per_attribute"][name] = own
-    return scores
+    return _scores(_judge(probabilities, codes, labels), numbers or {})
 
 
 def evaluate_predictions(
@@ -100,11 +91,12 @@ def evaluate_predictions(
         ValueError: if there is no face, or one that is not fully known.
         TrainingError: if a probability is no number.
     """
-    scores = score_predictions(probabilities, codes, labels=labels, numbers=numbers)
-    for position, (name, truth, of_class) in enumerate(_class_sets(probabilities, codes, labels)):
+    judged = _judge(probabilities, codes, labels)
+    scores = _scores(judged, numbers or {})
+    for position, (name, truth, of_class, per_class) in enumerate(judged):
         own = scores if name is None else scores["per_attribute"][name]
         names = labels.class_names if name is None else list(labels.attributes[position - 1].values)
-        own["per_class" if name is None else "per_value"] = PerClass.of(truth, of_class).named(names)
+        own["per_class" if name is None else "per_value"] = per_class.named(names)
         counts = confusion_matrix(truth, of_class.argmax(axis=1), labels=range(len(names)))
         own["confusion_matrix"] = {"names": names, "counts": counts.tolist()}
         own["reliability"] = reliability_table(truth, of_class)
@@ -137,10 +129,20 @@ def without_tables(scores: Scores) -> Scores:
     return slim
 
 
-def _class_sets(
-    probabilities: FloatArray, codes: IntArray, labels: LabelSpace
-) -> list[tuple[str | None, IntArray, FloatArray]]:
-    """Give (name, truth [N], probabilities [N, V]) of the joint classes, whose name is None, then of each attribute."""
+class _Judged(NamedTuple):
+    """One set of classes with its truth."""
+
+    name: str | None
+    """The attribute's; None for the joint classes."""
+    truth: IntArray
+    """int [N]."""
+    probabilities: FloatArray
+    """float64 [N, V], rows sum to 1."""
+    per_class: PerClass
+
+
+def _judge(probabilities: FloatArray, codes: IntArray, labels: LabelSpace) -> list[_Judged]:
+    """Judge the joint classes, first, then each attribute."""
     truth = labels.class_ids(codes)
     if len(truth) == 0 or (truth < 0).any():
         raise ValueError(f"expected fully known faces, got {len(truth)} with {(truth < 0).sum()} partly known")
@@ -153,10 +155,22 @@ def _class_sets(
     exact = probabilities.astype(np.float64)
     exact /= exact.sum(axis=1, keepdims=True)  # rows of float32 sum to 1 less closely than scikit-learn asks
     marginals = labels.attribute_probabilities(exact)
-    return [
+    sets = [
         (None, truth, exact),
         *((name, codes[:, position], marginals[position]) for position, name in enumerate(labels.names)),
     ]
+    return [_Judged(name, own, of_class, PerClass.of(own, of_class)) for name, own, of_class in sets]
+
+
+def _scores(judged: list[_Judged], numbers: Mapping[str, KnownNumbers]) -> Scores:
+    (_, truth, probabilities, per_class), *attributes = judged
+    scores: Scores = {"num_faces": len(truth), **class_scores(truth, probabilities, per_class), "per_attribute": {}}
+    for name, own_truth, of_value, per_value in attributes:
+        own: Scores = class_scores(own_truth, of_value, per_value)
+        if name is not None and name in numbers:
+            own |= number_errors(of_value, numbers[name])
+        scores["per_attribute"][name] = own
+    return scores
 
 
 def _per_group(truth: IntArray, probabilities: FloatArray, groups: pd.DataFrame) -> dict[str, Any]:

@@ -198,8 +198,13 @@ def _picture(path: Path, *, width: float, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        with atomic_path(path) as beside:
-            figure.savefig(beside, format="png", metadata={"Software": None})
+        save_picture(figure, path)
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, atomically; the same figure gives the same bytes."""
+    with atomic_path(path) as beside:
+        figure.savefig(beside, format="png", metadata={"Software": None})
 
 
 def _words(metric: str) -> str:

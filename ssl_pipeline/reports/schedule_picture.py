@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 from typing import assert_never
 
 import numpy as np
@@ -22,7 +21,6 @@ from ssl_pipeline.config_optimization import (
     StepSchedule,
 )
 from ssl_pipeline.labels import FloatArray
-from ssl_pipeline.runs import atomic_path
 
 MAX_POINTS = 20_000  # more than a picture has columns
 LOG_PANEL_FROM = 20  # peak over lowest rate from which a linear axis no longer shows the low ones
@@ -67,12 +65,6 @@ def draw_schedule(
     panels[-1, 0].set_xlabel("epoch")
     panels[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     return figure
-
-
-def save_picture(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, atomically; the same figure gives the same bytes."""
-    with atomic_path(path) as beside:
-        figure.savefig(beside, format="png", metadata={"Software": None})
 
 
 def describe_schedule(config: SchedulerConfig, *, peak: float) -> str:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_pipeline.reports.schedule_picture import describe_schedule, draw_schedule, save_picture
+from ssl_pipeline.reports.pictures import save_picture
+from ssl_pipeline.reports.schedule_picture import describe_schedule, draw_schedule
 from tests.conftest import make_role
 
 FALLING = np.array([0.1] * 4 + [0.001] * 4)
