@@ -56,7 +56,7 @@ def main(
     for seed in seeds.split(","):
         loaded = load_config(config, overrides=[*(overrides or []), f"seed={seed}"])
         run = RunDir(loaded.runs_root / f"{loaded.run_name}-losses-seed-{seed}")
-        counts = prepare(loaded, run)["result"]["counts"]
+        counts = prepare(loaded, run)["result"]["labeled"]
         for name in ROWS:
             scores = train_and_judge(loaded, run, name)
             table[name].append(scores)
