@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from ssl_pipeline.config_base import Fraction, Section
 from ssl_pipeline.config_losses import terms_of
 from ssl_pipeline.config_metrics import check_metric
+from ssl_pipeline.config_sources import Source
 from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.labels import LabelSpace
 
@@ -87,68 +88,6 @@ class LabelsConfig(Section):
     def space(self) -> LabelSpace:
         """The label space that these attributes span."""
         return LabelSpace.of({attribute.name: attribute.values for attribute in self.attributes})
-
-
-class FilterConfig(Section):
-    """Which of a source's faces to take, by what the source knows. A face of unknown origin or age does not pass."""
-
-    origin: tuple[str, ...] | None = None
-    min_age_years: float | None = None
-    max_age_years: float | None = None
-    min_side_pixels: int | None = Field(default=None, ge=1)
-
-
-class SourceBase(Section):
-    """What every source has: where it lies, which faces to take, what its columns and values are called here."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
-    path: Path
-    filter: FilterConfig = FilterConfig()
-    limit: int | None = Field(default=None, ge=1)
-    columns: dict[str, str] = Field(default_factory=dict)
-    """{our column: the source's column}; a column that is not named keeps its name."""
-    values: dict[str, dict[str, str]] = Field(default_factory=dict)
-    """{our column: {the source's value: our value}}; a value that is not named keeps its name."""
-
-
-class DrawnSource(SourceBase):
-    """Faces drawn from parameters into `path`, the same bytes for the same seed."""
-
-    type: Literal["drawn"]
-    population: Literal["home", "elsewhere"] = "home"
-    num_people: int = Field(ge=1)
-    images_per_person: int = Field(default=1, ge=1)
-    size_pixels: int = Field(default=64, ge=16, le=1024)
-    drawing_seed: int = Field(default=0, ge=0)
-
-
-class FolderSource(SourceBase):
-    """A folder of images at any depth; `levels` names what its first folders say, as ``<gender>/<age>/…``."""
-
-    type: Literal["folder"]
-    levels: tuple[str, ...] = ()
-
-
-class CsvSource(SourceBase):
-    """A CSV table inside `path`, its image paths relative to `path`."""
-
-    type: Literal["csv"]
-    table: Path
-
-
-class UtkFaceSource(SourceBase):
-    """UTKFace, aligned: ``{age}_{gender}_{race}_{time}.jpg.chip.jpg``."""
-
-    type: Literal["utkface"]
-
-
-class MaskBaseSource(SourceBase):
-    """MaskBase: a folder a person, ``{id}_{gender}_{race}_{age}/``, with mask1…5, incorrect_mask and normal."""
-
-    type: Literal["maskbase"]
-
-
-Source = Annotated[DrawnSource | FolderSource | CsvSource | UtkFaceSource | MaskBaseSource, Field(discriminator="type")]
 
 
 class LabeledConfig(Section):

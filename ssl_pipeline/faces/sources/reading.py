@@ -10,23 +10,42 @@ from typing import assert_never
 import numpy as np
 import pandas as pd
 
-from ssl_pipeline.config import (
+from ssl_pipeline.config import LabelsConfig
+from ssl_pipeline.config_sources import (
+    AfadSource,
+    AllAgeFacesSource,
+    AppaRealSource,
+    CelebASource,
     CsvSource,
     DrawnSource,
+    FairFaceSource,
     FolderSource,
-    LabelsConfig,
+    ImdbWikiSource,
+    LfwSource,
     MaskBaseSource,
+    MaskedFaceNetSource,
+    MegaAgeAsianSource,
+    RmfdSource,
     Source,
     UtkFaceSource,
 )
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.decoding import UnreadableFace, short_side_pixels
 from ssl_pipeline.faces.sampling import stratified_sample
+from ssl_pipeline.faces.sources.afad import find_afad
+from ssl_pipeline.faces.sources.all_age_faces import find_all_age_faces
+from ssl_pipeline.faces.sources.appa_real import find_appa_real
+from ssl_pipeline.faces.sources.celeba import find_celeba
 from ssl_pipeline.faces.sources.columns import LabeledRows, label_rows
 from ssl_pipeline.faces.sources.csv_table import find_in_csv
 from ssl_pipeline.faces.sources.drawn import draw_or_find, drawing_digest
+from ssl_pipeline.faces.sources.fairface import find_fairface
 from ssl_pipeline.faces.sources.folder import find_in_folder
+from ssl_pipeline.faces.sources.imdb_wiki import find_imdb_wiki
+from ssl_pipeline.faces.sources.lfw import find_lfw
 from ssl_pipeline.faces.sources.maskbase import find_maskbase
+from ssl_pipeline.faces.sources.maskedface_net import find_maskedface_net
+from ssl_pipeline.faces.sources.megaage_asian import find_megaage_asian
 from ssl_pipeline.faces.sources.raw import (
     RawFaces,
     existing_folder,
@@ -35,6 +54,7 @@ from ssl_pipeline.faces.sources.raw import (
     source_name,
     without_odd_names,
 )
+from ssl_pipeline.faces.sources.rmfd import find_rmfd
 from ssl_pipeline.faces.sources.utkface import find_utkface
 from ssl_pipeline.labels import LabelSpace
 
@@ -130,7 +150,7 @@ def fingerprint(source: Source, *, root: Path) -> str:
     return digest.hexdigest()
 
 
-def _find(source: Source, *, root: Path) -> RawFaces:
+def _find(source: Source, *, root: Path) -> RawFaces:  # noqa: C901 - a case a kind of source
     match source:
         case DrawnSource():
             return draw_or_find(source, root=root)
@@ -142,6 +162,26 @@ def _find(source: Source, *, root: Path) -> RawFaces:
             return find_utkface(source, root=root)
         case MaskBaseSource():
             return find_maskbase(source, root=root)
+        case FairFaceSource():
+            return find_fairface(source, root=root)
+        case AfadSource():
+            return find_afad(source, root=root)
+        case AllAgeFacesSource():
+            return find_all_age_faces(source, root=root)
+        case AppaRealSource():
+            return find_appa_real(source, root=root)
+        case MegaAgeAsianSource():
+            return find_megaage_asian(source, root=root)
+        case CelebASource():
+            return find_celeba(source, root=root)
+        case ImdbWikiSource():
+            return find_imdb_wiki(source, root=root)
+        case LfwSource():
+            return find_lfw(source, root=root)
+        case MaskedFaceNetSource():
+            return find_maskedface_net(source, root=root)
+        case RmfdSource():
+            return find_rmfd(source, root=root)
         case _:
             assert_never(source)
 
