@@ -4,9 +4,9 @@
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ssl_pipeline.config_base import Fraction, Section
 from ssl_pipeline.config_losses import terms_of
@@ -16,6 +16,7 @@ from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.labels import LabelSpace
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Role = Literal["labeled", "test", "unlabeled"]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 # Columns of the face table, the manifest and the training table; `joint` stands beside attributes in reports.
@@ -28,6 +29,9 @@ RESERVED_NAMES = frozenset(
         "source",
         "split",
         "age_years",
+        "age_range",
+        "age_least",
+        "age_most",
         "origin",
         "pixel_row",
         "round",
@@ -85,6 +89,11 @@ class LabelsConfig(Section):
         return self
 
     @property
+    def made_from_age(self) -> tuple[AttributeConfig, ...]:
+        """The attributes that are ranges of age_years."""
+        return tuple(attribute for attribute in self.attributes if attribute.from_column == "age_years")
+
+    @property
     def space(self) -> LabelSpace:
         """The label space that these attributes span."""
         return LabelSpace.of({attribute.name: attribute.values for attribute in self.attributes})
@@ -98,9 +107,15 @@ class LabeledConfig(Section):
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     limit: int | None = Field(default=None, ge=2)
+    drop_near_borders: Annotated[float, Field(gt=0)] | None = None
+    """Years: faces whose age lies so near to a border of an attribute made from age_years are left out of training."""
+    drop_side: Literal["both", "below", "above"] = "both"
+    """Which side of a border `drop_near_borders` means: with 3 years and a border at 60, 57…59, 60…62 or both."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.drop_side != "both" and self.drop_near_borders is None:
+            raise ValueError(f"drop_side {self.drop_side} says nothing without drop_near_borders: give the years too")
         if bool(self.test_sources) == (self.test_fraction is not None):
             raise ValueError("the test split comes from test_fraction or from test_sources: give exactly one of them")
         return self
@@ -113,6 +128,10 @@ class UnlabeledConfig(Section):
     hide_labels: bool = False
 
 
+def _one_or_several(value: Any) -> Any:
+    return (value,) if isinstance(value, str | Path) else value
+
+
 class FacesConfig(Section):
     """Where the faces come from and the size in pixels at which every model of the run sees them."""
 
@@ -120,6 +139,8 @@ class FacesConfig(Section):
     image_size: int = Field(default=64, ge=16, le=1024)
     labeled: LabeledConfig
     unlabeled: UnlabeledConfig
+    corrections: Annotated[tuple[Path, ...], BeforeValidator(_one_or_several)] = ()
+    """CSV tables of labels to put right, relative to `root`; `faces.corrections` says what they hold."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -130,9 +151,24 @@ class FacesConfig(Section):
         return self
 
     @property
+    def correction_paths(self) -> tuple[Path, ...]:
+        """Where the corrections lie."""
+        return tuple(self.root / path for path in self.corrections)
+
+    @property
     def all_sources(self) -> tuple[Source, ...]:
         """Every source: labeled, test, unlabeled."""
-        return (*self.labeled.sources, *self.labeled.test_sources, *self.unlabeled.sources)
+        return tuple(source for _, source in self.roles)
+
+    @property
+    def roles(self) -> tuple[tuple[Role, Source], ...]:
+        """Every source and what its faces are for."""
+        by_role: dict[Role, tuple[Source, ...]] = {
+            "labeled": self.labeled.sources,
+            "test": self.labeled.test_sources,
+            "unlabeled": self.unlabeled.sources,
+        }
+        return tuple((role, source) for role, sources in by_role.items() for source in sources)
 
 
 class PredictionConfig(Section):
@@ -205,6 +241,15 @@ class RunConfig(Section):
     student: RoleConfig
     prediction: PredictionConfig = PredictionConfig()
     selection: SelectionConfig
+
+    @model_validator(mode="after")
+    def _check_borders(self) -> Self:
+        if self.faces.labeled.drop_near_borders is not None and not self.labels.made_from_age:
+            raise ValueError(
+                "faces.labeled.drop_near_borders: no attribute has borders in years; give one from_column: age_years "
+                "and borders"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -16,6 +16,7 @@ from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_metrics import metric_direction
 from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.errors import ConfigError, PipelineError, list_of_faults
+from ssl_pipeline.faces.corrections import digest_correction
 from ssl_pipeline.faces.dataset import LabeledSet, TrainingFaces, TrainingSet
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
@@ -83,6 +84,7 @@ def prepare(config: RunConfig, run: RunDir) -> Record:
         "labels": config.labels,
         "seed": config.seed,
         "sources": [fingerprint(source, root=config.faces.root) for source in config.faces.all_sources],
+        "corrections": [digest_correction(path) for path in config.faces.correction_paths],
     }
     return run_stage(
         run.faces,

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from ssl_pipeline.config import FacesConfig, LabelsConfig
-from ssl_pipeline.config_sources import Source
 from ssl_pipeline.errors import FaceTableError, list_of_faults
+from ssl_pipeline.faces.borders import near_border
+from ssl_pipeline.faces.corrections import CorrectionCounts, Corrections
 from ssl_pipeline.faces.leakage import remove_overlap
 from ssl_pipeline.faces.pixels import decode_into
 from ssl_pipeline.faces.sources.reading import read_source, source_name
@@ -28,6 +29,7 @@ OUTPUT_NAMES = (
     "unlabeled_truth.parquet",
     "rejected.parquet",
     "leakage.json",
+    "corrections.json",
     "pixels.npy",
 )
 _REJECTED = ["source", "image_id", "image_path", "role", "reason"]
@@ -40,6 +42,7 @@ class _Found:
 
     faces: pd.DataFrame
     rejected: pd.DataFrame
+    corrections: dict[str, Any]
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def reject(self, rows: "pd.Series[bool]", reasons: Any) -> None:
@@ -60,7 +63,8 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
 
     Returns:
         Counts: ``sources.<name>.{role, found, rejected, filtered, beyond_limit, used}``, where found is the sum of the
-        others; ``labeled.{train, validation, test, unused}``, ``unlabeled``, ``unreadable_unlabeled``, ``rejected``,
+        others; ``labeled.{train, validation, test, unused}``, ``corrections.{rows, applied, unmatched,
+        values_changed}``, ``near_border`` (what was left out of training, and why), ``unlabeled``, ``unreadable_unlabeled``, ``rejected``,
         ``leakage`` (removed from the pool, by what they equal) and ``by_class``.
 
     Raises:
@@ -77,11 +81,14 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     _check_roles(found)
     everyone = found.faces[found.faces["role"] != "unlabeled"].sort_values("image_id", ignore_index=True)
     everyone["split"] = _split(everyone, config, space, seed=seed)
+    near = _near_borders(everyone, config, labels)
+    everyone.loc[near, "split"] = "near border"
     labeled = everyone[everyone["split"].isin(["train", "validation", "test"])]
     _check_classes(labeled, space)
     pool = found.faces[found.faces["role"] == "unlabeled"].assign(split="unlabeled")
     # a face kept out of training because its person is in the test split is as much the test's as that one
-    guarded = everyone[everyone["split"] != "unused"].replace({"split": {"held out": "test"}})
+    guarded = everyone[everyone["split"] != "unused"]
+    guarded = guarded.replace({"split": {"held out": "test", "near border": "train"}})  # nor is it to be guessed anew
     pool, leakage = remove_overlap(pool, guarded)
     if pool.empty:
         raise FaceTableError(
@@ -97,6 +104,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     _write(directory / "unlabeled_truth.parquet", truth if config.unlabeled.hide_labels else truth.iloc[:0])
     _write(directory / "rejected.parquet", found.rejected.sort_values(["role", "source", "image_path", "reason"]))
     write_json(directory / "leakage.json", leakage)
+    write_json(directory / "corrections.json", found.corrections)
     splits = Counter(labeled["split"])
     return {
         "sources": _accounts(found),
@@ -104,6 +112,8 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
             **{split: splits[split] for split in ("train", "validation", "test")},
             "unused": int((everyone["split"] == "unused").sum()),
         },
+        "corrections": found.corrections["counts"],
+        "near_border": _near_border_account(everyone[near], config, labels),
         "unlabeled": len(pool),
         "unreadable_unlabeled": int((found.rejected["role"] == "unlabeled").sum()),
         "rejected": len(found.rejected),
@@ -114,24 +124,25 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
 
 def _read(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> _Found:
     """Read every source; each face knows its role."""
-    roles: list[tuple[str, tuple[Source, ...]]] = [
-        ("labeled", config.labeled.sources),
-        ("test", config.labeled.test_sources),
-        ("unlabeled", config.unlabeled.sources),
-    ]
-    faces, rejected, accounts = [], [], {}
-    for role, sources in roles:
-        for source in sources:
-            read = read_source(source, root=config.root, labels=labels, seed=seed)
-            faces.append(read.faces.assign(role=role))
-            rejected.append(read.rejected.assign(role=role))
-            accounts[source_name(source)] = {
-                "role": role,
-                "found": read.num_found,
-                "filtered": read.num_filtered,
-                "beyond_limit": read.num_beyond_limit,
-            }
-    return _Found(pd.concat(faces, ignore_index=True), pd.concat(rejected, ignore_index=True)[_REJECTED], accounts)
+    corrections = Corrections.read(config.correction_paths, labels)
+    faces, rejected, accounts, counts = [], [], {}, []
+    for role, source in config.roles:
+        read = read_source(source, root=config.root, labels=labels, seed=seed, corrections=corrections)
+        faces.append(read.faces.assign(role=role))
+        rejected.append(read.rejected.assign(role=role))
+        counts.append(read.corrections)
+        accounts[source_name(source)] = {
+            "role": role,
+            "found": read.num_found,
+            "filtered": read.num_filtered,
+            "beyond_limit": read.num_beyond_limit,
+        }
+    return _Found(
+        faces=pd.concat(faces, ignore_index=True),
+        rejected=pd.concat(rejected, ignore_index=True)[_REJECTED],
+        corrections=corrections.account(CorrectionCounts.total(counts)),
+        sources=accounts,
+    )
 
 
 def _decode(found: _Found, path: Path, *, size: int) -> None:
@@ -211,6 +222,45 @@ def _split(faces: pd.DataFrame, config: FacesConfig, space: LabelSpace, *, seed:
     )
     split[rest[chosen]] = "validation"
     return pd.Series(split, index=faces.index)
+
+
+def _near_borders(everyone: pd.DataFrame, config: FacesConfig, labels: LabelsConfig) -> "pd.Series[bool]":
+    """Mark the training faces whose age lies too near to a border.
+
+    Raises:
+        FaceTableError: if a class would be left without a face to train on.
+    """
+    train = everyone["split"] == "train"
+    settings = config.labeled
+    if settings.drop_near_borders is None:
+        return train & False
+    ages = everyone["age_years"].to_numpy(np.float64)
+    borders = [border for attribute in labels.made_from_age for border in attribute.borders]
+    near = train & near_border(ages, borders, within=settings.drop_near_borders, side=settings.drop_side)
+    ids = pd.Series(labels.space.class_ids(labels.space.encode(everyone)), index=everyone.index)
+    starved = sorted(set(ids[train]) - set(ids[train & ~near]) - {UNKNOWN})
+    if starved:
+        rows = [f"{labels.space.class_name(number)}: {int((ids[train] == number).sum())} faces" for number in starved]
+        headline = (
+            f"faces.labeled.drop_near_borders {settings.drop_near_borders:g} (drop_side {settings.drop_side}) leaves "
+            f"{len(starved)} classes without a training face; drop fewer years, or one side of the borders only"
+        )
+        raise FaceTableError(list_of_faults(headline, rows))
+    return near
+
+
+def _near_border_account(near: pd.DataFrame, config: FacesConfig, labels: LabelsConfig) -> dict[str, Any]:
+    """Tell what was left out of training, by border; of two near borders a face counts at both."""
+    within, side = config.labeled.drop_near_borders, config.labeled.drop_side
+    if within is None:
+        return {}
+    ages = near["age_years"].to_numpy(np.float64)
+    by_border = {
+        f"{attribute.name} {border:g}": int(near_border(ages, [border], within=within, side=side).sum())
+        for attribute in labels.made_from_age
+        for border in attribute.borders
+    }
+    return {"reason": f"age within {within:g} years of a border, {side}", "faces": len(near), "by_border": by_border}
 
 
 def _renumber(groups: Any) -> Any:

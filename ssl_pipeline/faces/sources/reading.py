@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
@@ -30,6 +31,7 @@ from ssl_pipeline.config_sources import (
     UtkFaceSource,
 )
 from ssl_pipeline.errors import FaceTableError
+from ssl_pipeline.faces.corrections import NO_CORRECTIONS, CorrectionCounts, Corrections
 from ssl_pipeline.faces.decoding import UnreadableFace, short_side_pixels
 from ssl_pipeline.faces.sampling import stratified_sample
 from ssl_pipeline.faces.sources.afad import find_afad
@@ -75,6 +77,7 @@ class SourceFaces:
         num_found: files or rows looked at.
         num_filtered: left out by the source's filter.
         num_beyond_limit: left out by the source's limit.
+        corrections: what they came to, over all rows that were found.
     """
 
     faces: pd.DataFrame
@@ -82,10 +85,13 @@ class SourceFaces:
     num_found: int
     num_filtered: int
     num_beyond_limit: int
+    corrections: CorrectionCounts
 
 
-def read_source(source: Source, *, root: Path, labels: LabelsConfig, seed: int) -> SourceFaces:
-    """Read a source's faces: map columns and values, derive attributes, check values, filter, limit, in this order.
+def read_source(
+    source: Source, *, root: Path, labels: LabelsConfig, seed: int, corrections: Corrections = NO_CORRECTIONS
+) -> SourceFaces:
+    """Read a source's faces: map columns and values, derive attributes, correct, check, filter, limit, in this order.
 
     Hidden files (``.DS_Store``, ``._0001.jpg``) are ignored and not counted. The limit keeps the proportions of the
     combinations of attributes that are known; it depends on the seed and the source's name alone, not on the order of
@@ -96,6 +102,7 @@ def read_source(source: Source, *, root: Path, labels: LabelsConfig, seed: int) 
         root: the folder that the source's path is relative to.
         labels: the attributes, and how numbers become their values.
         seed: the run's seed.
+        corrections: what to put right; a wrong value that is corrected is no longer a fault of its row.
 
     Returns:
         The faces, what was rejected with its reason, and the counts.
@@ -106,8 +113,9 @@ def read_source(source: Source, *, root: Path, labels: LabelsConfig, seed: int) 
     """
     raw = without_odd_names(_find(source, root=root))
     rows = label_rows(raw, source, labels)
-    identified = _identify(raw, rows, source, root=root)
-    faults = _faults(raw, rows, identified)
+    corrected = corrections.apply(_identify(raw, rows, source, root=root), labels)
+    identified = corrected.faces
+    faults = _faults(raw, rows, identified, mended=corrected.cells)
     usable = identified.drop(index=list(faults)).sort_values("image_id")
     _check_filter(source, rows, usable)
     passing = _pass_filter(usable, source)
@@ -116,11 +124,12 @@ def read_source(source: Source, *, root: Path, labels: LabelsConfig, seed: int) 
     passing = passing.drop(index=[*headers.too_small, *headers.unreadable])
     kept = _limited(passing, source, space=labels.space, seed=seed)
     return SourceFaces(
-        faces=kept.reset_index(drop=True),
+        faces=kept.drop(columns=["age_least", "age_most"]).reset_index(drop=True),
         rejected=_rejected(raw, identified, faults, source, root=root),
         num_found=len(raw.paths) + len(raw.rejected),
         num_filtered=len(usable) - len(passing) - len(headers.unreadable),
         num_beyond_limit=len(passing) - len(kept),
+        corrections=corrected.counts,
     )
 
 
@@ -199,9 +208,14 @@ def _identify(raw: RawFaces, rows: LabeledRows, source: Source, *, root: Path) -
     return pd.concat([pd.DataFrame(identity, dtype="str"), rows.table.drop(columns="person_id")], axis=1)
 
 
-def _faults(raw: RawFaces, rows: LabeledRows, identified: pd.DataFrame) -> dict[int, str]:
-    """Give each row that cannot be used its reason: wrong values, an image listed twice."""
-    reasons = {row: list(faults) for row, faults in rows.faults.items()}
+def _faults(
+    raw: RawFaces, rows: LabeledRows, identified: pd.DataFrame, *, mended: AbstractSet[tuple[int, str]]
+) -> dict[int, str]:
+    """Give each row that cannot be used its reason: wrong values that nobody mended, an image listed twice."""
+    reasons: dict[int, list[str]] = {}
+    for row, faults in rows.faults.items():
+        if left := [fault for column, fault in faults.items() if (row, column) not in mended]:
+            reasons[row] = left
     again = identified.duplicated("image_id")
     contradicted = identified.loc[again & ~identified.duplicated(), "image_id"]
     contradictory = identified["image_id"].isin(contradicted)
@@ -221,7 +235,9 @@ def _check_filter(source: Source, rows: LabeledRows, usable: pd.DataFrame) -> No
     }
     for key, value in asked.items():
         column = "origin" if key == "origin" else "age_years"
-        unknown = column not in rows.known or (len(usable) > 0 and bool(usable[column].isna().all()))
+        known = column in rows.known or (column == "age_years" and "age_range" in rows.known)
+        values = usable["origin" if key == "origin" else "age_least"]
+        unknown = not known or (len(usable) > 0 and bool(values.isna().all()))
         if value is not None and unknown:
             raise FaceTableError(
                 f"source '{source_name(source)}' does not know '{column}', so filter.{key} would leave out every face; "
@@ -235,9 +251,9 @@ def _pass_filter(usable: pd.DataFrame, source: Source) -> pd.DataFrame:
     if source.filter.origin is not None:
         passes &= usable["origin"].isin(source.filter.origin)
     if source.filter.min_age_years is not None:
-        passes &= usable["age_years"] >= source.filter.min_age_years
+        passes &= usable["age_least"] >= source.filter.min_age_years
     if source.filter.max_age_years is not None:
-        passes &= usable["age_years"] <= source.filter.max_age_years
+        passes &= usable["age_most"] <= source.filter.max_age_years
     return usable[passes]
 
 
