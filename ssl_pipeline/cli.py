@@ -1,4 +1,4 @@
-"""The `ssl-pipeline` command: open manifests, predict images, evaluate checkpoints, draw schedules. Flows are run by `python -m flows.…`.
+"""The `ssl-pipeline` command: inspect faces, open manifests, predict images, evaluate checkpoints, draw schedules. Flows are run by `python -m flows.…`.
 
 What needs torch is imported where it is used: a manifest opens without the seconds that torch takes to load.
 """
@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from ssl_pipeline.cli_faces import faces_app
 from ssl_pipeline.cli_plot import plot_app
 from ssl_pipeline.config import PredictionConfig, RunConfig
 from ssl_pipeline.config_loading import load_config
@@ -25,6 +26,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Ps
 manifest_app = typer.Typer(no_args_is_help=True, help="See what was pseudo-labeled, how surely and why.")
 app.add_typer(manifest_app, name="manifest")
 app.add_typer(plot_app, name="plot")
+app.add_typer(faces_app, name="faces")
 
 ManifestPath = Annotated[Path, typer.Argument(help="A manifest.parquet of a run.")]
 ConfigPath = Annotated[Path, typer.Option("--config", help="A YAML config.")]

@@ -140,7 +140,7 @@ class FacesConfig(Section):
     labeled: LabeledConfig
     unlabeled: UnlabeledConfig
     corrections: Annotated[tuple[Path, ...], BeforeValidator(_one_or_several)] = ()
-    """CSV tables of labels to put right, relative to `root`; `faces.corrections` says what they hold."""
+    """CSV tables of labels to put right, relative to `root`; `faces.sources.corrections` says what they hold."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -16,10 +16,10 @@ from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_metrics import metric_direction
 from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.errors import ConfigError, PipelineError, list_of_faults
-from ssl_pipeline.faces.corrections import digest_correction
 from ssl_pipeline.faces.dataset import LabeledSet, TrainingFaces, TrainingSet
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
+from ssl_pipeline.faces.sources.corrections import digest_correction
 from ssl_pipeline.faces.sources.reading import fingerprint
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.labels import LabelSpace

@@ -12,9 +12,9 @@ import pandas as pd
 from ssl_pipeline.config import FacesConfig, LabelsConfig
 from ssl_pipeline.errors import FaceTableError, list_of_faults
 from ssl_pipeline.faces.borders import near_border
-from ssl_pipeline.faces.corrections import CorrectionCounts, Corrections
 from ssl_pipeline.faces.leakage import remove_overlap
 from ssl_pipeline.faces.pixels import decode_into
+from ssl_pipeline.faces.sources.corrections import CorrectionCounts, Corrections
 from ssl_pipeline.faces.sources.reading import read_source, source_name
 from ssl_pipeline.faces.splitting import same_person_or_picture, take_limit, take_share
 from ssl_pipeline.faces.table import write_faces

@@ -31,7 +31,6 @@ from ssl_pipeline.config_sources import (
     UtkFaceSource,
 )
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.corrections import NO_CORRECTIONS, CorrectionCounts, Corrections
 from ssl_pipeline.faces.decoding import UnreadableFace, short_side_pixels
 from ssl_pipeline.faces.sampling import stratified_sample
 from ssl_pipeline.faces.sources.afad import find_afad
@@ -39,6 +38,7 @@ from ssl_pipeline.faces.sources.all_age_faces import find_all_age_faces
 from ssl_pipeline.faces.sources.appa_real import find_appa_real
 from ssl_pipeline.faces.sources.celeba import find_celeba
 from ssl_pipeline.faces.sources.columns import LabeledRows, label_rows
+from ssl_pipeline.faces.sources.corrections import NO_CORRECTIONS, CorrectionCounts, Corrections
 from ssl_pipeline.faces.sources.csv_table import find_in_csv
 from ssl_pipeline.faces.sources.drawn import draw_or_find, drawing_digest
 from ssl_pipeline.faces.sources.fairface import find_fairface
