@@ -1,5 +1,6 @@
 """`ssl-pipeline faces …`: what a config's sources hold, before anything is prepared."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,7 +49,8 @@ def inspect(
             source, root=loaded.faces.root, labels=loaded.labels, seed=loaded.seed, corrections=corrections
         )
         counts.append(found.corrections)
-        console.print(_table(found, role, source, labels))
+        console.print(_heading(found, role, source), style="bold", soft_wrap=True)
+        console.print(_table(found, labels))
         if out is not None:
             sheets.append(_sheet(found, role, source, labels, size=per_source, seed=loaded.seed))
     if corrections.rows:
@@ -70,8 +72,8 @@ def _heading(found: SourceFaces, role: Role, source: Source) -> str:
     return f"{source_name(source)} ({source.type}, {role}): {found.num_found:,} found = {parts}"
 
 
-def _table(found: SourceFaces, role: Role, source: Source, labels: LabelSpace) -> Table:
-    table = Table(title=_heading(found, role, source), title_justify="left", title_style="bold", show_header=False)
+def _table(found: SourceFaces, labels: LabelSpace) -> Table:
+    table = Table(show_header=False)
     for justify in ("left", "right", "left"):
         table.add_column(justify=justify, overflow="fold")
     for name, known in known_of(found.faces, labels).items():
@@ -110,12 +112,10 @@ def _sheet(found: SourceFaces, role: Role, source: Source, labels: LabelSpace, *
 
 def _caption(face: dict[Any, Any], labels: LabelSpace) -> str:
     """Say what is known of a face; what is not is left out."""
-    known = [str(face[name]) for name in labels.names if isinstance(face[name], str)]
-    if face["age_years"] == face["age_years"]:
-        known.append(f"{face['age_years']:g} years")
-    if isinstance(face["origin"], str):
-        known.append(face["origin"])
-    return ", ".join(known) or "nothing known"
+    values = [str(face[name]) for name in labels.names if isinstance(face[name], str)]
+    beside = [] if math.isnan(face["age_years"]) else [f"{face['age_years']:g} years"]
+    beside += [face["origin"]] if isinstance(face["origin"], str) else []
+    return "\n".join(", ".join(line) for line in (values, beside) if line) or "nothing known"
 
 
 def _save(sheets: list[Image.Image], out: Path) -> None:
