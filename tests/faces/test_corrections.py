@@ -96,12 +96,12 @@ def test_another_header_is_refused(tmp_path, header):
 AGES = range(18, 42)
 
 
-def prepare(root, *, corrections=(), **labeled):
-    """Prepare faces of ages 18…41, the border at 30, and a pool of four; give the counts and the labeled faces."""
+def prepare(root, *, corrections=(), pool_blue=200, **labeled):
+    """Prepare faces of ages 18…41, the border at 30, and a pool; give the counts and the labeled faces."""
     labels = LabelsConfig.model_validate(
         {"attributes": [{"name": "age", "values": ["<30", ">=30"], "from_column": "age_years", "borders": [30]}]}
     )
-    for name, blue, ages in (("ours", 0, AGES), ("pool", 200, range(28, 32))):
+    for name, blue, ages in (("ours", 0, AGES), ("pool", pool_blue, range(26, 46))):
         lines = [f"{age}.png,{age}" for age in ages]
         (root / name).mkdir(exist_ok=True)
         (root / name / "labels.csv").write_text("\n".join(["image_path,age_years", *lines]))
@@ -139,6 +139,12 @@ def test_faces_near_a_border_leave_training_and_only_training(tmp_path):
     }
     _, below = prepare(tmp_path, drop_near_borders=2, drop_side="below")
     assert ages_of(below, "train") == ages_of(whole, "train") - {28, 29}
+
+
+def test_what_was_dropped_from_training_does_not_come_back_by_the_pool(tmp_path):
+    counts, _ = prepare(tmp_path, drop_near_borders=2, pool_blue=0)  # the pool has the same pictures from 26 to 41
+    assert counts["near_border"]["faces"] > 0
+    assert set(read_faces(tmp_path / "unlabeled.parquet")["age_years"]) == {42, 43, 44, 45}
 
 
 def test_a_class_that_would_lose_all_its_training_faces_is_told(tmp_path):
