@@ -260,7 +260,8 @@ def _near_border_account(near: pd.DataFrame, config: FacesConfig, labels: Labels
         for attribute in labels.made_from_age
         for border in attribute.borders
     }
-    return {"reason": f"age within {within:g} years of a border, {side}", "faces": len(near), "by_border": by_border}
+    years = "year" if within == 1 else "years"
+    return {"reason": f"age within {within:g} {years} of a border, {side}", "faces": len(near), "by_border": by_border}
 
 
 def _renumber(groups: Any) -> Any:
