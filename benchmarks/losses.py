@@ -7,11 +7,11 @@ Trainings that are finished are not run again.
 
 import os
 import platform
+from importlib.metadata import version
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
 
-import torch
 import typer
 
 from ssl_pipeline.config import RunConfig
@@ -90,7 +90,7 @@ def _report(config: Path, seeds: list[str], counts: dict[str, int], table: dict[
         f"# {config.stem}: one teacher, each loss",
         "",
         f"Written by `python -m benchmarks.losses --config {config}`: the config's teacher, its loss and balance apart. "
-        f"Seeds {', '.join(seeds)}; {os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}; "
+        f"Seeds {', '.join(seeds)}; {os.cpu_count()} cores, {platform.machine()}, torch {version('torch')}; "
         f"{counts['train']} faces to train on, {counts['validation']} to choose the epoch by (its best macro F1), "
         f"{counts['test']:,} test faces a seed. Joint classes, percent, mean over the seeds ± standard deviation. ECE is "
         "the expected calibration error in 15 bins; the lower the better, as the log loss.",

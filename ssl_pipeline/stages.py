@@ -16,20 +16,19 @@ from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_metrics import metric_direction
 from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.errors import ConfigError, PipelineError, list_of_faults
-from ssl_pipeline.faces.dataset import LabeledSet, TrainingFaces, TrainingSet
+from ssl_pipeline.faces.dataset import LabeledSet
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
 from ssl_pipeline.faces.sources.reading import fingerprint
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.learning.device import resolve_device
+from ssl_pipeline.learning.device import check_processes, resolve_device
 from ssl_pipeline.learning.expected_number import KnownNumbers, ValueNumbers, training_means
 from ssl_pipeline.learning.labeling import check_image_size, predict_shards, read_shards
 from ssl_pipeline.learning.metrics import evaluate_predictions, without_tables
 from ssl_pipeline.learning.model import check_architecture
 from ssl_pipeline.learning.optimizers import check_optimizer
 from ssl_pipeline.learning.prediction import Predictor
-from ssl_pipeline.learning.training import fit
 from ssl_pipeline.pseudo_labels.manifest import (
     Manifest,
     ManifestIdentity,
@@ -39,11 +38,12 @@ from ssl_pipeline.pseudo_labels.manifest import (
     write_manifest,
 )
 from ssl_pipeline.pseudo_labels.manifest_report import purity, summarize
-from ssl_pipeline.pseudo_labels.merging import merge, read_training_table, write_training_table
+from ssl_pipeline.pseudo_labels.merging import merge, write_training_table
 from ssl_pipeline.pseudo_labels.selection import check_acceptance
 from ssl_pipeline.pseudo_labels.selection import select as select_labels
 from ssl_pipeline.reports.pictures import SCORE_PICTURES, draw_learning_curves, draw_scores
 from ssl_pipeline.runs import RunDir, digest_file, digest_of, read_json, run_stage, write_json
+from ssl_pipeline.training_job import TrainingJob, run_job
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,10 @@ def check(config: RunConfig) -> None:
         ConfigError: naming every fault.
     """
     faults = []
+    try:
+        resolve_device(config.device)
+    except ConfigError as error:
+        faults.append(str(error))
     for key, role in (("teacher", config.teacher), ("student", config.student)):
         try:
             check_architecture(role.model)
@@ -68,10 +72,10 @@ def check(config: RunConfig) -> None:
             check_optimizer(role)
         except ConfigError as error:
             faults.append(f"'{key}.training.optimizer': {error}")
-    try:
-        resolve_device(config.device)
-    except ConfigError as error:
-        faults.append(str(error))
+        try:
+            check_processes(role.training.num_processes, config.device)
+        except ConfigError as error:
+            faults.append(f"'{key}.training': {error}")
     if faults:
         raise ConfigError(list_of_faults("the config asks for what is not there", faults))
 
@@ -94,12 +98,9 @@ def prepare(config: RunConfig, run: RunDir) -> Record:
 
 def train_teacher(config: RunConfig, run: RunDir) -> Record:
     """Train the first teacher on the human labels."""
-
-    def faces() -> TrainingFaces:
-        return TrainingFaces.from_directory(run.faces, labels=config.labels.space)
-
-    inputs = {"faces": faces_digest(run)}
-    return _train(config, config.teacher, faces, directory=run.teacher, inputs=inputs, round_index=0)
+    return _train(
+        config, config.teacher, run, directory=run.teacher, inputs={"faces": faces_digest(run)}, round_index=0
+    )
 
 
 def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> Record:
@@ -199,25 +200,25 @@ def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_pat
     manifest = read_manifest(path)
     check_belongs(manifest, labels=labels, faces_digest=faces_digest(run), run_name=config.run_name)
 
-    def faces() -> TrainingFaces:
-        human = TrainingFaces.from_directory(run.faces, labels=labels)
+    def merge_labels() -> Path:
         labeled = read_faces(run.faces / "labeled.parquet")
         table = merge(
             labeled[labeled["split"] == "train"], read_faces(run.faces / "unlabeled.parquet"), manifest, labels=labels
         )
         write_training_table(directory / "training.parquet", table)
-        table = read_training_table(directory / "training.parquet")
-        train = TrainingSet.from_table(table, human.train.pixels, labels=labels)
-        return TrainingFaces(labels, train, human.validation)
+        return directory / "training.parquet"
 
     inputs = {"faces": faces_digest(run), "manifest": digest_file(path)}
-    return _train(config, config.student, faces, directory=directory, inputs=inputs, round_index=round_index)
+    return _train(
+        config, config.student, run, merge_labels, directory=directory, inputs=inputs, round_index=round_index
+    )
 
 
 def _train(
     config: RunConfig,
     role: RoleConfig,
-    faces: Callable[[], TrainingFaces],
+    run: RunDir,
+    training_table: Callable[[], Path | None] = lambda: None,
     *,
     directory: Path,
     inputs: Record,
@@ -230,15 +231,18 @@ def _train(
     inputs["device"] = str(resolve_device(config.device))
 
     def work() -> Record:
-        result = fit(
-            role,
-            faces(),
+        job = TrainingJob(
+            name=name,
+            role=role,
+            labels=config.labels,
+            faces=run.faces,
+            training_table=training_table(),
             directory=directory,
             seed=seed,
             device=config.device,
             inputs=digest_of(inputs),
-            name=name,
         )
+        result = run_job(job)
         draw_learning_curves(
             directory / "curves.png",
             pd.read_csv(directory / "history.csv"),

@@ -3,7 +3,7 @@
 Shapes: N faces, A attributes, K classes, S the side of a face in pixels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,13 +192,23 @@ class AugmentedFaces(Dataset[tuple[Tensor, int]]):
 
 
 def load_batches(
-    faces: AugmentedFaces, batches: Sequence[IntArray], *, epoch: int, num_workers: int, start: int = 0
+    faces: AugmentedFaces,
+    batches: Sequence[IntArray],
+    *,
+    epoch: int,
+    num_workers: int,
+    start: int = 0,
+    part_of: Callable[[IntArray], IntArray] = lambda places: places,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (pixels uint8 [B, 3, S, S], face numbers int [B]) for each batch of an epoch, in order, from `start` on."""
-    starts = np.cumsum([0, *(len(batch) for batch in batches)])
+    """Yield (pixels uint8 [B, 3, S, S], face numbers int [B]) for each batch of an epoch, in order, from `start` on.
+
+    `part_of` picks a process's part of the places of a batch, where several share it out.
+    """
+    ends = np.cumsum([len(batch) for batch in batches])
+    drawn = np.concatenate(batches)
     keys = [
-        [(epoch, int(start) + offset, int(index)) for offset, index in enumerate(batch)]
-        for start, batch in zip(starts[:-1], batches, strict=True)
+        [(epoch, int(place), int(drawn[place])) for place in part_of(np.arange(end - len(batch), end))]
+        for end, batch in zip(ends, batches, strict=True)
     ]
     loader: DataLoader[Any] = DataLoader(faces, batch_sampler=keys[start:], num_workers=num_workers)
     yield from loader
