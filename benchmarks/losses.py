@@ -71,7 +71,7 @@ def train_and_judge(config: RunConfig, run: RunDir, name: str) -> dict[str, Any]
     role = config.teacher.model_dump(mode="json")
     role["training"] |= {"loss": loss, "class_balanced": class_balanced}
     directory = run.root / f"losses/{digest_of(role)[:12]}"
-    faces = TrainingFaces.from_directory(run.faces, labels=config.labels.space)
+    faces = TrainingFaces.from_directory(run.faces, labels=config.labels)
     fit(
         RoleConfig.model_validate(role),
         faces,

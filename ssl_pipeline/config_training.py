@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from ssl_pipeline.config_base import Fraction, Section
 from ssl_pipeline.config_losses import CrossEntropy, LossConfig
-from ssl_pipeline.config_metrics import NUMBER_METRICS, MetricName, split_metric
+from ssl_pipeline.config_metrics import MetricName
 from ssl_pipeline.config_mixing import Mixing
 from ssl_pipeline.config_optimization import AdamW, CosineSchedule, OptimizerConfig, SchedulerConfig
 
@@ -81,10 +81,6 @@ class TrainingConfig(Section):
             )
         self.scheduler.check_epochs(self.epochs)
         self.optimizer.check_epochs(self.epochs)
-        if split_metric(self.monitor)[1] in NUMBER_METRICS:
-            raise ValueError(
-                f"monitor '{self.monitor}': numbers are only known when a model is evaluated; choose another"
-            )
         return self
 
 

@@ -5,11 +5,10 @@ rounds and when to stop are the flows' business.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from ssl_pipeline.config import RunConfig
@@ -21,9 +20,7 @@ from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
 from ssl_pipeline.faces.sources.reading import fingerprint
 from ssl_pipeline.faces.table import read_faces
-from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.device import check_processes, resolve_device
-from ssl_pipeline.learning.expected_number import KnownNumbers, ValueNumbers, training_means
 from ssl_pipeline.learning.labeling import check_image_size, predict_shards, read_shards
 from ssl_pipeline.learning.metrics import evaluate_predictions, without_tables
 from ssl_pipeline.learning.model import check_architecture
@@ -278,11 +275,7 @@ def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> R
 
     def work() -> Record:
         predictor = Predictor.load(checkpoint, config.prediction, labels=config.labels.space, device=config.device)
-        faces = read_faces(run.faces / "labeled.parquet")
-        pixels = open_pixels(run.faces / "pixels.npy")
-        means = training_means(faces[faces["split"] == "train"], config.labels)
-        judged = faces[faces["split"] == split]
-        scores = score_faces(predictor, judged, pixels, labels=config.labels.space, means=means)
+        scores = score_split(predictor, config, run, split)
         write_json(directory / "scores.json", scores)
         model = str(model_dir.relative_to(run.root)) if model_dir.is_relative_to(run.root) else model_dir.name
         draw_scores(directory, scores, title=f"{model} on {split}")
@@ -291,27 +284,19 @@ def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> R
     return run_stage(directory, inputs=inputs, outputs=["scores.json", *SCORE_PICTURES], work=work)
 
 
-def score_faces(
-    predictor: Predictor,
-    faces: pd.DataFrame,
-    pixels: Any,
-    *,
-    labels: LabelSpace,
-    means: Mapping[str, ValueNumbers] | None = None,
-) -> Record:
-    """Score a model on the fully known faces of a table, with values per class and per group.
+def score_split(predictor: Predictor, config: RunConfig, run: RunDir, split: Split | Literal["all"]) -> Record:
+    """Score a model on the fully known faces of a split, or on all labeled ones, with values per class and per group.
 
-    With `means` (see `training_means`), also by the numbers, as ages, that the table knows of them.
+    Where the table knows the number behind an attribute, as the age, also by that.
     """
-    judged = LabeledSet.from_faces(faces, pixels, labels=labels)
-    whole = faces[faces["pixel_row"].isin(judged.pixel_rows)]
-    groups = whole[[name for name in [*labels.names, "origin"] if name in whole and whole[name].notna().any()]]
+    labels = config.labels
+    faces, pixels = read_faces(run.faces / "labeled.parquet"), open_pixels(run.faces / "pixels.npy")
+    chosen = faces if split == "all" else faces[faces["split"] == split]
+    judged = LabeledSet.from_faces(chosen, pixels, labels=labels, train=faces[faces["split"] == "train"])
+    whole = chosen[chosen["pixel_row"].isin(judged.pixel_rows)]
+    groups = whole[[name for name in [*labels.space.names, "origin"] if name in whole and whole[name].notna().any()]]
     probabilities = predictor.predict(pixels, judged.pixel_rows)
-    numbers = {
-        name: KnownNumbers(whole[own.column].to_numpy(np.float64, na_value=np.nan), own.of_value)
-        for name, own in (means or {}).items()
-    }
-    return evaluate_predictions(probabilities, judged.codes, labels=labels, groups=groups, numbers=numbers)
+    return evaluate_predictions(probabilities, judged.codes, labels=labels.space, groups=groups, numbers=judged.numbers)
 
 
 def gate(config: RunConfig, run: RunDir, round_index: int, teacher_dir: Path) -> Record:

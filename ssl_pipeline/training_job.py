@@ -53,12 +53,12 @@ class TrainingJob(Section):
 
     def load_faces(self) -> TrainingFaces:
         """Open the faces to train and validate on."""
-        labels = self.labels.space
-        human = TrainingFaces.from_directory(self.faces, labels=labels)
+        human = TrainingFaces.from_directory(self.faces, labels=self.labels)
         if self.training_table is None:
             return human
         table = read_training_table(self.training_table)
-        return TrainingFaces(labels, TrainingSet.from_table(table, human.train.pixels, labels=labels), human.validation)
+        train = TrainingSet.from_table(table, human.train.pixels, labels=human.labels).with_numbers_of(human.train)
+        return TrainingFaces(human.labels, train, human.validation)
 
     def train(self) -> FitResult:
         """Train in this process, or as this process's part of several."""

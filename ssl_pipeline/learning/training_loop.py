@@ -19,6 +19,7 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ssl_pipeline.config_losses import ExpectedNumber, terms_of
 from ssl_pipeline.config_metrics import metric_direction
 from ssl_pipeline.config_training import RoleConfig, TrainingConfig
 from ssl_pipeline.errors import TrainingError
@@ -82,7 +83,8 @@ class TrainingLoop:
         )
         self.augmented = AugmentedFaces(faces.train, training.augmentation, seed=seed, strong=training.strong)
         class_mass = torch.from_numpy(faces.train.weights @ faces.train.targets)
-        self.loss = BatchLoss(training.loss, faces.labels, class_mass=class_mass)
+        self.numbers, value_numbers = self._standardized_numbers()
+        self.loss = BatchLoss(training.loss, faces.labels, class_mass=class_mass, value_numbers=value_numbers)
         self.targets = torch.from_numpy(faces.train.targets)
         self.known = torch.from_numpy(faces.train.known)
         self.weights = torch.from_numpy(faces.train.weights)
@@ -201,8 +203,29 @@ class TrainingLoop:
 
     def _loss(self, log_probabilities: Tensor, faces: Tensor, share: float) -> Tensor:
         device = log_probabilities.device
-        told = (self.targets[faces], self.known[faces], share * self.weights[faces])
-        return self.loss(log_probabilities, *(tensor.to(device) for tensor in told))
+        return self.loss(
+            log_probabilities,
+            self.targets[faces].to(device),
+            self.known[faces].to(device),
+            share * self.weights[faces].to(device),
+            {name: of_all[faces].to(device) for name, of_all in self.numbers.items()},
+        )
+
+    def _standardized_numbers(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Give the faces' numbers, [N], and those of the values, [V], that the loss asks for, in standard deviations."""
+        of_faces, of_values = {}, {}
+        for _, _, loss in terms_of(self.config.loss):
+            if isinstance(loss, ExpectedNumber):
+                known = self.faces.train.numbers.get(loss.attribute)
+                if known is None or not np.isfinite(known.of_value).all():
+                    raise TrainingError(
+                        f"{self.name}: the loss expected_number needs the number behind every value of "
+                        f"'{loss.attribute}', and no training face tells some of them; add labeled faces or drop it"
+                    )
+                scale = max(float(np.nanstd(known.truth)), 1e-6)
+                of_faces[loss.attribute] = torch.from_numpy(known.truth / scale).float()
+                of_values[loss.attribute] = torch.from_numpy(known.of_value / scale).float()
+        return of_faces, of_values
 
     def _not_finite(self, loss: float, indices: Tensor, step: int) -> str:
         shown = [self.faces.train.image_ids[index] for index in indices[:8].tolist()]
@@ -245,7 +268,7 @@ class TrainingLoop:
             horizontal_flip=False,
         )
         probabilities = self.compute.gather(probabilities, num_rows=len(faces.pixel_rows))
-        return score_predictions(probabilities, faces.codes, labels=self.faces.labels)
+        return score_predictions(probabilities, faces.codes, labels=self.faces.labels, numbers=faces.numbers)
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on."""

@@ -1,6 +1,7 @@
 """The one loop: it learns, it resumes exactly, it keeps the best, it stops when it should."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import torch
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.faces.dataset import TrainingFaces
 from ssl_pipeline.faces.mixing import Mixed
+from ssl_pipeline.faces.numbers import KnownNumbers
 from ssl_pipeline.learning import training_loop
 from ssl_pipeline.learning.checkpoint import load_checkpoint
 from ssl_pipeline.learning.training import fit
-from tests.conftest import make_faces, make_role
+from tests.conftest import SPACE, make_faces, make_role
 from tests.learning.interruption import fit_until
 
 
@@ -260,6 +262,46 @@ def test_a_monitored_metric_that_is_not_defined_stops_training_with_the_cure(tmp
     role = make_role(monitor="gender.roc_auc")
     with pytest.raises(TrainingError, match=r"gender\.roc_auc is not defined on the 30 validation faces"):
         fit(role, TrainingFaces(faces.labels, faces.train, one_gender), directory=tmp_path)
+
+
+def test_a_number_is_learned_beside_the_classes_and_may_choose_the_best_epoch(tmp_path: Path) -> None:
+    of_value = np.array([20.0, 45.0, 70.0])
+
+    def with_ages(faces: TrainingFaces) -> TrainingFaces:
+        parts = []
+        for part, codes in (
+            (faces.train, SPACE.class_codes[faces.train.targets.argmax(axis=1)]),
+            (faces.validation, faces.validation.codes),
+        ):
+            truth = of_value[codes[:, 1]] + np.arange(len(codes)) % 5 - 2
+            parts.append(dataclasses.replace(part, numbers={"age": KnownNumbers(truth, of_value)}))
+        return TrainingFaces(faces.labels, *parts)
+
+    terms = [
+        {"weight": 0.1, "loss": {"type": "cross_entropy"}},
+        {"weight": 5.0, "loss": {"type": "expected_number", "attribute": "age"}},
+    ]
+    settings = {"monitor": "age.mean_absolute_error", "epochs": 6}
+    faces = with_ages(make_faces())
+    few = {"type": "mixture", "terms": [terms[0], terms[1] | {"weight": 1e-6}]}
+    without = fit(make_role(loss=few, **settings), faces, directory=tmp_path / "without")
+    result = fit(make_role(loss={"type": "mixture", "terms": terms}, **settings), faces, directory=tmp_path / "with")
+    assert result.best_metric < 0.7 * without.best_metric
+    errors = pd.read_csv(tmp_path / "with/history.csv")["age.mean_absolute_error"]
+    assert result.best_metric == pytest.approx(errors.min())
+    with pytest.raises(TrainingError, match="the number behind every value of 'age'"):
+        fit(make_role(loss={"type": "mixture", "terms": terms}), make_faces(), directory=tmp_path / "unknown")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_network_learns_the_same(tmp_path: Path) -> None:
+    results = [
+        fit(make_role(compile=compiled, precision="fp32"), make_faces(), directory=tmp_path / str(compiled))
+        for compiled in (False, True)
+    ]
+    assert results[1].best_metric == pytest.approx(results[0].best_metric, abs=0.1)
+    losses = [pd.read_csv(tmp_path / str(compiled) / "history.csv")["train_loss"] for compiled in (False, True)]
+    assert losses[1].to_numpy() == pytest.approx(losses[0].to_numpy(), rel=0.01)
 
 
 def test_running_out_of_memory_says_what_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
