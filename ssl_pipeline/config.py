@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ssl_pipeline.config_base import Fraction, Section
+from ssl_pipeline.config_calibration import CalibrationConfig, NoCalibration
 from ssl_pipeline.config_losses import ExpectedNumber, terms_of
 from ssl_pipeline.config_metrics import check_metric
 from ssl_pipeline.config_training import RoleConfig, TrainingConfig
@@ -266,6 +267,7 @@ class RunConfig(Section):
     teacher: RoleConfig
     student: RoleConfig
     prediction: PredictionConfig = PredictionConfig()
+    calibration: CalibrationConfig = NoCalibration(type="none")
     selection: SelectionConfig
 
     @model_validator(mode="after")

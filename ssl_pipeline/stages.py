@@ -15,11 +15,12 @@ from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_metrics import metric_direction
 from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.errors import ConfigError, PipelineError, list_of_faults
-from ssl_pipeline.faces.dataset import LabeledSet
+from ssl_pipeline.faces.dataset import LabeledSet, TrainingFaces
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
 from ssl_pipeline.faces.sources.reading import fingerprint
 from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.learning.calibrating import calibrate_checkpoint
 from ssl_pipeline.learning.device import check_processes, resolve_device
 from ssl_pipeline.learning.labeling import check_image_size, predict_shards, read_shards
 from ssl_pipeline.learning.metrics import evaluate_predictions, without_tables
@@ -226,6 +227,7 @@ def _train(
     name = "teacher" if round_index == 0 else f"student {round_index}"
     inputs = inputs | {"role": role.what_matters(), "labels": config.labels.space.to_dict(), "seed": str(seed)}
     inputs["device"] = str(resolve_device(config.device))
+    inputs["calibration"] = [config.calibration, config.prediction.model_dump(exclude={"batch_size", "shard_size"})]
 
     def work() -> Record:
         job = TrainingJob(
@@ -247,7 +249,15 @@ def _train(
             metric=role.training.monitor,
             direction=metric_direction(role.training.monitor),
         )
+        calibration = calibrate_checkpoint(
+            result.checkpoint,
+            TrainingFaces.from_directory(run.faces, labels=config.labels).validation,
+            config.calibration,
+            prediction=config.prediction,
+            device=config.device,
+        )
         return {
+            "calibration": calibration,
             "best_epoch": result.best_epoch,
             "monitor": role.training.monitor,
             "best_metric": result.best_metric,

@@ -83,7 +83,16 @@ class Predictor:
     def predict(
         self, pixels: npt.NDArray[np.uint8], pixel_rows: IntArray, *, on_batch: Callable[[int], None] | None = None
     ) -> npt.NDArray[np.float32]:
-        """Give class probabilities, float32 [N, K], of the faces in these rows of uint8 [M, S, S, 3]."""
+        """Give calibrated class probabilities, float32 [N, K], of the faces in these rows of uint8 [M, S, S, 3]."""
+        probabilities = self.predict_uncalibrated(pixels, pixel_rows, on_batch=on_batch)
+        if self.checkpoint.calibration is None:
+            return probabilities
+        return self.checkpoint.calibration.apply(probabilities, self.labels).astype(np.float32)
+
+    def predict_uncalibrated(
+        self, pixels: npt.NDArray[np.uint8], pixel_rows: IntArray, *, on_batch: Callable[[int], None] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Give the class probabilities that the network gives, averaged over the views, float32 [N, K]."""
         return predict_probabilities(
             self.checkpoint.model,
             pixels,
