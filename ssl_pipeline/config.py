@@ -3,16 +3,18 @@
 `config_loading.load_config` reads them from YAML and words the faults.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from ssl_pipeline.config_base import Fraction, Section
-from ssl_pipeline.config_losses import terms_of
+from ssl_pipeline.config_calibration import CalibrationConfig, NoCalibration
+from ssl_pipeline.config_losses import ExpectedNumber, terms_of
 from ssl_pipeline.config_metrics import check_metric
 from ssl_pipeline.config_sources import Source
-from ssl_pipeline.config_training import RoleConfig
+from ssl_pipeline.config_training import RoleConfig, TrainingConfig
 from ssl_pipeline.labels import LabelSpace
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -240,6 +242,7 @@ class RunConfig(Section):
     teacher: RoleConfig
     student: RoleConfig
     prediction: PredictionConfig = PredictionConfig()
+    calibration: CalibrationConfig = NoCalibration(type="none")
     selection: SelectionConfig
 
     @model_validator(mode="after")
@@ -253,18 +256,29 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        faults = [fault for role in ("teacher", "student") for fault in self._faults_of(role)]
         if self.teacher.training.human_share is not None:
-            raise ValueError("teacher.training.human_share: the teacher sees human labels only; set it for the student")
-        for role_name, role in (("teacher", self.teacher), ("student", self.student)):
-            try:
-                check_metric(role.training.monitor, attributes=self.labels.space.names)
-            except ValueError as error:
-                raise ValueError(f"{role_name}.training.monitor: {error}") from None
-            for inside, _, loss in terms_of(role.training.loss):
-                if unknown := loss.unknown_names(self.labels.space):
-                    key = f"{role_name}.training.loss.{inside}{unknown[0]}"
-                    weighed = "a class, as " + repr(self.labels.space.class_names[0])
-                    if loss.per == "attribute":
-                        weighed = "an attribute or value of labels.attributes, as age or age/>=60"
-                    raise ValueError(f"{key}: weighs what is not there; expected {weighed}")
+            faults.append("teacher.training.human_share: the teacher sees human labels only; set it for the student")
+        if faults:
+            raise ValueError("\n".join(faults))
         return self
+
+    def _faults_of(self, role: str) -> Iterator[str]:
+        """Say where a role's training names what the labels have not."""
+        training: TrainingConfig = getattr(self, role).training
+        with_numbers = [attribute.name for attribute in self.labels.attributes if attribute.from_column is not None]
+        try:
+            check_metric(training.monitor, attributes=self.labels.space.names, with_numbers=with_numbers)
+        except ValueError as error:
+            yield f"{role}.training.monitor: {error}"
+        for inside, _, loss in terms_of(training.loss):
+            key = f"{role}.training.loss.{inside}"
+            if isinstance(loss, ExpectedNumber):
+                if loss.attribute not in with_numbers:
+                    yield f"{key}attribute: expected an attribute with from_column and borders, got '{loss.attribute}'"
+                continue
+            weighed = "a class, as " + repr(self.labels.space.class_names[0])
+            if loss.per == "attribute":
+                weighed = "an attribute or value of labels.attributes, as age or age/>=60"
+            for unknown in loss.unknown_names(self.labels.space):
+                yield f"{key}{unknown}: weighs what is not there; expected {weighed}"

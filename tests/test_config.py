@@ -129,6 +129,27 @@ def test_all_faults_are_told_at_once(path: Path) -> None:
     )
 
 
+def test_all_that_the_labels_have_not_is_told_at_once(path: Path) -> None:
+    overrides = [
+        "teacher.training.monitor=gender.mean_absolute_error",
+        "student.training.monitor=mask.macro_f1",
+        "student.training.loss={type: mixture, terms: [{weight: 1, loss: {type: expected_number, attribute: gender}}, "
+        "{weight: 1, loss: {type: focal, class_weights: {child: 2, elder: 3}}}]}",
+    ]
+    with pytest.raises(ConfigError) as error:
+        load_config(path, overrides=overrides)
+    told = str(error.value)
+    assert "5 faults" in told
+    for fault in (
+        "teacher.training.monitor: 'gender.mean_absolute_error': attribute 'gender' is no range of a number",
+        "student.training.monitor: 'mask.macro_f1': no attribute 'mask'",
+        "student.training.loss.terms.0.loss.attribute: expected an attribute with from_column and borders, got 'gender'",
+        "student.training.loss.terms.1.loss.class_weights.child: weighs what is not there",
+        "student.training.loss.terms.1.loss.class_weights.elder: weighs what is not there",
+    ):
+        assert fault in told
+
+
 def test_overrides_are_yaml_and_reach_into_lists(path: Path) -> None:
     config = load_config(
         path,
