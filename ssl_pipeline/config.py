@@ -35,6 +35,7 @@ RESERVED_NAMES = frozenset(
         "age_least",
         "age_most",
         "origin",
+        "derived",
         "pixel_row",
         "round",
         "decision",
@@ -257,6 +258,12 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         faults = [fault for role in ("teacher", "student") for fault in self._faults_of(role)]
+        for source in self.faces.all_sources:
+            if strange := [name for name in source.derived if name not in self.labels.space.names]:
+                faults.append(
+                    f"source '{source.name or source.type}': derived: no attribute {strange}; the attributes: "
+                    f"{', '.join(self.labels.space.names)}"
+                )
         if self.teacher.training.human_share is not None:
             faults.append("teacher.training.human_share: the teacher sees human labels only; set it for the student")
         if faults:

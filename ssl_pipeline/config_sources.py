@@ -31,6 +31,8 @@ class SourceBase(Section):
     """{our column: the source's column}; a column that is not named keeps its name."""
     values: dict[str, dict[str, str]] = Field(default_factory=dict)
     """{our column: {the source's value: our value}}; a value that is not named keeps its name."""
+    derived: tuple[str, ...] = ()
+    """Attributes whose values follow from how the pictures were made, as a mask that was drawn on them."""
 
 
 class DrawnSource(SourceBase):

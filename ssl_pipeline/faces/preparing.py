@@ -98,7 +98,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     leakage["labeled_removed"] = int((everyone["split"] == "held out").sum())
     truth = pool[["image_id", *space.names]]
     if config.unlabeled.hide_labels:
-        pool = pool.assign(**dict.fromkeys([*space.names, "age_years"]))
+        pool = pool.assign(**dict.fromkeys([*space.names, "age_years", "derived"]))
     write_faces(directory / "labeled.parquet", labeled, space)
     write_faces(directory / "unlabeled.parquet", pool, space)
     _write(directory / "unlabeled_truth.parquet", truth if config.unlabeled.hide_labels else truth.iloc[:0])

@@ -37,7 +37,7 @@ def read(root, *, labels=LABELS, seed=0, **section):
     assert list(found.faces.columns) == [
         *("image_id", "image_path", "person_id", "source"),
         *(attribute.name for attribute in labels.attributes),
-        *("age_years", "origin"),
+        *("age_years", "origin", "derived"),
     ]
     assert found.faces["image_id"].is_unique
     return found

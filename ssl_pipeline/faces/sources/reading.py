@@ -72,7 +72,8 @@ class SourceFaces:
     Attributes:
         faces: one row a face, by image_id: image_id (``name:relative path``), image_path (``root/path/…``),
             person_id (``name:person``), source; one nullable text column an attribute; age_years (float, years) and
-            origin, both null where unknown.
+            origin, both null where unknown; derived, the known attributes that nobody had to look for, joined by
+            commas, null where there is none.
         rejected: REJECTED_COLUMNS; one row for each file or row that cannot be used.
         num_found: files or rows looked at.
         num_filtered: left out by the source's filter.
@@ -124,7 +125,9 @@ def read_source(
     passing = passing.drop(index=[*headers.too_small, *headers.unreadable])
     kept = _limited(passing, source, space=labels.space, seed=seed)
     return SourceFaces(
-        faces=kept.drop(columns=["age_least", "age_most"]).reset_index(drop=True),
+        faces=kept.drop(columns=["age_least", "age_most"])
+        .assign(derived=_derived(kept, source))
+        .reset_index(drop=True),
         rejected=_rejected(raw, identified, faults, source, root=root),
         num_found=len(raw.paths) + len(raw.rejected),
         num_filtered=len(usable) - len(passing) - len(headers.unreadable),
@@ -285,6 +288,11 @@ def _limited(faces: pd.DataFrame, source: Source, *, space: LabelSpace, seed: in
     strata = np.ravel_multi_index(tuple(codes.T), [number + 1 for number in space.num_values])
     name = int.from_bytes(hashlib.sha256(source_name(source).encode()).digest()[:8])
     return faces.iloc[stratified_sample(strata, size=source.limit, rng=np.random.default_rng([seed, name]))]
+
+
+def _derived(faces: pd.DataFrame, source: Source) -> "pd.Series[str]":
+    names = [[name for name in source.derived if value_of[name] is not None] for value_of in faces.to_dict("records")]
+    return pd.Series([",".join(known) or None for known in names], index=faces.index, dtype=object)
 
 
 def _rejected(
