@@ -3,7 +3,7 @@
 `config_loading.load_config` reads them from YAML and words the faults.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -125,10 +125,24 @@ class LabeledConfig(Section):
 
 
 class UnlabeledConfig(Section):
-    """The pool to be pseudo-labeled. `hide_labels` forgets what its sources know, so that purity can be measured."""
+    """The pool to be pseudo-labeled."""
 
     sources: tuple[Source, ...] = Field(min_length=1)
-    hide_labels: bool = False
+    hide_labels: bool | dict[str, tuple[str, ...]] = False
+    """Forget what the sources know, all of it or {source: [attributes]}; the truth is kept apart, to report purity."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [source.name or source.type for source in self.sources]
+        if isinstance(self.hide_labels, dict) and (strange := [name for name in self.hide_labels if name not in names]):
+            raise ValueError(f"hide_labels: no source {strange} in the pool; its sources: {', '.join(names)}")
+        return self
+
+    def hidden_of(self, source: Source, attributes: Sequence[str]) -> Sequence[str]:
+        """Name the attributes of a source that are hidden."""
+        if isinstance(self.hide_labels, dict):
+            return self.hide_labels.get(source.name or source.type, ())
+        return attributes if self.hide_labels else ()
 
 
 def _one_or_several(value: Any) -> Any:
@@ -258,12 +272,17 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         faults = [fault for role in ("teacher", "student") for fault in self._faults_of(role)]
-        for source in self.faces.all_sources:
-            if strange := [name for name in source.derived if name not in self.labels.space.names]:
-                faults.append(
-                    f"source '{source.name or source.type}': derived: no attribute {strange}; the attributes: "
-                    f"{', '.join(self.labels.space.names)}"
-                )
+        names = self.labels.space.names
+        asked: list[tuple[str, Sequence[str]]] = [
+            (f"source '{of.name or of.type}': derived", of.derived) for of in self.faces.all_sources
+        ]
+        asked += [
+            ("faces.unlabeled.hide_labels", self.faces.unlabeled.hidden_of(of, names))
+            for of in self.faces.unlabeled.sources
+        ]
+        for key, mentioned in asked:
+            if strange := [name for name in mentioned if name not in names]:
+                faults.append(f"{key}: no attribute {strange}; the attributes: {', '.join(names)}")
         if self.teacher.training.human_share is not None:
             faults.append("teacher.training.human_share: the teacher sees human labels only; set it for the student")
         if faults:

@@ -31,6 +31,8 @@ class SourceBase(Section):
     """{our column: the source's column}; a column that is not named keeps its name."""
     values: dict[str, dict[str, str]] = Field(default_factory=dict)
     """{our column: {the source's value: our value}}; a value that is not named keeps its name."""
+    people: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+    """Whose people they are: sources with the same word here name the same person alike. By default each has its own."""
     derived: tuple[str, ...] = ()
     """Attributes whose values follow from how the pictures were made, as a mask that was drawn on them."""
 

@@ -96,12 +96,10 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
             "add sources to faces.unlabeled.sources"
         )
     leakage["labeled_removed"] = int((everyone["split"] == "held out").sum())
-    truth = pool[["image_id", *space.names]]
-    if config.unlabeled.hide_labels:
-        pool = pool.assign(**dict.fromkeys([*space.names, "age_years", "derived"]))
+    hidden, truth = _hide(pool, config, labels)
     write_faces(directory / "labeled.parquet", labeled, space)
-    write_faces(directory / "unlabeled.parquet", pool, space)
-    _write(directory / "unlabeled_truth.parquet", truth if config.unlabeled.hide_labels else truth.iloc[:0])
+    write_faces(directory / "unlabeled.parquet", hidden, space)
+    _write(directory / "unlabeled_truth.parquet", truth)
     _write(directory / "rejected.parquet", found.rejected.sort_values(["role", "source", "image_path", "reason"]))
     write_json(directory / "leakage.json", leakage)
     write_json(directory / "corrections.json", found.corrections)
@@ -291,6 +289,25 @@ def _by_class(labeled: pd.DataFrame, space: LabelSpace) -> dict[str, dict[str, i
     counts = Counter(zip(ids.tolist(), labeled["split"], strict=True))
     splits = ("train", "validation", "test")
     return {name: {split: counts[number, split] for split in splits} for number, name in enumerate(space.class_names)}
+
+
+def _hide(pool: pd.DataFrame, config: FacesConfig, labels: LabelsConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Forget what the config hides; give the pool without it, and the truth of the faces of which something is hidden."""
+    names = labels.space.names
+    hidden, has_truth = pool.copy(), np.zeros(len(pool), dtype=bool)
+    for source in config.unlabeled.sources:
+        forgotten = list(config.unlabeled.hidden_of(source, names))
+        rows = (pool["source"] == source_name(source)).to_numpy(bool)
+        if not forgotten or not rows.any():
+            continue
+        has_truth |= rows
+        from_age = any(attribute.name in forgotten for attribute in labels.made_from_age)
+        hidden.loc[rows, [*forgotten, *(["age_years"] if from_age else [])]] = None
+        left = [name for name in source.derived if name not in forgotten]
+        hidden.loc[rows, "derived"] = [
+            ",".join(name for name in str(known).split(",") if name in left) or None for known in pool["derived"][rows]
+        ]
+    return hidden, pool.loc[has_truth, ["image_id", *names]]
 
 
 def _log_rejected(rejected: pd.DataFrame) -> None:

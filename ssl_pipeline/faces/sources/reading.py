@@ -71,7 +71,7 @@ class SourceFaces:
 
     Attributes:
         faces: one row a face, by image_id: image_id (``name:relative path``), image_path (``root/path/…``),
-            person_id (``name:person``), source; one nullable text column an attribute; age_years (float, years) and
+            person_id (``people:person``), source; one nullable text column an attribute; age_years (float, years) and
             origin, both null where unknown; derived, the known attributes that nobody had to look for, joined by
             commas, null where there is none.
         rejected: REJECTED_COLUMNS; one row for each file or row that cannot be used.
@@ -201,11 +201,14 @@ def _find(source: Source, *, root: Path) -> RawFaces:  # noqa: C901 - a case a k
 def _identify(raw: RawFaces, rows: LabeledRows, source: Source, *, root: Path) -> pd.DataFrame:
     """Give every row its identity; somebody whom the source does not name is a person of one image."""
     name, folder = source_name(source), source_folder(source, root=root)
-    persons = rows.table["person_id"]
+    persons, people = rows.table["person_id"], source.people or name
     identity = {
         "image_id": [f"{name}:{path}" for path in raw.paths],
         "image_path": [str(folder / path) for path in raw.paths],
-        "person_id": [f"{name}:{person or path}" for person, path in zip(persons, raw.paths, strict=True)],
+        "person_id": [
+            f"{people}:{person}" if person else f"{name}:{path}"
+            for person, path in zip(persons, raw.paths, strict=True)
+        ],
         "source": [name] * len(raw.paths),
     }
     return pd.concat([pd.DataFrame(identity, dtype="str"), rows.table.drop(columns="person_id")], axis=1)
