@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ssl_pipeline.config import FacesConfig, LabelsConfig
+from ssl_pipeline.config import FacesConfig
+from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.errors import FaceTableError, list_of_faults
 from ssl_pipeline.faces.borders import near_border
 from ssl_pipeline.faces.leakage import remove_overlap

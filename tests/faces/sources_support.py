@@ -4,7 +4,7 @@ import pandas as pd
 from PIL import Image
 from pydantic import TypeAdapter
 
-from ssl_pipeline.config import LabelsConfig
+from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.config_sources import Source
 from ssl_pipeline.faces.sources.reading import REJECTED_COLUMNS, read_source
 

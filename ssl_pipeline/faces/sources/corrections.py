@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from ssl_pipeline.config import AttributeConfig, LabelsConfig
+from ssl_pipeline.config_labels import AttributeConfig, LabelsConfig
 from ssl_pipeline.errors import FaceTableError, list_of_faults
 from ssl_pipeline.faces.sources.columns import binned
 from ssl_pipeline.faces.sources.csv_table import TableRow, read_table

@@ -11,7 +11,7 @@ from typing import assert_never
 import numpy as np
 import pandas as pd
 
-from ssl_pipeline.config import LabelsConfig
+from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.config_sources import (
     AfadSource,
     AllAgeFacesSource,
