@@ -5,6 +5,7 @@ nothing is downloaded.
 """
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ POINT_NAMES = ("right_eye", "left_eye", "nose_tip", "right_mouth_corner", "left_
 """In the order of the rows of `DetectedFace.points`; right and left are the person's own."""
 MIN_SCORE = 0.3
 """Below this, a detection is not reported at all."""
-_OVERLAP, _MAX_FACES = 0.3, 5000
+_SAME_FACE, _MAX_FACES = 0.3, 5000
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class DetectedFace:
     Attributes:
         box: left, top, width, height.
         score: how sure the detector is, `MIN_SCORE` to 1.
-        points: float64 [5, 2], x and y in the order of `POINT_NAMES`; pixel centers lie at whole numbers.
+        points: float64 [5, 2], x and y in the order of `POINT_NAMES`; a picture of width W spans x from 0 to W.
     """
 
     box: tuple[float, float, float, float]
@@ -39,14 +40,19 @@ class DetectedFace:
 
 
 class FaceDetector:
-    """YuNet with its settings. May be called from several threads at once: each has an OpenCV detector of its own."""
+    """YuNet with its settings. May be called from several threads at once: each has an OpenCV detector of its own.
 
-    def __init__(self, model: Path, *, longest_side: int = 640) -> None:
+    A picture is looked at in several sizes: YuNet overlooks faces that fill a large picture (masked ones above all) as
+    well as small ones in a picture made small. Where two sizes show the same face, the surer one counts.
+    """
+
+    def __init__(self, model: Path, *, longest_sides: Sequence[int] = (192, 640)) -> None:
         """Load the model.
 
         Args:
             model: YuNet's ONNX file, as OpenCV's model zoo has it (face_detection_yunet_*.onnx).
-            longest_side: a picture is resized to this longest side, in pixels, before faces are looked for.
+            longest_sides: the longest side, in pixels, to which a picture is resized before faces are looked for. To
+                the smallest of them it is enlarged if need be, to the others never.
 
         Raises:
             FaceTableError: if OpenCV is not installed, or the model is not there or no YuNet.
@@ -57,32 +63,40 @@ class FaceDetector:
                 f"{model}: no such face detection model; name YuNet's ONNX file "
                 "(face_detection_yunet_*.onnx of OpenCV's model zoo), or remove the section that asks for it"
             )
-        self.longest_side = longest_side
         self._model = model
+        self._longest_sides = sorted(longest_sides)
         self._of_thread = threading.local()
-        self.identity = {
+        self.identity: dict[str, Any] = {
             "model": digest_file(model),
             "opencv": str(self._cv2.__version__),
-            "longest_side": longest_side,
-            "min_score": MIN_SCORE,
+            "longest_sides": self._longest_sides,
         }
-        """What the faces found depend on besides the picture."""
+        """What the faces found depend on, besides the picture and this file."""
         self.detect(np.zeros((32, 32, 3), np.uint8))  # a file that is no YuNet shows here
 
     def detect(self, pixels: npt.NDArray[np.uint8]) -> list[DetectedFace]:
-        """Find the faces of a picture, the surest first.
+        """Find the faces of a picture, the surest first; those below `MIN_SCORE` are left out.
 
         Args:
             pixels: uint8 [H, W, 3], red, green, blue.
         """
+        longest = max(pixels.shape[:2])
+        smallest, *larger = self._longest_sides
+        sides = {smallest, *(min(side, longest) for side in larger if longest > smallest)}
+        found = [face for side in sorted(sides) for face in self._detect_at(pixels, side)]
+        faces: list[DetectedFace] = []
+        for face in sorted(found, key=lambda face: (-face.score, face.box)):
+            if all(_overlap(face.box, other.box) < _SAME_FACE for other in faces):
+                faces.append(face)
+        return faces
+
+    def _detect_at(self, pixels: npt.NDArray[np.uint8], longest_side: int) -> list[DetectedFace]:
         height, width = pixels.shape[:2]
-        scale = self.longest_side / max(height, width)
+        scale = longest_side / max(height, width)
         size = max(1, round(width * scale)), max(1, round(height * scale))
         resized = pixels if size == (width, height) else _resize(pixels, size)
-        rows = self._rows(np.ascontiguousarray(resized[:, :, ::-1]))
         ratio = np.array([width / size[0], height / size[1]])
-        faces = [_face(row, ratio) for row in rows]
-        return sorted(faces, key=lambda face: (-face.score, face.box))
+        return [_face(row, ratio) for row in self._rows(np.ascontiguousarray(resized[:, :, ::-1]))]
 
     def _rows(self, blue_green_red: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Run the network: float32 [N, 15], box, five points, score."""
@@ -90,7 +104,7 @@ class FaceDetector:
         try:
             if not hasattr(self._of_thread, "detector"):
                 self._of_thread.detector = self._cv2.FaceDetectorYN.create(
-                    str(self._model), "", (width, height), MIN_SCORE, _OVERLAP, _MAX_FACES
+                    str(self._model), "", (width, height), MIN_SCORE, _SAME_FACE, _MAX_FACES
                 )
             self._of_thread.detector.setInputSize((width, height))
             rows = self._of_thread.detector.detect(blue_green_red)[1]
@@ -120,8 +134,16 @@ def _resize(pixels: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0))
 
 
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
+    """Intersection over union of two boxes, 0 to 1."""
+    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    shared = max(0.0, width) * max(0.0, height)
+    return shared / max(one[2] * one[3] + other[2] * other[3] - shared, 1e-9)
+
+
 def _face(row: npt.NDArray[np.float32], ratio: npt.NDArray[np.float64]) -> DetectedFace:
-    """Read one row of the network's answer, back in pixels of the picture (whose pixel centers are whole numbers)."""
+    """Read one row of the network's answer, back in pixels of the picture."""
     left, top, width, height = (row[:4].astype(np.float64).reshape(2, 2) * ratio).ravel().tolist()
-    points = (row[4:14].astype(np.float64).reshape(5, 2) + 0.5) * ratio - 0.5
+    points = row[4:14].astype(np.float64).reshape(5, 2) * ratio
     return DetectedFace((left, top, width, height), float(min(row[14], 1.0)), points)
