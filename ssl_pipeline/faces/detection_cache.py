@@ -35,7 +35,9 @@ class DetectionCache:
         self._lock = threading.Lock()
         self._waiting: list[tuple[str, str, str]] = []
 
-    def faces(self, content_hash: str, pixels: Callable[[], npt.NDArray[np.uint8]], detect: Detect) -> list[DetectedFace]:
+    def faces(
+        self, content_hash: str, pixels: Callable[[], npt.NDArray[np.uint8]], detect: Detect
+    ) -> list[DetectedFace]:
         """Give a picture's faces: those found before, or else those that `detect` finds now in its pixels.
 
         Args:

@@ -65,6 +65,15 @@ class Framer:
         return crop_whole(image, size=size) if framing.crop == "whole" else square_pixels(image, size=size)
 
 
+def open_detector(config: CroppingConfig) -> FaceDetector:
+    """Load the detector that the config names.
+
+    Raises:
+        FaceTableError: if it cannot be used.
+    """
+    return FaceDetector(config.model, longest_sides=config.detection_sides)
+
+
 @contextmanager
 def open_framers(config: CroppingConfig | None) -> Iterator[Callable[[Source], Framer | None]]:
     """Give what tells each source's framer; None for a source whose pictures are not cropped.
@@ -75,7 +84,7 @@ def open_framers(config: CroppingConfig | None) -> Iterator[Callable[[Source], F
     if config is None:
         yield lambda source: None
         return
-    detector = FaceDetector(config.model, longest_sides=config.detection_sides)
+    detector = open_detector(config)
     with open_cache(config.cache, identity=detector.identity) as cache:
 
         def find(image: Image.Image, content_hash: str) -> list[DetectedFace]:
