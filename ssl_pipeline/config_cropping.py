@@ -18,7 +18,7 @@ class FaceSettings(Section):
     """Share of the crop's side that is added on each of its four sides; 0 frames a face as UTKFace's chips do."""
     which: Literal["largest", "most_central", "surest"] = "largest"
     min_score: Annotated[float, Field(ge=MIN_SCORE, lt=1)] = 0.5
-    min_face_pixels: int = Field(default=16, ge=1)
+    min_face_pixels: int = Field(default=10, ge=1)
     """The smallest face that counts: shorter side of its box, in pixels of the picture."""
     fallback: Literal["reject", "center_square", "whole"] = "reject"
     """For a picture without such a face: rejected; or its centered square; or all of it, on a square whose rest
