@@ -98,6 +98,9 @@ def predict(
     zooms: Annotated[
         list[float] | None, typer.Option("--zoom", help="1 to 2; views to average, 1 the whole face; may be repeated.")
     ] = None,
+    crop: Annotated[
+        Path | None, typer.Option("--crop", help="YuNet's ONNX file: crop photographs to their largest face first.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
 ) -> None:
@@ -112,6 +115,8 @@ def predict(
         raise ConfigError("--fallback-class goes with --submission; in a table unreadable images are rows of their own")
     if submission is not None and out.suffix != ".csv":
         raise ConfigError(f"--out {out}: a submission is a .csv file")
+    if submission is not None and crop is not None:
+        raise ConfigError("--crop goes with a table of predictions; a submission takes its images as they are")
     settings = {"batch_size": batch_size, "horizontal_flip": flip, "zooms": tuple(zooms or (1.0,))}
     try:
         config = PredictionConfig.model_validate(settings)
@@ -119,15 +124,18 @@ def predict(
         raise ConfigError(f"--zoom {zooms}: expected different numbers from 1 to 2") from None
     predictor = SoftVote.load(checkpoints, config, weights=weights, device=device)
     if submission is None:
-        _predict_table(predictor, images, out)
+        _predict_table(predictor, images, out, crop)
     else:
         _predict_submission(predictor, images, submission, out, fallback_class)
 
 
-def _predict_table(predictor: "SoftVote", images: Path, out: Path) -> None:
+def _predict_table(predictor: "SoftVote", images: Path, out: Path, crop: Path | None) -> None:
+    from ssl_pipeline.config_cropping import CroppingConfig
+    from ssl_pipeline.faces.framing import uncached_framer
     from ssl_pipeline.learning.images import predict_images
 
-    counts = predict_images(predictor, images, out)
+    framer = None if crop is None else uncached_framer(CroppingConfig(model=crop))
+    counts = predict_images(predictor, images, out, framer=framer)
     found = f"{counts.num_found:,} image{'s' if counts.num_found != 1 else ''} found"
     Console().print(
         f"{found}: {counts.num_read:,} predicted, {counts.num_unreadable:,} unreadable; written to {out}",

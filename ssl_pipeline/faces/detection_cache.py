@@ -8,7 +8,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,25 +81,34 @@ def open_cache(folder: Path, *, identity: Mapping[str, Any]) -> Iterator[Detecti
     """
     path = folder / "detections.sqlite"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, check_same_thread=False)
-        try:
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS detections (identity TEXT, content_hash TEXT, faces TEXT, "
-                "PRIMARY KEY (identity, content_hash)) WITHOUT ROWID"
-            )
+        with closing(_connect(path)) as connection:
             cache = DetectionCache(connection, identity=identity)
             try:
                 yield cache
             finally:
                 cache.flush()
-        finally:
-            connection.close()
-    except (sqlite3.Error, FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise FaceTableError(
-            f"{path}: cannot be used as the cache of faces found ({error}); delete it, or name another folder in "
-            "faces.cropping.cache"
-        ) from None
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from None
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(path, error) from None
+    connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, check_same_thread=False)
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS detections (identity TEXT, content_hash TEXT, faces TEXT, "
+        "PRIMARY KEY (identity, content_hash)) WITHOUT ROWID"
+    )
+    return connection
+
+
+def _unusable(path: Path, error: Exception) -> FaceTableError:
+    return FaceTableError(
+        f"{path}: cannot be used as the cache of faces found ({error}); delete it, or name another folder in "
+        "faces.cropping.cache"
+    )
 
 
 def _to_json(faces: list[DetectedFace]) -> str:

@@ -74,6 +74,16 @@ def open_detector(config: CroppingConfig) -> FaceDetector:
     return FaceDetector(config.model, longest_sides=config.detection_sides)
 
 
+def uncached_framer(config: CroppingConfig) -> Framer:
+    """Give a framer that looks for each picture's faces anew.
+
+    Raises:
+        FaceTableError: if the detector cannot be used.
+    """
+    detector = open_detector(config)
+    return Framer(lambda image, _: detector.detect(np.asarray(image)), config)
+
+
 @contextmanager
 def open_framers(config: CroppingConfig | None) -> Iterator[Callable[[Source], Framer | None]]:
     """Give what tells each source's framer; None for a source whose pictures are not cropped.
