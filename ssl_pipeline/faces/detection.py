@@ -56,12 +56,12 @@ class FaceDetector:
         Raises:
             FaceTableError: if OpenCV is not installed, or the model is not there or no YuNet.
         """
-        self._cv2 = _import_opencv()
         if not model.is_file():
             raise FaceTableError(
                 f"{model}: no such face detection model; name YuNet's ONNX file "
                 "(face_detection_yunet_*.onnx of OpenCV's model zoo), or remove the section that asks for it"
             )
+        self._cv2 = _import_opencv()
         self._model = model
         self._longest_sides = sorted(longest_sides)
         self._of_thread = threading.local()

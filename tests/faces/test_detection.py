@@ -42,14 +42,18 @@ def test_without_opencv_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
         return imported(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without_opencv)
+    (tmp_path / "yunet.onnx").touch()
     with pytest.raises(FaceTableError, match=r"pip install 'ssl-pipeline\[landmarks\]'"):
         FaceDetector(tmp_path / "yunet.onnx")
 
 
-def test_a_missing_model_and_a_file_that_is_none_are_told(tmp_path: Path) -> None:
-    pytest.importorskip("cv2", reason="OpenCV, of the extra [landmarks], is not installed")
+def test_a_missing_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(FaceTableError, match=r"yunet.onnx: no such face detection model; name YuNet's ONNX file"):
         FaceDetector(tmp_path / "yunet.onnx")
+
+
+def test_a_file_that_is_no_model_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("cv2", reason="OpenCV, of the extra [landmarks], is not installed")
     (tmp_path / "yunet.onnx").write_bytes(b"no model")
     with pytest.raises(FaceTableError, match=r"yunet.onnx: not a YuNet model that OpenCV [0-9.]+ can run"):
         FaceDetector(tmp_path / "yunet.onnx")

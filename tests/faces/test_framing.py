@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from ssl_pipeline.config import FacesConfig, LabelsConfig
 from ssl_pipeline.config_cropping import CroppingConfig
-from ssl_pipeline.errors import FaceTableError
+from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.errors import ConfigError, FaceTableError
 from ssl_pipeline.faces import framing
 from ssl_pipeline.faces.cropping import CANONICAL_POINTS, crop_face, crop_whole
 from ssl_pipeline.faces.decoding import square_pixels
@@ -22,6 +23,8 @@ from ssl_pipeline.faces.framing import open_framers
 from ssl_pipeline.faces.pixels import decode_into, open_pixels
 from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
 from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.stages import check
+from tests.cycle_config import write_tiny_config
 
 LABELS = LabelsConfig.model_validate({"attributes": [{"name": "gender", "values": ["male", "female"]}]})
 POINTS = CANONICAL_POINTS * 31.7 + (9.1, 3.3)
@@ -165,6 +168,28 @@ def test_a_source_without_a_single_face_is_told_with_the_cure(root: Path) -> Non
     )
 
 
+def test_a_model_that_is_not_there_is_refused_before_any_work(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the real detector
+    path = write_tiny_config(root)
+    with pytest.raises(ConfigError, match=r"'faces.cropping': nowhere.onnx: no such face detection model"):
+        check(load_config(path, overrides=["faces.cropping.model=nowhere.onnx"]))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("faces.cropping.fallback=drop", "'faces.cropping.fallback': expected 'reject', 'center_square' or 'whole'"),
+        ("faces.cropping.min_scor=1", "unknown key 'faces.cropping.min_scor'; did you mean 'min_score'?"),
+        ("faces.labeled.sources.0.cropping.type=no", "'faces.labeled.sources.0.cropping.type': expected one of"),
+        ("faces.labeled.sources.0.cropping.margin=1", "'faces.labeled.sources.0.cropping': missing 'type'"),
+    ],
+)
+def test_a_fault_in_the_section_is_worded(root: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(write_tiny_config(root), overrides=["faces.cropping.model=yunet.onnx", override])
+    assert message in str(error.value)
+
+
 def test_what_was_found_is_kept_though_the_work_is_interrupted(root: Path) -> None:
     settings = CroppingConfig(model=Path("yunet.onnx"), cache=root / "cache")
     source = config(root).all_sources[0]
@@ -190,7 +215,7 @@ def test_the_cache_reads_back_every_bit(tmp_path: Path) -> None:
 def test_a_damaged_cache_is_told(root: Path) -> None:
     (root / "cache").mkdir()
     (root / "cache/detections.sqlite").write_bytes(b"no database at all" * 100)
-    with pytest.raises(FaceTableError, match="detections.sqlite: cannot be used as the cache of faces found"):
+    with pytest.raises(FaceTableError, match=r"detections.sqlite: cannot be used as the cache of faces found"):
         prepare(root)
 
 
