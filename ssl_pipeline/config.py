@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ssl_pipeline.config_base import Fraction, Section
 from ssl_pipeline.config_calibration import CalibrationConfig, NoCalibration
+from ssl_pipeline.config_cropping import CroppingConfig, FaceCrop
 from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.config_losses import ExpectedNumber, terms_of
 from ssl_pipeline.config_metrics import check_metric
@@ -73,6 +74,8 @@ class FacesConfig(Section):
 
     root: Path = Path("data/raw")
     image_size: int = Field(default=64, ge=16, le=1024)
+    cropping: CroppingConfig | None = None
+    """Without it the centered square of each picture is taken."""
     labeled: LabeledConfig
     unlabeled: UnlabeledConfig
     corrections: Annotated[tuple[Path, ...], BeforeValidator(_one_or_several)] = ()
@@ -84,6 +87,9 @@ class FacesConfig(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"sources need names of their own, since image ids begin with them; twice: {twice}")
+        for name, source in zip(names, self.all_sources, strict=True):
+            if self.cropping is None and isinstance(source.cropping, FaceCrop):
+                raise ValueError(f"source '{name}' has cropping of its own; name the model in faces.cropping.model")
         return self
 
     @property

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ssl_pipeline.config_base import Section
+from ssl_pipeline.config_cropping import SourceCropping
 
 
 class FilterConfig(Section):
@@ -31,6 +32,8 @@ class SourceBase(Section):
     """{our column: the source's column}; a column that is not named keeps its name."""
     values: dict[str, dict[str, str]] = Field(default_factory=dict)
     """{our column: {the source's value: our value}}; a value that is not named keeps its name."""
+    cropping: SourceCropping | None = None
+    """In place of what faces.cropping says: settings of its own, or `type: none` for pictures that are faces already."""
     people: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
     """Whose people they are: sources with the same word here name the same person alike. By default each has its own."""
     derived: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from ssl_pipeline import stages
+from ssl_pipeline import judging, stages
 from ssl_pipeline.cli import app
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_loading import load_config
@@ -29,7 +29,7 @@ def run_round(config: RunConfig, run: RunDir) -> dict[str, Any]:
     stages.predict(config, run, 1, run.teacher / "best.safetensors")
     stages.select(config, run, 1)
     stages.train_student(config, run, 1)
-    return stages.gate(config, run, 1, run.teacher)
+    return judging.gate(config, run, 1, run.teacher)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_every_stage_skips_itself_the_second_time(finished: tuple[RunConfig, Run
             stages.predict(config, run, 1, run.teacher / "best.safetensors"),
             stages.select(config, run, 1),
             stages.train_student(config, run, 1),
-            stages.evaluate(config, run, run.student(1), "test"),
+            judging.evaluate(config, run, run.student(1), "test"),
         )
     )
 

@@ -13,12 +13,14 @@ from ssl_pipeline.config import FacesConfig
 from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.errors import FaceTableError, list_of_faults
 from ssl_pipeline.faces.borders import near_border
+from ssl_pipeline.faces.framing import open_framers
+from ssl_pipeline.faces.hiding import hide_labels
 from ssl_pipeline.faces.leakage import remove_overlap
 from ssl_pipeline.faces.pixels import decode_into
 from ssl_pipeline.faces.sources.corrections import CorrectionCounts, Corrections
 from ssl_pipeline.faces.sources.reading import read_source, source_name
 from ssl_pipeline.faces.splitting import same_person_or_picture, take_limit, take_share
-from ssl_pipeline.faces.table import write_faces
+from ssl_pipeline.faces.table import crop_table, write_crops, write_faces
 from ssl_pipeline.labels import UNKNOWN, LabelSpace
 from ssl_pipeline.runs import atomic_path, write_json
 
@@ -29,6 +31,7 @@ OUTPUT_NAMES = (
     "unlabeled.parquet",
     "unlabeled_truth.parquet",
     "rejected.parquet",
+    "crops.parquet",
     "leakage.json",
     "corrections.json",
     "pixels.npy",
@@ -44,6 +47,7 @@ class _Found:
     faces: pd.DataFrame
     rejected: pd.DataFrame
     corrections: dict[str, Any]
+    crops: pd.DataFrame = field(default_factory=pd.DataFrame)
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def reject(self, rows: "pd.Series[bool]", reasons: Any) -> None:
@@ -64,8 +68,10 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
 
     Returns:
         Counts: ``sources.<name>.{role, found, rejected, filtered, beyond_limit, used}``, where found is the sum of the
-        others; ``labeled.{train, validation, test, unused}``, ``corrections.{rows, applied, unmatched,
-        values_changed}``, ``near_border`` (what was left out of training, and why), ``unlabeled``, ``unreadable_unlabeled``, ``rejected``,
+        others, and of a cropped source ``cropped``, how many were cropped to a face and how many by the fallback
+        (``face``, ``center_square``, ``whole``; ``crops.parquet`` names each); ``labeled.{train, validation, test, unused}``,
+        ``corrections.{rows, applied, unmatched, values_changed}``, ``near_border`` (what was left out of training, and
+        why), ``unlabeled``, ``unreadable_unlabeled``, ``rejected``,
         ``leakage`` (removed from the pool, by what they equal) and ``by_class``.
 
     Raises:
@@ -73,7 +79,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     """
     space = labels.space
     found = _read(config, labels, seed=seed)
-    _decode(found, directory / "pixels.npy", size=config.image_size)
+    _decode(found, directory / "pixels.npy", config)
     _reject_contradictions(found, space)
     if config.labeled.test_sources:
         partly = (found.faces["role"] == "test") & (space.class_ids(space.encode(found.faces)) < 0)
@@ -97,11 +103,12 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
             "add sources to faces.unlabeled.sources"
         )
     leakage["labeled_removed"] = int((everyone["split"] == "held out").sum())
-    hidden, truth = _hide(pool, config, labels)
+    hidden, truth = hide_labels(pool, config.unlabeled, labels)
     write_faces(directory / "labeled.parquet", labeled, space)
     write_faces(directory / "unlabeled.parquet", hidden, space)
     _write(directory / "unlabeled_truth.parquet", truth)
     _write(directory / "rejected.parquet", found.rejected.sort_values(["role", "source", "image_path", "reason"]))
+    write_crops(directory / "crops.parquet", found.crops)
     write_json(directory / "leakage.json", leakage)
     write_json(directory / "corrections.json", found.corrections)
     splits = Counter(labeled["split"])
@@ -144,20 +151,38 @@ def _read(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> _Found:
     )
 
 
-def _decode(found: _Found, path: Path, *, size: int) -> None:
-    decoded = decode_into(path, found.faces["image_path"].tolist(), size=size)
+def _decode(found: _Found, path: Path, config: FacesConfig) -> None:
+    """Decode every face, cropped as its source says; reject those that cannot be read or have no face to crop to."""
+    with open_framers(config.cropping) as framer_of:
+        framers = {source_name(source): framer_of(source) for source in config.all_sources}
+        of_rows = [framers[name] for name in found.faces["source"]]
+        paths = found.faces["image_path"].tolist()
+        decoded = decode_into(path, paths, size=config.image_size, framers=of_rows)
     hashes = pd.Series(decoded.content_hash, index=found.faces.index, dtype=object)
     found.faces = found.faces.assign(content_hash=hashes, pixel_row=np.arange(len(found.faces)))
+    found.crops = crop_table(found.faces, decoded.framing)
     reasons = pd.Series(decoded.reason, index=found.faces.index, dtype=object)
     unreadable = reasons.notna()
     for name, rows in found.faces.groupby("source", sort=False).groups.items():
         if unreadable[rows].all():
+            state, cure = "read", "put readable images there, or correct the source's path"
+            if framers[str(name)] is not None:
+                state, cure = "used", "correct the source's path, lower min_score or set a fallback in faces.cropping"
             raise FaceTableError(
-                f"none of the {len(rows):,} faces in '{name}' can be read: {'; '.join(_counted(reasons[rows]))}; "
-                f"the first is {found.faces.loc[rows[0], 'image_path']}; "
-                "put readable images there, or correct the source's path"
+                f"none of the {len(rows):,} faces in '{name}' can be {state}: {'; '.join(_counted(reasons[rows]))}; "
+                f"the first is {found.faces.loc[rows[0], 'image_path']}; {cure}"
             )
     found.reject(unreadable, reasons[unreadable])
+    _account_for_crops(found, [name for name, framer in framers.items() if framer is not None])
+
+
+def _account_for_crops(found: _Found, cropped: list[str]) -> None:
+    """Count a cropped source's crops by their kind, and say where a fallback was used."""
+    for name in cropped:
+        by_kind = Counter(found.crops.loc[found.crops["source"] == name, "crop"])
+        found.sources[name]["cropped"] = dict(sorted(by_kind.items()))
+        for kind in sorted(by_kind.keys() - {"face"}):
+            logger.warning("%s: %d pictures without a face that counts are taken as %s", name, by_kind[kind], kind)
 
 
 def _reject_contradictions(found: _Found, space: LabelSpace) -> None:
@@ -290,25 +315,6 @@ def _by_class(labeled: pd.DataFrame, space: LabelSpace) -> dict[str, dict[str, i
     counts = Counter(zip(ids.tolist(), labeled["split"], strict=True))
     splits = ("train", "validation", "test")
     return {name: {split: counts[number, split] for split in splits} for number, name in enumerate(space.class_names)}
-
-
-def _hide(pool: pd.DataFrame, config: FacesConfig, labels: LabelsConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Forget what the config hides; give the pool without it, and the truth of the faces of which something is hidden."""
-    names = labels.space.names
-    hidden, has_truth = pool.copy(), np.zeros(len(pool), dtype=bool)
-    for source in config.unlabeled.sources:
-        forgotten = list(config.unlabeled.hidden_of(source, names))
-        rows = (pool["source"] == source_name(source)).to_numpy(bool)
-        if not forgotten or not rows.any():
-            continue
-        has_truth |= rows
-        from_age = any(attribute.name in forgotten for attribute in labels.made_from_age)
-        hidden.loc[rows, [*forgotten, *(["age_years"] if from_age else [])]] = None
-        left = [name for name in source.derived if name not in forgotten]
-        hidden.loc[rows, "derived"] = [
-            ",".join(name for name in str(known).split(",") if name in left) or None for known in pool["derived"][rows]
-        ]
-    return hidden, pool.loc[has_truth, ["image_id", *names]]
 
 
 def _log_rejected(rejected: pd.DataFrame) -> None:
