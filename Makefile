@@ -27,8 +27,9 @@ $(READY): requirements.lock pyproject.toml
 demo: setup
 	$(BIN)/python -m flows.full_cycle --config configs/demo.yaml
 
+# One process a core, each with one thread: two that both want all cores wait for each other.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
 
 check: setup
 	$(BIN)/ruff format --check .

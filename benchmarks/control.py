@@ -34,7 +34,7 @@ def train_control(config: RunConfig, *, round_index: int) -> dict[str, Any]:
     """
     run = RunDir(config.runs_root / config.run_name)
     directory = run.root / "control"
-    faces = TrainingFaces.from_directory(run.faces, labels=config.labels.space)
+    faces = TrainingFaces.from_directory(run.faces, labels=config.labels)
     training = config.student.training
     num_learned = len(read_training_table(run.student(round_index) / "training.parquet"))
     steps = training.epochs * math.ceil(num_learned / training.batch_size)

@@ -10,7 +10,7 @@ import torch
 
 from ssl_pipeline.config_training import ModelConfig
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.learning.device import resolve_device, resolve_precision
+from ssl_pipeline.learning.device import resolve_device, resolve_dtype
 from ssl_pipeline.learning.model import FaceClassifier, build_model
 
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
@@ -50,7 +50,7 @@ def measure(model: FaceClassifier, pixels: torch.Tensor, *, bf16: bool) -> tuple
 
 def main() -> None:
     """Print a table."""
-    chosen = resolve_precision("auto", resolve_device("cpu"))
+    chosen = resolve_dtype("auto", resolve_device("cpu"))
     print(f"precision: auto takes {chosen} on this processor; {torch.get_num_threads()} threads, {SIZE} pixels")
     print(f"{'model':12} {'fp32 train':>12} {'label':>8} {'bf16+channels-last':>20} {'label':>8} {'ratios':>12}")
     pixels = torch.randint(0, 256, (BATCH, 3, SIZE, SIZE), dtype=torch.uint8)

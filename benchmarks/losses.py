@@ -7,11 +7,11 @@ Trainings that are finished are not run again.
 
 import os
 import platform
+from importlib.metadata import version
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
 
-import torch
 import typer
 
 from ssl_pipeline.config import RunConfig
@@ -71,7 +71,7 @@ def train_and_judge(config: RunConfig, run: RunDir, name: str) -> dict[str, Any]
     role = config.teacher.model_dump(mode="json")
     role["training"] |= {"loss": loss, "class_balanced": class_balanced}
     directory = run.root / f"losses/{digest_of(role)[:12]}"
-    faces = TrainingFaces.from_directory(run.faces, labels=config.labels.space)
+    faces = TrainingFaces.from_directory(run.faces, labels=config.labels)
     fit(
         RoleConfig.model_validate(role),
         faces,
@@ -90,7 +90,7 @@ def _report(config: Path, seeds: list[str], counts: dict[str, int], table: dict[
         f"# {config.stem}: one teacher, each loss",
         "",
         f"Written by `python -m benchmarks.losses --config {config}`: the config's teacher, its loss and balance apart. "
-        f"Seeds {', '.join(seeds)}; {os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}; "
+        f"Seeds {', '.join(seeds)}; {os.cpu_count()} cores, {platform.machine()}, torch {version('torch')}; "
         f"{counts['train']} faces to train on, {counts['validation']} to choose the epoch by (its best macro F1), "
         f"{counts['test']:,} test faces a seed. Joint classes, percent, mean over the seeds ± standard deviation. ECE is "
         "the expected calibration error in 15 bins; the lower the better, as the log loss.",

@@ -1,4 +1,4 @@
-"""The `ssl-pipeline` command: open manifests, predict images, evaluate checkpoints, draw schedules. Flows are run by `python -m flows.…`.
+"""The `ssl-pipeline` command: inspect faces, open manifests, predict images, evaluate checkpoints, draw schedules. Flows are run by `python -m flows.…`.
 
 What needs torch is imported where it is used: a manifest opens without the seconds that torch takes to load.
 """
@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from ssl_pipeline.cli_faces import faces_app
 from ssl_pipeline.cli_plot import plot_app
 from ssl_pipeline.config import PredictionConfig, RunConfig
 from ssl_pipeline.config_loading import load_config
@@ -25,6 +26,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Ps
 manifest_app = typer.Typer(no_args_is_help=True, help="See what was pseudo-labeled, how surely and why.")
 app.add_typer(manifest_app, name="manifest")
 app.add_typer(plot_app, name="plot")
+app.add_typer(faces_app, name="faces")
 
 ManifestPath = Annotated[Path, typer.Argument(help="A manifest.parquet of a run.")]
 ConfigPath = Annotated[Path, typer.Option("--config", help="A YAML config.")]
@@ -192,27 +194,20 @@ def evaluate(
     pictures: Annotated[Path | None, typer.Option("--pictures", help="Also draw the scores into this folder.")] = None,
 ) -> None:
     """Judge a checkpoint on the config's labeled faces: jointly, per attribute, per class and per group."""
-    from ssl_pipeline.faces.pixels import open_pixels
-    from ssl_pipeline.faces.table import read_faces
-    from ssl_pipeline.learning.expected_number import training_means
     from ssl_pipeline.learning.labeling import check_image_size
     from ssl_pipeline.learning.prediction import Predictor
     from ssl_pipeline.reports.pictures import draw_scores
     from ssl_pipeline.reports.scores import scores_tables
     from ssl_pipeline.runs import write_json
     from ssl_pipeline.session import open_run
-    from ssl_pipeline.stages import prepare, score_faces
+    from ssl_pipeline.stages import prepare, score_split
 
     loaded: RunConfig = load_config(config, overrides=overrides or [], run_name=run_name)
     predictor = Predictor.load(checkpoint, loaded.prediction, labels=loaded.labels.space, device=loaded.device)
     check_image_size(predictor.checkpoint, loaded.faces.image_size)
     with open_run(loaded) as run:
         prepare(loaded, run)
-        faces = read_faces(run.faces / "labeled.parquet")
-        judged = faces if split == "all" else faces[faces["split"] == split]
-        means = training_means(faces[faces["split"] == "train"], loaded.labels)
-        pixels = open_pixels(run.faces / "pixels.npy")
-        scores = score_faces(predictor, judged, pixels, labels=loaded.labels.space, means=means)
+        scores = score_split(predictor, loaded, run, split)
     for table in scores_tables(scores, title=f"{checkpoint} on {split}"):
         Console().print(table)
     if out is not None:

@@ -34,7 +34,8 @@ def load_config(path: Path, *, overrides: Sequence[str] = (), run_name: str | No
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:
-        faults = [_describe(details, data) for details in error.errors(include_url=False)]
+        described = [_describe(details, data) for details in error.errors(include_url=False)]
+        faults = [fault for one in described for fault in one.split("\n")]  # one check may find several
         count = f"{len(faults)} faults" if len(faults) > 1 else "1 fault"
         raise ConfigError(list_of_faults(f"{path}: {count}", faults)) from None
 

@@ -66,14 +66,25 @@ class F1(LossBase):
     type: Literal["f1"]
 
 
+class ExpectedNumber(Section):
+    """How far the number that a model expects of an attribute's ranges is off: a number learned beside the classes."""
+
+    type: Literal["expected_number"]
+    attribute: str
+    """A range of a number, as age of ``from_column: age_years``."""
+
+
 SingleLoss = Annotated[CrossEntropy | Focal | F1, Field(discriminator="type")]
+
+
+Term = Annotated[CrossEntropy | Focal | F1 | ExpectedNumber, Field(discriminator="type")]
 
 
 class MixtureTerm(Section):
     """A loss and its share."""
 
     weight: Positive
-    loss: SingleLoss
+    loss: Term
 
 
 class Mixture(Section):
@@ -82,11 +93,17 @@ class Mixture(Section):
     type: Literal["mixture"]
     terms: tuple[MixtureTerm, ...] = Field(min_length=2)
 
+    @model_validator(mode="after")
+    def _check_classes_are_learned(self) -> Self:
+        if all(isinstance(term.loss, ExpectedNumber) for term in self.terms):
+            raise ValueError("expected_number teaches no classes; put another loss beside it, as cross_entropy")
+        return self
+
 
 LossConfig = Annotated[CrossEntropy | Focal | F1 | Mixture, Field(discriminator="type")]
 
 
-def terms_of(loss: CrossEntropy | Focal | F1 | Mixture) -> Iterator[tuple[str, float, CrossEntropy | Focal | F1]]:
+def terms_of(loss: LossConfig) -> Iterator[tuple[str, float, CrossEntropy | Focal | F1 | ExpectedNumber]]:
     """Give (dotted key inside the section, weight, loss) of each term; a loss that is no mixture is its one term."""
     if isinstance(loss, Mixture):
         for position, term in enumerate(loss.terms):

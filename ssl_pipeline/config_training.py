@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from ssl_pipeline.config_base import Fraction, Section
 from ssl_pipeline.config_losses import CrossEntropy, LossConfig
-from ssl_pipeline.config_metrics import NUMBER_METRICS, MetricName, split_metric
+from ssl_pipeline.config_metrics import MetricName
 from ssl_pipeline.config_mixing import Mixing
 from ssl_pipeline.config_optimization import AdamW, CosineSchedule, OptimizerConfig, SchedulerConfig
 
@@ -58,7 +58,9 @@ class TrainingConfig(Section):
     monitor: MetricName = "macro_f1"
     """The validation metric that chooses the best checkpoint, stops early and drives the plateau schedule."""
     early_stopping_epochs: int | None = Field(default=None, ge=1)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    num_processes: int = Field(default=1, ge=1)
+    """Processes that train together, each on its part of every batch; on CUDA, one a GPU."""
     num_workers: int = Field(default=0, ge=0)
     """Processes that prepare batches beside the training one; the result does not depend on it."""
     save_every_steps: int | None = Field(default=None, ge=1)
@@ -70,17 +72,15 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.batch_size % self.accumulation_steps:
+        num_parts = self.accumulation_steps * self.num_processes
+        if self.batch_size % num_parts:
+            times = f" × num_processes {self.num_processes}" if self.num_processes > 1 else ""
             raise ValueError(
-                f"batch_size {self.batch_size} must be a multiple of accumulation_steps {self.accumulation_steps}: "
+                f"batch_size {self.batch_size} must be a multiple of accumulation_steps {self.accumulation_steps}{times}: "
                 "a batch is split into that many equal parts"
             )
         self.scheduler.check_epochs(self.epochs)
         self.optimizer.check_epochs(self.epochs)
-        if split_metric(self.monitor)[1] in NUMBER_METRICS:
-            raise ValueError(
-                f"monitor '{self.monitor}': numbers are only known when a model is evaluated; choose another"
-            )
         return self
 
 

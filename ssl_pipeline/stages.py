@@ -5,32 +5,30 @@ rounds and when to stop are the flows' business.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_metrics import metric_direction
 from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.errors import ConfigError, FaceTableError, PipelineError, list_of_faults
-from ssl_pipeline.faces.dataset import LabeledSet, TrainingFaces, TrainingSet
-from ssl_pipeline.faces.framing import open_detector
+from ssl_pipeline.faces.dataset import LabeledSet, TrainingFaces
+from ssl_pipeline.faces.framing import detector_identity
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
+from ssl_pipeline.faces.sources.corrections import digest_correction
 from ssl_pipeline.faces.sources.reading import fingerprint
 from ssl_pipeline.faces.table import read_faces
-from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.learning.device import resolve_device
-from ssl_pipeline.learning.expected_number import KnownNumbers, ValueNumbers, training_means
+from ssl_pipeline.learning.calibrating import calibrate_checkpoint
+from ssl_pipeline.learning.device import check_processes, resolve_device
 from ssl_pipeline.learning.labeling import check_image_size, predict_shards, read_shards
 from ssl_pipeline.learning.metrics import evaluate_predictions, without_tables
 from ssl_pipeline.learning.model import check_architecture
 from ssl_pipeline.learning.optimizers import check_optimizer
 from ssl_pipeline.learning.prediction import Predictor
-from ssl_pipeline.learning.training import fit
 from ssl_pipeline.pseudo_labels.manifest import (
     Manifest,
     ManifestIdentity,
@@ -40,11 +38,12 @@ from ssl_pipeline.pseudo_labels.manifest import (
     write_manifest,
 )
 from ssl_pipeline.pseudo_labels.manifest_report import purity, summarize
-from ssl_pipeline.pseudo_labels.merging import merge, read_training_table, write_training_table
+from ssl_pipeline.pseudo_labels.merging import merge, write_training_table
 from ssl_pipeline.pseudo_labels.selection import check_acceptance
 from ssl_pipeline.pseudo_labels.selection import select as select_labels
 from ssl_pipeline.reports.pictures import SCORE_PICTURES, draw_learning_curves, draw_scores
 from ssl_pipeline.runs import RunDir, digest_file, digest_of, read_json, run_stage, write_json
+from ssl_pipeline.training_job import TrainingJob, run_job
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +58,14 @@ def check(config: RunConfig) -> None:
         ConfigError: naming every fault.
     """
     faults = []
-    if config.faces.cropping is not None:
-        try:
-            open_detector(config.faces.cropping)
-        except FaceTableError as error:
-            faults.append(f"'faces.cropping': {error}")
+    try:
+        resolve_device(config.device)
+    except ConfigError as error:
+        faults.append(str(error))
+    try:
+        detector_identity(config.faces.cropping)
+    except FaceTableError as error:
+        faults.append(f"'faces.cropping': {error}")
     for key, role in (("teacher", config.teacher), ("student", config.student)):
         try:
             check_architecture(role.model)
@@ -74,10 +76,10 @@ def check(config: RunConfig) -> None:
             check_optimizer(role)
         except ConfigError as error:
             faults.append(f"'{key}.training.optimizer': {error}")
-    try:
-        resolve_device(config.device)
-    except ConfigError as error:
-        faults.append(str(error))
+        try:
+            check_processes(role.training.num_processes, config.device)
+        except ConfigError as error:
+            faults.append(f"'{key}.training': {error}")
     if faults:
         raise ConfigError(list_of_faults("the config asks for what is not there", faults))
 
@@ -89,9 +91,9 @@ def prepare(config: RunConfig, run: RunDir) -> Record:
         "labels": config.labels,
         "seed": config.seed,
         "sources": [fingerprint(source, root=config.faces.root) for source in config.faces.all_sources],
+        "corrections": [digest_correction(path) for path in config.faces.correction_paths],
+        "face_detector": detector_identity(config.faces.cropping),
     }
-    if config.faces.cropping is not None:  # another model under the same name finds other faces
-        inputs["face_detector"] = open_detector(config.faces.cropping).identity
     return run_stage(
         run.faces,
         inputs=inputs,
@@ -102,12 +104,9 @@ def prepare(config: RunConfig, run: RunDir) -> Record:
 
 def train_teacher(config: RunConfig, run: RunDir) -> Record:
     """Train the first teacher on the human labels."""
-
-    def faces() -> TrainingFaces:
-        return TrainingFaces.from_directory(run.faces, labels=config.labels.space)
-
-    inputs = {"faces": faces_digest(run)}
-    return _train(config, config.teacher, faces, directory=run.teacher, inputs=inputs, round_index=0)
+    return _train(
+        config, config.teacher, run, directory=run.teacher, inputs={"faces": faces_digest(run)}, round_index=0
+    )
 
 
 def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> Record:
@@ -207,25 +206,25 @@ def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_pat
     manifest = read_manifest(path)
     check_belongs(manifest, labels=labels, faces_digest=faces_digest(run), run_name=config.run_name)
 
-    def faces() -> TrainingFaces:
-        human = TrainingFaces.from_directory(run.faces, labels=labels)
+    def merge_labels() -> Path:
         labeled = read_faces(run.faces / "labeled.parquet")
         table = merge(
             labeled[labeled["split"] == "train"], read_faces(run.faces / "unlabeled.parquet"), manifest, labels=labels
         )
         write_training_table(directory / "training.parquet", table)
-        table = read_training_table(directory / "training.parquet")
-        train = TrainingSet.from_table(table, human.train.pixels, labels=labels)
-        return TrainingFaces(labels, train, human.validation)
+        return directory / "training.parquet"
 
     inputs = {"faces": faces_digest(run), "manifest": digest_file(path)}
-    return _train(config, config.student, faces, directory=directory, inputs=inputs, round_index=round_index)
+    return _train(
+        config, config.student, run, merge_labels, directory=directory, inputs=inputs, round_index=round_index
+    )
 
 
 def _train(
     config: RunConfig,
     role: RoleConfig,
-    faces: Callable[[], TrainingFaces],
+    run: RunDir,
+    training_table: Callable[[], Path | None] = lambda: None,
     *,
     directory: Path,
     inputs: Record,
@@ -236,17 +235,21 @@ def _train(
     name = "teacher" if round_index == 0 else f"student {round_index}"
     inputs = inputs | {"role": role.what_matters(), "labels": config.labels.space.to_dict(), "seed": str(seed)}
     inputs["device"] = str(resolve_device(config.device))
+    inputs["calibration"] = [config.calibration, config.prediction.model_dump(exclude={"batch_size", "shard_size"})]
 
     def work() -> Record:
-        result = fit(
-            role,
-            faces(),
+        job = TrainingJob(
+            name=name,
+            role=role,
+            labels=config.labels,
+            faces=run.faces,
+            training_table=training_table(),
             directory=directory,
             seed=seed,
             device=config.device,
             inputs=digest_of(inputs),
-            name=name,
         )
+        result = run_job(job)
         draw_learning_curves(
             directory / "curves.png",
             pd.read_csv(directory / "history.csv"),
@@ -254,7 +257,15 @@ def _train(
             metric=role.training.monitor,
             direction=metric_direction(role.training.monitor),
         )
+        calibration = calibrate_checkpoint(
+            result.checkpoint,
+            TrainingFaces.from_directory(run.faces, labels=config.labels).validation,
+            config.calibration,
+            prediction=config.prediction,
+            device=config.device,
+        )
         return {
+            "calibration": calibration,
             "best_epoch": result.best_epoch,
             "monitor": role.training.monitor,
             "best_metric": result.best_metric,
@@ -282,11 +293,7 @@ def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> R
 
     def work() -> Record:
         predictor = Predictor.load(checkpoint, config.prediction, labels=config.labels.space, device=config.device)
-        faces = read_faces(run.faces / "labeled.parquet")
-        pixels = open_pixels(run.faces / "pixels.npy")
-        means = training_means(faces[faces["split"] == "train"], config.labels)
-        judged = faces[faces["split"] == split]
-        scores = score_faces(predictor, judged, pixels, labels=config.labels.space, means=means)
+        scores = score_split(predictor, config, run, split)
         write_json(directory / "scores.json", scores)
         model = str(model_dir.relative_to(run.root)) if model_dir.is_relative_to(run.root) else model_dir.name
         draw_scores(directory, scores, title=f"{model} on {split}")
@@ -295,27 +302,19 @@ def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> R
     return run_stage(directory, inputs=inputs, outputs=["scores.json", *SCORE_PICTURES], work=work)
 
 
-def score_faces(
-    predictor: Predictor,
-    faces: pd.DataFrame,
-    pixels: Any,
-    *,
-    labels: LabelSpace,
-    means: Mapping[str, ValueNumbers] | None = None,
-) -> Record:
-    """Score a model on the fully known faces of a table, with values per class and per group.
+def score_split(predictor: Predictor, config: RunConfig, run: RunDir, split: Split | Literal["all"]) -> Record:
+    """Score a model on the fully known faces of a split, or on all labeled ones, with values per class and per group.
 
-    With `means` (see `training_means`), also by the numbers, as ages, that the table knows of them.
+    Where the table knows the number behind an attribute, as the age, also by that.
     """
-    judged = LabeledSet.from_faces(faces, pixels, labels=labels)
-    whole = faces[faces["pixel_row"].isin(judged.pixel_rows)]
-    groups = whole[[name for name in [*labels.names, "origin"] if name in whole and whole[name].notna().any()]]
+    labels = config.labels
+    faces, pixels = read_faces(run.faces / "labeled.parquet"), open_pixels(run.faces / "pixels.npy")
+    chosen = faces if split == "all" else faces[faces["split"] == split]
+    judged = LabeledSet.from_faces(chosen, pixels, labels=labels, train=faces[faces["split"] == "train"])
+    whole = chosen[chosen["pixel_row"].isin(judged.pixel_rows)]
+    groups = whole[[name for name in [*labels.space.names, "origin"] if name in whole and whole[name].notna().any()]]
     probabilities = predictor.predict(pixels, judged.pixel_rows)
-    numbers = {
-        name: KnownNumbers(whole[own.column].to_numpy(np.float64, na_value=np.nan), own.of_value)
-        for name, own in (means or {}).items()
-    }
-    return evaluate_predictions(probabilities, judged.codes, labels=labels, groups=groups, numbers=numbers)
+    return evaluate_predictions(probabilities, judged.codes, labels=labels.space, groups=groups, numbers=judged.numbers)
 
 
 def gate(config: RunConfig, run: RunDir, round_index: int, teacher_dir: Path) -> Record:

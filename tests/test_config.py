@@ -83,6 +83,14 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
         ("labels.attributes.1.borders=[30, 60]", "'labels.attributes.1': 2 values need 1 borders, got 2"),
         ("labels.attributes.0.name=split", "the name 'split' is taken by a column of the tables"),
         ("teacher.training.human_share=0.5", "the teacher sees human labels only"),
+        ("faces.labeled.drop_near_borders=0", "expected greater than 0, got 0"),
+        ("faces.labeled.drop_side=below", "drop_side below says nothing without drop_near_borders"),
+        ("faces.corrections=3", "'faces.corrections': expected a valid tuple, got 3"),
+        (
+            "faces.labeled.sources.0={type: fairface, path: x, subsets: [test]}",
+            "'faces.labeled.sources.0.subsets.0': expected 'train' or 'val', got 'test'",
+        ),
+        ("faces.labeled.sources.0={type: lfw, path: x, age: real}", "unknown key 'faces.labeled.sources.0.age'"),
         ("nonsense", "'nonsense': expected dotted.key=value, as in teacher.training.epochs=5"),
         ("run_name.x=1", "there is no 'x' to set in 'test'"),
         ("faces.labeled.sources.7.path=x", "there is no '7' to set a value in"),
@@ -97,6 +105,19 @@ def test_a_fault_is_told_with_its_key_the_value_and_the_cure(path: Path, overrid
     assert message in str(error.value)
 
 
+def test_ages_near_a_border_cannot_be_dropped_where_no_attribute_has_borders_in_years(path: Path) -> None:
+    overrides = ["faces.labeled.drop_near_borders=1", "labels.attributes.1={name: age, values: [young, old]}"]
+    with pytest.raises(ConfigError, match=r"faces\.labeled\.drop_near_borders: no attribute has borders in years"):
+        load_config(path, overrides=overrides)
+    load_config(path, overrides=overrides[:1])
+
+
+def test_corrections_are_one_path_or_several(path: Path) -> None:
+    for value, expected in (("a.csv", ["a.csv"]), ("[a.csv, b.csv]", ["a.csv", "b.csv"])):
+        config = load_config(path, overrides=[f"faces.corrections={value}", "faces.root=/faces"])
+        assert config.faces.correction_paths == tuple(Path("/faces") / name for name in expected)
+
+
 def test_all_faults_are_told_at_once(path: Path) -> None:
     overrides = ["seed=-1", "rounds=x", "labels.attributs=1", "teacher.training.optimizer={type: adam}"]
     with pytest.raises(ConfigError) as error:
@@ -106,6 +127,27 @@ def test_all_faults_are_told_at_once(path: Path) -> None:
     assert all(
         part in told for part in ("'seed'", "'rounds'", "'labels.attributs'; did you mean 'attributes'?", "'adam'")
     )
+
+
+def test_all_that_the_labels_have_not_is_told_at_once(path: Path) -> None:
+    overrides = [
+        "teacher.training.monitor=gender.mean_absolute_error",
+        "student.training.monitor=mask.macro_f1",
+        "student.training.loss={type: mixture, terms: [{weight: 1, loss: {type: expected_number, attribute: gender}}, "
+        "{weight: 1, loss: {type: focal, class_weights: {child: 2, elder: 3}}}]}",
+    ]
+    with pytest.raises(ConfigError) as error:
+        load_config(path, overrides=overrides)
+    told = str(error.value)
+    assert "5 faults" in told
+    for fault in (
+        "teacher.training.monitor: 'gender.mean_absolute_error': attribute 'gender' is no range of a number",
+        "student.training.monitor: 'mask.macro_f1': no attribute 'mask'",
+        "student.training.loss.terms.0.loss.attribute: expected an attribute with from_column and borders, got 'gender'",
+        "student.training.loss.terms.1.loss.class_weights.child: weighs what is not there",
+        "student.training.loss.terms.1.loss.class_weights.elder: weighs what is not there",
+    ):
+        assert fault in told
 
 
 def test_overrides_are_yaml_and_reach_into_lists(path: Path) -> None:

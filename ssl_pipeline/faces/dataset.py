@@ -3,8 +3,9 @@
 Shapes: N faces, A attributes, K classes, S the side of a face in pixels.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.config_training import StrongAugmentation
+from ssl_pipeline.faces.numbers import KnownNumbers, known_numbers
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.faces.transforms import Augmentation, augmentation, seed_draws
@@ -41,6 +44,8 @@ class TrainingSet:
     """float [N], how much a face counts in the loss."""
     is_human: BoolArray
     """bool [N], labeled by a person, not by a teacher."""
+    numbers: Mapping[str, KnownNumbers] = field(default_factory=dict)
+    """By the attribute's name, the numbers behind its values."""
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, pixels: PixelArray, *, labels: LabelSpace) -> "TrainingSet":
@@ -56,12 +61,12 @@ class TrainingSet:
         )
 
     @classmethod
-    def from_faces(cls, faces: pd.DataFrame, pixels: PixelArray, *, labels: LabelSpace) -> "TrainingSet":
+    def from_faces(cls, faces: pd.DataFrame, pixels: PixelArray, *, labels: LabelsConfig) -> "TrainingSet":
         """Take faces labeled by people, wholly or in part; a face of which nothing is known is left out."""
-        codes = labels.encode(faces)
-        some = np.flatnonzero((codes >= 0).any(axis=1))
-        faces, codes = faces.iloc[some], codes[some]
-        candidates = labels.candidates(codes)
+        space = labels.space
+        faces = faces.iloc[np.flatnonzero((space.encode(faces) >= 0).any(axis=1))]
+        codes = space.encode(faces)
+        candidates = space.candidates(codes)
         return cls(
             pixels=pixels,
             pixel_rows=faces["pixel_row"].to_numpy(np.int64),
@@ -70,7 +75,19 @@ class TrainingSet:
             known=codes >= 0,
             weights=np.ones(len(faces), np.float32),
             is_human=np.ones(len(faces), bool),
+            numbers=known_numbers(faces, labels, train=faces),
         )
+
+    def with_numbers_of(self, human: "TrainingSet") -> "TrainingSet":
+        """Take over the numbers that `human` knows of the same images; those of others stay unknown."""
+        places = pd.Series(np.arange(len(human.image_ids)), index=human.image_ids).reindex(self.image_ids)
+        found = places.notna().to_numpy(bool)
+        numbers = {}
+        for name, known in human.numbers.items():
+            truth = np.full(len(self.image_ids), np.nan)
+            truth[found] = known.truth[places[found].to_numpy(np.int64)]
+            numbers[name] = KnownNumbers(truth, known.of_value)
+        return dataclasses.replace(self, numbers=numbers)
 
 
 @dataclass(frozen=True)
@@ -81,13 +98,17 @@ class LabeledSet:
     pixel_rows: IntArray
     codes: IntArray
     """int [N, A]"""
+    numbers: Mapping[str, KnownNumbers] = field(default_factory=dict)
+    """By the attribute's name, the numbers behind its values."""
 
     @classmethod
-    def from_faces(cls, faces: pd.DataFrame, pixels: PixelArray, *, labels: LabelSpace) -> "LabeledSet":
-        """Take the fully known faces of a face table."""
-        codes = labels.encode(faces)
-        whole = (codes >= 0).all(axis=1)
-        return cls(pixels, faces["pixel_row"].to_numpy(np.int64)[whole], codes[whole])
+    def from_faces(
+        cls, faces: pd.DataFrame, pixels: PixelArray, *, labels: LabelsConfig, train: pd.DataFrame
+    ) -> "LabeledSet":
+        """Take the fully known faces of a face table; `train` are those that tell what number a value stands for."""
+        faces = faces.iloc[np.flatnonzero((labels.space.encode(faces) >= 0).all(axis=1))]
+        codes, numbers = labels.space.encode(faces), known_numbers(faces, labels, train=train)
+        return cls(pixels, faces["pixel_row"].to_numpy(np.int64), codes, numbers)
 
 
 @dataclass(frozen=True)
@@ -104,13 +125,14 @@ class TrainingFaces:
         return int(self.train.pixels.shape[1])
 
     @classmethod
-    def from_directory(cls, faces_dir: Path, *, labels: LabelSpace) -> "TrainingFaces":
+    def from_directory(cls, faces_dir: Path, *, labels: LabelsConfig) -> "TrainingFaces":
         """Take the labeled faces that `prepare` wrote: train and validation, never test."""
         table, pixels = read_faces(faces_dir / "labeled.parquet"), open_pixels(faces_dir / "pixels.npy")
+        train, validation = (table[table["split"] == split] for split in ("train", "validation"))
         return cls(
-            labels=labels,
-            train=TrainingSet.from_faces(table[table["split"] == "train"], pixels, labels=labels),
-            validation=LabeledSet.from_faces(table[table["split"] == "validation"], pixels, labels=labels),
+            labels=labels.space,
+            train=TrainingSet.from_faces(train, pixels, labels=labels),
+            validation=LabeledSet.from_faces(validation, pixels, labels=labels, train=train),
         )
 
 
@@ -192,13 +214,23 @@ class AugmentedFaces(Dataset[tuple[Tensor, int]]):
 
 
 def load_batches(
-    faces: AugmentedFaces, batches: Sequence[IntArray], *, epoch: int, num_workers: int, start: int = 0
+    faces: AugmentedFaces,
+    batches: Sequence[IntArray],
+    *,
+    epoch: int,
+    num_workers: int,
+    start: int = 0,
+    part_of: Callable[[IntArray], IntArray] = lambda places: places,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (pixels uint8 [B, 3, S, S], face numbers int [B]) for each batch of an epoch, in order, from `start` on."""
-    starts = np.cumsum([0, *(len(batch) for batch in batches)])
+    """Yield (pixels uint8 [B, 3, S, S], face numbers int [B]) for each batch of an epoch, in order, from `start` on.
+
+    `part_of` picks a process's part of the places of a batch, where several share it out.
+    """
+    ends = np.cumsum([len(batch) for batch in batches])
+    drawn = np.concatenate(batches)
     keys = [
-        [(epoch, int(start) + offset, int(index)) for offset, index in enumerate(batch)]
-        for start, batch in zip(starts[:-1], batches, strict=True)
+        [(epoch, int(place), int(drawn[place])) for place in part_of(np.arange(end - len(batch), end))]
+        for end, batch in zip(ends, batches, strict=True)
     ]
     loader: DataLoader[Any] = DataLoader(faces, batch_sampler=keys[start:], num_workers=num_workers)
     yield from loader

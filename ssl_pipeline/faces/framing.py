@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ssl_pipeline.config import Source
 from ssl_pipeline.config_cropping import CroppingConfig, FaceSettings, NoCrop
+from ssl_pipeline.config_sources import Source
 from ssl_pipeline.faces.cropping import NoFace, choose_face, crop_face, crop_whole
 from ssl_pipeline.faces.decoding import square_pixels
 from ssl_pipeline.faces.detection import DetectedFace, FaceDetector
@@ -72,6 +73,15 @@ def open_detector(config: CroppingConfig) -> FaceDetector:
         FaceTableError: if it cannot be used.
     """
     return FaceDetector(config.model, longest_sides=config.detection_sides)
+
+
+def detector_identity(config: CroppingConfig | None) -> dict[str, Any] | None:
+    """Tell what the faces found depend on besides the pictures: another model under the same name finds other faces.
+
+    Raises:
+        FaceTableError: if the detector cannot be used.
+    """
+    return None if config is None else open_detector(config).identity
 
 
 def uncached_framer(config: CroppingConfig) -> Framer:

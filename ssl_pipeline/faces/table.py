@@ -18,7 +18,7 @@ _IDENTITY = ("image_id", "image_path", "content_hash", "person_id", "source", "s
 
 def face_columns(labels: LabelSpace) -> list[str]:
     """Name the columns of a face table, in order."""
-    return [*_IDENTITY, *labels.names, "age_years", "origin", "pixel_row"]
+    return [*_IDENTITY, *labels.names, "age_years", "origin", "derived", "pixel_row"]
 
 
 def write_faces(path: Path, faces: pd.DataFrame, labels: LabelSpace) -> None:
@@ -29,7 +29,7 @@ def write_faces(path: Path, faces: pd.DataFrame, labels: LabelSpace) -> None:
         ValueError: if a value is not one of its attribute's.
     """
     table = faces[face_columns(labels)].reset_index(drop=True)
-    for name in (*_IDENTITY, "origin"):
+    for name in (*_IDENTITY, "origin", "derived"):
         table[name] = table[name].astype("string")
     table[labels.names] = labels.decode(labels.encode(table))
     table["age_years"] = table["age_years"].astype("Float64")

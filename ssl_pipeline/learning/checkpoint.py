@@ -5,7 +5,7 @@ Neither holds code: safetensors, and `weights_only=True`.
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from ssl_pipeline.config_training import ModelConfig
 from ssl_pipeline.errors import CheckpointError
 from ssl_pipeline.labels import LabelSpace
+from ssl_pipeline.learning.calibration import Calibration
 from ssl_pipeline.learning.model import FaceClassifier, build_model
 from ssl_pipeline.runs import atomic_path, digest_file
 
@@ -38,9 +39,18 @@ class Checkpoint:
     image_size: int
     digest: str
     """SHA-256 of the file."""
+    calibration: Calibration | None = None
+    """By which its probabilities are calibrated; None for those that the network gives."""
 
 
-def save_checkpoint(path: Path, model: FaceClassifier, *, model_config: ModelConfig, image_size: int) -> None:
+def save_checkpoint(
+    path: Path,
+    model: FaceClassifier,
+    *,
+    model_config: ModelConfig,
+    image_size: int,
+    calibration: Calibration | None = None,
+) -> None:
     """Write the weights with all that rebuilding the model takes. The same weights give the same bytes."""
     about = {
         "format": FORMAT,
@@ -48,7 +58,7 @@ def save_checkpoint(path: Path, model: FaceClassifier, *, model_config: ModelCon
         "labels": model.labels.to_dict(),
         "image_size": image_size,
         "normalization": {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()},
-        "calibration": None,
+        "calibration": None if calibration is None else asdict(calibration),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(path) as beside:
@@ -75,6 +85,7 @@ def load_checkpoint(path: Path, *, labels: LabelSpace | None = None) -> Checkpoi
         own_labels = LabelSpace.of(about["labels"])
         image_size = int(about["image_size"])
         normalization = about["normalization"]
+        calibration = None if about["calibration"] is None else Calibration.from_dict(about["calibration"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, ValidationError):
         raise CheckpointError(
             f"{path}: not a checkpoint of ssl-pipeline; expected the best.safetensors of a teacher or student"
@@ -88,7 +99,7 @@ def load_checkpoint(path: Path, *, labels: LabelSpace | None = None) -> Checkpoi
         raise CheckpointError(f"{path}: its weights do not fit its own description: {error}") from None
     model.mean.copy_(torch.tensor(normalization["mean"]).view(1, 3, 1, 1))
     model.std.copy_(torch.tensor(normalization["std"]).view(1, 3, 1, 1))
-    return Checkpoint(path, model.eval(), model_config, own_labels, image_size, digest_file(path))
+    return Checkpoint(path, model.eval(), model_config, own_labels, image_size, digest_file(path), calibration)
 
 
 def _other_labels(path: Path, own: LabelSpace, asked: LabelSpace) -> str:

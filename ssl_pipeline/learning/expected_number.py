@@ -1,53 +1,11 @@
 """The number behind an attribute, as age in years behind its ranges: what a model expects, and how far off it is."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from ssl_pipeline.config import LabelsConfig
+from ssl_pipeline.faces.numbers import KnownNumbers
 from ssl_pipeline.labels import FloatArray
-
-
-@dataclass(frozen=True)
-class ValueNumbers:
-    """What number each value of an attribute stands for."""
-
-    column: str
-    """The face table's column that holds the number."""
-    of_value: FloatArray
-    """float [V], NaN where it is not known."""
-
-
-@dataclass(frozen=True)
-class KnownNumbers:
-    """The true numbers of faces, and what number each value stands for."""
-
-    truth: FloatArray
-    """float [N], NaN where it is not known."""
-    of_value: FloatArray
-    """float [V], NaN where it is not known."""
-
-
-def training_means(train: pd.DataFrame, labels: LabelsConfig) -> dict[str, ValueNumbers]:
-    """Average the number over the training faces of each value, for attributes made from a number.
-
-    Args:
-        train: the face table's rows that a model learns from.
-        labels: the config's section; an attribute counts if its `from_column` is a column of the table.
-
-    Returns:
-        By the attribute's name; a value without a training face whose number is known has NaN.
-    """
-    means = {}
-    for attribute in labels.attributes:
-        column = attribute.from_column
-        if column is not None and column in train:
-            numbers = train[column].astype("Float64").groupby(train[attribute.name].astype(object)).mean()
-            of_value = numbers.reindex(list(attribute.values)).to_numpy(np.float64, na_value=np.nan)
-            means[attribute.name] = ValueNumbers(column, of_value)
-    return means
 
 
 def expected_numbers(probabilities: FloatArray, of_value: FloatArray) -> FloatArray:

@@ -10,7 +10,7 @@ Shapes: B batch, A attributes, K classes, V groups of classes, n faces of the ba
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import assert_never
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ssl_pipeline.config_losses import F1, CrossEntropy, Focal, Mixture, WeightedLoss, terms_of
+from ssl_pipeline.config_losses import F1, CrossEntropy, ExpectedNumber, Focal, LossConfig, WeightedLoss, terms_of
 from ssl_pipeline.labels import LabelSpace
 
 
@@ -69,7 +69,12 @@ class BatchLoss:
     """
 
     def __init__(
-        self, config: CrossEntropy | Focal | F1 | Mixture, labels: LabelSpace, *, class_mass: Tensor | None = None
+        self,
+        config: LossConfig,
+        labels: LabelSpace,
+        *,
+        class_mass: Tensor | None = None,
+        value_numbers: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Set up.
 
@@ -77,9 +82,11 @@ class BatchLoss:
             config: which loss.
             labels: the label space.
             class_mass: how much of each class there is in the training faces, float [K], for balanced weights.
+            value_numbers: by the attribute's name, the number that each of its values stands for, float [V], for
+                expected numbers.
 
         Raises:
-            ValueError: if balanced weights are asked for without `class_mass`.
+            ValueError: if balanced weights are asked for without `class_mass`, or expected numbers without theirs.
         """
         self._terms = [(weight, loss) for _, weight, loss in terms_of(config)]
         self._labels = labels
@@ -87,9 +94,20 @@ class BatchLoss:
         if balanced and class_mass is None:
             raise ValueError("balanced class weights need class_mass")
         self._class_mass = class_mass
+        self._value_numbers = value_numbers or {}
+        for _, loss in self._terms:
+            if isinstance(loss, ExpectedNumber) and loss.attribute not in self._value_numbers:
+                raise ValueError(f"expected numbers of '{loss.attribute}' need value_numbers")
         self._groupings: dict[tuple[int, ...], Grouping] = {}
 
-    def __call__(self, log_probabilities: Tensor, targets: Tensor, known: Tensor, weights: Tensor) -> Tensor:
+    def __call__(
+        self,
+        log_probabilities: Tensor,
+        targets: Tensor,
+        known: Tensor,
+        weights: Tensor,
+        numbers: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         """Compute the loss.
 
         Args:
@@ -97,6 +115,7 @@ class BatchLoss:
             targets: class probabilities, float [B, K], rows sum to 1. What they say of unknown attributes is ignored.
             known: bool [B, A].
             weights: how much each face counts, float [B], ≥ 0.
+            numbers: by the attribute's name, the faces' own numbers, float [B], NaN where unknown; for expected numbers.
 
         Returns:
             float [], ≥ 0: the sum over the faces of weight times loss.
@@ -108,6 +127,9 @@ class BatchLoss:
                     term = self._sum_of_faces(loss, log_probabilities, targets, known, weights)
                 case F1():
                     term = self._f1(loss, log_probabilities, targets, known, weights)
+                case ExpectedNumber():
+                    truth = (numbers or {})[loss.attribute]
+                    term = self._expected_number(loss, log_probabilities, truth, weights)
                 case _:
                     assert_never(loss)
             total = total + share * term
@@ -136,6 +158,15 @@ class BatchLoss:
             p, q = grouping.log_sums(log_probabilities[rows]).exp(), grouping.sums(targets[rows])
             total = total + attribute_weight * f1_loss(p, q, weights[rows]) * weights[rows].sum()
         return total
+
+    def _expected_number(
+        self, loss: ExpectedNumber, log_probabilities: Tensor, truth: Tensor, weights: Tensor
+    ) -> Tensor:
+        """Add up w (E − y)² / 2 over the faces whose number y is known, E = Σ_v p(v) · number(v), v the values."""
+        rows = truth.isfinite().nonzero().squeeze(1)
+        grouping = self._grouping((self._labels.names.index(loss.attribute),))
+        expected = grouping.log_sums(log_probabilities[rows]).exp() @ self._value_numbers[loss.attribute].to(truth)
+        return (weights[rows] * (expected - truth[rows]) ** 2).sum() / 2
 
     def _completed(self, log_probabilities: Tensor, targets: Tensor, known: Tensor) -> Tensor:
         """Spread each target over the classes as the model would, inside what is known: q(v) · p(c) / p(v), [n, K]."""

@@ -27,10 +27,11 @@ from sklearn.metrics import confusion_matrix
 
 from ssl_pipeline.config_metrics import split_metric
 from ssl_pipeline.errors import TrainingError
+from ssl_pipeline.faces.numbers import KnownNumbers
 from ssl_pipeline.labels import FloatArray, IntArray, LabelSpace
 from ssl_pipeline.learning.calibration_error import reliability_table
 from ssl_pipeline.learning.class_scores import PerClass, class_scores, group_scores
-from ssl_pipeline.learning.expected_number import KnownNumbers, number_errors
+from ssl_pipeline.learning.expected_number import number_errors
 
 Scores = dict[str, Any]
 

@@ -13,7 +13,6 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resized_crop
@@ -21,7 +20,7 @@ from torchvision.transforms.v2.functional import resized_crop
 from ssl_pipeline.config import PredictionConfig
 from ssl_pipeline.labels import IntArray, LabelSpace
 from ssl_pipeline.learning.checkpoint import Checkpoint, load_checkpoint
-from ssl_pipeline.learning.device import Device, build_accelerator
+from ssl_pipeline.learning.device import Compute, Device
 from ssl_pipeline.learning.model import FaceClassifier
 
 
@@ -50,7 +49,7 @@ class Predictor:
 
     checkpoint: Checkpoint
     config: PredictionConfig
-    accelerator: Accelerator
+    compute: Compute
 
     @classmethod
     def load(
@@ -62,9 +61,9 @@ class Predictor:
             CheckpointError: if it cannot be used.
         """
         checkpoint = load_checkpoint(path, labels=labels)
-        accelerator = build_accelerator(device, config.precision)
-        checkpoint.model.to_channels_last(accelerator.device)
-        return cls(checkpoint, config, accelerator)
+        compute = Compute.build(device, config.precision)
+        checkpoint.model.to_channels_last(compute.device)
+        return cls(checkpoint, config, compute)
 
     @property
     def labels(self) -> LabelSpace:
@@ -84,12 +83,21 @@ class Predictor:
     def predict(
         self, pixels: npt.NDArray[np.uint8], pixel_rows: IntArray, *, on_batch: Callable[[int], None] | None = None
     ) -> npt.NDArray[np.float32]:
-        """Give class probabilities, float32 [N, K], of the faces in these rows of uint8 [M, S, S, 3]."""
+        """Give calibrated class probabilities, float32 [N, K], of the faces in these rows of uint8 [M, S, S, 3]."""
+        probabilities = self.predict_uncalibrated(pixels, pixel_rows, on_batch=on_batch)
+        if self.checkpoint.calibration is None:
+            return probabilities
+        return self.checkpoint.calibration.apply(probabilities, self.labels).astype(np.float32)
+
+    def predict_uncalibrated(
+        self, pixels: npt.NDArray[np.uint8], pixel_rows: IntArray, *, on_batch: Callable[[int], None] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Give the class probabilities that the network gives, averaged over the views, float32 [N, K]."""
         return predict_probabilities(
             self.checkpoint.model,
             pixels,
             pixel_rows,
-            accelerator=self.accelerator,
+            compute=self.compute,
             batch_size=self.config.batch_size,
             horizontal_flip=self.config.horizontal_flip,
             zooms=self.config.zooms,
@@ -108,7 +116,7 @@ def predict_probabilities(
     pixels: npt.NDArray[np.uint8],
     pixel_rows: IntArray,
     *,
-    accelerator: Accelerator,
+    compute: Compute,
     batch_size: int,
     horizontal_flip: bool,
     zooms: Sequence[float] = (1.0,),
@@ -119,10 +127,10 @@ def predict_probabilities(
     With V views, p(c | x) = 1/V · Σ p(c | view(x)). Every module of the model is left in the mode in which it came.
 
     Args:
-        model: on the accelerator's device.
+        model: on the device.
         pixels: uint8 [M, S, S, 3], usually a memory map.
         pixel_rows: int [N], the rows to predict.
-        accelerator: device and precision.
+        compute: device and precision.
         batch_size: faces at a time.
         horizontal_flip: beside each view, its mirror image.
         zooms: a view for each, at least 1; see `zoomed`.
@@ -135,8 +143,8 @@ def predict_probabilities(
     with _evaluating(model):
         for start in range(0, len(pixel_rows), batch_size):
             rows = pixel_rows[start : start + batch_size]
-            batch = torch.from_numpy(np.ascontiguousarray(pixels[rows])).permute(0, 3, 1, 2).to(accelerator.device)
-            with accelerator.autocast():
+            batch = torch.from_numpy(np.ascontiguousarray(pixels[rows])).permute(0, 3, 1, 2).to(compute.device)
+            with compute.autocast():
                 probabilities = _mean_over_views(model, batch, horizontal_flip=horizontal_flip, zooms=zooms)
             parts.append(probabilities.float().cpu().numpy())
             if on_batch is not None:

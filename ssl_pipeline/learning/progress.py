@@ -13,8 +13,8 @@ logger = logging.getLogger(__name__)
 class TrainingProgress:
     """Loss, metric and time left of one training. Log lines come about ten times a training."""
 
-    def __init__(self, name: str, num_epochs: int, *, start: int = 0) -> None:
-        self._name, self._num_epochs, self._epoch = name, num_epochs, start
+    def __init__(self, name: str, num_epochs: int, *, start: int = 0, shown: bool = True) -> None:
+        self._name, self._num_epochs, self._epoch, self._shown = name, num_epochs, start, shown
         self._console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -26,7 +26,7 @@ class TrainingProgress:
             TimeRemainingColumn(elapsed_when_finished=False),
             console=self._console,
             transient=True,
-            disable=not self._console.is_terminal,
+            disable=not (shown and self._console.is_terminal),
         )
         self._task = self._bar.add_task(f"{name} epochs", total=num_epochs, completed=start, numbers="")
         self._scores = ""
@@ -50,6 +50,8 @@ class TrainingProgress:
         self._epoch += 1
         self._scores = f"{monitor.replace('_', ' ')} {row[monitor]:.3f} best {best:.3f}"
         self._bar.update(self._task, completed=self._epoch)
+        if not self._shown:
+            return
         if self._epoch % max(self._num_epochs // 10, 1) == 0 or self._epoch == self._num_epochs:
             logger.info(
                 "%s: epoch %d of %d, loss %.3f, %s",

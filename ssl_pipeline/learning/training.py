@@ -13,7 +13,7 @@ from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.faces.dataset import TrainingFaces
 from ssl_pipeline.learning.checkpoint import load_training_state, save_checkpoint, save_training_state
-from ssl_pipeline.learning.device import Device
+from ssl_pipeline.learning.device import Device, deterministic_algorithms
 from ssl_pipeline.learning.progress import TrainingProgress
 from ssl_pipeline.learning.training_loop import TrainingLoop
 from ssl_pipeline.runs import atomic_path, digest_of
@@ -67,21 +67,28 @@ def fit(
             f"{name}: expected faces to train and to validate on, got {len(faces.train.pixel_rows)} and "
             f"{len(faces.validation.pixel_rows)}"
         )
-    loop = TrainingLoop(config, faces, seed=seed, device=device, name=name)
-    key = digest_of([config.what_matters(), seed, inputs])
+    with deterministic_algorithms(config.training.deterministic):
+        loop = TrainingLoop(config, faces, seed=seed, device=device, name=name)
+        return _run(loop, config, faces, directory=directory, key=digest_of([config.what_matters(), seed, inputs]))
+
+
+def _run(loop: TrainingLoop, config: RoleConfig, faces: TrainingFaces, *, directory: Path, key: str) -> FitResult:
+    """Run the epochs that are left; of several processes, the main one writes."""
+    name, is_main = loop.name, loop.compute.is_main
 
     def save() -> None:
-        save_training_state(directory / "last.pt", {"key": key, **loop.state()})
+        if is_main:
+            save_training_state(directory / "last.pt", {"key": key, **loop.state()})
 
     state = load_training_state(directory / "last.pt", key=key)
     if state is not None:
         loop.restore(state)
         logger.info("%s: training goes on after epoch %d of %d", name, loop.progress.epoch, config.training.epochs)
     progress, resumed = loop.progress, loop.progress.epoch
-    with TrainingProgress(name, config.training.epochs, start=resumed) as bar:
+    with TrainingProgress(name, config.training.epochs, start=resumed, shown=is_main) as bar:
         while not progress.should_stop(config.training):
             row = loop.run_epoch(bar, save=save)
-            if progress.epoch == progress.best_epoch:
+            if is_main and progress.epoch == progress.best_epoch:
                 save_checkpoint(
                     directory / "best.safetensors",
                     loop.judged_model,
@@ -89,8 +96,9 @@ def fit(
                     image_size=faces.image_size,
                 )
             progress.epoch += 1
-            with atomic_path(directory / "history.csv") as beside:
-                pd.DataFrame(progress.history).to_csv(beside, index=False)
+            if is_main:
+                with atomic_path(directory / "history.csv") as beside:
+                    pd.DataFrame(progress.history).to_csv(beside, index=False)
             save()
             bar.epoch_done(row, best=progress.best_metric, monitor=config.training.monitor)
     return FitResult(directory / "best.safetensors", progress.best_epoch, progress.best_metric, progress.epoch, resumed)

@@ -2,6 +2,9 @@
 
 Everything random is drawn from (seed, epoch, place), so nothing random needs saving: a training that is interrupted
 and started again takes the same steps, and on a CPU ends with the same weights, bit for bit.
+
+Several processes (see `training_job`) draw the same batches; each takes its part of every one, and all take the same
+steps.
 """
 
 import math
@@ -12,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ssl_pipeline.config_losses import ExpectedNumber, terms_of
 from ssl_pipeline.config_metrics import metric_direction
 from ssl_pipeline.config_training import RoleConfig, TrainingConfig
 from ssl_pipeline.errors import TrainingError
@@ -30,7 +33,7 @@ from ssl_pipeline.faces.dataset import (
 )
 from ssl_pipeline.faces.mixing import mix
 from ssl_pipeline.faces.transforms import seed_draws
-from ssl_pipeline.learning.device import Device, build_accelerator, set_deterministic
+from ssl_pipeline.learning.device import Compute, Device
 from ssl_pipeline.learning.losses import BatchLoss
 from ssl_pipeline.learning.metrics import Scores, metric_value, score_predictions
 from ssl_pipeline.learning.model import FaceClassifier, build_model
@@ -66,19 +69,22 @@ class TrainingLoop:
     def __init__(self, config: RoleConfig, faces: TrainingFaces, *, seed: int, device: Device, name: str) -> None:
         training = config.training
         self.config, self.faces, self.seed, self.name = training, faces, seed, name
-        set_deterministic(training.deterministic)
-        self.accelerator: Accelerator = build_accelerator(device, training.precision)
+        self.compute = Compute.build(device, training.precision)
+        self.scaler = self.compute.gradient_scaler()
         seed_draws(seed, WEIGHTS_STREAM)
         model = build_model(config.model, labels=faces.labels, image_size=faces.image_size)
-        self.model: FaceClassifier = model.to_channels_last(self.accelerator.device)
-        self.forward: nn.Module = torch.compile(self.model) if training.compile else self.model  # type: ignore[assignment]
+        self.model: FaceClassifier = model.to_channels_last(self.compute.device)
+        may_freeze = training.optimizer.freeze_backbone_epochs > 0
+        self.parallel: nn.Module = self.compute.in_parallel(self.model, some_may_be_frozen=may_freeze)
+        self.forward: nn.Module = torch.compile(self.parallel) if training.compile else self.parallel  # type: ignore[assignment]
         self.ema = ModelEmaV3(self.model, decay=training.ema_decay, use_warmup=True) if training.ema_decay else None
         self.draw_weights = draw_weights(
             faces.train, class_balanced=training.class_balanced, human_share=training.human_share
         )
         self.augmented = AugmentedFaces(faces.train, training.augmentation, seed=seed, strong=training.strong)
         class_mass = torch.from_numpy(faces.train.weights @ faces.train.targets)
-        self.loss = BatchLoss(training.loss, faces.labels, class_mass=class_mass)
+        self.numbers, value_numbers = self._standardized_numbers()
+        self.loss = BatchLoss(training.loss, faces.labels, class_mass=class_mass, value_numbers=value_numbers)
         self.targets = torch.from_numpy(faces.train.targets)
         self.known = torch.from_numpy(faces.train.known)
         self.weights = torch.from_numpy(faces.train.weights)
@@ -102,12 +108,18 @@ class TrainingLoop:
         progress, epoch = self.progress, self.progress.epoch
         batches = epoch_batches(self.draw_weights, batch_size=self.config.batch_size, seed=self.seed, epoch=epoch)
         loader = load_batches(
-            self.augmented, batches, epoch=epoch, num_workers=self.config.num_workers, start=progress.step
+            self.augmented,
+            batches,
+            epoch=epoch,
+            num_workers=self.config.num_workers,
+            start=progress.step,
+            part_of=self.compute.part_of,
         )
         self.model.train()
         self.freezable.start_epoch(epoch)
         for step, (pixels, indices) in enumerate(loader, start=progress.step):
-            seed_draws(self.seed, STEP_STREAM, epoch, step)  # mixing, dropout and stochastic depth
+            place = (epoch, step, self.compute.rank) if self.compute.rank else (epoch, step)
+            seed_draws(self.seed, STEP_STREAM, *place)  # mixing, dropout and stochastic depth
             steps_before = epoch * self.steps_per_epoch + step
             progress.losses.append(self._step(pixels, indices, steps_before))
             progress.step = step + 1
@@ -148,41 +160,72 @@ class TrainingLoop:
     def _step(self, pixels: Tensor, indices: Tensor, step: int) -> float:
         """Take one optimizer step on a batch, in `accumulation_steps` parts; give its loss.
 
-        Each part is divided by the weight of the whole batch, so the parts add up to the batch's own gradient.
+        Each part is divided by the weight of the whole batch, of all processes, so that the parts add up to the batch's
+        own gradient.
         """
+        device, num_processes = self.compute.device, self.compute.num_processes
         taught = [(indices, 1.0)]  # which faces the pixels show, and in what share
         if self.config.mixing is not None:
             mixed = mix(pixels, self.config.mixing)
             pixels, share = mixed.pixels, mixed.own_share
             taught = [(indices, share), (indices[mixed.partners], 1 - share)]
-        total_weight = sum(share * self.weights[faces].sum() for faces, share in taught)
-        total_weight = torch.as_tensor(total_weight).clamp_min(1e-8).to(self.accelerator.device)
-        total = 0.0
+        # mixed or not, a face's weight counts once: its partners are the batch's own faces, each taken once
+        total_weight = self.compute.sum(self.weights[indices].sum()).clamp_min(1e-8).to(device)
+        total = torch.zeros((), device=device)
+        parts = [part for part in torch.arange(len(indices)).tensor_split(self.config.accumulation_steps) if len(part)]
         with self._told_in_words(step):
-            for part in torch.arange(len(indices)).tensor_split(self.config.accumulation_steps):
-                if len(part) == 0:
-                    continue
-                with self.accelerator.autocast():
-                    log_probabilities = self.forward(pixels[part].to(self.accelerator.device))
-                losses = [self._loss(log_probabilities, faces[part], share) for faces, share in taught if share > 0]
-                loss = torch.stack(losses).sum() / total_weight
-                self.accelerator.backward(loss)
-                total += float(loss.detach())
-        if not math.isfinite(total):
-            raise TrainingError(self._not_finite(total, indices, step))
-        if self.config.max_gradient_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+            for part in parts:
+                with self.compute.without_exchange(self.parallel, unless=part is parts[-1]):
+                    with self.compute.autocast():
+                        log_probabilities = self.forward(pixels[part].to(device))
+                    losses = [self._loss(log_probabilities, faces[part], share) for faces, share in taught if share > 0]
+                    loss = torch.stack(losses).sum() / total_weight
+                    # times the processes, as the exchange of gradients takes their mean
+                    torch.autograd.backward(self.scaler.scale(loss * num_processes))
+                total += loss.detach()
+        total_loss = float(self.compute.sum(total))
+        if not math.isfinite(total_loss):
+            raise TrainingError(self._not_finite(total_loss, indices, step))
+        self._update_weights()
         self.schedule.after_step()
         if self.ema is not None:
             self.ema.update(self.model, step=step + 1)
-        return total
+        return total_loss
+
+    def _update_weights(self) -> None:
+        """Clip the gradients and take the optimizer's step; fp16 leaves out a step whose scaled gradients overflow."""
+        if self.config.max_gradient_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def _loss(self, log_probabilities: Tensor, faces: Tensor, share: float) -> Tensor:
         device = log_probabilities.device
-        told = (self.targets[faces], self.known[faces], share * self.weights[faces])
-        return self.loss(log_probabilities, *(tensor.to(device) for tensor in told))
+        return self.loss(
+            log_probabilities,
+            self.targets[faces].to(device),
+            self.known[faces].to(device),
+            share * self.weights[faces].to(device),
+            {name: of_all[faces].to(device) for name, of_all in self.numbers.items()},
+        )
+
+    def _standardized_numbers(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Give the faces' numbers, [N], and those of the values, [V], that the loss asks for, in standard deviations."""
+        of_faces, of_values = {}, {}
+        for _, _, loss in terms_of(self.config.loss):
+            if isinstance(loss, ExpectedNumber):
+                known = self.faces.train.numbers.get(loss.attribute)
+                if known is None or not np.isfinite(known.of_value).all():
+                    raise TrainingError(
+                        f"{self.name}: the loss expected_number needs the number behind every value of "
+                        f"'{loss.attribute}', and no training face tells some of them; add labeled faces or drop it"
+                    )
+                scale = max(float(np.nanstd(known.truth)), 1e-6)
+                of_faces[loss.attribute] = torch.from_numpy(known.truth / scale).float()
+                of_values[loss.attribute] = torch.from_numpy(known.of_value / scale).float()
+        return of_faces, of_values
 
     def _not_finite(self, loss: float, indices: Tensor, step: int) -> str:
         shown = [self.faces.train.image_ids[index] for index in indices[:8].tolist()]
@@ -215,15 +258,17 @@ class TrainingLoop:
             ) from None
 
     def _validate(self, faces: LabeledSet) -> Scores:
+        self.compute.share_buffers(self.judged_model)
         probabilities = predict_probabilities(
             self.judged_model,
             faces.pixels,
-            faces.pixel_rows,
-            accelerator=self.accelerator,
+            self.compute.part_of(faces.pixel_rows),
+            compute=self.compute,
             batch_size=256,
             horizontal_flip=False,
         )
-        return score_predictions(probabilities, faces.codes, labels=self.faces.labels)
+        probabilities = self.compute.gather(probabilities, num_rows=len(faces.pixel_rows))
+        return score_predictions(probabilities, faces.codes, labels=self.faces.labels, numbers=faces.numbers)
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on."""
@@ -231,6 +276,7 @@ class TrainingLoop:
             "model": self.model.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "schedule": self.schedule.state_dict(),
             "progress": asdict(self.progress),
         }
@@ -241,5 +287,6 @@ class TrainingLoop:
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
         self.schedule.load_state_dict(state["schedule"])
         self.progress = Progress(**state["progress"])

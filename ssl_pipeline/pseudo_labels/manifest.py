@@ -126,7 +126,7 @@ def build_manifest(
     """Put every candidate face into one table, sorted by image id, whatever the order of the rows given.
 
     Args:
-        faces: the face table of the pool, N rows: image_id, image_path, content_hash, person_id, source.
+        faces: the face table of the pool, N rows: image_id, image_path, content_hash, person_id, source, derived.
         selection: of those faces, in the same order.
         labels: the label space.
         unreadable: faces that could not be used: source, image_id, image_path, reason.
@@ -145,6 +145,7 @@ def build_manifest(
         raise ValueError("image ids of the pool must differ from each other")
     schema = manifest_schema(labels)
     decided = _columns_of_faces(faces) | _columns_of_selection(selection, labels)
+    decided |= _label_sources(faces, selection, labels)
     rejected = _columns_of_unreadable(unreadable)
     table = pa.concat_tables([_table(decided, len(faces), schema), _table(rejected, len(unreadable), schema)])
     fixed = {"teacher_digest": identity.teacher_digest, "selection_digest": identity.selection_digest}
@@ -273,9 +274,20 @@ def _columns_of_selection(selection: Selection, labels: LabelSpace) -> dict[str,
             object
         )
         columns[f"{attribute.name}_reason"] = selection.reasons[:, position]
-        columns[f"{attribute.name}_label_source"] = np.array([None, "pseudo", "human"], dtype=object)[
-            np.select([known, kept], [2, 1], 0)
-        ]
+    return columns
+
+
+def _label_sources(faces: pd.DataFrame, selection: Selection, labels: LabelSpace) -> dict[str, Any]:
+    """Say of each attribute who knows its value: a person, the way in which the picture was made, or the teacher."""
+    derived = [str(names).split(",") if isinstance(names, str) else [] for names in faces["derived"]]
+    columns = {}
+    for position, name in enumerate(labels.names):
+        made = np.array([name in names for names in derived], dtype=bool)
+        known, kept = selection.known[:, position], selection.accepted[:, position]
+        columns[f"{name}_label_source"] = np.select(
+            [known & made, known, kept], ["derived", "human", "pseudo"], ""
+        ).astype(object)
+        columns[f"{name}_label_source"][~(known | kept)] = None
     return columns
 
 

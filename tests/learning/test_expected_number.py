@@ -1,21 +1,11 @@
 """The age expected under a model, worked by hand."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.metrics import mean_absolute_error, mean_squared_error
 
-from ssl_pipeline.config import LabelsConfig
-from ssl_pipeline.learning.expected_number import KnownNumbers, expected_numbers, number_errors, training_means
-
-LABELS = LabelsConfig.model_validate(
-    {
-        "attributes": [
-            {"name": "gender", "values": ["male", "female"]},
-            {"name": "age", "values": ["<30", "30-59", ">=60"], "from_column": "age_years", "borders": [30, 60]},
-        ]
-    }
-)
+from ssl_pipeline.faces.numbers import KnownNumbers
+from ssl_pipeline.learning.expected_number import expected_numbers, number_errors
 
 
 def test_errors_worked_by_hand_over_the_faces_whose_number_is_known() -> None:
@@ -38,20 +28,6 @@ def test_errors_equal_scikit_learns() -> None:
     errors = number_errors(probabilities, KnownNumbers(truth, of_value))
     assert errors["mean_absolute_error"] == pytest.approx(mean_absolute_error(truth, expected))
     assert errors["mean_squared_error"] == pytest.approx(mean_squared_error(truth, expected))
-
-
-def test_a_value_stands_for_the_mean_of_its_training_faces() -> None:
-    train = pd.DataFrame(
-        {
-            "gender": ["male", "male", "female", "female"],
-            "age": pd.Categorical(["<30", "<30", "30-59", None], categories=["<30", "30-59", ">=60"]),
-            "age_years": pd.array([20, 26, None, 40], dtype="Float64"),
-        }
-    )
-    means = training_means(train, LABELS)
-    assert list(means) == ["age"]  # gender is no range of a number
-    assert means["age"].column == "age_years"
-    assert means["age"].of_value == pytest.approx([23.0, np.nan, np.nan], nan_ok=True)
 
 
 def test_nothing_is_expected_where_no_face_has_a_number() -> None:

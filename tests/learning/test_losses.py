@@ -146,6 +146,32 @@ def test_f1_over_classes_spreads_a_partly_known_face_as_the_model_would() -> Non
     torch.testing.assert_close(build(F1S[0])(log_p, targets, known, weights), expected * weights[faces].sum())
 
 
+def test_an_expected_number_costs_half_its_squared_error_where_the_number_is_known() -> None:
+    log_p, targets, known, weights = batch()
+    of_value, truth = torch.tensor([20.0, 45.0, 70.0]).double(), torch.linspace(10, 90, 24).double()
+    truth[::4] = torch.nan
+    expected = 0.0
+    for row in range(24):
+        if row % 4:
+            age = sum(float(log_p[row, c].exp()) * float(of_value[SPACE.class_codes[c][2]]) for c in range(18))
+            expected += float(weights[row]) * (age - float(truth[row])) ** 2 / 2
+    mixture = {
+        "type": "mixture",
+        "terms": [
+            {"weight": 1.0, "loss": {"type": "cross_entropy"}},
+            {"weight": 0.5, "loss": {"type": "expected_number", "attribute": "age"}},
+        ],
+    }
+    loss = BatchLoss(TypeAdapter(LossConfig).validate_python(mixture), SPACE, value_numbers={"age": of_value})
+    alone = build({"type": "cross_entropy"})(log_p, targets, known, weights)
+    both = loss(log_p, targets, known, weights, {"age": truth})
+    assert float(both - alone) == pytest.approx(0.5 * expected)
+    logits = torch.randn(24, 18, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda x: loss(x.log_softmax(1), targets, known, weights, {"age": truth}), (logits,)
+    )
+
+
 def test_a_mixture_is_the_weighted_sum_of_its_terms() -> None:
     arrays = batch()
     terms = [{"weight": 0.4, "loss": F1S[0]}, {"weight": 0.6, "loss": PER_FACE[3]}]

@@ -10,8 +10,8 @@ from sklearn import metrics as reference
 
 from ssl_pipeline.config_metrics import METRIC_DIRECTIONS, NUMBER_METRICS
 from ssl_pipeline.errors import TrainingError
+from ssl_pipeline.faces.numbers import KnownNumbers
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.learning.expected_number import KnownNumbers
 from ssl_pipeline.learning.metrics import evaluate_predictions, metric_value, score_predictions, without_tables
 
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_pipeline.learning.device import build_accelerator
+from ssl_pipeline.learning.device import Compute
 from ssl_pipeline.learning.prediction import predict_probabilities, zoomed
 from tests.learning.prediction_support import predictor, random_faces, random_model, save_random_model
 
@@ -65,9 +65,9 @@ def test_zooms_and_their_mirrors_are_averaged_as_probabilities(checkpoint: Path)
 
 
 def predict_in_training(model: torch.nn.Module, pixels: np.ndarray) -> np.ndarray:
-    accelerator = build_accelerator("cpu", "fp32")
+    compute = Compute.build("cpu", "fp32")
     return predict_probabilities(
-        model, pixels, np.arange(len(pixels)), accelerator=accelerator, batch_size=4, horizontal_flip=True
+        model, pixels, np.arange(len(pixels)), compute=compute, batch_size=4, horizontal_flip=True
     )
 
 

@@ -1,6 +1,7 @@
 """The one loop: it learns, it resumes exactly, it keeps the best, it stops when it should."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import torch
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.faces.dataset import TrainingFaces
 from ssl_pipeline.faces.mixing import Mixed
+from ssl_pipeline.faces.numbers import KnownNumbers
 from ssl_pipeline.learning import training_loop
 from ssl_pipeline.learning.checkpoint import load_checkpoint
 from ssl_pipeline.learning.training import fit
-from tests.conftest import make_faces, make_role
+from tests.conftest import SPACE, make_faces, make_role
 from tests.learning.interruption import fit_until
 
 
@@ -115,13 +117,15 @@ def test_loading_processes_change_nothing(tmp_path: Path) -> None:
     assert bytes_of(tmp_path / "0") == bytes_of(tmp_path / "2")
 
 
-def test_accumulated_gradients_equal_those_of_the_whole_batch() -> None:
-    faces = make_faces(64)
+@pytest.mark.parametrize("loss", [{"type": "cross_entropy"}, {"type": "focal", "class_weights": "balanced"}])
+def test_four_accumulated_parts_equal_the_whole_batch_without_batch_norm(loss: dict) -> None:
+    faces = make_faces(64, size=32)
     gradients = []
     for parts in (1, 4):
-        role = make_role(batch_size=64, accumulation_steps=parts, precision="fp32", augmentation="none")
+        role = make_role(
+            model={"architecture": "test_vit"}, batch_size=64, accumulation_steps=parts, precision="fp32", loss=loss
+        )
         loop = training_loop.TrainingLoop(role, faces, seed=0, device="cpu", name="test")
-        loop.model.eval()  # batch norm with fixed statistics, as parts of a batch have statistics of their own
         pixels = torch.from_numpy(faces.train.pixels[:64]).permute(0, 3, 1, 2)
         loop.optimizer.step = lambda: None  # type: ignore[method-assign]
         kept: dict[str, torch.Tensor] = {}
@@ -130,8 +134,9 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch() -> None:
         )
         loop._step(pixels, torch.arange(64), 0)
         gradients.append(kept)
+    assert max(gradient.abs().max() for gradient in gradients[0].values()) > 0.01
     for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=0, atol=1e-6)
 
 
 def test_the_best_checkpoint_is_the_best_epochs_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,6 +264,46 @@ def test_a_monitored_metric_that_is_not_defined_stops_training_with_the_cure(tmp
         fit(role, TrainingFaces(faces.labels, faces.train, one_gender), directory=tmp_path)
 
 
+def test_a_number_is_learned_beside_the_classes_and_may_choose_the_best_epoch(tmp_path: Path) -> None:
+    of_value = np.array([20.0, 45.0, 70.0])
+
+    def with_ages(faces: TrainingFaces) -> TrainingFaces:
+        parts = []
+        for part, codes in (
+            (faces.train, SPACE.class_codes[faces.train.targets.argmax(axis=1)]),
+            (faces.validation, faces.validation.codes),
+        ):
+            truth = of_value[codes[:, 1]] + np.arange(len(codes)) % 5 - 2
+            parts.append(dataclasses.replace(part, numbers={"age": KnownNumbers(truth, of_value)}))
+        return TrainingFaces(faces.labels, *parts)
+
+    terms = [
+        {"weight": 0.1, "loss": {"type": "cross_entropy"}},
+        {"weight": 5.0, "loss": {"type": "expected_number", "attribute": "age"}},
+    ]
+    settings = {"monitor": "age.mean_absolute_error", "epochs": 6}
+    faces = with_ages(make_faces())
+    few = {"type": "mixture", "terms": [terms[0], terms[1] | {"weight": 1e-6}]}
+    without = fit(make_role(loss=few, **settings), faces, directory=tmp_path / "without")
+    result = fit(make_role(loss={"type": "mixture", "terms": terms}, **settings), faces, directory=tmp_path / "with")
+    assert result.best_metric < 0.7 * without.best_metric
+    errors = pd.read_csv(tmp_path / "with/history.csv")["age.mean_absolute_error"]
+    assert result.best_metric == pytest.approx(errors.min())
+    with pytest.raises(TrainingError, match="the number behind every value of 'age'"):
+        fit(make_role(loss={"type": "mixture", "terms": terms}), make_faces(), directory=tmp_path / "unknown")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_network_learns_the_same(tmp_path: Path) -> None:
+    results = [
+        fit(make_role(compile=compiled, precision="fp32"), make_faces(), directory=tmp_path / str(compiled))
+        for compiled in (False, True)
+    ]
+    assert results[1].best_metric == pytest.approx(results[0].best_metric, abs=0.1)
+    losses = [pd.read_csv(tmp_path / str(compiled) / "history.csv")["train_loss"] for compiled in (False, True)]
+    assert losses[1].to_numpy() == pytest.approx(losses[0].to_numpy(), rel=0.01)
+
+
 def test_running_out_of_memory_says_what_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def greedy(self: object, pixels: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
@@ -266,6 +311,28 @@ def test_running_out_of_memory_says_what_to_lower(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("ssl_pipeline.learning.model.FaceClassifier.forward", greedy)
     with pytest.raises(TrainingError, match=r"out of memory at step 0 with 8 faces of 16 pixels.*accumulation_steps"):
         fit(make_role(accumulation_steps=2), make_faces(), directory=tmp_path)
+
+
+def test_fp16_scales_losses_up_leaves_out_a_step_that_overflows_and_resumes_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = make_role(precision="fp16", epochs=2, max_gradient_norm=1.0)
+    whole = fit(role, make_faces(), directory=tmp_path / "whole", seed=3)
+    assert whole.best_metric > 0.3
+    fit_until(6, role, tmp_path / "halves", monkeypatch)
+    fit(role, make_faces(), directory=tmp_path / "halves", seed=3)
+    assert bytes_of(tmp_path / "halves") == bytes_of(tmp_path / "whole")
+    states = [torch.load(tmp_path / name / "last.pt", weights_only=True)["scaler"] for name in ("whole", "halves")]
+    assert states[0] == states[1]
+    assert states[0]["scale"] == 65536.0
+
+    loop = training_loop.TrainingLoop(role, make_faces(), seed=0, device="cpu", name="test")
+    before = {name: tensor.clone() for name, tensor in loop.model.named_parameters()}
+    loop.scaler.load_state_dict(loop.scaler.state_dict() | {"scale": 3e38})  # gradients of any size overflow
+    pixels = torch.from_numpy(loop.faces.train.pixels[:16]).permute(0, 3, 1, 2)
+    assert np.isfinite(loop._step(pixels, torch.arange(16), 0))
+    assert loop.scaler.get_scale() < 3e38
+    assert all(torch.equal(tensor, before[name]) for name, tensor in loop.model.named_parameters())
 
 
 @pytest.mark.parametrize(

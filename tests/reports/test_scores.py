@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from ssl_pipeline.faces.numbers import KnownNumbers
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.learning.expected_number import KnownNumbers
 from ssl_pipeline.learning.metrics import evaluate_predictions
 from ssl_pipeline.reports.scores import scores_tables
 

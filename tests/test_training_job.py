@@ -1,0 +1,180 @@
+"""A training by several processes equals that by one, says its faults in the same words, and ends with its starter."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from ssl_pipeline.config import RunConfig
+from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.errors import ConfigError, TrainingError
+from ssl_pipeline.learning.training import FitResult
+from ssl_pipeline.runs import RunDir, write_text
+from ssl_pipeline.stages import prepare
+from ssl_pipeline.training_job import TrainingJob, run_job
+from tests.cycle_config import write_tiny_config
+
+NO_BATCH_NORM = "test_vit"
+LOSS = {"type": "focal", "label_smoothing": 0.1}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, RunDir]:
+    directory = tmp_path_factory.mktemp("faces")
+    config = load_config(write_tiny_config(directory), overrides=["faces.image_size=32"])
+    run = RunDir(config.runs_root / config.run_name)
+    prepare(config, run)
+    return config, run
+
+
+def make_job(
+    prepared: tuple[RunConfig, RunDir], directory: Path, *, architecture: str = NO_BATCH_NORM, **training: object
+) -> TrainingJob:
+    config, run = prepared
+    settings = {
+        "epochs": 2,
+        "batch_size": 16,
+        "optimizer": {"type": "sgd", "learning_rate": 0.05},
+        "precision": "fp32",
+        "augmentation": "strong",
+        "loss": LOSS,
+        "class_balanced": True,
+        "ema_decay": 0.9,
+        "max_gradient_norm": 1.0,
+        **training,
+    }
+    role = {"model": {"architecture": architecture}, "training": settings}
+    return TrainingJob.model_validate(
+        {
+            "name": "teacher",
+            "role": role,
+            "labels": config.labels,
+            "faces": run.faces,
+            "directory": directory,
+            "seed": 3,
+            "device": "cpu",
+            "inputs": "",
+        }
+    )
+
+
+def assert_close(one: Path, other: Path, *, buffers: bool = True) -> None:
+    kept, of_other = (torch.load(path / "last.pt", weights_only=True) for path in (one, other))
+    for name, tensor in kept["model"].items():
+        if buffers or "running_" not in name:
+            torch.testing.assert_close(of_other["model"][name], tensor, rtol=1e-5, atol=1e-5, msg=name)
+    histories = [pd.read_csv(path / "history.csv") for path in (one, other)]
+    pd.testing.assert_frame_equal(*histories, rtol=1e-5, atol=1e-5)
+
+
+def test_two_processes_equal_one(prepared: tuple[RunConfig, RunDir], tmp_path: Path) -> None:
+    run_job(make_job(prepared, tmp_path / "one"))
+    job = make_job(prepared, tmp_path / "two", num_processes=2)
+    result = run_job(job)
+    assert isinstance(result, FitResult)
+    assert result.checkpoint.is_file()
+    assert_close(tmp_path / "one", tmp_path / "two")
+
+
+def test_two_processes_with_batch_norm_equal_one_that_takes_a_batch_in_two_parts(
+    prepared: tuple[RunConfig, RunDir], tmp_path: Path
+) -> None:
+    settings = {
+        "architecture": "wrn10_1",
+        "epochs": 1,
+        "ema_decay": None,
+        "optimizer": {"type": "sgd", "learning_rate": 0.05, "freeze_backbone_epochs": 0},
+    }
+    run_job(make_job(prepared, tmp_path / "one", accumulation_steps=2, **settings))
+    run_job(make_job(prepared, tmp_path / "two", num_processes=2, **settings))
+    kept, of_other = (torch.load(tmp_path / name / "last.pt", weights_only=True)["model"] for name in ("one", "two"))
+    for name, tensor in kept.items():
+        if "running_" not in name and "num_batches" not in name:  # each process has statistics of its own faces
+            torch.testing.assert_close(of_other[name], tensor, rtol=1e-5, atol=1e-5, msg=name)
+
+
+def test_whatever_is_killed_none_is_left_over_and_the_training_goes_on_to_the_same_weights(
+    prepared: tuple[RunConfig, RunDir], tmp_path: Path
+) -> None:
+    frozen_first = {"type": "sgd", "learning_rate": 0.05, "freeze_backbone_epochs": 1}
+    settings = {"num_processes": 2, "save_every_steps": 2, "optimizer": frozen_first}
+    run_job(make_job(prepared, tmp_path / "whole", **settings))
+    job = make_job(prepared, tmp_path / "halves", **settings)
+    state = job.directory / "last.pt"
+
+    starter = start(job)
+    wait_for(state.is_file)
+    os.kill(max(processes_of(job)), signal.SIGKILL)
+    assert starter.wait(60) == 3  # a TrainingError
+    wait_for(lambda: not processes_of(job))
+
+    saved = state.stat().st_mtime_ns
+    starter = start(job)
+    wait_for(lambda: state.stat().st_mtime_ns > saved)
+    starter.kill()
+    starter.wait()
+    wait_for(lambda: not processes_of(job))
+
+    run_job(job)
+    for name in ("best.safetensors", "history.csv"):
+        assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_fault_in_the_processes_is_told_in_the_same_words(prepared: tuple[RunConfig, RunDir], tmp_path: Path) -> None:
+    optimizer = {"type": "sgd", "learning_rate": 1e30}
+    settings = {"optimizer": optimizer, "max_gradient_norm": None, "ema_decay": None}
+    with pytest.raises(TrainingError) as alone:
+        run_job(make_job(prepared, tmp_path / "one", **settings))
+    with pytest.raises(TrainingError) as together:
+        run_job(make_job(prepared, tmp_path / "two", num_processes=2, **settings))
+    assert "the loss is nan at step" in str(alone.value)
+    assert str(together.value).partition(", faces")[0] == str(alone.value).partition(", faces")[0]
+
+
+def test_a_batch_that_the_processes_cannot_share_out_is_refused(tmp_path: Path) -> None:
+    path = write_tiny_config(tmp_path)
+    with pytest.raises(ConfigError, match=r"multiple of accumulation_steps 2 × num_processes 3"):
+        load_config(path, overrides=["teacher.training.num_processes=3", "teacher.training.accumulation_steps=2"])
+
+
+START = """
+import sys
+from pathlib import Path
+from ssl_pipeline.errors import TrainingError
+from ssl_pipeline.training_job import TrainingJob, run_job
+try:
+    run_job(TrainingJob.model_validate_json(Path(sys.argv[1]).read_text()))
+except TrainingError:
+    sys.exit(3)
+"""
+
+
+def start(job: TrainingJob) -> "subprocess.Popen[bytes]":
+    write_text(job.directory / "job.json", job.model_dump_json())
+    return subprocess.Popen([sys.executable, "-c", START, str(job.directory / "job.json")])
+
+
+def processes_of(job: TrainingJob) -> list[int]:
+    """The training processes of a job that live, torchrun's own among them, found by their command lines."""
+    request = str(job.directory / "training_job.json").encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and request in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:  # ended meanwhile
+            continue
+    return found
+
+
+def wait_for(condition: "object", seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
