@@ -16,7 +16,7 @@ from ssl_pipeline.config_metrics import metric_direction
 from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.errors import ConfigError, FaceTableError, PipelineError, list_of_faults
 from ssl_pipeline.faces.dataset import TrainingFaces
-from ssl_pipeline.faces.framing import open_detector
+from ssl_pipeline.faces.framing import detector_identity
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
 from ssl_pipeline.faces.sources.corrections import digest_correction
@@ -60,11 +60,10 @@ def check(config: RunConfig) -> None:
         resolve_device(config.device)
     except ConfigError as error:
         faults.append(str(error))
-    if config.faces.cropping is not None:
-        try:
-            open_detector(config.faces.cropping)
-        except FaceTableError as error:
-            faults.append(f"'faces.cropping': {error}")
+    try:
+        detector_identity(config.faces.cropping)
+    except FaceTableError as error:
+        faults.append(f"'faces.cropping': {error}")
     for key, role in (("teacher", config.teacher), ("student", config.student)):
         try:
             check_architecture(role.model)
@@ -91,9 +90,8 @@ def prepare(config: RunConfig, run: RunDir) -> Record:
         "seed": config.seed,
         "sources": [fingerprint(source, root=config.faces.root) for source in config.faces.all_sources],
         "corrections": [digest_correction(path) for path in config.faces.correction_paths],
+        "face_detector": detector_identity(config.faces.cropping),
     }
-    if config.faces.cropping is not None:  # another model under the same name finds other faces
-        inputs["face_detector"] = open_detector(config.faces.cropping).identity
     return run_stage(
         run.faces,
         inputs=inputs,

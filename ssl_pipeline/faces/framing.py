@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +73,15 @@ def open_detector(config: CroppingConfig) -> FaceDetector:
         FaceTableError: if it cannot be used.
     """
     return FaceDetector(config.model, longest_sides=config.detection_sides)
+
+
+def detector_identity(config: CroppingConfig | None) -> dict[str, Any] | None:
+    """Tell what the faces found depend on besides the pictures: another model under the same name finds other faces.
+
+    Raises:
+        FaceTableError: if the detector cannot be used.
+    """
+    return None if config is None else open_detector(config).identity
 
 
 def uncached_framer(config: CroppingConfig) -> Framer:

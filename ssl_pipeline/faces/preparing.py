@@ -1,8 +1,6 @@
 """From sources to face tables: read, decode once, split by person, take leaks out of the pool. No face is lost unsaid."""
 
-import logging
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pandas as pd
 from ssl_pipeline.config import FacesConfig
 from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.errors import FaceTableError, list_of_faults
+from ssl_pipeline.faces.accounting import REJECTED_COLUMNS, FoundFaces, counted
 from ssl_pipeline.faces.borders import near_border
 from ssl_pipeline.faces.framing import open_framers
 from ssl_pipeline.faces.hiding import hide_labels
@@ -24,8 +23,6 @@ from ssl_pipeline.faces.table import crop_table, write_crops, write_faces
 from ssl_pipeline.labels import UNKNOWN, LabelSpace
 from ssl_pipeline.runs import atomic_path, write_json
 
-logger = logging.getLogger(__name__)
-
 OUTPUT_NAMES = (
     "labeled.parquet",
     "unlabeled.parquet",
@@ -36,25 +33,7 @@ OUTPUT_NAMES = (
     "corrections.json",
     "pixels.npy",
 )
-_REJECTED = ["source", "image_id", "image_path", "role", "reason"]
 _TEST_SEED, _LIMIT_SEED, _VALIDATION_SEED = 1, 2, 3
-
-
-@dataclass
-class _Found:
-    """The faces at hand, and the account of every source."""
-
-    faces: pd.DataFrame
-    rejected: pd.DataFrame
-    corrections: dict[str, Any]
-    crops: pd.DataFrame = field(default_factory=pd.DataFrame)
-    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def reject(self, rows: "pd.Series[bool]", reasons: Any) -> None:
-        """Move faces to the rejected ones, with their reasons."""
-        moved = self.faces.loc[rows].assign(reason=reasons)
-        self.rejected = pd.concat([self.rejected, moved[_REJECTED]], ignore_index=True)
-        self.faces = self.faces.loc[~rows]
 
 
 def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, directory: Path) -> dict[str, Any]:
@@ -69,9 +48,9 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     Returns:
         Counts: ``sources.<name>.{role, found, rejected, filtered, beyond_limit, used}``, where found is the sum of the
         others, and of a cropped source ``cropped``, how many were cropped to a face and how many by the fallback
-        (``face``, ``center_square``, ``whole``; ``crops.parquet`` names each); ``labeled.{train, validation, test, unused}``,
-        ``corrections.{rows, applied, unmatched, values_changed}``, ``near_border`` (what was left out of training, and
-        why), ``unlabeled``, ``unreadable_unlabeled``, ``rejected``,
+        (``face``, ``center_square``, ``whole``; ``crops.parquet`` names each); ``labeled.{train, validation, test,
+        unused}``, ``corrections.{rows, applied, unmatched, values_changed}``, ``near_border`` (what was left out of
+        training, and why), ``unlabeled``, ``unreadable_unlabeled``, ``rejected``,
         ``leakage`` (removed from the pool, by what they equal) and ``by_class``.
 
     Raises:
@@ -84,7 +63,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     if config.labeled.test_sources:
         partly = (found.faces["role"] == "test") & (space.class_ids(space.encode(found.faces)) < 0)
         found.reject(partly, "a test face needs all attributes known")
-    _log_rejected(found.rejected)
+    found.log_rejected()
     _check_roles(found)
     everyone = found.faces[found.faces["role"] != "unlabeled"].sort_values("image_id", ignore_index=True)
     everyone["split"] = _split(everyone, config, space, seed=seed)
@@ -113,7 +92,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     write_json(directory / "corrections.json", found.corrections)
     splits = Counter(labeled["split"])
     return {
-        "sources": _accounts(found),
+        "sources": found.accounts(),
         "labeled": {
             **{split: splits[split] for split in ("train", "validation", "test")},
             "unused": int((everyone["split"] == "unused").sum()),
@@ -128,7 +107,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     }
 
 
-def _read(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> _Found:
+def _read(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> FoundFaces:
     """Read every source; each face knows its role."""
     corrections = Corrections.read(config.correction_paths, labels)
     faces, rejected, accounts, counts = [], [], {}, []
@@ -143,15 +122,15 @@ def _read(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> _Found:
             "filtered": read.num_filtered,
             "beyond_limit": read.num_beyond_limit,
         }
-    return _Found(
+    return FoundFaces(
         faces=pd.concat(faces, ignore_index=True),
-        rejected=pd.concat(rejected, ignore_index=True)[_REJECTED],
+        rejected=pd.concat(rejected, ignore_index=True)[REJECTED_COLUMNS],
         corrections=corrections.account(CorrectionCounts.total(counts)),
         sources=accounts,
     )
 
 
-def _decode(found: _Found, path: Path, config: FacesConfig) -> None:
+def _decode(found: FoundFaces, path: Path, config: FacesConfig) -> None:
     """Decode every face, cropped as its source says; reject those that cannot be read or have no face to crop to."""
     with open_framers(config.cropping) as framer_of:
         framers = {source_name(source): framer_of(source) for source in config.all_sources}
@@ -169,23 +148,14 @@ def _decode(found: _Found, path: Path, config: FacesConfig) -> None:
             if framers[str(name)] is not None:
                 state, cure = "used", "correct the source's path, lower min_score or set a fallback in faces.cropping"
             raise FaceTableError(
-                f"none of the {len(rows):,} faces in '{name}' can be {state}: {'; '.join(_counted(reasons[rows]))}; "
+                f"none of the {len(rows):,} faces in '{name}' can be {state}: {'; '.join(counted(reasons[rows]))}; "
                 f"the first is {found.faces.loc[rows[0], 'image_path']}; {cure}"
             )
     found.reject(unreadable, reasons[unreadable])
-    _account_for_crops(found, [name for name, framer in framers.items() if framer is not None])
+    found.count_crops([name for name, framer in framers.items() if framer is not None])
 
 
-def _account_for_crops(found: _Found, cropped: list[str]) -> None:
-    """Count a cropped source's crops by their kind, and say where a fallback was used."""
-    for name in cropped:
-        by_kind = Counter(found.crops.loc[found.crops["source"] == name, "crop"])
-        found.sources[name]["cropped"] = dict(sorted(by_kind.items()))
-        for kind in sorted(by_kind.keys() - {"face"}):
-            logger.warning("%s: %d pictures without a face that counts are taken as %s", name, by_kind[kind], kind)
-
-
-def _reject_contradictions(found: _Found, space: LabelSpace) -> None:
+def _reject_contradictions(found: FoundFaces, space: LabelSpace) -> None:
     """Reject labeled faces with the same bytes and different labels: nobody can say which are right."""
     labeled = found.faces[found.faces["role"] != "unlabeled"]
     codes = pd.DataFrame(space.encode(labeled), index=labeled.index)
@@ -204,7 +174,7 @@ def _some_of(ids: "pd.Series[str]") -> str:
     return named if len(ids) <= 3 else f"{named} and {len(ids) - 3:,} more"
 
 
-def _check_roles(found: _Found) -> None:
+def _check_roles(found: FoundFaces) -> None:
     """Refuse to go on where no face is left to train and validate on, to test on, or to label, and say why."""
     keys = {"labeled": "labeled.sources", "test": "labeled.test_sources", "unlabeled": "unlabeled.sources"}
     for role, key in keys.items():
@@ -215,7 +185,7 @@ def _check_roles(found: _Found) -> None:
         num_found, num_filtered = (sum(of[count] for of in accounts) for count in ("found", "filtered"))
         raise FaceTableError(
             f"faces.{key}: none of the {num_found:,} faces found can be used: "
-            + "; ".join([*_counted(reasons), *([f"{num_filtered:,} × left out by the filter"] if num_filtered else [])])
+            + "; ".join([*counted(reasons), *([f"{num_filtered:,} × left out by the filter"] if num_filtered else [])])
             + "; mend the files, widen the filter or add sources"
         )
 
@@ -315,24 +285,6 @@ def _by_class(labeled: pd.DataFrame, space: LabelSpace) -> dict[str, dict[str, i
     counts = Counter(zip(ids.tolist(), labeled["split"], strict=True))
     splits = ("train", "validation", "test")
     return {name: {split: counts[number, split] for split in splits} for number, name in enumerate(space.class_names)}
-
-
-def _log_rejected(rejected: pd.DataFrame) -> None:
-    for name, rows in rejected.groupby("source"):
-        logger.warning("%s: %d faces rejected: %s", name, len(rows), "; ".join(_counted(rows["reason"])))
-
-
-def _counted(reasons: "pd.Series[str]", *, at_most: int = 3) -> list[str]:
-    """Count the commonest reasons, and the others together."""
-    common = Counter(reasons).most_common(at_most)
-    num_others = len(reasons) - sum(number for _, number in common)
-    others = [f"{num_others:,} × other reasons"] if num_others else []
-    return [*(f"{number:,} × {reason}" for reason, number in common), *others]
-
-
-def _accounts(found: _Found) -> dict[str, dict[str, Any]]:
-    used, rejected = Counter(found.faces["source"]), Counter(found.rejected["source"])
-    return {name: {**of, "rejected": rejected[name], "used": used[name]} for name, of in found.sources.items()}
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:

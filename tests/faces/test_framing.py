@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from ssl_pipeline.config import FacesConfig, LabelsConfig
+from ssl_pipeline.config import FacesConfig
 from ssl_pipeline.config_cropping import CroppingConfig
+from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.errors import ConfigError, FaceTableError
 from ssl_pipeline.faces import framing
