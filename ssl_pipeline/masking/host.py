@@ -1,0 +1,90 @@
+"""What a picture tells of how it was taken, so that what is laid on looks taken with it: light, colors, blur, noise."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+FloatImage = npt.NDArray[np.float32]
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_USUAL_SKIN = np.array([203.0, 156.0, 134.0])
+_MIN_SHADE, _MAX_SHADE = 0.5, 1.35
+
+
+@dataclass(frozen=True)
+class Host:
+    """How the picture was taken.
+
+    Attributes:
+        exposure: float [3], the factor on the color of a thing in even white light, for red, green and blue.
+        gray: 0 (in color) to 1 (a gray picture).
+        shade: float32 [H, W], the light's slow change over the face, about 1 in the mean.
+        blur: standard deviation in pixels of the blur that edges have.
+        noise: standard deviation in gray levels.
+    """
+
+    exposure: npt.NDArray[np.float64]
+    gray: float
+    shade: FloatImage
+    blur: float
+    noise: float
+
+
+def look_at(pixels: FloatImage, face: npt.NDArray[np.bool_], *, unit: float) -> Host:
+    """Measure a picture.
+
+    Args:
+        pixels: float32 [H, W, 3], 0 to 255.
+        face: bool [H, W], where the skin between the eyes and the chin is.
+        unit: the distance between the eyes in pixels.
+    """
+    luma = pixels @ _LUMA
+    skin = pixels[face]
+    lit = skin[skin @ _LUMA >= np.quantile(luma[face], 0.5)].mean(axis=0).astype(np.float64) + 1e-3
+    brightness = float(lit @ _LUMA)
+    # Dark skin in good light and light skin in the dark look alike; what is brightest around the face decides between.
+    white = float(np.quantile(luma, 0.97))
+    level = np.clip((0.55 * brightness / 166 + 0.45 * white / 235) ** 0.9, 0.08, 1.1)
+    chroma = float((skin.max(axis=1) - skin.min(axis=1)).mean()) / max(brightness, 1.0)
+    cast = (lit / brightness) / (_USUAL_SKIN / (_USUAL_SKIN @ _LUMA))
+    gray = float(np.clip(1 - (chroma - 0.03) / 0.12, 0, 1))
+    exposure = level * cast ** (0.35 * (1 - gray))
+    return Host(exposure, gray, _slow_light(luma, face, unit), _edge_blur(luma), _noise(luma))
+
+
+def _slow_light(luma: FloatImage, face: npt.NDArray[np.bool_], unit: float) -> FloatImage:
+    """The face's own light and shade, smoothed so that nose, mouth and beard leave no trace; skin alone counts."""
+    shrink = max(1, int(unit / 12))
+    small, weight = luma[::shrink, ::shrink], face[::shrink, ::shrink].astype(np.float32)
+    spread = 0.33 * unit / shrink
+    total = ndimage.gaussian_filter(weight, spread, mode="nearest", truncate=3.0) + 1e-3
+    mean = float((small * weight).sum() / max(weight.sum(), 1))
+    smooth = (ndimage.gaussian_filter(small * weight, spread, mode="nearest", truncate=3.0) + 1e-3 * mean) / total
+    shade = np.clip((smooth / max(mean, 1.0)) ** 0.8, _MIN_SHADE, _MAX_SHADE)
+    grown = ndimage.zoom(shade, shrink, order=1, mode="nearest", grid_mode=True)
+    height, width = luma.shape
+    pad = ((0, max(0, height - grown.shape[0])), (0, max(0, width - grown.shape[1])))
+    return np.pad(grown, pad, mode="edge")[:height, :width].astype(np.float32)
+
+
+def _edge_blur(luma: FloatImage) -> float:
+    """How wide the sharpest edges are: blurring once more weakens a sharp edge more than a soft one.
+
+    An edge of spread s, blurred by 1, keeps s / √(s² + 1) of its slope.
+    """
+    first = np.hypot(ndimage.sobel(luma, 0), ndimage.sobel(luma, 1))
+    again = ndimage.gaussian_filter(luma, 1.0, truncate=3.0)
+    second = np.hypot(ndimage.sobel(again, 0), ndimage.sobel(again, 1))
+    strong = first >= np.quantile(first, 0.97)
+    kept = float(np.median(second[strong] / np.maximum(first[strong], 1e-3)))
+    kept = min(max(kept, 0.05), 0.97)
+    return float(np.clip(kept / np.sqrt(1 - kept**2) - 0.45, 0.3, 4.0))
+
+
+def _noise(luma: FloatImage) -> float:
+    """Noise where the picture is flattest (Immerkær 1996, of the flatter half)."""
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+    residual = np.abs(ndimage.convolve(luma, kernel))
+    flat = residual[residual <= np.quantile(residual, 0.6)]
+    return float(np.clip(np.sqrt(np.pi / 2) * flat.mean() / 6 * 1.9, 0, 8))
