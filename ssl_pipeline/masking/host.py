@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 FloatImage = npt.NDArray[np.float32]
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _USUAL_SKIN = np.array([203.0, 156.0, 134.0])
 _MIN_SHADE, _MAX_SHADE = 0.5, 1.35
 
@@ -18,6 +18,7 @@ class Host:
 
     Attributes:
         exposure: float [3], the factor on the color of a thing in even white light, for red, green and blue.
+        skin_luma: how bright the lit part of the skin is, 0 to 255.
         gray: 0 (in color) to 1 (a gray picture).
         shade: float32 [H, W], the light's slow change over the face, about 1 in the mean.
         blur: standard deviation in pixels of the blur that edges have.
@@ -25,6 +26,7 @@ class Host:
     """
 
     exposure: npt.NDArray[np.float64]
+    skin_luma: float
     gray: float
     shade: FloatImage
     blur: float
@@ -39,18 +41,18 @@ def look_at(pixels: FloatImage, face: npt.NDArray[np.bool_], *, unit: float) -> 
         face: bool [H, W], where the skin between the eyes and the chin is.
         unit: the distance between the eyes in pixels.
     """
-    luma = pixels @ _LUMA
+    luma = pixels @ LUMA
     skin = pixels[face]
-    lit = skin[skin @ _LUMA >= np.quantile(luma[face], 0.5)].mean(axis=0).astype(np.float64) + 1e-3
-    brightness = float(lit @ _LUMA)
+    lit = skin[skin @ LUMA >= np.quantile(luma[face], 0.5)].mean(axis=0).astype(np.float64) + 1e-3
+    brightness = float(lit @ LUMA)
     # Dark skin in good light and light skin in the dark look alike; what is brightest around the face decides between.
     white = float(np.quantile(luma, 0.97))
     level = np.clip((0.55 * brightness / 166 + 0.45 * white / 235) ** 0.9, 0.08, 1.1)
     chroma = float((skin.max(axis=1) - skin.min(axis=1)).mean()) / max(brightness, 1.0)
-    cast = (lit / brightness) / (_USUAL_SKIN / (_USUAL_SKIN @ _LUMA))
+    cast = (lit / brightness) / (_USUAL_SKIN / (_USUAL_SKIN @ LUMA))
     gray = float(np.clip(1 - (chroma - 0.03) / 0.12, 0, 1))
-    exposure = level * cast ** (0.35 * (1 - gray))
-    return Host(exposure, gray, _slow_light(luma, face, unit), _edge_blur(luma), _noise(luma))
+    exposure = level * cast ** (0.22 * (1 - gray))
+    return Host(exposure, brightness, gray, _slow_light(luma, face, unit), _edge_blur(luma), _noise(luma))
 
 
 def _slow_light(luma: FloatImage, face: npt.NDArray[np.bool_], unit: float) -> FloatImage:

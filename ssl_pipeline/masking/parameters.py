@@ -119,7 +119,7 @@ def draw_parameters(
         rotation_degrees=float(np.clip(rng.normal(0, 2), -6, 6)),
         shift=float(np.clip(rng.normal(0, 0.02), -0.06, 0.06)),
         loop_color=color if tone == "black" or kind == "cloth" else (238, 239, 240),
-        loop_width=float(rng.uniform(0.03, 0.055) * (1.5 if kind == "cloth" else 1)),
+        loop_width=float(rng.uniform(0.024, 0.042) * (1.5 if kind == "cloth" else 1)),
         valve=bool(kind != "surgical" and rng.random() < 0.08),
         seed=int(rng.integers(2**32)),
     )

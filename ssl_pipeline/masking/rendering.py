@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from ssl_pipeline.masking.head import HeadPose, Landmarks, fit_pose, half_width
-from ssl_pipeline.masking.host import FloatImage, Host, look_at
+from ssl_pipeline.masking.host import LUMA, FloatImage, Host, look_at
 from ssl_pipeline.masking.parameters import MaskParameters
 from ssl_pipeline.masking.shapes import COLUMNS, ROWS, MaskShape, shape_mask
 from ssl_pipeline.masking.textures import WIDTH, draw_cloth, outline
@@ -42,7 +42,7 @@ def put_mask(image: Image.Image, landmarks: Landmarks, mask: MaskParameters) -> 
     pose, shape = fit_pose(landmarks), shape_mask(mask)
     pixels = np.asarray(image, dtype=np.float32)
     host = look_at(pixels, _skin(pose, pixels.shape[:2]), unit=pose.scale)
-    layer = _draw(shape, pose, host, mask, rng, pixels.shape[:2])
+    layer = _draw(shape, pose, host, mask, rng, pixels)
     if layer is None:
         return image.copy()
     return _composited(image, pixels, layer, host, pose, rng)
@@ -67,24 +67,26 @@ def _draw(
     host: Host,
     mask: MaskParameters,
     rng: np.random.Generator,
-    size: tuple[int, int],
+    pixels: FloatImage,
 ) -> _Layer | None:
     """Draw mask and loops for the part of the picture that they lie in; None if they lie outside of it."""
     corners, loops = pose.place(shape.sheet), pose.place(shape.loops)
     everything = np.concatenate([corners.reshape(-1, 2), loops.reshape(-1, 2)])
     margin = 0.35 * pose.scale + 4 * host.blur
     left, top = np.maximum(np.floor(everything.min(axis=0) - margin), 0).astype(int).tolist()
-    right, bottom = np.minimum(np.ceil(everything.max(axis=0) + margin), size[::-1]).astype(int).tolist()
+    right, bottom = np.minimum(np.ceil(everything.max(axis=0) + margin), pixels.shape[1::-1]).astype(int).tolist()
     if right - left < 2 or bottom - top < 2:
         return None
     factor = 2 if np.ptp(corners[..., 0]) < _SUPERSAMPLING_SIDE else 1
     window = (right - left) * factor, (bottom - top) * factor
     color, cover = _sheet_pixels(shape, (corners - (left, top)) * factor, pose, mask, rng, window)
     loop_cover = _loop_pixels(shape, (loops - (left, top)) * factor, pose, mask, window)
-    loop_color = np.array(mask.loop_color, np.float32) * 0.86
+    loop_color = np.array(mask.loop_color, np.float32) * 0.9
+    loop_cover *= _not_under_hair(pixels[top:bottom, left:right], host).repeat(factor, 0).repeat(factor, 1)
     under = (loop_cover * (1 - cover))[..., None]
     whole = np.concatenate([color * cover[..., None] + loop_color * under, cover[..., None] + under], axis=-1)
-    whole = whole.reshape(window[1] // factor, factor, window[0] // factor, factor, 4).mean(axis=(1, 3))
+    if factor == 2:
+        whole = (whole[::2, ::2] + whole[::2, 1::2] + whole[1::2, ::2] + whole[1::2, 1::2]) / 4
     whole = ndimage.gaussian_filter(whole, (host.blur, host.blur, 0), truncate=3.0)
     covered = np.clip(whole[..., 3], 0, 1)
     return _Layer(whole[..., :3] / np.maximum(whole[..., 3:], 1e-3), covered, left, top)
@@ -155,13 +157,18 @@ def _loop_pixels(
     hidden = outward @ pose.toward < -0.1
     layer = Image.new("L", window)
     draw = ImageDraw.Draw(layer)
-    grown = window[0] / max(window[0], 1)
     unit = np.linalg.norm(loops[0, 0] - loops[0, -1]) / max(np.linalg.norm((shape.loops[0, 0] - shape.loops[0, -1])[:2]), 1e-6)
     for line, gone in zip(loops, hidden, strict=True):
         last = int(np.argmax(gone)) if gone.any() else len(line)
         if last >= 2:
-            draw.line(line[:last].ravel().tolist(), fill=235, width=max(1, round(mask.loop_width * unit * grown)), joint="curve")
+            draw.line(line[:last].ravel().tolist(), fill=235, width=max(1, round(mask.loop_width * unit)), joint="curve")
     return np.asarray(layer, dtype=np.float32) / 255
+
+
+def _not_under_hair(pixels: FloatImage, host: Host) -> FloatImage:
+    """How far loops show, 0 to 1: what is much darker than the skin is taken for hair that hangs over them."""
+    luma = ndimage.uniform_filter(pixels @ LUMA, 3)
+    return np.asarray(np.clip((luma / host.skin_luma - 0.3) / 0.25, 0.15, 1))
 
 
 def _composited(
@@ -172,7 +179,7 @@ def _composited(
     part = np.s_[layer.top : layer.top + height, layer.left : layer.left + width]
     below, cover = pixels[part], layer.cover[..., None]
     lit = layer.color * host.exposure.astype(np.float32) * host.shade[part][..., None]
-    lit += host.gray * (lit @ np.array([0.299, 0.587, 0.114], np.float32)[:, None] - lit)
+    lit += host.gray * (lit @ LUMA[:, None] - lit)
     bright = lit > 225  # a camera compresses the brightest tones
     lit[bright] = 225 + 30 * np.tanh((lit[bright] - 225) / 30)
     grain = ndimage.gaussian_filter(rng.normal(0, 1, (height, width)).astype(np.float32), 0.5) * 1.6 * host.noise

@@ -12,7 +12,7 @@ from ssl_pipeline.masking.head import FloatArray, half_width, middle_depth
 from ssl_pipeline.masking.parameters import MaskParameters
 
 COLUMNS, ROWS = 21, 13
-_EAR_TOP, _EAR_LOBE = (1.1, 0.02, -0.95), (1.1, 0.5, -0.95)
+_EAR_TOP, _EAR_LOBE = (1.09, 0.16, -0.95), (1.09, 0.56, -0.95)
 
 # What each way of wearing covers: heights of the upper and the lower edge on the face's middle line (bridge of the
 # nose 0.25, its tip 0.55, its base 0.7, mouth 1.0, chin 1.68), each with how far it may vary to either side.
@@ -46,9 +46,9 @@ class _Cut:
 
 
 _CUTS = {
-    "surgical": _Cut(reach=0.93, narrowing=0.0, crest=0.45, bow=2.4, peak=0.03),
-    "three_panel": _Cut(reach=0.97, narrowing=0.5, crest=0.5, bow=1.7, peak=0.16),
-    "cloth": _Cut(reach=0.99, narrowing=0.3, crest=0.6, bow=1.9, peak=0.06),
+    "surgical": _Cut(reach=0.97, narrowing=0.0, crest=0.45, bow=2.4, peak=0.03),
+    "three_panel": _Cut(reach=1.0, narrowing=0.5, crest=0.5, bow=1.7, peak=0.16),
+    "cloth": _Cut(reach=1.02, narrowing=0.3, crest=0.6, bow=1.9, peak=0.06),
 }
 
 
@@ -132,7 +132,6 @@ def _loops(sheet: FloatArray, mask: MaskParameters) -> FloatArray:
         for row, ear in ((0, _EAR_TOP), (-1, _EAR_LOBE)):
             corner, end = sheet[row, column], np.array(ear) * (side, 1, 1)
             line = corner + (end - corner) * t
-            line[:, 1] += 0.04 * (1 + mask.sag) * np.sin(np.pi * t[:, 0])
-            line[:, 0] += side * 0.06 * np.sin(np.pi * t[:, 0])
+            line[:, 0] += side * 0.05 * np.sin(np.pi * t[:, 0])  # over the cheek's curve
             lines.append(line)
     return np.stack(lines)

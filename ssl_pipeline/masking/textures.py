@@ -13,6 +13,7 @@ from ssl_pipeline.masking.parameters import MaskParameters
 
 WIDTH, HEIGHT = 256, 192
 FloatImage = npt.NDArray[np.float32]
+_COARSE = 2  # creases are soft: worked out at half the size
 _U = np.linspace(-1, 1, WIDTH, dtype=np.float32)[None, :]
 _V = np.linspace(0, 1, HEIGHT, dtype=np.float32)[:, None]
 
@@ -29,88 +30,101 @@ def draw_cloth(mask: MaskParameters, rng: np.random.Generator) -> tuple[FloatIma
     if mask.print != "none":
         share = _printed(mask.print, rng)[..., None]
         color += share * (np.array(mask.print_color, np.float32) - color)
-    height = _creases(mask, rng)
+    light = 1 + _creases(mask, rng)
     match mask.kind:
         case "surgical":
-            height += _pleats(mask, rng)
+            light += _pleats(mask, rng)
         case "three_panel":
-            height += _panels(mask)
+            light += _panels(mask, rng)
         case "cloth":
-            height += _seam(mask, rng)
+            light += _seam(mask, rng)
+    if mask.kind != "cloth":
+        light += _nose_wire(mask)
     if mask.valve:
-        height += _valve(rng)
-    light = 1 + _slope(height)
-    return color, np.clip(light * _hem(mask), 0.45, 1.3).astype(np.float32)
+        light += _valve(rng)
+    return color, np.clip(light * _hem(), 0.4, 1.25).astype(np.float32)
 
 
-def _slope(height: FloatImage) -> FloatImage:
-    """Light on a relief, lit from above: what faces up is lighter; heights in shares of the texture's height."""
-    down = np.zeros_like(height)
-    down[1:-1] = (height[2:] - height[:-2]) * (HEIGHT / 2)
-    across = np.zeros_like(height)
-    across[:, 1:-1] = (height[:, 2:] - height[:, :-2]) * (HEIGHT / 2)
-    return np.clip(0.8 * down + 0.35 * across, -0.42, 0.3)
+def _edge(off: FloatImage, *, dark: float, light: float, width: float) -> FloatImage:
+    """Light on a fold's edge: bright on its back, before `off` = 0, and shaded below it, beyond."""
+    return np.asarray(
+        light * np.exp(-(((off + 1.3 * width) / (1.3 * width)) ** 2)) - dark * np.exp(-(((off - 0.5 * width) / width) ** 2))
+    )
 
 
 def _pleats(mask: MaskParameters, rng: np.random.Generator) -> FloatImage:
-    """Three pleats that open towards the middle: each a fold that overhangs the next, with its shade below."""
-    height = np.zeros((HEIGHT, WIDTH), np.float32)
-    for place in (0.3, 0.5, 0.7):
-        bend = rng.normal(0, 0.012) + 0.05 * (place - 0.5)
-        line = place + rng.normal(0, 0.015) + bend * (1 - _U**2) * 2 + rng.normal(0, 0.012) * _U
-        off = _V - line
-        depth = (0.006 + 0.016 * mask.folds) * (0.55 + 0.45 * np.abs(_U))
-        height += np.where(off < 0, depth * np.exp(off / 0.045), depth * np.exp(-off / 0.012) * 0.35)
-    return height
+    """Three pleats that open towards the middle, each overhanging what is below."""
+    light = np.zeros((HEIGHT, WIDTH), np.float32)
+    for place in (0.27, 0.48, 0.69):
+        bow, tilt, wave, phase = rng.normal(0.02 + 0.1 * (place - 0.5), 0.015), *rng.normal(0, 0.012, 2), rng.uniform(0, 6)
+        line = place + rng.normal(0, 0.02) + bow * (1 - _U**2) + tilt * _U + wave * np.sin(3 * _U + phase)
+        deep = (0.12 + 0.22 * mask.folds) * rng.uniform(0.6, 1.2) * (0.65 + 0.35 * np.cos(2 * _U + rng.normal(0, 0.7)))
+        light += deep * _edge(_V - line, dark=1.0, light=0.28, width=0.016)
+    return light
 
 
-def _panels(mask: MaskParameters) -> FloatImage:
-    """An upper and a lower panel that meet a middle one in bent edges."""
-    height = np.zeros((HEIGHT, WIDTH), np.float32)
-    for place, bend in ((0.36, -0.1), (0.68, 0.08)):
-        off = _V - (place + bend * (1 - _U**2))
-        ridge = np.exp(-np.abs(off) / 0.05)
-        height += (0.016 + 0.012 * mask.folds) * ridge
-    return height
+def _panels(mask: MaskParameters, rng: np.random.Generator) -> FloatImage:
+    """An upper and a lower panel that meet a middle one in bent edges; the lower panel turns away from the light."""
+    upper = _V - (0.36 + rng.normal(0, 0.015) - 0.1 * (1 - _U**2))
+    lower = _V - (0.66 + rng.normal(0, 0.015) + 0.09 * (1 - _U**2))
+    deep = 0.1 + 0.12 * mask.folds
+    turned = -0.09 / (1 + np.exp(-np.clip(lower / 0.012, -30, 30)))
+    return np.asarray(_edge(upper, dark=deep, light=0.05, width=0.016) + _edge(lower, dark=deep, light=0.06, width=0.014) + turned)
 
 
 def _seam(mask: MaskParameters, rng: np.random.Generator) -> FloatImage:
-    """A seam down the middle, in half of the cloth masks."""
-    if rng.random() < 0.4:
+    """A seam down the middle, in most of the cloth masks."""
+    bent, deep = 0.03 * rng.normal(0, 1), 0.08 + 0.12 * mask.folds
+    if rng.random() < 0.35:
         return np.zeros((HEIGHT, WIDTH), np.float32)
-    line = 0.03 * np.sin(np.pi * _V) * rng.normal(0, 1)
-    off = _U - line
-    return np.asarray((0.01 + 0.01 * mask.folds) * np.exp(-np.abs(off) / 0.05) - 0.006 * np.exp(-np.abs(off) / 0.012))
+    return _edge(_U - bent * np.sin(np.pi * _V), dark=deep, light=0.06, width=0.02)
+
+
+def _nose_wire(mask: MaskParameters) -> FloatImage:
+    """The wire in the upper edge, pressed around the nose."""
+    along = 1 / (1 + np.exp((np.abs(_U) - 0.42) / 0.02))
+    return np.asarray(along * _edge(_V - 0.085, dark=0.05 + 0.05 * mask.folds, light=0.05, width=0.02))
 
 
 def _creases(mask: MaskParameters, rng: np.random.Generator) -> FloatImage:
-    """Soft random creases, most of them running down and outwards from the nose, and a grain of fibers."""
-    height = np.zeros((HEIGHT, WIDTH), np.float32)
-    for _ in range(int(4 + 7 * mask.folds)):
-        u, v = rng.uniform(-0.95, 0.95), rng.uniform(0.05, 0.95)
-        angle = np.radians(rng.normal(60, 25)) * np.sign(u if rng.random() < 0.8 else -u)
-        along = (_U - u) * np.cos(angle) + (_V - v) * np.sin(angle)
-        across = -(_U - u) * np.sin(angle) + (_V - v) * np.cos(angle)
-        wide, long = rng.uniform(0.03, 0.09), rng.uniform(0.15, 0.5)
-        height += rng.uniform(0.2, 1) * 0.012 * mask.folds * np.exp(-((across / wide) ** 2) - (along / long) ** 2)
-    return height
+    """Soft creases, lit from above: half of them drawn from the corners that the loops pull at, the rest anywhere."""
+    u, v = _U[:, ::_COARSE], _V[::_COARSE]
+    height = np.zeros((v.size, u.size), np.float32)
+    for number in range(int(5 + 9 * mask.folds)):
+        side, low = rng.choice((-1, 1), 2)
+        if number % 2:
+            at, down = side * rng.uniform(0.45, 0.95), 0.5 + low * rng.uniform(0.1, 0.42)
+            angle = np.arctan2(0.5 - down, -at) + rng.normal(0, 0.25)
+        else:
+            at, down, angle = rng.uniform(-0.8, 0.8), rng.uniform(0.1, 0.9), rng.normal(0.9 * side, 0.6)
+        along = (u - at) * np.cos(angle) + (v - down) * np.sin(angle)
+        across = (v - down) * np.cos(angle) - (u - at) * np.sin(angle)
+        wide, long = rng.uniform(0.025, 0.08), rng.uniform(0.15, 0.5)
+        tall = rng.uniform(-0.4, 1) * 0.35 * wide * (0.3 + mask.folds)
+        height += tall * np.exp(-((across / wide) ** 2) - (along / long) ** 2)
+    step = _V[_COARSE, 0] - _V[0, 0]
+    down, across = np.gradient(height, step)
+    light = np.clip(0.8 * down + 0.4 * across, -0.35, 0.22).astype(np.float32)
+    return np.asarray(Image.fromarray(light).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
 
 
 def _valve(rng: np.random.Generator) -> FloatImage:
+    """A round breathing valve beside the middle."""
     side = 1 if rng.random() < 0.5 else -1
     distance = np.hypot((_U - 0.35 * side) * 1.35, _V - 0.6)
-    return np.asarray(0.03 / (1 + np.exp((distance - 0.13) / 0.01)) - 0.015 / (1 + np.exp((distance - 0.09) / 0.008)), np.float32)
+    ring = np.exp(-(((distance - 0.13) / 0.012) ** 2)) + 0.6 * np.exp(-(((distance - 0.08) / 0.01) ** 2))
+    return np.asarray(-0.3 * ring - 0.12 * (distance < 0.13) * (_V - 0.6) / 0.13)
 
 
 @functools.cache
-def _edge_distance(kind: str) -> FloatImage:
+def _edge_distance() -> FloatImage:
     """How far a point lies inside the sheet's edge, in shares of the sheet's height."""
     return np.minimum(np.minimum(_V, 1 - _V), (1 - np.abs(_U)) * 0.65).astype(np.float32)
 
 
-def _hem(mask: MaskParameters) -> FloatImage:
+def _hem() -> FloatImage:
     """The hem: a band along the edge, ended by a fine line; the very edge turns away from the light."""
-    distance = _edge_distance(mask.kind)
+    distance = _edge_distance()
     line = 0.1 * np.exp(-(((distance - 0.055) / 0.008) ** 2))
     rim = 0.16 * np.exp(-distance / 0.012)
     return np.asarray(1 - line - rim)
