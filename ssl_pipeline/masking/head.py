@@ -90,7 +90,7 @@ def fit_pose(landmarks: Landmarks) -> HeadPose:
         change = np.linalg.lstsq(jacobian, -residual, rcond=None)[0]
         state = state + change
         state[4:6] = np.clip(state[4:6], -1.2, 1.2)
-    turn, scale = _turn(state), abs(state[2])
+    turn, scale = _turn(state), float(abs(state[2]))
     matrix = scale * turn[:2] * (1, state[6], 1)
     return HeadPose(matrix, state[:2], turn[2], scale, float(np.degrees(state[4])))
 

@@ -27,7 +27,7 @@ _COLOR_SHARES: Mapping[MaskKind, Mapping[str, float]] = {
 }
 _COLORS: Mapping[str, tuple[Rgb, ...]] = {
     "white": ((244, 245, 246), (236, 239, 243), (247, 245, 240)),
-    "black": ((34, 34, 38), (46, 46, 50), (26, 27, 33), (60, 61, 66)),
+    "black": ((38, 38, 42), (50, 50, 54), (30, 31, 36), (66, 67, 72)),
     "blue": ((152, 198, 226), (132, 184, 220), (120, 196, 214), (172, 214, 232), (46, 62, 104)),
     "other": ((150, 154, 160), (232, 186, 198), (222, 200, 172), (150, 200, 172), (198, 182, 214), (148, 52, 60),
               (224, 124, 152), (232, 212, 136)),
@@ -105,13 +105,14 @@ def draw_parameters(
     tone = _choose(rng, _COLOR_SHARES[kind])
     colors = _COLORS[tone][:_LIGHT_BLUES] if (kind, tone) == ("surgical", "blue") else _COLORS[tone]
     color = _jittered(rng, colors[int(rng.integers(len(colors)))])
-    light, bright = sum(color) > 380, rng.random() < 0.5
+    others = rng.permutation(np.array([*_COLORS["print"], *_COLORS["other"]]))[:3]
+    contrast = np.abs(others - color).sum(axis=1)
     return MaskParameters(
         kind=kind,
         way=way,
         color=color,
         print=_PRINTS[int(rng.integers(len(_PRINTS)))] if tone == "print" else "none",
-        print_color=_jittered(rng, tuple(rng.integers(20, 130 if light and bright else 235, 3).tolist())),
+        print_color=_jittered(rng, tuple(others[int(contrast.argmax())].tolist())),
         size=float(np.clip(rng.normal(1, 0.045), 0.9, 1.1)),
         height=float(rng.uniform(-1, 1)),
         sag=float(rng.beta(1.5, 2.5)),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
 from ssl_pipeline.masking.head import HeadPose, Landmarks, fit_pose, half_width
@@ -41,7 +41,7 @@ def put_mask(image: Image.Image, landmarks: Landmarks, mask: MaskParameters) -> 
     rng = np.random.default_rng(mask.seed)
     pose, shape = fit_pose(landmarks), shape_mask(mask)
     pixels = np.asarray(image, dtype=np.float32)
-    host = look_at(pixels, _skin(pose, pixels.shape[:2]), unit=pose.scale)
+    host = look_at(pixels, _skin(pose, pixels.shape[:2]), eyes=pose.origin, unit=pose.scale)
     layer = _draw(shape, pose, host, mask, rng, pixels)
     if layer is None:
         return image.copy()
@@ -79,12 +79,12 @@ def _draw(
         return None
     factor = 2 if np.ptp(corners[..., 0]) < _SUPERSAMPLING_SIDE else 1
     window = (right - left) * factor, (bottom - top) * factor
-    color, cover = _sheet_pixels(shape, (corners - (left, top)) * factor, pose, mask, rng, window)
-    loop_cover = _loop_pixels(shape, (loops - (left, top)) * factor, pose, mask, window)
-    loop_color = np.array(mask.loop_color, np.float32) * 0.9
-    loop_cover *= _not_under_hair(pixels[top:bottom, left:right], host).repeat(factor, 0).repeat(factor, 1)
-    under = (loop_cover * (1 - cover))[..., None]
-    whole = np.concatenate([color * cover[..., None] + loop_color * under, cover[..., None] + under], axis=-1)
+    whole = _sheet_pixels(shape, (corners - (left, top)) * factor, pose, mask, rng, window)
+    loops_cover = _loop_pixels(shape, (loops - (left, top)) * factor, pose, mask, window)
+    rows, columns = np.nonzero(loops_cover)
+    shown = _not_under_hair(pixels[top:bottom, left:right], host)[rows // factor, columns // factor]
+    under = (loops_cover[rows, columns] * shown * (1 - whole[rows, columns, 3]))[:, None]
+    whole[rows, columns] += under * np.array([*(0.9 * band for band in mask.loop_color), 1], np.float32)
     if factor == 2:
         whole = (whole[::2, ::2] + whole[::2, 1::2] + whole[1::2, ::2] + whole[1::2, 1::2]) / 4
     whole = ndimage.gaussian_filter(whole, (host.blur, host.blur, 0), truncate=3.0)
@@ -99,8 +99,12 @@ def _sheet_pixels(
     mask: MaskParameters,
     rng: np.random.Generator,
     window: tuple[int, int],
-) -> tuple[FloatImage, FloatImage]:
-    """Lay the cloth over the sheet, triangle by triangle, each by its own affine map; what is nearer hides the rest."""
+) -> FloatImage:
+    """Lay the cloth over the sheet, triangle by triangle, each by its own affine map; what is nearer hides the rest.
+
+    Returns:
+        float32 [h, w, 4], the color times the cover, and the cover.
+    """
     normals = _normals(shape.sheet)
     camera = np.vstack([pose.matrix / pose.scale, pose.toward])
     light = np.clip(normals @ (_LIGHT_FROM @ camera), 0, 1)
@@ -118,29 +122,28 @@ def _sheet_pixels(
     draw = ImageDraw.Draw(layer)
     for number, outline in enumerate(places[triangles].reshape(-1, 6).tolist(), start=1):
         draw.polygon(outline, fill=number)
-    numbers = np.asarray(layer)
-    rows, columns = np.nonzero(numbers)
-    own = maps[numbers[rows, columns] - 1]
-    at = own[:, 0] * columns[:, None] + own[:, 1] * rows[:, None] + own[:, 2]
+    numbers = np.asarray(layer).ravel()
+    filled = np.flatnonzero(numbers)
+    own, x, y = numbers[filled] - 1, (filled % window[0]).astype(np.float32), (filled // window[0]).astype(np.float32)
+    # planes[0..2, k]: how value k (u, v, light) of each triangle changes along x and along y, and its offset
+    planes = np.ascontiguousarray(maps.transpose(1, 2, 0))
+    u_at, v_at, lit = (planes[0, k][own] * x + planes[1, k][own] * y + planes[2, k][own] for k in range(3))
     cloth = _cloth(mask, rng, width=float(np.ptp(places[:, 0])))
     height, width = cloth.shape[:2]
-    picked = cloth[
-        np.clip((at[:, 1] * height).astype(int), 0, height - 1), np.clip((at[:, 0] * width).astype(int), 0, width - 1)
-    ]
-    color, cover = np.zeros((window[1], window[0], 3), np.float32), np.zeros((window[1], window[0]), np.float32)
-    color[rows, columns] = picked[:, :3] * at[:, 2:]
-    cover[rows, columns] = picked[:, 3]
-    return color, cover
+    row, column = (v_at * height).astype(np.int32), (u_at * width).astype(np.int32)
+    texel = np.clip(row, 0, height - 1) * width + np.clip(column, 0, width - 1)
+    picked = cloth.reshape(-1, 4)[texel]
+    picked[:, :3] *= (lit * picked[:, 3])[:, None]
+    pixels = np.zeros((window[1] * window[0], 4), np.float32)
+    pixels[filled] = picked
+    return pixels.reshape(window[1], window[0], 4)
 
 
 def _cloth(mask: MaskParameters, rng: np.random.Generator, *, width: float) -> FloatImage:
     """Color, lit, and cover of the cloth, float32 [h, w, 4]; enlarged where the picture is larger than the texture."""
-    color, relief = draw_cloth(mask, rng)
-    cover = outline(mask.kind)
-    cloth = np.concatenate([color * relief[..., None], cover[..., None]], axis=-1)
-    if width > 1.5 * WIDTH:
-        grow = width / WIDTH
-        cloth = ndimage.zoom(cloth, (grow, grow, 1), order=1)
+    cloth = np.dstack([draw_cloth(mask, rng), outline(mask.kind)])
+    if width > 2 * WIDTH:
+        cloth = ndimage.zoom(cloth, (width / WIDTH, width / WIDTH, 1), order=1)
     return cloth
 
 
@@ -154,7 +157,7 @@ def _loop_pixels(
     """Draw the ear loops, as far as the head does not hide them."""
     outward = shape.loops * (1, 0, 1) - (0, 0, -0.95)
     outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
-    hidden = outward @ pose.toward < -0.1
+    hidden = outward @ pose.toward < 0.08
     layer = Image.new("L", window)
     draw = ImageDraw.Draw(layer)
     unit = np.linalg.norm(loops[0, 0] - loops[0, -1]) / max(np.linalg.norm((shape.loops[0, 0] - shape.loops[0, -1])[:2]), 1e-6)
@@ -184,8 +187,10 @@ def _composited(
     lit[bright] = 225 + 30 * np.tanh((lit[bright] - 225) / 30)
     grain = ndimage.gaussian_filter(rng.normal(0, 1, (height, width)).astype(np.float32), 0.5) * 1.6 * host.noise
     lit += grain[..., None]
-    shadow = ndimage.gaussian_filter(layer.cover, 0.07 * pose.scale, truncate=3.0)
-    shadow = ndimage.shift(shadow, (0.04 * pose.scale, 0), order=1)[..., None]
+    flat = Image.fromarray((layer.cover * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.07 * pose.scale))
+    drop = round(0.04 * pose.scale)
+    shadow = np.zeros((height, width, 1), np.float32)
+    shadow[drop:, :, 0] = np.asarray(flat, dtype=np.float32)[: height - drop] / 255
     shaded = below * (1 - 0.38 * shadow * (1 - cover))
     result = np.array(image)
     result[part] = np.clip(shaded * (1 - cover) + lit * cover + 0.5, 0, 255).astype(np.uint8)

@@ -11,19 +11,18 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from ssl_pipeline.masking.parameters import MaskParameters
 
-WIDTH, HEIGHT = 256, 192
+WIDTH, HEIGHT = 208, 160
 FloatImage = npt.NDArray[np.float32]
 _COARSE = 2  # creases are soft: worked out at half the size
 _U = np.linspace(-1, 1, WIDTH, dtype=np.float32)[None, :]
 _V = np.linspace(0, 1, HEIGHT, dtype=np.float32)[:, None]
 
 
-def draw_cloth(mask: MaskParameters, rng: np.random.Generator) -> tuple[FloatImage, FloatImage]:
+def draw_cloth(mask: MaskParameters, rng: np.random.Generator) -> FloatImage:
     """Draw a mask's cloth.
 
     Returns:
-        Its color, float32 [HEIGHT, WIDTH, 3], 0 to 255, and its relief as a factor on the light, float32
-        [HEIGHT, WIDTH], about 0.7 to 1.2.
+        float32 [HEIGHT, WIDTH, 3], 0 to 255 and a little beyond: its color, lit from above.
     """
     color = np.empty((HEIGHT, WIDTH, 3), np.float32)
     color[:] = mask.color
@@ -42,7 +41,9 @@ def draw_cloth(mask: MaskParameters, rng: np.random.Generator) -> tuple[FloatIma
         light += _nose_wire(mask)
     if mask.valve:
         light += _valve(rng)
-    return color, np.clip(light * _hem(), 0.4, 1.25).astype(np.float32)
+    light = np.clip(light * _hem(), 0.4, 1.25)
+    # fibers shine a little whatever their color, so that black cloth shows its folds
+    return (color * light[..., None] + 26 * (light - 0.75)[..., None]).astype(np.float32)
 
 
 def _edge(off: FloatImage, *, dark: float, light: float, width: float) -> FloatImage:
