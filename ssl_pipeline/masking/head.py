@@ -15,7 +15,9 @@ EYES, NOSE, MOUTH, CHIN = ((-0.5, 0.0, 0.0), (0.5, 0.0, 0.0)), (0.0, 0.55, 0.42)
 _MODEL = np.array([*EYES, NOSE, MOUTH, CHIN])
 # Half the face's width, and how far its middle line lies before the eyes, both without the nose, by height.
 _WIDTH_AT = np.array([(-0.2, 1.04), (0.3, 1.03), (0.7, 0.98), (1.0, 0.91), (1.3, 0.78), (1.5, 0.62), (1.72, 0.34)])
-_DEPTH_AT = np.array([(-0.2, 0.12), (0.1, 0.14), (0.6, 0.2), (1.0, 0.24), (1.4, 0.2), (1.6, 0.14), (1.75, -0.02), (2.0, -0.45)])
+_DEPTH_AT = np.array(
+    [(-0.2, 0.12), (0.1, 0.14), (0.6, 0.2), (1.0, 0.24), (1.4, 0.2), (1.6, 0.14), (1.75, -0.02), (2.0, -0.45)]
+)
 _YAW_SPREAD, _PITCH_SPREAD, _STRETCH_SPREAD = np.radians(25), np.radians(8), 0.09
 _POINT_SPREAD = 0.03  # of a landmark, in distances between the eyes
 _STEPS = 8
@@ -59,12 +61,12 @@ class HeadPose:
 
 def half_width(y: FloatArray) -> FloatArray:
     """Half the width of the face at heights y."""
-    return np.interp(y, _WIDTH_AT[:, 0], _WIDTH_AT[:, 1])
+    return np.asarray(np.interp(y, _WIDTH_AT[:, 0], _WIDTH_AT[:, 1]))
 
 
 def middle_depth(y: FloatArray) -> FloatArray:
     """How far the face's middle line lies before the eyes at heights y, the nose left out."""
-    return np.interp(y, _DEPTH_AT[:, 0], _DEPTH_AT[:, 1])
+    return np.asarray(np.interp(y, _DEPTH_AT[:, 0], _DEPTH_AT[:, 1]))
 
 
 def fit_pose(landmarks: Landmarks) -> HeadPose:
@@ -80,7 +82,9 @@ def fit_pose(landmarks: Landmarks) -> HeadPose:
     model = _MODEL[: len(seen)]
     across = right - left
     unit = max(float(np.hypot(*across)), float(np.hypot(*(seen[3] - (left + right) / 2))), 1e-6)
-    state = np.array([(left[0] + right[0]) / 2, (left[1] + right[1]) / 2, unit, np.arctan2(across[1], across[0]), 0, 0, 1.0])
+    state = np.array(
+        [(left[0] + right[0]) / 2, (left[1] + right[1]) / 2, unit, np.arctan2(across[1], across[0]), 0, 0, 1.0]
+    )
     steps = np.array([0.01 * unit, 0.01 * unit, 0.01 * unit, 1e-3, 1e-3, 1e-3, 1e-3])
     for _ in range(_STEPS):
         residual = _residual(state, model, seen, unit)

@@ -60,8 +60,9 @@ def look_at(pixels: FloatImage, face: npt.NDArray[np.bool_], *, eyes: npt.NDArra
 
 def _around(luma: FloatImage, eyes: npt.NDArray[np.float64], unit: float) -> FloatImage:
     """Cut out the eyes with brows and nose; the whole picture where they lie outside of it."""
-    left, top = np.maximum(eyes - (unit, 0.6 * unit), 0).astype(int)
-    right, bottom = np.maximum(eyes + (unit, 0.6 * unit), 0).astype(int)
+    reach = np.array([unit, 0.6 * unit])
+    left, top = np.maximum(eyes - reach, 0).astype(int)
+    right, bottom = np.maximum(eyes + reach, 0).astype(int)
     part = luma[top:bottom, left:right]
     return part if min(part.shape) >= 8 else luma
 

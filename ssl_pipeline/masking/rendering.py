@@ -80,16 +80,16 @@ def _draw(
     factor = 2 if np.ptp(corners[..., 0]) < _SUPERSAMPLING_SIDE else 1
     window = (right - left) * factor, (bottom - top) * factor
     whole = _sheet_pixels(shape, (corners - (left, top)) * factor, pose, mask, rng, window)
-    loops_cover = _loop_pixels(shape, (loops - (left, top)) * factor, pose, mask, window)
+    loops_cover = _loop_pixels(shape, (loops - (left, top)) * factor, pose, mask, window, pose.scale * factor)
     rows, columns = np.nonzero(loops_cover)
     shown = _not_under_hair(pixels[top:bottom, left:right], host)[rows // factor, columns // factor]
     under = (loops_cover[rows, columns] * shown * (1 - whole[rows, columns, 3]))[:, None]
     whole[rows, columns] += under * np.array([*(0.9 * band for band in mask.loop_color), 1], np.float32)
     if factor == 2:
         whole = (whole[::2, ::2] + whole[::2, 1::2] + whole[1::2, ::2] + whole[1::2, 1::2]) / 4
-    whole = ndimage.gaussian_filter(whole, (host.blur, host.blur, 0), truncate=3.0)
-    covered = np.clip(whole[..., 3], 0, 1)
-    return _Layer(whole[..., :3] / np.maximum(whole[..., 3:], 1e-3), covered, left, top)
+    blurred: FloatImage = ndimage.gaussian_filter(whole, (host.blur, host.blur, 0), truncate=3.0)
+    covered = np.clip(blurred[..., 3], 0, 1)
+    return _Layer(blurred[..., :3] / np.maximum(blurred[..., 3:], 1e-3), covered, left, top)
 
 
 def _sheet_pixels(
@@ -120,8 +120,8 @@ def _sheet_pixels(
     maps = np.linalg.solve(matrix, values[triangles]).astype(np.float32)
     layer = Image.new("I", window)
     draw = ImageDraw.Draw(layer)
-    for number, outline in enumerate(places[triangles].reshape(-1, 6).tolist(), start=1):
-        draw.polygon(outline, fill=number)
+    for number, triangle in enumerate(places[triangles].reshape(-1, 6).tolist(), start=1):
+        draw.polygon(triangle, fill=number)
     numbers = np.asarray(layer).ravel()
     filled = np.flatnonzero(numbers)
     own, x, y = numbers[filled] - 1, (filled % window[0]).astype(np.float32), (filled // window[0]).astype(np.float32)
@@ -153,6 +153,7 @@ def _loop_pixels(
     pose: HeadPose,
     mask: MaskParameters,
     window: tuple[int, int],
+    unit: float,
 ) -> FloatImage:
     """Draw the ear loops, as far as the head does not hide them."""
     outward = shape.loops * (1, 0, 1) - (0, 0, -0.95)
@@ -160,11 +161,12 @@ def _loop_pixels(
     hidden = outward @ pose.toward < 0.08
     layer = Image.new("L", window)
     draw = ImageDraw.Draw(layer)
-    unit = np.linalg.norm(loops[0, 0] - loops[0, -1]) / max(np.linalg.norm((shape.loops[0, 0] - shape.loops[0, -1])[:2]), 1e-6)
     for line, gone in zip(loops, hidden, strict=True):
         last = int(np.argmax(gone)) if gone.any() else len(line)
         if last >= 2:
-            draw.line(line[:last].ravel().tolist(), fill=235, width=max(1, round(mask.loop_width * unit)), joint="curve")
+            draw.line(
+                line[:last].ravel().tolist(), fill=235, width=max(1, round(mask.loop_width * unit)), joint="curve"
+            )
     return np.asarray(layer, dtype=np.float32) / 255
 
 

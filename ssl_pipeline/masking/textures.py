@@ -49,7 +49,8 @@ def draw_cloth(mask: MaskParameters, rng: np.random.Generator) -> FloatImage:
 def _edge(off: FloatImage, *, dark: float, light: float, width: float) -> FloatImage:
     """Light on a fold's edge: bright on its back, before `off` = 0, and shaded below it, beyond."""
     return np.asarray(
-        light * np.exp(-(((off + 1.3 * width) / (1.3 * width)) ** 2)) - dark * np.exp(-(((off - 0.5 * width) / width) ** 2))
+        light * np.exp(-(((off + 1.3 * width) / (1.3 * width)) ** 2))
+        - dark * np.exp(-(((off - 0.5 * width) / width) ** 2))
     )
 
 
@@ -57,7 +58,11 @@ def _pleats(mask: MaskParameters, rng: np.random.Generator) -> FloatImage:
     """Three pleats that open towards the middle, each overhanging what is below."""
     light = np.zeros((HEIGHT, WIDTH), np.float32)
     for place in (0.27, 0.48, 0.69):
-        bow, tilt, wave, phase = rng.normal(0.02 + 0.1 * (place - 0.5), 0.015), *rng.normal(0, 0.012, 2), rng.uniform(0, 6)
+        bow, tilt, wave, phase = (
+            rng.normal(0.02 + 0.1 * (place - 0.5), 0.015),
+            *rng.normal(0, 0.012, 2),
+            rng.uniform(0, 6),
+        )
         line = place + rng.normal(0, 0.02) + bow * (1 - _U**2) + tilt * _U + wave * np.sin(3 * _U + phase)
         deep = (0.12 + 0.22 * mask.folds) * rng.uniform(0.6, 1.2) * (0.65 + 0.35 * np.cos(2 * _U + rng.normal(0, 0.7)))
         light += deep * _edge(_V - line, dark=1.0, light=0.28, width=0.016)
@@ -70,7 +75,9 @@ def _panels(mask: MaskParameters, rng: np.random.Generator) -> FloatImage:
     lower = _V - (0.66 + rng.normal(0, 0.015) + 0.09 * (1 - _U**2))
     deep = 0.1 + 0.12 * mask.folds
     turned = -0.09 / (1 + np.exp(-np.clip(lower / 0.012, -30, 30)))
-    return np.asarray(_edge(upper, dark=deep, light=0.05, width=0.016) + _edge(lower, dark=deep, light=0.06, width=0.014) + turned)
+    return np.asarray(
+        _edge(upper, dark=deep, light=0.05, width=0.016) + _edge(lower, dark=deep, light=0.06, width=0.014) + turned
+    )
 
 
 def _seam(mask: MaskParameters, rng: np.random.Generator) -> FloatImage:
@@ -133,37 +140,51 @@ def _hem() -> FloatImage:
 
 def _printed(kind: str, rng: np.random.Generator) -> FloatImage:
     """How much of the print's color a point takes, 0 to 1."""
-    layer = Image.new("L", (WIDTH, HEIGHT))
-    draw = ImageDraw.Draw(layer)
-    step = int(rng.integers(14, 34))
+    step = int(rng.integers(12, 30))
     match kind:
         case "dots":
-            radius = step * rng.uniform(0.18, 0.34)
-            for row, y in enumerate(range(-step, HEIGHT + step, step)):
-                for x in range(-step, WIDTH + step, step):
-                    draw.circle((x + row % 2 * step / 2, y), radius, fill=255)
-        case "stripes" | "checks":
-            width = max(2, int(step * rng.uniform(0.25, 0.6)))
-            for y in range(0, HEIGHT, step):
-                draw.rectangle((0, y, WIDTH, y + width), fill=255 if kind == "stripes" else 150)
-            if kind == "checks":
-                across = Image.new("L", layer.size)
-                other = ImageDraw.Draw(across)
-                for x in range(0, WIDTH, step):
-                    other.rectangle((x, 0, x + width, HEIGHT), fill=150)
-                layer = Image.fromarray(np.maximum(np.asarray(layer), np.asarray(across) + np.asarray(layer) // 3))
+            layer = _dots(step, radius=step * rng.uniform(0.18, 0.34))
+        case "stripes":
+            layer = _stripes(step, share=rng.uniform(0.25, 0.6))
+        case "checks":
+            stripes = _stripes(step, share=rng.uniform(0.3, 0.6))
+            across = stripes.rotate(90, expand=True).resize((WIDTH, HEIGHT))
+            layer = Image.blend(stripes, across, 0.5)
         case "flowers":
-            for x, y in rng.uniform((0, 0), (WIDTH, HEIGHT), (int(rng.integers(18, 50)), 2)):
-                size, turn = rng.uniform(5, 13), rng.uniform(0, 6)
-                for petal in range(5):
-                    angle = turn + petal * 2 * np.pi / 5
-                    draw.circle((x + size * 0.7 * np.cos(angle), y + size * 0.7 * np.sin(angle)), size * 0.5, fill=255)
-                draw.circle((x, y), size * 0.35, fill=40)
+            layer = _flowers(rng)
         case _:
             coarse = Image.fromarray(rng.integers(0, 256, (12, 14), dtype=np.uint8))
-            blotches = coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
-            layer = blotches.point(lambda value: 255 if value > 140 else 90 if value > 95 else 0)
+            blotches = np.asarray(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
+            layer = Image.fromarray(np.select([blotches > 140, blotches > 95], [255, 90], 0).astype(np.uint8))
     return np.asarray(layer.filter(ImageFilter.GaussianBlur(0.8)), dtype=np.float32) / 255
+
+
+def _dots(step: int, *, radius: float) -> Image.Image:
+    layer = Image.new("L", (WIDTH, HEIGHT))
+    draw = ImageDraw.Draw(layer)
+    for row, y in enumerate(range(-step, HEIGHT + step, step)):
+        for x in range(-step, WIDTH + step, step):
+            draw.circle((x + row % 2 * step / 2, y), radius, fill=255)
+    return layer
+
+
+def _stripes(step: int, *, share: float) -> Image.Image:
+    layer = Image.new("L", (WIDTH, HEIGHT))
+    draw = ImageDraw.Draw(layer)
+    for y in range(0, HEIGHT, step):
+        draw.rectangle((0, y, WIDTH, y + max(1, int(step * share))), fill=255)
+    return layer
+
+
+def _flowers(rng: np.random.Generator) -> Image.Image:
+    layer = Image.new("L", (WIDTH, HEIGHT))
+    draw = ImageDraw.Draw(layer)
+    for x, y in rng.uniform((0, 0), (WIDTH, HEIGHT), (int(rng.integers(18, 50)), 2)):
+        size, turn = rng.uniform(4, 11), rng.uniform(0, 6)
+        for angle in turn + np.arange(5) * 2 * np.pi / 5:
+            draw.circle((x + size * 0.7 * np.cos(angle), y + size * 0.7 * np.sin(angle)), size * 0.5, fill=255)
+        draw.circle((x, y), size * 0.35, fill=40)
+    return layer
 
 
 @functools.cache
