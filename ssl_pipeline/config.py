@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ssl_pipeline.config_base import Fraction, Section
+from ssl_pipeline.config_cropping import CroppingConfig, FaceCrop, SourceCropping
 from ssl_pipeline.config_losses import terms_of
 from ssl_pipeline.config_metrics import check_metric
 from ssl_pipeline.config_training import RoleConfig
@@ -109,6 +110,8 @@ class SourceBase(Section):
     """{our column: the source's column}; a column that is not named keeps its name."""
     values: dict[str, dict[str, str]] = Field(default_factory=dict)
     """{our column: {the source's value: our value}}; a value that is not named keeps its name."""
+    cropping: SourceCropping | None = None
+    """In place of what faces.cropping says: settings of its own, or `type: none` for pictures that are faces already."""
 
 
 class DrawnSource(SourceBase):
@@ -179,6 +182,8 @@ class FacesConfig(Section):
 
     root: Path = Path("data/raw")
     image_size: int = Field(default=64, ge=16, le=1024)
+    cropping: CroppingConfig | None = None
+    """Without it the centered square of each picture is taken."""
     labeled: LabeledConfig
     unlabeled: UnlabeledConfig
 
@@ -188,6 +193,9 @@ class FacesConfig(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"sources need names of their own, since image ids begin with them; twice: {twice}")
+        for name, source in zip(names, self.all_sources, strict=True):
+            if self.cropping is None and isinstance(source.cropping, FaceCrop):
+                raise ValueError(f"source '{name}' has cropping of its own; name the model in faces.cropping.model")
         return self
 
     @property

@@ -15,8 +15,9 @@ import pandas as pd
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_metrics import metric_direction
 from ssl_pipeline.config_training import RoleConfig
-from ssl_pipeline.errors import ConfigError, PipelineError, list_of_faults
+from ssl_pipeline.errors import ConfigError, FaceTableError, PipelineError, list_of_faults
 from ssl_pipeline.faces.dataset import LabeledSet, TrainingFaces, TrainingSet
+from ssl_pipeline.faces.framing import open_detector
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
 from ssl_pipeline.faces.sources.reading import fingerprint
@@ -52,12 +53,17 @@ Split = Literal["validation", "test"]
 
 
 def check(config: RunConfig) -> None:
-    """Refuse what can be refused before any work: models that cannot be built, devices that are not there.
+    """Refuse what can be refused before any work: models that cannot be built or found, devices that are not there.
 
     Raises:
         ConfigError: naming every fault.
     """
     faults = []
+    if config.faces.cropping is not None:
+        try:
+            open_detector(config.faces.cropping)
+        except FaceTableError as error:
+            faults.append(f"'faces.cropping': {error}")
     for key, role in (("teacher", config.teacher), ("student", config.student)):
         try:
             check_architecture(role.model)
@@ -84,6 +90,8 @@ def prepare(config: RunConfig, run: RunDir) -> Record:
         "seed": config.seed,
         "sources": [fingerprint(source, root=config.faces.root) for source in config.faces.all_sources],
     }
+    if config.faces.cropping is not None:  # another model under the same name finds other faces
+        inputs["face_detector"] = open_detector(config.faces.cropping).identity
     return run_stage(
         run.faces,
         inputs=inputs,

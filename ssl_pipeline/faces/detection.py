@@ -14,13 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ssl_pipeline.config_cropping import MIN_SCORE
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.runs import digest_file
 
 POINT_NAMES = ("right_eye", "left_eye", "nose_tip", "right_mouth_corner", "left_mouth_corner")
 """In the order of the rows of `DetectedFace.points`; right and left are the person's own."""
-MIN_SCORE = 0.3
-"""Below this, a detection is not reported at all."""
 _SAME_FACE, _MAX_FACES = 0.3, 5000
 
 
@@ -30,7 +29,7 @@ class DetectedFace:
 
     Attributes:
         box: left, top, width, height.
-        score: how sure the detector is, `MIN_SCORE` to 1.
+        score: how sure the detector is, `config_cropping.MIN_SCORE` to 1.
         points: float64 [5, 2], x and y in the order of `POINT_NAMES`; a picture of width W spans x from 0 to W.
     """
 

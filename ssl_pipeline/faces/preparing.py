@@ -11,11 +11,12 @@ import pandas as pd
 
 from ssl_pipeline.config import FacesConfig, LabelsConfig, Source
 from ssl_pipeline.errors import FaceTableError, list_of_faults
+from ssl_pipeline.faces.framing import open_framers
 from ssl_pipeline.faces.leakage import remove_overlap
 from ssl_pipeline.faces.pixels import decode_into
 from ssl_pipeline.faces.sources.reading import read_source, source_name
 from ssl_pipeline.faces.splitting import same_person_or_picture, take_limit, take_share
-from ssl_pipeline.faces.table import write_faces
+from ssl_pipeline.faces.table import crop_table, write_crops, write_faces
 from ssl_pipeline.labels import UNKNOWN, LabelSpace
 from ssl_pipeline.runs import atomic_path, write_json
 
@@ -26,6 +27,7 @@ OUTPUT_NAMES = (
     "unlabeled.parquet",
     "unlabeled_truth.parquet",
     "rejected.parquet",
+    "crops.parquet",
     "leakage.json",
     "pixels.npy",
 )
@@ -39,6 +41,7 @@ class _Found:
 
     faces: pd.DataFrame
     rejected: pd.DataFrame
+    crops: pd.DataFrame = field(default_factory=pd.DataFrame)
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def reject(self, rows: "pd.Series[bool]", reasons: Any) -> None:
@@ -59,7 +62,8 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
 
     Returns:
         Counts: ``sources.<name>.{role, found, rejected, filtered, beyond_limit, used}``, where found is the sum of the
-        others; ``labeled.{train, validation, test, unused}``, ``unlabeled``, ``unreadable_unlabeled``, ``rejected``,
+        others, and of a cropped source ``cropped``, how many were cropped to a face and how many by the fallback
+        (``face``, ``center_square``, ``whole``; ``crops.parquet`` names each); ``labeled.{train, validation, test, unused}``, ``unlabeled``, ``unreadable_unlabeled``, ``rejected``,
         ``leakage`` (removed from the pool, by what they equal) and ``by_class``.
 
     Raises:
@@ -67,7 +71,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     """
     space = labels.space
     found = _read(config, labels, seed=seed)
-    _decode(found, directory / "pixels.npy", size=config.image_size)
+    _decode(found, directory / "pixels.npy", config)
     _reject_contradictions(found, space)
     if config.labeled.test_sources:
         partly = (found.faces["role"] == "test") & (space.class_ids(space.encode(found.faces)) < 0)
@@ -95,6 +99,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     write_faces(directory / "unlabeled.parquet", pool, space)
     _write(directory / "unlabeled_truth.parquet", truth if config.unlabeled.hide_labels else truth.iloc[:0])
     _write(directory / "rejected.parquet", found.rejected.sort_values(["role", "source", "image_path", "reason"]))
+    write_crops(directory / "crops.parquet", found.crops)
     write_json(directory / "leakage.json", leakage)
     splits = Counter(labeled["split"])
     return {
@@ -130,23 +135,43 @@ def _read(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> _Found:
                 "filtered": read.num_filtered,
                 "beyond_limit": read.num_beyond_limit,
             }
-    return _Found(pd.concat(faces, ignore_index=True), pd.concat(rejected, ignore_index=True)[_REJECTED], accounts)
+    return _Found(
+        pd.concat(faces, ignore_index=True), pd.concat(rejected, ignore_index=True)[_REJECTED], sources=accounts
+    )
 
 
-def _decode(found: _Found, path: Path, *, size: int) -> None:
-    decoded = decode_into(path, found.faces["image_path"].tolist(), size=size)
+def _decode(found: _Found, path: Path, config: FacesConfig) -> None:
+    """Decode every face, cropped as its source says; reject those that cannot be read or have no face to crop to."""
+    with open_framers(config.cropping) as framer_of:
+        framers = {source_name(source): framer_of(source) for source in config.all_sources}
+        of_rows = [framers[name] for name in found.faces["source"]]
+        paths = found.faces["image_path"].tolist()
+        decoded = decode_into(path, paths, size=config.image_size, framers=of_rows)
     hashes = pd.Series(decoded.content_hash, index=found.faces.index, dtype=object)
     found.faces = found.faces.assign(content_hash=hashes, pixel_row=np.arange(len(found.faces)))
+    found.crops = crop_table(found.faces, decoded.framing)
     reasons = pd.Series(decoded.reason, index=found.faces.index, dtype=object)
     unreadable = reasons.notna()
     for name, rows in found.faces.groupby("source", sort=False).groups.items():
         if unreadable[rows].all():
+            state, cure = "read", "put readable images there, or correct the source's path"
+            if framers[str(name)] is not None:
+                state, cure = "used", "correct the source's path, lower min_score or set a fallback in faces.cropping"
             raise FaceTableError(
-                f"none of the {len(rows):,} faces in '{name}' can be read: {'; '.join(_counted(reasons[rows]))}; "
-                f"the first is {found.faces.loc[rows[0], 'image_path']}; "
-                "put readable images there, or correct the source's path"
+                f"none of the {len(rows):,} faces in '{name}' can be {state}: {'; '.join(_counted(reasons[rows]))}; "
+                f"the first is {found.faces.loc[rows[0], 'image_path']}; {cure}"
             )
     found.reject(unreadable, reasons[unreadable])
+    _account_for_crops(found, [name for name, framer in framers.items() if framer is not None])
+
+
+def _account_for_crops(found: _Found, cropped: list[str]) -> None:
+    """Count a cropped source's crops by their kind, and say where a fallback was used."""
+    for name in cropped:
+        by_kind = Counter(found.crops.loc[found.crops["source"] == name, "crop"])
+        found.sources[name]["cropped"] = dict(sorted(by_kind.items()))
+        for kind in sorted(by_kind.keys() - {"face"}):
+            logger.warning("%s: %d pictures without a face that counts are taken as %s", name, by_kind[kind], kind)
 
 
 def _reject_contradictions(found: _Found, space: LabelSpace) -> None:
