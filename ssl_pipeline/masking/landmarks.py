@@ -10,12 +10,11 @@ from PIL import Image
 
 from ssl_pipeline.config_masking import CanonicalLandmarks, FileLandmarks, LandmarksConfig, YuNetLandmarks
 from ssl_pipeline.errors import FaceTableError, list_of_faults
+from ssl_pipeline.faces.cropping import CANONICAL_POINTS
 from ssl_pipeline.faces.detection import DetectedFace, FaceDetector
 from ssl_pipeline.masking.head import FloatArray, Landmarks
 from ssl_pipeline.runs import digest_file
 
-UTKFACE_POINTS = ((0.305, 0.3), (0.685, 0.29), (0.5, 0.505), (0.335, 0.685), (0.67, 0.675))
-"""Means over UTKFace's aligned chips, with a spread of 2 to 4 % of the side."""
 MIN_EYE_DISTANCE = 8.0
 """In pixels; below it a mask would be a blot."""
 _SEPARATORS = re.compile(r"[,;\s]+")
@@ -49,7 +48,7 @@ def landmark_finder(config: LandmarksConfig, *, root: Path) -> LandmarkFinder:
     """
     match config:
         case CanonicalLandmarks():
-            return _Canonical(config.points or UTKFACE_POINTS)
+            return _Canonical(CANONICAL_POINTS.tolist() if config.points is None else config.points)
         case FileLandmarks():
             return _FromFile(root / config.path)
         case YuNetLandmarks():

@@ -173,7 +173,7 @@ def _loop_pixels(
 def _not_under_hair(pixels: FloatImage, host: Host) -> FloatImage:
     """How far loops show, 0 to 1: what is much darker than the skin is taken for hair that hangs over them."""
     luma = ndimage.uniform_filter(pixels @ LUMA, 3)
-    return np.asarray(np.clip((luma / host.skin_luma - 0.3) / 0.25, 0.15, 1))
+    return np.clip((luma / host.skin_luma - 0.3) / 0.25, 0.15, 1).astype(np.float32)
 
 
 def _composited(

@@ -43,7 +43,7 @@ def draw_cloth(mask: MaskParameters, rng: np.random.Generator) -> FloatImage:
         light += _valve(rng)
     light = np.clip(light * _hem(), 0.4, 1.25)
     # fibers shine a little whatever their color, so that black cloth shows its folds
-    return (color * light[..., None] + 26 * (light - 0.75)[..., None]).astype(np.float32)
+    return np.asarray(color * light[..., None] + 26 * (light - 0.75)[..., None], dtype=np.float32)
 
 
 def _edge(off: FloatImage, *, dark: float, light: float, width: float) -> FloatImage:
@@ -135,7 +135,7 @@ def _hem() -> FloatImage:
     distance = _edge_distance()
     line = 0.1 * np.exp(-(((distance - 0.055) / 0.008) ** 2))
     rim = 0.16 * np.exp(-distance / 0.012)
-    return np.asarray(1 - line - rim)
+    return np.asarray(1 - line - rim, dtype=np.float32)
 
 
 def _printed(kind: str, rng: np.random.Generator) -> FloatImage:
