@@ -39,7 +39,7 @@ ROLE = RoleConfig.model_validate(
     {
         "model": {"architecture": "wrn16_1"},
         "training": {
-            "epochs": 8,
+            "epochs": 14,
             "batch_size": 64,
             "optimizer": {"type": "adamw", "learning_rate": 3.0e-3, "weight_decay": 0.05},
             "scheduler": {"type": "cosine", "warmup_epochs": 1},
@@ -59,7 +59,7 @@ def main(
     photographs: Annotated[Path, typer.Option(help="A folder with with_mask/ and without_mask/.")],
     model: Annotated[Path, typer.Option(help="YuNet's ONNX file.")],
     out: Annotated[Path, typer.Option(help="Where masked faces, weights and result go.")],
-    num_faces: int = 2000,
+    num_faces: int = 2800,
     seed: int = 0,
 ) -> None:
     """Draw, learn, judge."""
@@ -87,6 +87,7 @@ def draw_set(faces: Path, model: Path, out: Path, *, num_faces: int, seed: int) 
                 "landmarks": {"type": "yunet", "model": model},
                 "per_face": pictures,
                 "wrong_ways": {"nose_out": 0.6, "chin_out": 0.25, "on_chin": 0.15},
+                "colors": {"white": 0.35, "black": 0.2, "blue": 0.12, "other": 0.18, "print": 0.15},
                 "processes": 1,
             }
         )
@@ -132,12 +133,12 @@ def as_photographed(image: Image.Image, rng: np.random.Generator) -> Pixels:
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     target = ((CANONICAL_POINTS - 0.5) @ turn.T + 0.5 + rng.normal(0, 0.025, 2)) * SIZE
     if rng.random() < 0.5:  # taken from a small picture
-        small = rng.uniform(0.2, 0.7)
-        size = max(16, round(tight.width * small)), max(16, round(tight.height * small))
+        small = rng.uniform(0.12, 0.7)
+        size = max(12, round(tight.width * small)), max(12, round(tight.height * small))
         points = points * (np.array(size) / tight.size)
         tight = tight.resize(size, Image.Resampling.BILINEAR)
     pixels = warp(tight, similarity_transform(points, target), size=SIZE).astype(np.float32) / 255
-    pixels = pixels ** np.exp(rng.normal(0, 0.25)) * np.exp(rng.normal(0, 0.15) + rng.normal(0, 0.06, 3))
+    pixels = pixels ** np.exp(rng.normal(0, 0.25)) * np.exp(rng.normal(0, 0.15) + rng.normal(0, 0.1, 3))
     pixels = (pixels - 0.5) * np.exp(rng.normal(0, 0.15)) + 0.5
     gray = pixels.mean(axis=2, keepdims=True)
     pixels = gray + (pixels - gray) * (0 if rng.random() < 0.06 else np.exp(rng.normal(0, 0.3)))

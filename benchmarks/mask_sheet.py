@@ -25,7 +25,7 @@ NOSE_AHEAD = 0.26  # how far the nose stands out from eyes and mouth, in the dra
 
 def main(out: Annotated[Path, typer.Argument()], seed: int = 3) -> None:
     """Draw a row for each kind and pose; in it, twice each way of wearing, and the bare face."""
-    people = sample_people(len(KINDS) * len(YAWS) * (2 * len(WAYS) + 1), population="elsewhere", seed=seed)
+    people = sample_people(len(KINDS) * len(YAWS) * (2 * len(WAYS) + 1), population="home", seed=seed)
     faces = sample_faces(people, images_per_person=1, seed=seed, mask_shares={"normal": 1})
     columns, rows = 2 * len(WAYS) + 1, [(kind, yaw) for kind in KINDS for yaw in YAWS]
     sheet = Image.new("RGB", (columns * SIZE, len(rows) * SIZE), "white")
@@ -34,7 +34,7 @@ def main(out: Annotated[Path, typer.Argument()], seed: int = 3) -> None:
             number = row * columns + column
             side = 1 if number % 2 else -1
             pose = Pose(faces[number].pose.roll_degrees, side * yaw, 0.0, -0.03, 1.2)
-            face = replace(faces[number], pose=pose, occlusion="none")
+            face = replace(faces[number], pose=pose, occlusion="none", noise=2.0, blur=0.0)
             picture = draw_face(face, size=SIZE)
             if column:
                 way = WAYS[(column - 1) // 2]

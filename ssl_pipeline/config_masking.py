@@ -64,32 +64,40 @@ class PicturesConfig(Section):
         return self.wear + self.incorrect + self.normal
 
 
-class KindShares(Section):
-    """How often each kind of mask occurs; the shares may have any sum above 0."""
+class Shares(Section):
+    """How often each of several things occurs; the shares may have any sum above 0."""
+
+    @model_validator(mode="after")
+    def _check_sum(self) -> Self:
+        if sum(self.model_dump().values()) <= 0:
+            raise ValueError("all shares are 0: nothing would be left to draw")
+        return self
+
+
+class KindShares(Shares):
+    """How often each kind of mask occurs."""
 
     surgical: Share = 0.5
     three_panel: Share = 0.25
     cloth: Share = 0.25
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if sum(self.model_dump().values()) <= 0:
-            raise ValueError("all shares are 0: no kind would be left to draw")
-        return self
+
+class ColorShares(Shares):
+    """How often each color occurs over all kinds; a kind has those oftener that are usual for it."""
+
+    white: Share = 0.5
+    black: Share = 0.25
+    blue: Share = 0.12
+    other: Share = 0.06
+    print: Share = 0.07
 
 
-class WrongWayShares(Section):
-    """How often each wrong way of wearing occurs among the wrongly worn; the shares may have any sum above 0."""
+class WrongWayShares(Shares):
+    """How often each wrong way of wearing occurs among the wrongly worn."""
 
     nose_out: Share = 0.45
     chin_out: Share = 0.2
     on_chin: Share = 0.35
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if sum(self.model_dump().values()) <= 0:
-            raise ValueError("all shares are 0: no way of wearing would be left to draw")
-        return self
 
 
 class MaskingConfig(Section):
@@ -116,6 +124,7 @@ class MaskingConfig(Section):
     per_person: PicturesConfig | None = None
     per_face: PicturesConfig | None = None
     kinds: KindShares = KindShares()
+    colors: ColorShares = ColorShares()
     wrong_ways: WrongWayShares = WrongWayShares()
     size: int | None = Field(default=None, ge=32, le=4096)
     jpeg_quality: int = Field(default=92, ge=30, le=100)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -9,7 +10,8 @@ import numpy as np
 
 MaskKind = Literal["surgical", "three_panel", "cloth"]
 Way = Literal["right", "nose_out", "chin_out", "on_chin"]
-Print = Literal["none", "dots", "stripes", "checks", "flowers", "camouflage"]
+Print = Literal["none", "dots", "stripes", "checks", "flowers", "camouflage", "lettering"]
+Tone = Literal["white", "black", "blue", "other", "print"]
 Rgb = tuple[int, int, int]
 
 KINDS: tuple[MaskKind, ...] = ("surgical", "three_panel", "cloth")
@@ -18,12 +20,13 @@ WRONG_WAYS: tuple[Way, ...] = WAYS[1:]
 
 _Choice = TypeVar("_Choice", bound=str)
 
-# How often a kind of mask has which color. With the default shares of kinds about half of all masks are white, a
-# quarter black, the rest blue, of another color or printed.
-_COLOR_SHARES: Mapping[MaskKind, Mapping[str, float]] = {
-    "surgical": {"white": 0.5, "black": 0.14, "blue": 0.28, "other": 0.08},
-    "three_panel": {"white": 0.72, "black": 0.22, "other": 0.06},
-    "cloth": {"white": 0.18, "black": 0.42, "blue": 0.08, "other": 0.12, "print": 0.2},
+DEFAULT_KIND_SHARES: Mapping[MaskKind, float] = {"surgical": 0.5, "three_panel": 0.25, "cloth": 0.25}
+DEFAULT_COLOR_SHARES: Mapping[Tone, float] = {"white": 0.5, "black": 0.25, "blue": 0.12, "other": 0.06, "print": 0.07}
+# How much oftener than others a kind has a color; with the default shares the kinds together come to these shares.
+_USUAL: Mapping[MaskKind, Mapping[Tone, float]] = {
+    "surgical": {"white": 1.0, "black": 0.5, "blue": 2.0, "other": 1.3, "print": 0.3},
+    "three_panel": {"white": 1.4, "black": 0.9, "blue": 0.2, "other": 1.0, "print": 0.2},
+    "cloth": {"white": 0.4, "black": 1.7, "blue": 0.7, "other": 2.0, "print": 2.9},
 }
 _COLORS: Mapping[str, tuple[Rgb, ...]] = {
     "white": ((244, 245, 246), (236, 239, 243), (247, 245, 240)),
@@ -34,9 +37,8 @@ _COLORS: Mapping[str, tuple[Rgb, ...]] = {
     "print": ((238, 236, 232), (36, 38, 52), (170, 44, 56), (60, 92, 142), (226, 196, 168), (86, 98, 74)),
 }  # fmt: skip
 _LIGHT_BLUES = 4  # the first of the blues; navy is for cloth
-_PRINTS: tuple[Print, ...] = ("dots", "stripes", "checks", "flowers", "camouflage")
-DEFAULT_KIND_SHARES: Mapping[MaskKind, float] = {"surgical": 0.5, "three_panel": 0.25, "cloth": 0.25}
-DEFAULT_WAY_SHARES: Mapping[Way, float] = {"nose_out": 0.45, "chin_out": 0.2, "on_chin": 0.35}
+_ANY_HUE = 0.5  # share of colors other than those listed above
+_PRINTS: tuple[Print, ...] = ("dots", "stripes", "checks", "flowers", "camouflage", "lettering")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class MaskParameters:
     Attributes:
         way: `right` covers nose, mouth and chin; the others leave out what their name says, `on_chin` nose and mouth.
         color: of the cloth, as in even white light.
-        print_color: of the print, if there is one.
+        print_colors: of the print's layers, one or two; none where nothing is printed.
         size: 1 is the usual; width and height alike.
         height: where the upper edge lies inside what its way of wearing allows, -1 (highest) to 1 (lowest).
         sag: how far the cloth hangs away from the face, 0 (taut) to 1.
@@ -63,7 +65,7 @@ class MaskParameters:
     way: Way
     color: Rgb
     print: Print
-    print_color: Rgb
+    print_colors: tuple[Rgb, ...]
     size: float
     height: float
     sag: float
@@ -92,7 +94,11 @@ def picture_rng(set_seed: int, image_id: str, number: int) -> np.random.Generato
 
 
 def draw_parameters(
-    rng: np.random.Generator, *, ways: Mapping[Way, float], kinds: Mapping[MaskKind, float] = DEFAULT_KIND_SHARES
+    rng: np.random.Generator,
+    *,
+    ways: Mapping[Way, float],
+    kinds: Mapping[MaskKind, float] = DEFAULT_KIND_SHARES,
+    colors: Mapping[Tone, float] = DEFAULT_COLOR_SHARES,
 ) -> MaskParameters:
     """Draw a mask.
 
@@ -100,19 +106,17 @@ def draw_parameters(
         rng: see `picture_rng`.
         ways: {way of wearing: share}, shares of any sum above 0.
         kinds: the same for the kinds.
+        colors: the same for the colors; a kind has those oftener that are usual for it.
     """
     way, kind = _choose(rng, ways), _choose(rng, kinds)
-    tone = _choose(rng, _COLOR_SHARES[kind])
-    colors = _COLORS[tone][:_LIGHT_BLUES] if (kind, tone) == ("surgical", "blue") else _COLORS[tone]
-    color = _jittered(rng, colors[int(rng.integers(len(colors)))])
-    others = rng.permutation(np.array([*_COLORS["print"], *_COLORS["other"]]))[:3]
-    contrast = np.abs(others - color).sum(axis=1)
+    tone = _choose(rng, {tone: share * _USUAL[kind][tone] for tone, share in colors.items()})
+    color = _color(rng, kind, tone)
     return MaskParameters(
         kind=kind,
         way=way,
         color=color,
         print=_PRINTS[int(rng.integers(len(_PRINTS)))] if tone == "print" else "none",
-        print_color=_jittered(rng, tuple(others[int(contrast.argmax())].tolist())),
+        print_colors=tuple(_contrasting(rng, color) for _ in range(rng.integers(1, 3))) if tone == "print" else (),
         size=float(np.clip(rng.normal(1, 0.045), 0.9, 1.1)),
         height=float(rng.uniform(-1, 1)),
         sag=float(rng.beta(1.5, 2.5)),
@@ -124,6 +128,25 @@ def draw_parameters(
         valve=bool(kind != "surgical" and rng.random() < 0.08),
         seed=int(rng.integers(2**32)),
     )
+
+
+def _color(rng: np.random.Generator, kind: MaskKind, tone: Tone) -> Rgb:
+    if tone in ("other", "print") and rng.random() < _ANY_HUE:
+        return _any_hue(rng)
+    colors = _COLORS[tone][:_LIGHT_BLUES] if (kind, tone) == ("surgical", "blue") else _COLORS[tone]
+    return _jittered(rng, colors[int(rng.integers(len(colors)))])
+
+
+def _any_hue(rng: np.random.Generator) -> Rgb:
+    hue, saturation, value = rng.random(), rng.uniform(0.15, 0.85), rng.uniform(0.45, 0.97)
+    red, green, blue = (round(255 * part) for part in hsv_to_rgb(hue, saturation, value))
+    return red, green, blue
+
+
+def _contrasting(rng: np.random.Generator, color: Rgb) -> Rgb:
+    """Draw the color of a print: of three, the one farthest from the ground."""
+    others = [_color(rng, "cloth", "print") for _ in range(3)]
+    return max(others, key=lambda other: sum(abs(one - two) for one, two in zip(other, color, strict=True)))
 
 
 def _choose(rng: np.random.Generator, shares: Mapping[_Choice, float]) -> _Choice:

@@ -143,7 +143,8 @@ def _parameters(image_id: str, value: str, number: int, config: MaskingConfig) -
         return None
     ways: dict[Any, float] = {"right": 1.0} if value == "wear" else config.wrong_ways.model_dump()
     kinds: dict[Any, float] = config.kinds.model_dump()
-    return draw_parameters(picture_rng(config.seed, image_id, number), ways=ways, kinds=kinds)
+    colors: dict[Any, float] = config.colors.model_dump()
+    return draw_parameters(picture_rng(config.seed, image_id, number), ways=ways, kinds=kinds, colors=colors)
 
 
 def _jpeg(image: Image.Image, *, quality: int, comment: str) -> bytes:

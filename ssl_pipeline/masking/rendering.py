@@ -86,10 +86,11 @@ def _draw(
     under = (loops_cover[rows, columns] * shown * (1 - whole[rows, columns, 3]))[:, None]
     whole[rows, columns] += under * np.array([*(0.9 * band for band in mask.loop_color), 1], np.float32)
     if factor == 2:
-        whole = (whole[::2, ::2] + whole[::2, 1::2] + whole[1::2, ::2] + whole[1::2, 1::2]) / 4
-    blurred: FloatImage = ndimage.gaussian_filter(whole, (host.blur, host.blur, 0), truncate=3.0)
+        whole = 0.25 * (whole[::2, ::2] + whole[::2, 1::2] + whole[1::2, ::2] + whole[1::2, 1::2])
+    blurred = np.asarray(ndimage.gaussian_filter(whole, (host.blur, host.blur, 0), truncate=3.0), dtype=np.float32)
     covered = np.clip(blurred[..., 3], 0, 1)
-    return _Layer(blurred[..., :3] / np.maximum(blurred[..., 3:], 1e-3), covered, left, top)
+    color = blurred[..., :3] / np.maximum(blurred[..., 3:], 1e-3)
+    return _Layer(color.astype(np.float32), covered, left, top)
 
 
 def _sheet_pixels(
@@ -167,13 +168,13 @@ def _loop_pixels(
             draw.line(
                 line[:last].ravel().tolist(), fill=235, width=max(1, round(mask.loop_width * unit)), joint="curve"
             )
-    return np.asarray(layer, dtype=np.float32) / 255
+    return np.asarray(layer, dtype=np.float32) * np.float32(1 / 255)
 
 
 def _not_under_hair(pixels: FloatImage, host: Host) -> FloatImage:
     """How far loops show, 0 to 1: what is much darker than the skin is taken for hair that hangs over them."""
     luma = ndimage.uniform_filter(pixels @ LUMA, 3)
-    return np.clip((luma / host.skin_luma - 0.3) / 0.25, 0.15, 1).astype(np.float32)
+    return np.asarray(np.clip((luma / host.skin_luma - 0.3) / 0.25, 0.15, 1), dtype=np.float32)
 
 
 def _composited(

@@ -26,9 +26,9 @@ def draw_cloth(mask: MaskParameters, rng: np.random.Generator) -> FloatImage:
     """
     color = np.empty((HEIGHT, WIDTH, 3), np.float32)
     color[:] = mask.color
-    if mask.print != "none":
+    for print_color in mask.print_colors:
         share = _printed(mask.print, rng)[..., None]
-        color += share * (np.array(mask.print_color, np.float32) - color)
+        color += share * (np.array(print_color, np.float32) - color)
     light = 1 + _creases(mask, rng)
     match mask.kind:
         case "surgical":
@@ -152,11 +152,13 @@ def _printed(kind: str, rng: np.random.Generator) -> FloatImage:
             layer = Image.blend(stripes, across, 0.5)
         case "flowers":
             layer = _flowers(rng)
+        case "lettering":
+            layer = _lettering(rng)
         case _:
             coarse = Image.fromarray(rng.integers(0, 256, (12, 14), dtype=np.uint8))
             blotches = np.asarray(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
             layer = Image.fromarray(np.select([blotches > 140, blotches > 95], [255, 90], 0).astype(np.uint8))
-    return np.asarray(layer.filter(ImageFilter.GaussianBlur(0.8)), dtype=np.float32) / 255
+    return np.asarray(layer.filter(ImageFilter.GaussianBlur(0.8)), dtype=np.float32) * np.float32(1 / 255)
 
 
 def _dots(step: int, *, radius: float) -> Image.Image:
@@ -177,13 +179,27 @@ def _stripes(step: int, *, share: float) -> Image.Image:
 
 
 def _flowers(rng: np.random.Generator) -> Image.Image:
+    largest = rng.uniform(6, 20)
     layer = Image.new("L", (WIDTH, HEIGHT))
     draw = ImageDraw.Draw(layer)
     for x, y in rng.uniform((0, 0), (WIDTH, HEIGHT), (int(rng.integers(18, 50)), 2)):
-        size, turn = rng.uniform(4, 11), rng.uniform(0, 6)
+        size, turn = rng.uniform(0.4, 1) * largest, rng.uniform(0, 6)
         for angle in turn + np.arange(5) * 2 * np.pi / 5:
             draw.circle((x + size * 0.7 * np.cos(angle), y + size * 0.7 * np.sin(angle)), size * 0.5, fill=255)
         draw.circle((x, y), size * 0.35, fill=40)
+    return layer
+
+
+def _lettering(rng: np.random.Generator) -> Image.Image:
+    """A word or two of strokes, somewhere on the cloth."""
+    layer = Image.new("L", (WIDTH, HEIGHT))
+    draw = ImageDraw.Draw(layer)
+    for _ in range(int(rng.integers(1, 3))):
+        tall, x, y = rng.uniform(8, 30), rng.uniform(0.1, 0.5) * WIDTH, rng.uniform(0.25, 0.65) * HEIGHT
+        for letter in range(int(rng.integers(3, 9))):
+            left = x + letter * tall * 0.75
+            points = rng.uniform((left, y), (left + 0.6 * tall, y + tall), (4, 2))
+            draw.line(points.ravel().tolist(), fill=255, width=max(1, round(tall / 7)), joint="curve")
     return layer
 
 
