@@ -41,7 +41,7 @@ def main(out: Annotated[Path, typer.Argument()], seed: int = 3) -> None:
                 mask = draw_parameters(picture_rng(seed, kind, number), ways={way: 1}, kinds={kind: 1})
                 picture = put_mask(picture, drawn_landmarks(face, SIZE), mask)
             sheet.paste(picture, (column * SIZE, row * SIZE))
-    sheet.save(out, optimize=True)
+    sheet.quantize(256).save(out, optimize=True)
 
 
 def drawn_landmarks(face: DrawnFace, size: int) -> Landmarks:
