@@ -19,7 +19,7 @@ from ssl_pipeline.masking.head import Landmarks
 from ssl_pipeline.masking.parameters import KINDS, WAYS, draw_parameters, picture_rng
 from ssl_pipeline.masking.rendering import put_mask
 
-SIZE, YAWS = 144, (0.0, 24.0)
+SIZE, YAWS = 120, (0.0, 24.0)
 NOSE_AHEAD = 0.26  # how far the nose stands out from eyes and mouth, in the drawn head's frame
 
 
@@ -34,14 +34,14 @@ def main(out: Annotated[Path, typer.Argument()], seed: int = 3) -> None:
             number = row * columns + column
             side = 1 if number % 2 else -1
             pose = Pose(faces[number].pose.roll_degrees, side * yaw, 0.0, -0.03, 1.2)
-            face = replace(faces[number], pose=pose, occlusion="none", noise=2.0, blur=0.0)
+            face = replace(faces[number], pose=pose, occlusion="none", noise=0.0, blur=0.0)
             picture = draw_face(face, size=SIZE)
             if column:
                 way = WAYS[(column - 1) // 2]
                 mask = draw_parameters(picture_rng(seed, kind, number), ways={way: 1}, kinds={kind: 1})
                 picture = put_mask(picture, drawn_landmarks(face, SIZE), mask)
             sheet.paste(picture, (column * SIZE, row * SIZE))
-    sheet.quantize(256).save(out, optimize=True)
+    sheet.save(out, optimize=True)
 
 
 def drawn_landmarks(face: DrawnFace, size: int) -> Landmarks:
