@@ -23,7 +23,7 @@ from rich.progress import Progress
 from ssl_pipeline.config import AttributeConfig, LabelsConfig
 from ssl_pipeline.config_masking import MASK_VALUES, MaskingConfig
 from ssl_pipeline.errors import FaceTableError, RunError
-from ssl_pipeline.faces.sources.raw import source_name
+from ssl_pipeline.faces.sources.raw import source_folder, source_name
 from ssl_pipeline.faces.sources.reading import read_source
 from ssl_pipeline.masking.landmarks import LandmarkFinder, landmark_finder
 from ssl_pipeline.masking.pictures import (
@@ -109,8 +109,15 @@ def _begin(config: MaskingConfig, finder: LandmarkFinder) -> str:
     """Mark the folder as this set's, and take the record of an earlier run away until this one is done.
 
     Raises:
-        FaceTableError: if the folder holds another set, or anything else.
+        FaceTableError: if the folder holds another set, or anything else, or lies in a source's.
     """
+    for source in config.sources:
+        folder = source_folder(source, root=config.root).resolve()
+        if config.out.resolve().is_relative_to(folder):
+            raise FaceTableError(
+                f"{config.out}: lies in the folder of source '{source_name(source)}', which would read its pictures as "
+                "faces to mask; name a folder beside it in masking.out"
+            )
     digest = digest_of([DRAWING_VERSION, _what_matters(config), finder.identity])
     started = config.out / STARTED_NAME
     if started.exists():

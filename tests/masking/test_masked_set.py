@@ -135,6 +135,12 @@ def test_a_folder_of_other_settings_or_other_things_is_refused(bare, tmp_path) -
         build_masked_faces(config_of(bare, out=tmp_path / "letters"))
 
 
+def test_a_set_inside_a_source_is_refused(bare) -> None:
+    with pytest.raises(FaceTableError, match="lies in the folder of source 'bare'"):
+        build_masked_faces(config_of(bare, out=bare / "bare" / "out"))
+    assert not (bare / "bare" / "out").exists()
+
+
 def test_without_landmarks_for_anybody_it_says_why(bare, tmp_path) -> None:
     (tmp_path / "other.csv").write_text("somebody.png,10,10,40,10,25,25,12,40,38,40\n")
     landmarks = {"type": "file", "path": tmp_path / "other.csv"}
