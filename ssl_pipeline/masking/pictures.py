@@ -167,7 +167,7 @@ def unit_folder(identity: str) -> str:
     """Name the folder of a person or face: readable, safe on any file system, unique by the digest in it.
 
     >>> unit_folder("utk:../1_0.jpg")
-    'images/utk-1_0.jpg-2b21b5cd'
+    'images/utk-1_0.jpg-5a6161c8'
     """
     safe = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in identity)
     words = "-".join(word for word in safe.split("-") if word.strip("."))

@@ -162,12 +162,12 @@ def _loop_pixels(
     hidden = outward @ pose.toward < 0.08
     layer = Image.new("L", window)
     draw = ImageDraw.Draw(layer)
+    width = max(1, round(mask.loop_width * unit))
     for line, gone in zip(loops, hidden, strict=True):
         last = int(np.argmax(gone)) if gone.any() else len(line)
-        if last >= 2:
-            draw.line(
-                line[:last].ravel().tolist(), fill=235, width=max(1, round(mask.loop_width * unit)), joint="curve"
-            )
+        for start in range(last - 1):  # fading where it goes behind the ear
+            shown = min(235, 90 * (last - 1 - start))
+            draw.line(line[start : start + 2].ravel().tolist(), fill=shown, width=width)
     return np.asarray(layer, dtype=np.float32) * np.float32(1 / 255)
 
 

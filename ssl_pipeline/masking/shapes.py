@@ -128,8 +128,8 @@ def _loops(sheet: FloatArray, mask: MaskParameters) -> FloatArray:
     """Ear loops, from the corners of the sides to the ears, a little slack."""
     t = np.linspace(0, 1, 9)[:, None]
     lines = []
-    for side, column in ((-1, 0), (1, -1)):
-        for row, ear in ((0, _EAR_TOP), (-1, _EAR_LOBE)):
+    for side, column in ((-1, 1), (1, -2)):  # sewn on a little inside of the corners, which are round
+        for row, ear in ((1, _EAR_TOP), (-2, _EAR_LOBE)):
             corner, end = sheet[row, column], np.array(ear) * (side, 1, 1)
             line = corner + (end - corner) * t
             line[:, 0] += side * 0.05 * np.sin(np.pi * t[:, 0])  # over the cheek's curve
