@@ -19,6 +19,7 @@ def _task(stage: Callable[P, R], name: str, *, run_name: str | None = None) -> T
     return task(name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)(stage)
 
 
+draw_masks = _task(stages.draw_masks, "draw-masks")
 prepare = _task(stages.prepare, "prepare")
 train_teacher = _task(stages.train_teacher, "train-teacher")
 predict = _task(stages.predict, "predict", run_name="predict-round-{round_index}")

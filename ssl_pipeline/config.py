@@ -14,6 +14,7 @@ from ssl_pipeline.config_calibration import CalibrationConfig, NoCalibration
 from ssl_pipeline.config_cropping import CroppingConfig, FaceCrop
 from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.config_losses import ExpectedNumber, terms_of
+from ssl_pipeline.config_masking import MaskingConfig
 from ssl_pipeline.config_metrics import check_metric
 from ssl_pipeline.config_sources import Source
 from ssl_pipeline.config_training import RoleConfig, TrainingConfig
@@ -182,6 +183,8 @@ class RunConfig(Section):
     teacher: RoleConfig
     student: RoleConfig
     prediction: PredictionConfig = PredictionConfig()
+    masking: tuple[MaskingConfig, ...] = ()
+    """Sets of faces with masks drawn on them, built before the faces are read; sources of type csv read them."""
     calibration: CalibrationConfig = NoCalibration(type="none")
     selection: SelectionConfig
 
@@ -213,6 +216,12 @@ class RunConfig(Section):
         if faults:
             raise ValueError("\n".join(faults))
         return self
+
+    @property
+    def masked_sets(self) -> tuple[MaskingConfig, ...]:
+        """The masked sets, under faces.root where they name no other."""
+        root = {"root": self.faces.root}
+        return tuple(of if "root" in of.model_fields_set else of.model_copy(update=root) for of in self.masking)
 
     def _faults_of(self, role: str) -> Iterator[str]:
         """Say where a role's training names what the labels have not."""

@@ -5,13 +5,14 @@ rounds and when to stop are the flows' business.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ssl_pipeline.config import RunConfig
+from ssl_pipeline.config_masking import MaskingConfig
 from ssl_pipeline.config_metrics import metric_direction
 from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.errors import ConfigError, FaceTableError, PipelineError, list_of_faults
@@ -28,6 +29,7 @@ from ssl_pipeline.learning.labeling import check_image_size, predict_shards, rea
 from ssl_pipeline.learning.model import check_architecture
 from ssl_pipeline.learning.optimizers import check_optimizer
 from ssl_pipeline.learning.prediction import Predictor
+from ssl_pipeline.masking.masked_set import build_masked_faces
 from ssl_pipeline.pseudo_labels.manifest import (
     Manifest,
     ManifestIdentity,
@@ -80,6 +82,11 @@ def check(config: RunConfig) -> None:
             faults.append(f"'{key}.training': {error}")
     if faults:
         raise ConfigError(list_of_faults("the config asks for what is not there", faults))
+
+
+def draw_masks(masked_sets: Sequence[MaskingConfig]) -> list[Record]:
+    """Draw masks on faces: build each masked set, or what is missing of it."""
+    return [build_masked_faces(masked_set) for masked_set in masked_sets]
 
 
 def prepare(config: RunConfig, run: RunDir) -> Record:
