@@ -24,7 +24,7 @@ from ssl_pipeline.config_labels import AttributeConfig, LabelsConfig
 from ssl_pipeline.config_masking import MASK_VALUES, MaskingConfig
 from ssl_pipeline.errors import FaceTableError, RunError
 from ssl_pipeline.faces.sources.raw import source_folder, source_name
-from ssl_pipeline.faces.sources.reading import read_source
+from ssl_pipeline.faces.sources.reading import fingerprint, read_source
 from ssl_pipeline.masking.landmarks import LandmarkFinder, landmark_finder
 from ssl_pipeline.masking.pictures import (
     DRAWING_VERSION,
@@ -66,6 +66,9 @@ def build_masked_faces(config: MaskingConfig) -> dict[str, Any]:
         RunError: if a process that draws dies.
     """
     finder = landmark_finder(config.landmarks, root=config.root)
+    fingerprints = [fingerprint(source, root=config.root) for source in config.sources]
+    if (finished := _finished(config, digest=_digest(config, finder), fingerprints=fingerprints)) is not None:
+        return finished | {"kept": finished["pictures"], "folder": str(config.folder)}
     digest = _begin(config, finder)
     faces, rejected, counts = _read(config)
     units = _units(faces, config)
@@ -83,6 +86,7 @@ def build_masked_faces(config: MaskingConfig) -> dict[str, Any]:
     not_needed = sum(len(result.unused) for result in results)
     record = {
         "digest": digest,
+        "fingerprints": fingerprints,
         "config": _what_matters(config),
         **counts,
         "rejected": len(rejected),
@@ -105,6 +109,25 @@ def _what_matters(config: MaskingConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"processes", "out"})
 
 
+def _digest(config: MaskingConfig, finder: LandmarkFinder) -> str:
+    return digest_of([DRAWING_VERSION, _what_matters(config), finder.identity])
+
+
+def _finished(config: MaskingConfig, *, digest: str, fingerprints: list[str]) -> dict[str, Any] | None:
+    """Give the record of a set that is whole: of these settings and sources, its tables as written, no picture gone."""
+    try:
+        record = read_json(config.folder / RECORD_NAME)
+    except RunError:
+        return None
+    tables = {name: config.folder / name for name in (TABLE_NAME, REJECTED_NAME)}
+    if (record.get("digest"), record.get("fingerprints")) != (digest, fingerprints):
+        return None
+    if any(not path.is_file() or digest_file(path) != record["outputs"][name] for name, path in tables.items()):
+        return None
+    pictures = pd.read_csv(tables[TABLE_NAME], usecols=["image_path"], dtype=str)["image_path"]
+    return record if all((config.folder / name).is_file() for name in pictures) else None
+
+
 def _begin(config: MaskingConfig, finder: LandmarkFinder) -> str:
     """Mark the folder as this set's, and take the record of an earlier run away until this one is done.
 
@@ -118,7 +141,7 @@ def _begin(config: MaskingConfig, finder: LandmarkFinder) -> str:
                 f"{config.folder}: lies in the folder of source '{source_name(source)}', which would read its pictures as "
                 "faces to mask; name a folder beside it in masking.out"
             )
-    digest = digest_of([DRAWING_VERSION, _what_matters(config), finder.identity])
+    digest = _digest(config, finder)
     started = config.folder / STARTED_NAME
     if started.exists():
         try:

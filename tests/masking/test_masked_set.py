@@ -113,6 +113,18 @@ def test_only_what_is_missing_or_damaged_is_drawn_again(bare, tmp_path, monkeypa
     assert {path: path.stat().st_mtime_ns for path in others} == times
 
 
+def test_a_set_that_is_whole_is_not_read_again_and_one_that_lacks_a_picture_is(bare, tmp_path, monkeypatch) -> None:
+    config = config_of(bare, out=tmp_path / "out")
+    record = build_masked_faces(config)
+    before = contents(config.folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(masked_set, "read_source", None)  # would fail if it were called
+        assert build_masked_faces(config) == record | {"kept": 12}
+    next(config.folder.rglob("*.jpg")).unlink()
+    assert build_masked_faces(config)["kept"] == 11
+    assert contents(config.folder) == before
+
+
 def test_a_changed_host_is_drawn_again(tmp_path) -> None:
     put_sources(tmp_path, people=2, images=1)
     config = config_of(tmp_path)
