@@ -35,7 +35,8 @@ class SourceBase(Section):
     cropping: SourceCropping | None = None
     """In place of what faces.cropping says: settings of its own, or `type: none` for pictures that are faces already."""
     people: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
-    """Whose people they are: sources with the same word here name the same person alike. By default each has its own."""
+    """Whose people they are: sources with the same word here name the same person alike, or, where they name nobody,
+    the same file. By default each source has people of its own."""
     derived: tuple[str, ...] = ()
     """Attributes whose values follow from how the pictures were made, as a mask that was drawn on them."""
 

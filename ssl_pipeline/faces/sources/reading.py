@@ -205,10 +205,7 @@ def _identify(raw: RawFaces, rows: LabeledRows, source: Source, *, root: Path) -
     identity = {
         "image_id": [f"{name}:{path}" for path in raw.paths],
         "image_path": [str(folder / path) for path in raw.paths],
-        "person_id": [
-            f"{people}:{person}" if person else f"{name}:{path}"
-            for person, path in zip(persons, raw.paths, strict=True)
-        ],
+        "person_id": [f"{people}:{person or path}" for person, path in zip(persons, raw.paths, strict=True)],
         "source": [name] * len(raw.paths),
     }
     return pd.concat([pd.DataFrame(identity, dtype="str"), rows.table.drop(columns="person_id")], axis=1)
