@@ -194,7 +194,7 @@ def evaluate(
     pictures: Annotated[Path | None, typer.Option("--pictures", help="Also draw the scores into this folder.")] = None,
 ) -> None:
     """Judge a checkpoint on the config's labeled faces: jointly, per attribute, per class and per group."""
-    from ssl_pipeline.judging import score_split
+    from ssl_pipeline.judging import judge_split
     from ssl_pipeline.learning.labeling import check_image_size
     from ssl_pipeline.learning.prediction import Predictor
     from ssl_pipeline.reports.pictures import draw_scores
@@ -208,7 +208,7 @@ def evaluate(
     check_image_size(predictor.checkpoint, loaded.faces.image_size)
     with open_run(loaded) as run:
         prepare(loaded, run)
-        scores = score_split(predictor, loaded, run, split)
+        scores = judge_split(predictor, loaded, run, split).scores
     for table in scores_tables(scores, title=f"{checkpoint} on {split}"):
         Console().print(table)
     if out is not None:

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from ssl_pipeline.config_base import Fraction, Section
 from ssl_pipeline.config_calibration import CalibrationConfig, NoCalibration
 from ssl_pipeline.config_cropping import CroppingConfig, FaceCrop
+from ssl_pipeline.config_gate import GateConfig
 from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.config_losses import ExpectedNumber, terms_of
 from ssl_pipeline.config_masking import MaskingConfig
@@ -187,6 +188,7 @@ class RunConfig(Section):
     """Sets of faces with masks drawn on them, built before the faces are read; sources of type csv read them."""
     calibration: CalibrationConfig = NoCalibration(type="none")
     selection: SelectionConfig
+    gate: GateConfig = GateConfig()
 
     @model_validator(mode="after")
     def _check_borders(self) -> Self:
