@@ -67,6 +67,13 @@ class UnlabeledConfig(Section):
         return attributes if self.hide_labels else ()
 
 
+class NearDuplicatesConfig(Section):
+    """Treat pictures that were saved twice as one: they stand on one side of every split, and never in the pool too."""
+
+    max_distance: int = Field(default=12, ge=0, le=32)
+    """Bits of 256 in which two perceptual hashes may differ; see `faces.near_duplicates`."""
+
+
 def _one_or_several(value: Any) -> Any:
     return (value,) if isinstance(value, str | Path) else value
 
@@ -80,6 +87,8 @@ class FacesConfig(Section):
     """Without it the centered square of each picture is taken."""
     labeled: LabeledConfig
     unlabeled: UnlabeledConfig
+    near_duplicates: NearDuplicatesConfig | None = None
+    """Without it only files of the same bytes are the same picture."""
     corrections: Annotated[tuple[Path, ...], BeforeValidator(_one_or_several)] = ()
     """CSV tables of labels to put right, relative to `root`; `faces.sources.corrections` says what they hold."""
 
@@ -89,6 +98,8 @@ class FacesConfig(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"sources need names of their own, since image ids begin with them; twice: {twice}")
+        if self.near_duplicates is not None and self.image_size < 17:
+            raise ValueError(f"near_duplicates need an image_size of at least 17 pixels, got {self.image_size}")
         for name, source in zip(names, self.all_sources, strict=True):
             if self.cropping is None and isinstance(source.cropping, FaceCrop):
                 raise ValueError(f"source '{name}' has cropping of its own; name the model in faces.cropping.model")

@@ -15,7 +15,8 @@ from ssl_pipeline.faces.borders import near_border
 from ssl_pipeline.faces.framing import open_framers
 from ssl_pipeline.faces.hiding import hide_labels
 from ssl_pipeline.faces.leakage import remove_overlap
-from ssl_pipeline.faces.pixels import decode_into
+from ssl_pipeline.faces.near_duplicates import near_pairs, perceptual_hashes, same_picture
+from ssl_pipeline.faces.pixels import decode_into, open_pixels
 from ssl_pipeline.faces.sources.corrections import CorrectionCounts, Corrections
 from ssl_pipeline.faces.sources.reading import read_source, source_name
 from ssl_pipeline.faces.splitting import same_person_or_picture, take_limit, take_share
@@ -60,6 +61,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     found = _read(config, labels, seed=seed)
     _decode(found, directory / "pixels.npy", config)
     _reject_contradictions(found, space)
+    found.faces = found.faces.assign(picture=_pictures(found.faces, directory / "pixels.npy", config))
     if config.labeled.test_sources:
         partly = (found.faces["role"] == "test") & (space.class_ids(space.encode(found.faces)) < 0)
         found.reject(partly, "a test face needs all attributes known")
@@ -168,6 +170,15 @@ def _reject_contradictions(found: FoundFaces, space: LabelSpace) -> None:
     found.reject(differ.reindex(found.faces.index, fill_value=False), reasons)
 
 
+def _pictures(faces: pd.DataFrame, pixels: Path, config: FacesConfig) -> list[str]:
+    """Name the picture that each face shows: equal for equal files and, where that is asked for, for near ones."""
+    names = faces["content_hash"].tolist()
+    if config.near_duplicates is None:
+        return names
+    hashes = perceptual_hashes(open_pixels(pixels), faces["pixel_row"].to_numpy(np.int64))
+    return same_picture(names, near_pairs(hashes, max_distance=config.near_duplicates.max_distance))
+
+
 def _some_of(ids: "pd.Series[str]") -> str:
     """Name a few faces: a placeholder picture may stand for thousands."""
     named = ", ".join(sorted(ids)[:3])
@@ -193,7 +204,7 @@ def _check_roles(found: FoundFaces) -> None:
 def _split(faces: pd.DataFrame, config: FacesConfig, space: LabelSpace, *, seed: int) -> "pd.Series[str]":
     """Give each labeled face ``train``, ``validation``, ``test``, ``unused`` (over the limit) or ``held out``."""
     strata = space.class_ids(space.encode(faces))
-    groups = same_person_or_picture(faces["person_id"].tolist(), faces["content_hash"].tolist())
+    groups = same_person_or_picture(faces["person_id"].tolist(), faces["picture"].tolist())
     split = np.full(len(faces), "train", dtype=object)
     settings = config.labeled
     if settings.test_fraction is not None:

@@ -16,6 +16,7 @@ def table(prefix: str, rows: list[tuple[str, int, str]]) -> pd.DataFrame:
         {
             "image_id": [f"{prefix}:{row:02d}" for row in range(len(rows))],
             "content_hash": [picture for picture, _, _ in rows],
+            "picture": [picture for picture, _, _ in rows],
             "person_id": [f"{prefix}:p{person}" for _, person, _ in rows],
             "split": [split for _, _, split in rows],
         },
@@ -90,3 +91,16 @@ def test_the_order_of_rows_changes_nothing() -> None:
     assert leakage == turned
     pd.testing.assert_frame_equal(left, turned_left)
     assert left["image_id"].tolist() == ["b:03", "b:04"]
+
+
+def test_a_picture_saved_anew_leaves_the_pool_as_a_near_one() -> None:
+    labeled = table("home", [("a", 1, "test"), ("b", 2, "train")])
+    pool = table("pool", [("a", 1, ""), ("a2", 2, ""), ("b2", 3, ""), ("c", 4, "")])
+    pool["picture"] = ["a", "a", "b", "c"]
+    left, leakage = remove_overlap(pool, labeled)
+    assert left["image_id"].tolist() == ["pool:03"]
+    assert [(pair["image_id"], pair["same_as"], pair["split"], pair["why"]) for pair in leakage["pairs"]] == [
+        ("pool:00", "home:00", "test", "content"),
+        ("pool:01", "home:00", "test", "near"),
+        ("pool:02", "home:01", "train", "near"),
+    ]

@@ -197,6 +197,36 @@ def test_sources_may_share_their_people(root: Path, tmp_path: Path) -> None:
     assert set(pool["person_id"]) == {f"everyone:p{n}" for n in range(20)} - set(held_out)
 
 
+def test_a_picture_saved_anew_stands_on_one_side_and_not_in_the_pool(root: Path, tmp_path: Path) -> None:
+    """Twenty people once more, under other names and as JPEG: the same pictures to anyone but a hash of their bytes."""
+    for name in ("ours", "pool"):
+        rows = [(f"{n}.jpg", f"{name}-{n}", ("male", "female")[n % 2], 0) for n in range(20)]
+        for number, (file, *_) in enumerate(rows):
+            smooth = np.random.default_rng(number).integers(0, 255, size=(6, 6, 3), dtype=np.uint8)
+            Image.fromarray(smooth).resize((60, 60), Image.Resampling.BICUBIC).save(root / name / file, quality=95)
+        if name == "ours":
+            for n in range(20):
+                Image.open(root / "ours" / f"{n}.jpg").resize((50, 50)).save(
+                    root / "ours" / f"{n}-again.jpg", quality=60
+                )
+            rows += [(f"{n}-again.jpg", f"again-{n}", ("male", "female")[n % 2], 0) for n in range(20)]
+        else:
+            for n in range(20):
+                Image.open(root / "pool" / f"{n}.jpg").save(root / "pool" / f"{n}.jpg", quality=70)
+            rows.append(("1000.png", "somebody", "male", 1000))
+        with open(root / name / "labels.csv", "w", newline="", encoding="utf-8") as table:
+            csv.writer(table).writerows([("image_path", "person_id", "gender"), *(row[:3] for row in rows)])
+    faces = config(root).model_dump(mode="json") | {"image_size": 32, "near_duplicates": {"max_distance": 12}}
+    counts = prepare_faces(FacesConfig.model_validate(faces), LABELS, seed=0, directory=tmp_path)
+    labeled, pool = tables(tmp_path)
+    sides = labeled.assign(number=labeled["image_id"].str.extract(r":(\d+)")[0]).groupby("number")["split"].nunique()
+    assert (sides == 1).all()
+    assert pool["image_id"].tolist() == ["pool:1000.png"]
+    assert sum(counts["leakage"].values()) == 20
+    pairs = json.loads((tmp_path / "leakage.json").read_text())["pairs"]
+    assert {pair["why"] for pair in pairs} == {"near"}
+
+
 def test_the_limit_holds_for_training_and_validation_and_the_rest_may_join_the_pool(root: Path, tmp_path: Path) -> None:
     counts = prepare(root, tmp_path / "faces", limit=16)
     labeled, pool = tables(tmp_path / "faces")
@@ -275,6 +305,7 @@ def test_a_leak_is_counted_by_the_strictest_split_and_held_out_persons_leave_the
             "person_id": ["q", "p3", "p1", "r"],
         }
     )
+    labeled["picture"], pool["picture"] = labeled["content_hash"], pool["content_hash"]
     left, leakage = remove_overlap(pool, labeled)
     assert left["image_id"].tolist() == ["y", "z"]  # p1 is trained on, so may be learned from again
     assert leakage == {
