@@ -7,7 +7,7 @@ Shapes: N rows, A attributes, K classes.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from ssl_pipeline.runs import atomic_path
 
 METADATA_KEY = b"ssl_pipeline"
 FORMAT = "pseudo-label manifest"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Targets = Literal["hard", "soft"]
 
@@ -54,6 +54,8 @@ class Manifest:
     labels: LabelSpace
     identity: ManifestIdentity
     targets: Targets
+    selection: Mapping[str, Any]
+    """How it was selected: `settings` as configured, `thresholds` as rows of `question.ThresholdRow`, `faults`."""
 
     @cached_property
     def faces(self) -> pd.DataFrame:
@@ -105,6 +107,7 @@ def manifest_schema(labels: LabelSpace) -> pa.Schema:
     fields += [("class_id", pa.int32()), ("class_name", pa.string()), ("confidence", pa.float64())]
     for name in labels.names:
         fields += [(name, pa.dictionary(pa.int32(), pa.string())), (f"{name}_confidence", pa.float64())]
+        fields += [(f"{name}_weight", pa.float32())]
         fields += [(f"{name}_{what}", pa.string()) for what in ("decision", "reason", "label_source")]
     fields += [("class_probabilities", _list_type(labels))]
     fields += [("teacher_digest", pa.string()), ("selection_digest", pa.string())]
@@ -122,6 +125,8 @@ def build_manifest(
     unreadable: pd.DataFrame,
     identity: ManifestIdentity,
     targets: Targets,
+    settings: Mapping[str, Any] | None = None,
+    faults: Sequence[str] = (),
 ) -> pa.Table:
     """Put every candidate face into one table, sorted by image id, whatever the order of the rows given.
 
@@ -132,9 +137,11 @@ def build_manifest(
         unreadable: faces that could not be used: source, image_id, image_path, reason.
         identity: what the manifest is made from.
         targets: whether the student is taught by values (hard) or by class probabilities (soft).
+        settings: the selection's, JSON-able.
+        faults: what the selection's guards found.
 
     Returns:
-        ``len(faces) + len(unreadable)`` rows, as `manifest_schema` says. Weight is 1 where accepted, else 0.
+        ``len(faces) + len(unreadable)`` rows, as `manifest_schema` says. Weight is 0 where not accepted.
 
     Raises:
         ValueError: if the selection is of another number of faces, or an image id occurs twice in `faces`.
@@ -158,6 +165,11 @@ def build_manifest(
         "identity": asdict(identity),
         "labels": labels.to_dict(),
         "targets": targets,
+        "selection": {
+            "settings": settings or {},
+            "thresholds": [asdict(row) for row in selection.thresholds],
+            "faults": list(faults),
+        },
     }
     text = json.dumps(about, ensure_ascii=False)
     return table.take(order).combine_chunks().replace_schema_metadata({METADATA_KEY: text.encode()})
@@ -197,11 +209,12 @@ def read_manifest(path: Path) -> Manifest:
             )
         labels, identity = LabelSpace.of(about["labels"]), ManifestIdentity(**about["identity"])
         targets: Targets = about["targets"]
+        selection: dict[str, Any] = about["selection"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{path}: the manifest's metadata is damaged ({_one_line(error)}); {_CURE}") from None
     if faults := _faults(table, labels):
         raise ManifestError(list_of_faults(f"{path}: a damaged manifest; run flows.pseudo_label again", faults))
-    return Manifest(path=path, table=table, labels=labels, identity=identity, targets=targets)
+    return Manifest(path=path, table=table, labels=labels, identity=identity, targets=targets, selection=selection)
 
 
 def check_belongs(manifest: Manifest, *, labels: LabelSpace, faces_digest: str, run_name: str) -> None:
@@ -256,7 +269,7 @@ def _columns_of_selection(selection: Selection, labels: LabelSpace) -> dict[str,
     columns: dict[str, Any] = {
         "decision": np.where(accepted, "accepted", "rejected").astype(object),
         "reason": _joined(selection.reasons, labels),
-        "weight": accepted.astype(np.float32),
+        "weight": selection.face_weights.astype(np.float32),
         "class_id": selection.class_ids.astype(np.int32),
         "class_name": class_names[selection.class_ids],
         "confidence": selection.confidence,
@@ -269,6 +282,7 @@ def _columns_of_selection(selection: Selection, labels: LabelSpace) -> dict[str,
         values = pa.array(list(attribute.values), pa.string())
         columns[attribute.name] = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes == UNKNOWN), values)
         columns[f"{attribute.name}_confidence"] = selection.attribute_confidence[:, position]
+        columns[f"{attribute.name}_weight"] = np.where(known, 1, selection.weights[:, position]).astype(np.float32)
         columns[f"{attribute.name}_decision"] = np.select([known, kept], ["known", "accepted"], "rejected").astype(
             object
         )

@@ -25,14 +25,14 @@ _CSV_ROWS_AT_ONCE = 50_000
 _CLASSES_SHOWN = 30
 _BAR_WIDTH = 24
 _FORMULA = re.compile(r"^[=+\-@\t\r]")
-_MEASURED = re.compile(r"^((?:class )?confidence|rank) [\d.]+")
+_MEASURED = re.compile(r"^((?:class )?confidence|rank|weight|deviation) [\d.]+")
 
 
 def summarize(manifest: Manifest) -> dict[str, Any]:
     """Count what became of the candidates.
 
     Returns:
-        JSON-able: identity, targets; counts (candidates = accepted + rejected + unreadable); acceptance_rate, accepted
+        JSON-able: identity, targets, selection (settings, thresholds, faults); counts (candidates = accepted + rejected + unreadable); acceptance_rate, accepted
         over accepted and rejected, None without any; per_attribute: known, accepted, rejected and per_value, the
         accepted ones with mean, min and median confidence; per_class: accepted faces by their most probable class;
         per_source: counts; rejection_reasons of attributes, the measured number left out; unreadable_reasons.
@@ -46,6 +46,7 @@ def summarize(manifest: Manifest) -> dict[str, Any]:
     return {
         "identity": asdict(manifest.identity),
         "targets": manifest.targets,
+        "selection": dict(manifest.selection),
         "counts": counts,
         "acceptance_rate": counts["accepted"] / num_decided if num_decided else None,
         "per_attribute": {name: _attribute_counts(manifest, name) for name in manifest.labels.names},
