@@ -6,6 +6,7 @@ Shapes: N faces, A attributes, K classes.
 import numpy as np
 
 from ssl_pipeline.labels import FloatArray, IntArray, LabelSpace
+from ssl_pipeline.pseudo_labels.thresholds import mean_in_any_order
 
 
 def class_mix(codes: IntArray, labels: LabelSpace) -> FloatArray:
@@ -35,7 +36,7 @@ def alignment_ratio(pool_probabilities: FloatArray, target_mix: FloatArray) -> F
     """
     if not len(pool_probabilities):
         return np.ones(len(target_mix))
-    mean = pool_probabilities.mean(axis=0, dtype=np.float64)
+    mean = mean_in_any_order(pool_probabilities)
     return np.asarray(np.where(mean > 0, target_mix / np.where(mean > 0, mean, 1.0), 1.0))
 
 

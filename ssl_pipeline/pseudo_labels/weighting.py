@@ -3,11 +3,13 @@
 Shapes: N faces, A attributes.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from ssl_pipeline.labels import BoolArray, FloatArray
+from ssl_pipeline.pseudo_labels.thresholds import mean_in_any_order
 
 
 class ConfidenceMoments(NamedTuple):
@@ -19,7 +21,8 @@ class ConfidenceMoments(NamedTuple):
     @classmethod
     def of(cls, confidence: FloatArray) -> "ConfidenceMoments":
         """Measure confidences, float [N], N ≥ 1."""
-        return cls(float(np.mean(confidence, dtype=np.float64)), float(np.std(confidence, dtype=np.float64)))
+        mean = float(mean_in_any_order(confidence))
+        return cls(mean, math.sqrt(float(mean_in_any_order((confidence - mean) ** 2))))
 
 
 def gaussian_weights(confidence: FloatArray, moments: ConfidenceMoments) -> FloatArray:
