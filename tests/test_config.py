@@ -62,6 +62,16 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
             "'selection.type': expected one of ['fixed_threshold', 'balanced_top_k', 'percentile_curriculum', "
             "'self_adaptive', 'gaussian_weights', 'agreement', 'promised_precision'], got 'fixed_treshold'; did you mean 'fixed_threshold'?",
         ),
+        (
+            "selection={type: promised_precision, align: validation}",
+            "'selection': align: validation would let the faces that test the promise shape the predictions; "
+            "use align: training or none",
+        ),
+        ("selection={type: promised_precision, target: 1}", "'selection.target': expected less than 1, got 1"),
+        (
+            "selection={type: self_adaptive, guards: {on_fault: ignore}}",
+            "'selection.guards.on_fault': expected 'stop' or",
+        ),
         ("selection={type: balanced_top_k}", "'selection.k': missing; it has no default"),
         ("run_name=../../etc", "'run_name': expected a name like"),
         (

@@ -200,11 +200,11 @@ def _promise(
     shown, threshold = max(last, 0), float(grid[last]) if last >= 0 else None
     right, num = int(num_right[shown]), int(num_faces[shown])
     bound = float(precision_lower_bound(right, num, delta=delta))
-    note = ""
+    shown_bound, note = texts(np.array([bound]), beside=config.target)[0], ""
     if threshold is None and num < needed:
         note = f"{num} unseen faces at the first threshold {grid[0]:.4f}, at least {needed} are needed"
     elif threshold is None:
-        note = f"{right} of {num} unseen faces right at {grid[0]:.4f}, bound {bound:.3f} < {config.target}"
+        note = f"{right} of {num} unseen faces right at {grid[0]:.4f}, bound {shown_bound} < {config.target}"
     return ThresholdRow(
         **about,
         threshold=threshold,

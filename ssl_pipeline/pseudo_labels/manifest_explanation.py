@@ -91,7 +91,7 @@ def thresholds_table(rows: Iterable[Mapping[str, Any]]) -> Table:
             num,
             right,
             decimal(right / num) if num else "",
-            "" if bound is None else f"{bound:.3f} at {row['bound_confidence']:.4g}",
+            "" if bound is None else f"{decimal(bound)} at {row['bound_confidence']:.4g}",
             row["note"],
         )
     return table
