@@ -16,7 +16,8 @@ from rich.text import Text
 
 from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import UNKNOWN, BoolArray, LabelSpace
-from ssl_pipeline.pseudo_labels.manifest import Manifest, manifest_schema, write_manifest
+from ssl_pipeline.pseudo_labels.manifest import Manifest, write_manifest
+from ssl_pipeline.pseudo_labels.manifest_columns import manifest_schema
 from ssl_pipeline.runs import atomic_path
 
 DECISIONS = ("accepted", "rejected", "unreadable")

@@ -93,7 +93,7 @@ def top_k_per_value(
 
 
 def curriculum_size(num_faces: int, *, round_index: int, step_percent: float) -> int:
-    """How many of the pool's faces a round accepts (Curriculum Labeling, arXiv:2001.06001, section 3.2).
+    """How many of the pool's faces a round accepts (Curriculum Labeling, arXiv:2001.06001, section 3).
 
     The surest `round_index` · `step_percent` percent, rounded up, until all are.
 
@@ -105,7 +105,7 @@ def curriculum_size(num_faces: int, *, round_index: int, step_percent: float) ->
 
 
 def self_adaptive_thresholds(probabilities: FloatArray) -> FloatArray:
-    """The pool's mean confidence, lowered for values that are rarely predicted (FreeMatch, arXiv:2205.07246, eq. 5 to 9).
+    """The pool's mean confidence, lowered for values that are rarely predicted (FreeMatch, arXiv:2205.07246, section 4).
 
     τ(v) = τ · p̄(v) / max p̄, with τ the mean confidence and p̄ the mean probabilities; the paper's running means over
     batches are here means over the whole pool.
@@ -125,7 +125,7 @@ def self_adaptive_thresholds(probabilities: FloatArray) -> FloatArray:
 
 
 def deviation_of_chosen(members: FloatArray, chosen: IntArray) -> FloatArray:
-    """How much members differ in the probability of each face's chosen value (UPS, arXiv:2101.06329, eq. 5).
+    """How much members differ in the probability of each face's chosen value (UPS, arXiv:2101.06329, section 3).
 
     Args:
         members: probabilities of each view or teacher, float [T, N, V], T ≥ 2.

@@ -26,7 +26,7 @@ class ConfidenceMoments(NamedTuple):
 
 
 def gaussian_weights(confidence: FloatArray, moments: ConfidenceMoments) -> FloatArray:
-    """Weigh labels by a Gaussian, truncated at its top (SoftMatch, arXiv:2301.10921, eq. 5).
+    """Weigh labels by a Gaussian, truncated at its top (SoftMatch, arXiv:2301.10921, section 3).
 
     w = exp(-max(μ - c, 0)² / (2 σ²)): 1 from the mean confidence μ on, less below it. Where σ is 0, all that is below
     μ weighs 0.

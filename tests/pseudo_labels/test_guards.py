@@ -78,6 +78,8 @@ def test_a_value_far_from_its_share_on_validation_is_starved_or_flooded(selectio
     )
     per_class = faults_of(selection, {"type": "fixed_threshold", "per": "class"}, unseen, starved_below=0.2)
     assert [fault.partition(" of accepted")[0] for fault in per_class] == ["'class': female/<30 is 16.67 %"]
+    only_men = replace(selection, attribute_codes=np.zeros((100, 2), dtype=np.int64))
+    assert faults_of(only_men, unseen=unseen) == []  # a share of 0 is not below 0
     assert faults_of(selection, unseen=None, starved_below=0.9, flooded_above=1.01) == []
 
 
@@ -92,6 +94,8 @@ def test_a_teacher_worse_than_the_majority_class_is_a_fault(selection: Selection
     assert [fault.partition(";")[0] for fault in faults] == [
         "'gender': the teacher's balanced accuracy on validation is 0 %, naming one value for every face has 50 %"
     ]
+    constant = np.eye(6)[[0, 0, 0, 0]]  # no better than naming one value, no worse either
+    assert faults_of(selection, unseen=UnseenFaces(constant, codes), worse_than_majority=True) == []
     assert faults_of(selection, unseen=UnseenFaces(bad[:3], codes[:3]), worse_than_majority=True) == []  # men only
 
 

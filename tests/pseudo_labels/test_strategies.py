@@ -241,6 +241,15 @@ def test_select_aligns_before_it_decides(whose: str) -> None:
     assert not np.allclose(selection.probabilities, case.select(config_of(ALL[0])).probabilities)
 
 
+def test_unseen_faces_are_aligned_as_the_pool_is() -> None:
+    case = Case(1, partly_known=False)
+    ratio = alignment_ratio(case.probabilities, class_mix(case.training_codes, SPACE))
+    moved = aligned(case.unseen.probabilities, ratio)
+    row = next(row for row in case.select(config_of(ALL[0], align="training")).thresholds if row.value == "female")
+    assert row.num_unseen == (moved[:, 3:].sum(axis=1) >= 0.6).sum()
+    assert row.num_unseen != (case.unseen.probabilities[:, 3:].sum(axis=1) >= 0.6).sum()
+
+
 def test_a_weight_of_a_face_is_the_mean_over_what_it_teaches() -> None:
     weights = np.array([[0.5, 0.0], [0.5, 0.25], [0.5, 0.0], [0.0, 0.0], [0.0, 0.0]])
     accepted = np.array([[1, 0], [1, 1], [1, 0], [0, 0], [0, 0]], dtype=bool)
