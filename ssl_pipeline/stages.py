@@ -13,6 +13,7 @@ import pandas as pd
 
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_metrics import metric_direction
+from ssl_pipeline.config_selection import Agreement
 from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.errors import ConfigError, PipelineError, list_of_faults
 from ssl_pipeline.faces.dataset import LabeledSet, TrainingFaces
@@ -67,6 +68,10 @@ def check(config: RunConfig) -> None:
             check_processes(role.training.num_processes, config.device)
         except ConfigError as error:
             faults.append(f"'{key}.training': {error}")
+    if isinstance(config.selection, Agreement):
+        faults.append(
+            "'selection.type': agreement compares several teachers or views, and a run predicts with one teacher"
+        )
     if faults:
         raise ConfigError(list_of_faults("the config asks for what is not there", faults))
 

@@ -202,9 +202,9 @@ def _promise(
     bound = float(precision_lower_bound(right, num, delta=delta))
     shown_bound, note = texts(np.array([bound]), beside=config.target)[0], ""
     if threshold is None and num < needed:
-        note = f"{num} unseen faces at the first threshold {grid[0]:.4f}, at least {needed} are needed"
+        note = f"{num} unseen at the first threshold {grid[0]:.4f}, {needed} needed"
     elif threshold is None:
-        note = f"{right} of {num} unseen faces right at {grid[0]:.4f}, bound {shown_bound} < {config.target}"
+        note = f"{right} of {num} unseen right at {grid[0]:.4f}, bound {shown_bound} < {config.target}"
     return ThresholdRow(
         **about,
         threshold=threshold,

@@ -125,14 +125,10 @@ def test_a_value_that_cannot_keep_its_promise_gets_nothing_and_says_why() -> Non
     assert (kept.thresholds[0].threshold, kept.thresholds[0].num_unseen, kept.thresholds[0].num_right) == (0.8, 40, 40)
     too_few = answered(21, 21)
     assert not too_few.accepted[:, 0].any()
-    assert too_few.reasons[0, 0] == (
-        "nothing is promised of male: 21 unseen faces at the first threshold 0.8000, at least 22 are needed"
-    )
+    assert too_few.reasons[0, 0] == ("nothing is promised of male: 21 unseen at the first threshold 0.8000, 22 needed")
     wrong = answered(40, 36)
     assert not wrong.accepted[:, 0].any()
-    assert wrong.reasons[0, 0].startswith(
-        "nothing is promised of male: 36 of 40 unseen faces right at 0.8000, bound 0."
-    )
+    assert wrong.reasons[0, 0].startswith("nothing is promised of male: 36 of 40 unseen right at 0.8000, bound 0.")
     assert [row.note for row in wrong.thresholds if row.value == "female"] == ["no candidates"]
 
 
