@@ -94,6 +94,7 @@ def select(
         ValueError: if the shapes do not fit, or a row of probabilities is no distribution.
     """
     _check_pool(probabilities, known_codes, labels, num_image_ids=len(image_ids))
+    _check_others(unseen, members, labels, num_faces=len(probabilities))
     _check_needs(config, unseen, members, training_codes)
     probabilities, unseen, members = _aligned(
         probabilities, unseen, members, labels=labels, config=config, training_codes=training_codes
@@ -221,6 +222,31 @@ def _check_pool(probabilities: FloatArray, known_codes: IntArray, labels: LabelS
             f"{num_faces} faces need known_codes [{num_faces}, {len(labels.attributes)}] and as many image ids, "
             f"got {list(known_codes.shape)} and {num_image_ids}"
         )
+    _check_distributions(probabilities, "")
+
+
+def _check_others(
+    unseen: UnseenFaces | None, members: FloatArray | None, labels: LabelSpace, *, num_faces: int
+) -> None:
+    if unseen is not None:
+        num_unseen = len(unseen.probabilities)
+        expected = (num_unseen, labels.num_classes), (num_unseen, len(labels.attributes))
+        if (unseen.probabilities.shape, unseen.codes.shape) != expected:
+            raise ValueError(
+                f"unseen faces need probabilities {list(expected[0])} and codes {list(expected[1])}, "
+                f"got {list(unseen.probabilities.shape)} and {list(unseen.codes.shape)}"
+            )
+        _check_distributions(unseen.probabilities, "unseen ")
+    if members is not None:
+        if members.ndim != 3 or members.shape[1:] != (num_faces, labels.num_classes):
+            raise ValueError(f"members must be [T, {num_faces}, {labels.num_classes}], got {list(members.shape)}")
+        for member in members:
+            _check_distributions(member, "of a member's ")
+
+
+def _check_distributions(probabilities: FloatArray, whose: str) -> None:
     wrong = ~(np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1) < 1e-3) | (probabilities < 0).any(axis=1)
     if wrong.any():
-        raise ValueError(f"probabilities of {int(wrong.sum()):,} faces are no distribution, first row {wrong.argmax()}")
+        raise ValueError(
+            f"probabilities of {int(wrong.sum()):,} {whose}faces are no distribution, first row {wrong.argmax()}"
+        )

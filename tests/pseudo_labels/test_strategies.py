@@ -285,6 +285,29 @@ def test_a_strategy_refuses_without_what_it_needs(settings: dict[str, Any], mess
         select(case.probabilities, case.known, labels=SPACE, config=config_of(settings), image_ids=case.ids)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda case: {"unseen": UnseenFaces(case.unseen.probabilities[:, :5], case.unseen.codes)},
+            r"got \[120, 5\] and",
+        ),
+        (lambda case: {"unseen": UnseenFaces(case.unseen.probabilities, case.unseen.codes[:9])}, r"and \[9, 2\]"),
+        (
+            lambda case: {"unseen": UnseenFaces(case.unseen.probabilities * 2, case.unseen.codes)},
+            "120 unseen faces are no",
+        ),
+        (lambda case: {"members": case.members[:, :9]}, r"members must be \[T, 40, 6\], got \[3, 9, 6\]"),
+        (lambda case: {"members": case.members - 1}, "40 of a member's faces are no distribution"),
+    ],
+)
+def test_arrays_beside_the_pool_that_make_no_sense_are_refused(spoil: Any, message: str) -> None:
+    case = Case(0)
+    arrays = {"unseen": case.unseen, "members": case.members, **spoil(case)}
+    with pytest.raises(ValueError, match=message):
+        select(case.probabilities, case.known, labels=SPACE, config=config_of(ALL[0]), image_ids=case.ids, **arrays)
+
+
 def test_reasons_say_by_which_numbers() -> None:
     case = Case(0, num_faces=100, partly_known=False)
 
