@@ -102,8 +102,9 @@ def counts_by_confidence(
 def threshold_grid(counts: IntArray, *, unseen_per_pool_face: float, least: int, num_thresholds: int) -> FloatArray:
     """Choose the thresholds to test for one value, by the pool's confidences alone.
 
-    Above the first threshold, twice `least` unseen faces are to be expected (all, if there are fewer), above the last
-    all of them; between, they split the pool's faces evenly.
+    Above the first threshold, twice `least` unseen faces are to be expected, or a tenth of all if that is more (all, if
+    there are fewer), above the last all of them; between, they split the pool's faces evenly. Fewer at first would fail
+    a good teacher too often by chance, more would miss one that is good only where it is surest.
 
     Args:
         counts: pool faces of the value by step of confidence, int [S].
@@ -118,7 +119,7 @@ def threshold_grid(counts: IntArray, *, unseen_per_pool_face: float, least: int,
     total = int(at_least[0])
     if not total:
         return np.zeros(0)
-    first = min(2 * least / unseen_per_pool_face if unseen_per_pool_face else total, total)
+    first = min(max(2 * least / unseen_per_pool_face, total / 10) if unseen_per_pool_face else total, total)
     wanted = np.ceil(np.linspace(first, total, num_thresholds) if num_thresholds > 1 else [first]).astype(np.int64)
     steps = np.searchsorted(-at_least, -np.maximum(wanted, 1), side="right") - 1  # the highest step with so many
     return np.asarray(np.unique(steps)[::-1] / STEPS_PER_UNIT)

@@ -117,7 +117,7 @@ def promised(
     thresholds: dict[int, float | None] = {}
     for value in {value for value, _ in pool}:
         mine = [c for v, c in pool if v == value]
-        first = min(2 * needed * len(pool) / len(unseen), len(mine)) if unseen else len(mine)
+        first = min(max(2 * needed * len(pool) / len(unseen), len(mine) / 10), len(mine)) if unseen else len(mine)
         thresholds[value] = None
         for step in range(grid):
             wanted = math.ceil(round(first + (len(mine) - first) * step / max(grid - 1, 1), 9))

@@ -75,6 +75,13 @@ def test_the_grid_splits_the_pool_and_begins_where_enough_unseen_faces_are_expec
     assert np.diff(at_least) == pytest.approx((2000 - 220) / 9, rel=0.2)
 
 
+def test_the_grid_begins_at_a_tenth_if_that_is_more() -> None:
+    confidence = np.random.default_rng(0).random(5000)
+    counts = counts_by_confidence(confidence, np.zeros(5000, np.int64), num_values=1)[0]
+    grid = threshold_grid(counts, unseen_per_pool_face=1, least=22, num_thresholds=4)
+    assert grid == pytest.approx([0.9, 0.6, 0.3, 0.0], abs=0.02)
+
+
 def test_the_grid_of_few_faces_is_short_and_of_none_empty() -> None:
     counts = np.zeros(10_001, np.int64)
     assert len(threshold_grid(counts, unseen_per_pool_face=1, least=22, num_thresholds=5)) == 0
