@@ -14,10 +14,10 @@ import typer
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.faces.dataset import TrainingFaces
+from ssl_pipeline.judging import evaluate
 from ssl_pipeline.learning.training import fit
 from ssl_pipeline.pseudo_labels.merging import read_training_table
 from ssl_pipeline.runs import RunDir, read_json
-from ssl_pipeline.stages import evaluate
 
 
 def train_control(config: RunConfig, *, round_index: int) -> dict[str, Any]:

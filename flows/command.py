@@ -33,7 +33,16 @@ def quiet_tracebacks() -> None:
             logger.addFilter(_MessageOnly())
 
 
-def run_from_command_line(flow: Flow, *, after: Callable[[Any], None] | None = None) -> None:
+def _refuse_bad_config(config: Path, overrides: list[str], run_name: str | None) -> None:
+    check(load_config(config, overrides=overrides, run_name=run_name))
+
+
+def run_from_command_line(
+    flow: Flow,
+    *,
+    refuse: Callable[[Path, list[str], str | None], object] = _refuse_bad_config,
+    after: Callable[[Any], None] | None = None,
+) -> None:
     """Parse the flow's parameters as options, refuse a bad config before Prefect starts, run the flow.
 
     Every flow takes ``--config``, ``--set`` and ``--run-name``; what else it has becomes an option of its own name.
@@ -48,7 +57,7 @@ def run_from_command_line(flow: Flow, *, after: Callable[[Any], None] | None = N
         **more: Any,
     ) -> None:
         try:
-            check(load_config(config, overrides=overrides or [], run_name=run_name))
+            refuse(config, overrides or [], run_name)
             result = flow(config_path=str(config), overrides=overrides or [], run_name=run_name, **more)
         except PipelineError as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - a command's voice

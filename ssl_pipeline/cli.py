@@ -1,4 +1,4 @@
-"""The `ssl-pipeline` command: open manifests, predict images, evaluate checkpoints, draw schedules. Flows are run by `python -m flows.…`.
+"""The `ssl-pipeline` command: inspect faces, open manifests, predict images, evaluate checkpoints, draw schedules. Flows are run by `python -m flows.…`.
 
 What needs torch is imported where it is used: a manifest opens without the seconds that torch takes to load.
 """
@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from ssl_pipeline.cli_faces import faces_app
 from ssl_pipeline.cli_plot import plot_app
 from ssl_pipeline.config import PredictionConfig, RunConfig
 from ssl_pipeline.config_loading import load_config
@@ -27,6 +28,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Ps
 manifest_app = typer.Typer(no_args_is_help=True, help="See what was pseudo-labeled, how surely and why.")
 app.add_typer(manifest_app, name="manifest")
 app.add_typer(plot_app, name="plot")
+app.add_typer(faces_app, name="faces")
 
 ManifestPath = Annotated[Path, typer.Argument(help="A manifest.parquet of a run.")]
 ConfigPath = Annotated[Path, typer.Option("--config", help="A YAML config.")]
@@ -120,6 +122,9 @@ def predict(
     zooms: Annotated[
         list[float] | None, typer.Option("--zoom", help="1 to 2; views to average, 1 the whole face; may be repeated.")
     ] = None,
+    crop: Annotated[
+        Path | None, typer.Option("--crop", help="YuNet's ONNX file: crop photographs to their largest face first.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
 ) -> None:
@@ -134,6 +139,8 @@ def predict(
         raise ConfigError("--fallback-class goes with --submission; in a table unreadable images are rows of their own")
     if submission is not None and out.suffix != ".csv":
         raise ConfigError(f"--out {out}: a submission is a .csv file")
+    if submission is not None and crop is not None:
+        raise ConfigError("--crop goes with a table of predictions; a submission takes its images as they are")
     settings = {"batch_size": batch_size, "horizontal_flip": flip, "zooms": tuple(zooms or (1.0,))}
     try:
         config = PredictionConfig.model_validate(settings)
@@ -141,15 +148,18 @@ def predict(
         raise ConfigError(f"--zoom {zooms}: expected different numbers from 1 to 2") from None
     predictor = SoftVote.load(checkpoints, config, weights=weights, device=device)
     if submission is None:
-        _predict_table(predictor, images, out)
+        _predict_table(predictor, images, out, crop)
     else:
         _predict_submission(predictor, images, submission, out, fallback_class)
 
 
-def _predict_table(predictor: "SoftVote", images: Path, out: Path) -> None:
+def _predict_table(predictor: "SoftVote", images: Path, out: Path, crop: Path | None) -> None:
+    from ssl_pipeline.config_cropping import CroppingConfig
+    from ssl_pipeline.faces.framing import uncached_framer
     from ssl_pipeline.learning.images import predict_images
 
-    counts = predict_images(predictor, images, out)
+    framer = None if crop is None else uncached_framer(CroppingConfig(model=crop))
+    counts = predict_images(predictor, images, out, framer=framer)
     found = f"{counts.num_found:,} image{'s' if counts.num_found != 1 else ''} found"
     Console().print(
         f"{found}: {counts.num_read:,} predicted, {counts.num_unreadable:,} unreadable; written to {out}",
@@ -206,20 +216,21 @@ def evaluate(
     pictures: Annotated[Path | None, typer.Option("--pictures", help="Also draw the scores into this folder.")] = None,
 ) -> None:
     """Judge a checkpoint on the config's labeled faces: jointly, per attribute, per class and per group."""
+    from ssl_pipeline.judging import judge_split
     from ssl_pipeline.learning.labeling import check_image_size
     from ssl_pipeline.learning.prediction import Predictor
     from ssl_pipeline.reports.pictures import draw_scores
     from ssl_pipeline.reports.scores import scores_tables
     from ssl_pipeline.runs import write_json
     from ssl_pipeline.session import open_run
-    from ssl_pipeline.stages import prepare, score_split
+    from ssl_pipeline.stages import prepare
 
     loaded: RunConfig = load_config(config, overrides=overrides or [], run_name=run_name)
     predictor = Predictor.load(checkpoint, loaded.prediction, labels=loaded.labels.space, device=loaded.device)
     check_image_size(predictor.checkpoint, loaded.faces.image_size)
     with open_run(loaded) as run:
         prepare(loaded, run)
-        scores = score_split(predictor, loaded, run, split)
+        scores = judge_split(predictor, loaded, run, split).scores
     for table in scores_tables(scores, title=f"{checkpoint} on {split}"):
         Console().print(table)
     if out is not None:

@@ -3,155 +3,26 @@
 `config_loading.load_config` reads them from YAML and words the faults.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ssl_pipeline.config_base import Section
 from ssl_pipeline.config_calibration import CalibrationConfig, NoCalibration
+from ssl_pipeline.config_cropping import CroppingConfig, FaceCrop
+from ssl_pipeline.config_gate import GateConfig
+from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.config_losses import ExpectedNumber, terms_of
+from ssl_pipeline.config_masking import MaskingConfig
 from ssl_pipeline.config_metrics import check_metric
 from ssl_pipeline.config_selection import SelectionConfig
+from ssl_pipeline.config_sources import Source
 from ssl_pipeline.config_training import RoleConfig, TrainingConfig
-from ssl_pipeline.labels import LabelSpace
 
-Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-
-# Columns of the face table, the manifest and the training table; `joint` stands beside attributes in reports.
-RESERVED_NAMES = frozenset(
-    [
-        "image_id",
-        "image_path",
-        "content_hash",
-        "person_id",
-        "source",
-        "split",
-        "age_years",
-        "origin",
-        "pixel_row",
-        "round",
-        "decision",
-        "reason",
-        "weight",
-        "class_id",
-        "class_name",
-        "confidence",
-        "class_probabilities",
-        "labeled_round",
-        "label_source",
-        "target",
-        "joint",
-    ]
-)
-MAX_CLASSES = 1000
-
-
-class AttributeConfig(Section):
-    """An attribute, and, where it is a range of a number (age in years), how the number becomes a value."""
-
-    name: Identifier
-    values: tuple[str, ...] = Field(min_length=2)
-    from_column: str | None = None
-    borders: tuple[float, ...] = ()
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.name in RESERVED_NAMES:
-            raise ValueError(f"the name '{self.name}' is taken by a column of the tables")
-        if len(set(self.values)) != len(self.values):
-            raise ValueError("values must differ from each other")
-        if (self.from_column is None) != (not self.borders):
-            raise ValueError("from_column and borders belong together: give both or neither")
-        if self.borders and len(self.borders) != len(self.values) - 1:
-            raise ValueError(f"{len(self.values)} values need {len(self.values) - 1} borders, got {len(self.borders)}")
-        if list(self.borders) != sorted(set(self.borders)):
-            raise ValueError("borders must ascend")
-        return self
-
-
-class LabelsConfig(Section):
-    """The attributes; a class is one combination of their values."""
-
-    attributes: tuple[AttributeConfig, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        names = [attribute.name for attribute in self.attributes]
-        if len(set(names)) != len(names):
-            raise ValueError("attribute names must differ from each other")
-        if self.space.num_classes > MAX_CLASSES:
-            raise ValueError(f"the attributes span {self.space.num_classes:,} classes; at most {MAX_CLASSES:,} can be")
-        return self
-
-    @property
-    def space(self) -> LabelSpace:
-        """The label space that these attributes span."""
-        return LabelSpace.of({attribute.name: attribute.values for attribute in self.attributes})
-
-
-class FilterConfig(Section):
-    """Which of a source's faces to take, by what the source knows. A face of unknown origin or age does not pass."""
-
-    origin: tuple[str, ...] | None = None
-    min_age_years: float | None = None
-    max_age_years: float | None = None
-    min_side_pixels: int | None = Field(default=None, ge=1)
-
-
-class SourceBase(Section):
-    """What every source has: where it lies, which faces to take, what its columns and values are called here."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
-    path: Path
-    filter: FilterConfig = FilterConfig()
-    limit: int | None = Field(default=None, ge=1)
-    columns: dict[str, str] = Field(default_factory=dict)
-    """{our column: the source's column}; a column that is not named keeps its name."""
-    values: dict[str, dict[str, str]] = Field(default_factory=dict)
-    """{our column: {the source's value: our value}}; a value that is not named keeps its name."""
-
-
-class DrawnSource(SourceBase):
-    """Faces drawn from parameters into `path`, the same bytes for the same seed."""
-
-    type: Literal["drawn"]
-    population: Literal["home", "elsewhere"] = "home"
-    num_people: int = Field(ge=1)
-    images_per_person: int = Field(default=1, ge=1)
-    size_pixels: int = Field(default=64, ge=16, le=1024)
-    drawing_seed: int = Field(default=0, ge=0)
-
-
-class FolderSource(SourceBase):
-    """A folder of images at any depth; `levels` names what its first folders say, as ``<gender>/<age>/…``."""
-
-    type: Literal["folder"]
-    levels: tuple[str, ...] = ()
-
-
-class CsvSource(SourceBase):
-    """A CSV table inside `path`, its image paths relative to `path`."""
-
-    type: Literal["csv"]
-    table: Path
-
-
-class UtkFaceSource(SourceBase):
-    """UTKFace, aligned: ``{age}_{gender}_{race}_{time}.jpg.chip.jpg``."""
-
-    type: Literal["utkface"]
-
-
-class MaskBaseSource(SourceBase):
-    """MaskBase: a folder a person, ``{id}_{gender}_{race}_{age}/``, with mask1…5, incorrect_mask and normal."""
-
-    type: Literal["maskbase"]
-
-
-Source = Annotated[DrawnSource | FolderSource | CsvSource | UtkFaceSource | MaskBaseSource, Field(discriminator="type")]
+Role = Literal["labeled", "test", "unlabeled"]
 
 
 class LabeledConfig(Section):
@@ -162,19 +33,43 @@ class LabeledConfig(Section):
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     limit: int | None = Field(default=None, ge=2)
+    drop_near_borders: Annotated[float, Field(gt=0)] | None = None
+    """Years: faces whose age lies so near to a border of an attribute made from age_years are left out of training."""
+    drop_side: Literal["both", "below", "above"] = "both"
+    """Which side of a border `drop_near_borders` means: with 3 years and a border at 60, 57…59, 60…62 or both."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.drop_side != "both" and self.drop_near_borders is None:
+            raise ValueError(f"drop_side {self.drop_side} says nothing without drop_near_borders: give the years too")
         if bool(self.test_sources) == (self.test_fraction is not None):
             raise ValueError("the test split comes from test_fraction or from test_sources: give exactly one of them")
         return self
 
 
 class UnlabeledConfig(Section):
-    """The pool to be pseudo-labeled. `hide_labels` forgets what its sources know, so that purity can be measured."""
+    """The pool to be pseudo-labeled."""
 
     sources: tuple[Source, ...] = Field(min_length=1)
-    hide_labels: bool = False
+    hide_labels: bool | dict[str, tuple[str, ...]] = False
+    """Forget what the sources know, all of it or {source: [attributes]}; the truth is kept apart, to report purity."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [source.name or source.type for source in self.sources]
+        if isinstance(self.hide_labels, dict) and (strange := [name for name in self.hide_labels if name not in names]):
+            raise ValueError(f"hide_labels: no source {strange} in the pool; its sources: {', '.join(names)}")
+        return self
+
+    def hidden_of(self, source: Source, attributes: Sequence[str]) -> Sequence[str]:
+        """Name the attributes of a source that are hidden."""
+        if isinstance(self.hide_labels, dict):
+            return self.hide_labels.get(source.name or source.type, ())
+        return attributes if self.hide_labels else ()
+
+
+def _one_or_several(value: Any) -> Any:
+    return (value,) if isinstance(value, str | Path) else value
 
 
 class FacesConfig(Section):
@@ -182,8 +77,12 @@ class FacesConfig(Section):
 
     root: Path = Path("data/raw")
     image_size: int = Field(default=64, ge=16, le=1024)
+    cropping: CroppingConfig | None = None
+    """Without it the centered square of each picture is taken."""
     labeled: LabeledConfig
     unlabeled: UnlabeledConfig
+    corrections: Annotated[tuple[Path, ...], BeforeValidator(_one_or_several)] = ()
+    """CSV tables of labels to put right, relative to `root`; `faces.sources.corrections` says what they hold."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -191,12 +90,30 @@ class FacesConfig(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"sources need names of their own, since image ids begin with them; twice: {twice}")
+        for name, source in zip(names, self.all_sources, strict=True):
+            if self.cropping is None and isinstance(source.cropping, FaceCrop):
+                raise ValueError(f"source '{name}' has cropping of its own; name the model in faces.cropping.model")
         return self
+
+    @property
+    def correction_paths(self) -> tuple[Path, ...]:
+        """Where the corrections lie."""
+        return tuple(self.root / path for path in self.corrections)
 
     @property
     def all_sources(self) -> tuple[Source, ...]:
         """Every source: labeled, test, unlabeled."""
-        return (*self.labeled.sources, *self.labeled.test_sources, *self.unlabeled.sources)
+        return tuple(source for _, source in self.roles)
+
+    @property
+    def roles(self) -> tuple[tuple[Role, Source], ...]:
+        """Every source and what its faces are for."""
+        by_role: dict[Role, tuple[Source, ...]] = {
+            "labeled": self.labeled.sources,
+            "test": self.labeled.test_sources,
+            "unlabeled": self.unlabeled.sources,
+        }
+        return tuple((role, source) for role, sources in by_role.items() for source in sources)
 
 
 class PredictionConfig(Section):
@@ -233,17 +150,46 @@ class RunConfig(Section):
     teacher: RoleConfig
     student: RoleConfig
     prediction: PredictionConfig = PredictionConfig()
+    masking: tuple[MaskingConfig, ...] = ()
+    """Sets of faces with masks drawn on them, built before the faces are read; sources of type csv read them."""
     calibration: CalibrationConfig = NoCalibration(type="none")
     selection: SelectionConfig
+    gate: GateConfig = GateConfig()
+
+    @model_validator(mode="after")
+    def _check_borders(self) -> Self:
+        if self.faces.labeled.drop_near_borders is not None and not self.labels.made_from_age:
+            raise ValueError(
+                "faces.labeled.drop_near_borders: no attribute has borders in years; give one from_column: age_years "
+                "and borders"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         faults = [fault for role in ("teacher", "student") for fault in self._faults_of(role)]
+        names = self.labels.space.names
+        asked: list[tuple[str, Sequence[str]]] = [
+            (f"source '{of.name or of.type}': derived", of.derived) for of in self.faces.all_sources
+        ]
+        asked += [
+            ("faces.unlabeled.hide_labels", self.faces.unlabeled.hidden_of(of, names))
+            for of in self.faces.unlabeled.sources
+        ]
+        for key, mentioned in asked:
+            if strange := [name for name in mentioned if name not in names]:
+                faults.append(f"{key}: no attribute {strange}; the attributes: {', '.join(names)}")
         if self.teacher.training.human_share is not None:
             faults.append("teacher.training.human_share: the teacher sees human labels only; set it for the student")
         if faults:
             raise ValueError("\n".join(faults))
         return self
+
+    @property
+    def masked_sets(self) -> tuple[MaskingConfig, ...]:
+        """The masked sets, under faces.root where they name no other."""
+        root = {"root": self.faces.root}
+        return tuple(of if "root" in of.model_fields_set else of.model_copy(update=root) for of in self.masking)
 
     def _faults_of(self, role: str) -> Iterator[str]:
         """Say where a role's training names what the labels have not."""

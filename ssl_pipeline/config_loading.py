@@ -4,14 +4,17 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ssl_pipeline.config import RunConfig
+from ssl_pipeline.config_masking import MaskingConfig, MaskingFile
 from ssl_pipeline.errors import ConfigError, list_of_faults
+
+_Schema = TypeVar("_Schema", bound=BaseModel)
 
 
 def load_config(path: Path, *, overrides: Sequence[str] = (), run_name: str | None = None) -> RunConfig:
@@ -25,16 +28,40 @@ def load_config(path: Path, *, overrides: Sequence[str] = (), run_name: str | No
     Raises:
         ConfigError: naming every fault found.
     """
+    data = _read_with_overrides(path, overrides)
+    if run_name is not None:
+        data["run_name"] = run_name
+    return _validated(RunConfig, data, path)
+
+
+def load_masked_sets(path: Path, *, overrides: Sequence[str] = ()) -> tuple[MaskingConfig, ...]:
+    """Read and check the section ``masking`` of a run's config, or of a file that has nothing else.
+
+    Raises:
+        ConfigError: naming every fault found, or that there is no such section.
+    """
+    data = _read_with_overrides(path, overrides)
+    if set(data) <= {"masking"}:
+        return _validated(MaskingFile, data, path).masking
+    sets = _validated(RunConfig, data, path).masked_sets
+    if not sets:
+        raise ConfigError(f"{path}: no section 'masking'; docs/masking.md shows what it says")
+    return sets
+
+
+def _read_with_overrides(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     data = _read_yaml(path)
     faults = [fault for override in overrides if (fault := _apply(data, override))]
     if faults:
         raise ConfigError(list_of_faults(f"{len(faults)} of {len(overrides)} overrides cannot be used", faults))
-    if run_name is not None:
-        data["run_name"] = run_name
+    return data
+
+
+def _validated(schema: type[_Schema], data: dict[str, Any], path: Path) -> _Schema:
     try:
-        return RunConfig.model_validate(data)
+        return schema.model_validate(data)
     except ValidationError as error:
-        described = [_describe(details, data) for details in error.errors(include_url=False)]
+        described = [_describe(details, data, schema) for details in error.errors(include_url=False)]
         faults = [fault for one in described for fault in one.split("\n")]  # one check may find several
         count = f"{len(faults)} faults" if len(faults) > 1 else "1 fault"
         raise ConfigError(list_of_faults(f"{path}: {count}", faults)) from None
@@ -120,14 +147,14 @@ def _child(at: Any, part: Any) -> Any:
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
-def _describe(details: ErrorDetails, data: dict[str, Any]) -> str:
+def _describe(details: ErrorDetails, data: dict[str, Any], schema: type[BaseModel]) -> str:
     """Word one fault as ``'dotted.key': what is wrong, got …``."""
     location = _without_tags(details["loc"], data)
     key = ".".join(str(part) for part in location)
     got = _shorten(details["input"])
     match details["type"]:
         case "extra_forbidden":
-            return f"unknown key '{key}'{_suggestion(str(location[-1]), location[:-1], data)}"
+            return f"unknown key '{key}'{_suggestion(str(location[-1]), location[:-1], data, schema)}"
         case "missing":
             return f"'{key}': missing; it has no default"
         case "union_tag_not_found":
@@ -167,8 +194,8 @@ def _without_tags(location: Sequence[str | int], data: dict[str, Any]) -> list[s
     return kept
 
 
-def _suggestion(key: str, parents: Sequence[str | int], data: dict[str, Any]) -> str:
-    names = _field_names(parents, data)
+def _suggestion(key: str, parents: Sequence[str | int], data: dict[str, Any], schema: type[BaseModel]) -> str:
+    names = _field_names(parents, data, schema)
     return _did_you_mean(key, names) or (f"; known here: {', '.join(names)}" if names else "")
 
 
@@ -177,9 +204,9 @@ def _did_you_mean(key: str, names: Sequence[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def _field_names(parents: Sequence[str | int], data: dict[str, Any]) -> list[str]:
+def _field_names(parents: Sequence[str | int], data: dict[str, Any], schema: type[BaseModel]) -> list[str]:
     """The keys that the section at `parents` knows."""
-    models: list[type[BaseModel]] = [RunConfig]
+    models: list[type[BaseModel]] = [schema]
     at: Any = data
     for part in parents:
         at = _child(at, part)

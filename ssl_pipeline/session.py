@@ -11,10 +11,11 @@ from typing import Any
 from ssl_pipeline import __version__
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_loading import dump_config
+from ssl_pipeline.judging import evaluate
 from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.reports.pictures import draw_class_f1
 from ssl_pipeline.runs import RunDir, read_json, write_json, write_text
-from ssl_pipeline.stages import Record, check, evaluate
+from ssl_pipeline.stages import Record, check
 
 logger = logging.getLogger(__name__)
 

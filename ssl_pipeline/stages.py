@@ -5,34 +5,37 @@ rounds and when to stop are the flows' business.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
 from ssl_pipeline.config import RunConfig
+from ssl_pipeline.config_masking import MaskingConfig
 from ssl_pipeline.config_metrics import metric_direction
 from ssl_pipeline.config_selection import Agreement
 from ssl_pipeline.config_training import RoleConfig
-from ssl_pipeline.errors import ConfigError, PipelineError, list_of_faults
-from ssl_pipeline.faces.dataset import LabeledSet, TrainingFaces
+from ssl_pipeline.errors import ConfigError, FaceTableError, PipelineError, list_of_faults
+from ssl_pipeline.faces.dataset import TrainingFaces
+from ssl_pipeline.faces.framing import detector_identity
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
+from ssl_pipeline.faces.sources.corrections import digest_correction
 from ssl_pipeline.faces.sources.reading import fingerprint
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.calibrating import calibrate_checkpoint
 from ssl_pipeline.learning.device import check_processes, resolve_device
 from ssl_pipeline.learning.labeling import check_image_size, predict_shards
-from ssl_pipeline.learning.metrics import evaluate_predictions, without_tables
 from ssl_pipeline.learning.model import check_architecture
 from ssl_pipeline.learning.optimizers import check_optimizer
 from ssl_pipeline.learning.prediction import Predictor
+from ssl_pipeline.masking.masked_set import build_masked_faces
 from ssl_pipeline.pseudo_labels.guards import stop_on
 from ssl_pipeline.pseudo_labels.manifest import check_belongs, read_manifest
 from ssl_pipeline.pseudo_labels.manifest_report import purity, summarize
 from ssl_pipeline.pseudo_labels.merging import merge, write_training_table
-from ssl_pipeline.reports.pictures import SCORE_PICTURES, draw_learning_curves, draw_scores
+from ssl_pipeline.reports.pictures import draw_learning_curves
 from ssl_pipeline.runs import RunDir, digest_file, digest_of, read_json, run_stage, write_json
 from ssl_pipeline.selection_job import make_manifest, predict_unseen
 from ssl_pipeline.training_job import TrainingJob, run_job
@@ -40,11 +43,10 @@ from ssl_pipeline.training_job import TrainingJob, run_job
 logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
-Split = Literal["validation", "test"]
 
 
 def check(config: RunConfig) -> None:
-    """Refuse what can be refused before any work: models that cannot be built, devices that are not there.
+    """Refuse what can be refused before any work: models that cannot be built or found, devices that are not there.
 
     Raises:
         ConfigError: naming every fault.
@@ -54,6 +56,10 @@ def check(config: RunConfig) -> None:
         resolve_device(config.device)
     except ConfigError as error:
         faults.append(str(error))
+    try:
+        detector_identity(config.faces.cropping)
+    except FaceTableError as error:
+        faults.append(f"'faces.cropping': {error}")
     for key, role in (("teacher", config.teacher), ("student", config.student)):
         try:
             check_architecture(role.model)
@@ -76,6 +82,11 @@ def check(config: RunConfig) -> None:
         raise ConfigError(list_of_faults("the config asks for what is not there", faults))
 
 
+def draw_masks(masked_sets: Sequence[MaskingConfig]) -> list[Record]:
+    """Draw masks on faces: build each masked set, or what is missing of it."""
+    return [build_masked_faces(masked_set) for masked_set in masked_sets]
+
+
 def prepare(config: RunConfig, run: RunDir) -> Record:
     """Read the sources, split the labeled faces, take leaks out of the pool, decode every face once."""
     inputs = {
@@ -83,6 +94,8 @@ def prepare(config: RunConfig, run: RunDir) -> Record:
         "labels": config.labels,
         "seed": config.seed,
         "sources": [fingerprint(source, root=config.faces.root) for source in config.faces.all_sources],
+        "corrections": [digest_correction(path) for path in config.faces.correction_paths],
+        "face_detector": detector_identity(config.faces.cropping),
     }
     return run_stage(
         run.faces,
@@ -243,67 +256,6 @@ def _train(
         }
 
     return run_stage(directory, inputs=inputs, outputs=["best.safetensors", "history.csv", "curves.png"], work=work)
-
-
-def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> Record:
-    """Judge a model on a split of the labeled faces; writes ``<split>/scores.json`` and pictures beside its checkpoint.
-
-    The record's result is the scores without their tables.
-
-    The test split is for the end of a cycle, once for the teacher and once for the student.
-    """
-    directory = model_dir / split
-    checkpoint = model_dir / "best.safetensors"
-    inputs = {
-        "checkpoint": digest_file(checkpoint),
-        "faces": faces_digest(run),
-        "prediction": config.prediction.model_dump(exclude={"batch_size", "shard_size"}),
-    }
-
-    def work() -> Record:
-        predictor = Predictor.load(checkpoint, config.prediction, labels=config.labels.space, device=config.device)
-        scores = score_split(predictor, config, run, split)
-        write_json(directory / "scores.json", scores)
-        model = str(model_dir.relative_to(run.root)) if model_dir.is_relative_to(run.root) else model_dir.name
-        draw_scores(directory, scores, title=f"{model} on {split}")
-        return without_tables(scores)
-
-    return run_stage(directory, inputs=inputs, outputs=["scores.json", *SCORE_PICTURES], work=work)
-
-
-def score_split(predictor: Predictor, config: RunConfig, run: RunDir, split: Split | Literal["all"]) -> Record:
-    """Score a model on the fully known faces of a split, or on all labeled ones, with values per class and per group.
-
-    Where the table knows the number behind an attribute, as the age, also by that.
-    """
-    labels = config.labels
-    faces, pixels = read_faces(run.faces / "labeled.parquet"), open_pixels(run.faces / "pixels.npy")
-    chosen = faces if split == "all" else faces[faces["split"] == split]
-    judged = LabeledSet.from_faces(chosen, pixels, labels=labels, train=faces[faces["split"] == "train"])
-    whole = chosen[chosen["pixel_row"].isin(judged.pixel_rows)]
-    groups = whole[[name for name in [*labels.space.names, "origin"] if name in whole and whole[name].notna().any()]]
-    probabilities = predictor.predict(pixels, judged.pixel_rows)
-    return evaluate_predictions(probabilities, judged.codes, labels=labels.space, groups=groups, numbers=judged.numbers)
-
-
-def gate(config: RunConfig, run: RunDir, round_index: int, teacher_dir: Path) -> Record:
-    """Promote the round's student if its validation macro F1 is above the teacher's; writes gate.json."""
-    student_dir = run.student(round_index)
-    teacher = evaluate(config, run, teacher_dir, "validation")["result"]["macro_f1"]
-    student = evaluate(config, run, student_dir, "validation")["result"]["macro_f1"]
-    decision = {
-        "teacher": str(teacher_dir.relative_to(run.root)),
-        "student": str(student_dir.relative_to(run.root)),
-        "teacher_macro_f1": teacher,
-        "student_macro_f1": student,
-        "promoted": student > teacher,
-    }
-    write_json(student_dir / "gate.json", decision)
-    verdict = "promoted" if decision["promoted"] else "not promoted"
-    logger.info(
-        "round %d: student %s: validation macro F1 %.3f, teacher's %.3f", round_index, verdict, student, teacher
-    )
-    return decision
 
 
 def faces_digest(run: RunDir) -> str:

@@ -19,8 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ssl_pipeline.config import LabelsConfig
 from ssl_pipeline.config_base import Section
+from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.errors import PipelineError, TrainingError
 from ssl_pipeline.faces.dataset import TrainingFaces, TrainingSet

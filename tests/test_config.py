@@ -93,6 +93,14 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
         ("labels.attributes.1.borders=[30, 60]", "'labels.attributes.1': 2 values need 1 borders, got 2"),
         ("labels.attributes.0.name=split", "the name 'split' is taken by a column of the tables"),
         ("teacher.training.human_share=0.5", "the teacher sees human labels only"),
+        ("faces.labeled.drop_near_borders=0", "expected greater than 0, got 0"),
+        ("faces.labeled.drop_side=below", "drop_side below says nothing without drop_near_borders"),
+        ("faces.corrections=3", "'faces.corrections': expected a valid tuple, got 3"),
+        (
+            "faces.labeled.sources.0={type: fairface, path: x, subsets: [test]}",
+            "'faces.labeled.sources.0.subsets.0': expected 'train' or 'val', got 'test'",
+        ),
+        ("faces.labeled.sources.0={type: lfw, path: x, age: real}", "unknown key 'faces.labeled.sources.0.age'"),
         ("nonsense", "'nonsense': expected dotted.key=value, as in teacher.training.epochs=5"),
         ("run_name.x=1", "there is no 'x' to set in 'test'"),
         ("faces.labeled.sources.7.path=x", "there is no '7' to set a value in"),
@@ -105,6 +113,19 @@ def test_a_fault_is_told_with_its_key_the_value_and_the_cure(path: Path, overrid
     with pytest.raises(ConfigError) as error:
         load_config(path, overrides=[override])
     assert message in str(error.value)
+
+
+def test_ages_near_a_border_cannot_be_dropped_where_no_attribute_has_borders_in_years(path: Path) -> None:
+    overrides = ["faces.labeled.drop_near_borders=1", "labels.attributes.1={name: age, values: [young, old]}"]
+    with pytest.raises(ConfigError, match=r"faces\.labeled\.drop_near_borders: no attribute has borders in years"):
+        load_config(path, overrides=overrides)
+    load_config(path, overrides=overrides[:1])
+
+
+def test_corrections_are_one_path_or_several(path: Path) -> None:
+    for value, expected in (("a.csv", ["a.csv"]), ("[a.csv, b.csv]", ["a.csv", "b.csv"])):
+        config = load_config(path, overrides=[f"faces.corrections={value}", "faces.root=/faces"])
+        assert config.faces.correction_paths == tuple(Path("/faces") / name for name in expected)
 
 
 def test_all_faults_are_told_at_once(path: Path) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from ssl_pipeline import stages
+from ssl_pipeline import judging, stages
 from ssl_pipeline.cli import app
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_loading import load_config
@@ -18,7 +18,7 @@ from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.pseudo_labels.merging import read_training_table
 from ssl_pipeline.runs import RunDir, read_json
 from ssl_pipeline.session import finish, open_run
-from tests.bad_inputs import OF_RUNS
+from tests.bad_inputs import OF_RUNS, write_folders
 from tests.cycle_config import write_tiny_config
 
 
@@ -29,7 +29,7 @@ def run_round(config: RunConfig, run: RunDir) -> dict[str, Any]:
     stages.predict(config, run, 1, run.teacher / "best.safetensors")
     stages.select(config, run, 1)
     stages.train_student(config, run, 1)
-    return stages.gate(config, run, 1, run.teacher)
+    return judging.gate(config, run, 1, run.teacher)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_every_stage_skips_itself_the_second_time(finished: tuple[RunConfig, Run
             stages.predict(config, run, 1, run.teacher / "best.safetensors"),
             stages.select(config, run, 1),
             stages.train_student(config, run, 1),
-            stages.evaluate(config, run, run.student(1), "test"),
+            judging.evaluate(config, run, run.student(1), "test"),
         )
     )
 
@@ -281,3 +281,17 @@ def test_a_student_before_any_faces_is_refused(tmp_path: Path, raw: Path) -> Non
     config = load_config(write_tiny_config(tmp_path, root=raw))
     with open_run(config) as run, pytest.raises(PipelineError, match=r"no such|no faces are prepared"):
         stages.train_student(config, run, 1)
+
+
+def test_a_changed_table_of_corrections_prepares_the_faces_anew(tmp_path: Path) -> None:
+    write_folders(tmp_path)
+    table = tmp_path / "raw/fix.csv"
+    table.write_text("image_id,attribute,value\nlabeled:male/<45/0.png,gender,female\n")
+    config = load_config(tmp_path / "config.yaml", overrides=["faces.corrections=fix.csv"])
+    run = RunDir(tmp_path / "run")
+    assert not stages.prepare(config, run)["skipped"]
+    assert stages.prepare(config, run)["skipped"]
+    table.write_text(table.read_text().replace("female", "male"))
+    record = stages.prepare(config, run)
+    assert not record["skipped"]
+    assert record["result"]["corrections"]["values_changed"] == 0

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ssl_pipeline.config import LabelsConfig
+from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.config_training import StrongAugmentation
 from ssl_pipeline.faces.numbers import KnownNumbers, known_numbers
 from ssl_pipeline.faces.pixels import open_pixels

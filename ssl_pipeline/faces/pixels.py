@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels
+from ssl_pipeline.faces.framing import Framer, Framing
 from ssl_pipeline.runs import atomic_path
 
 _NUM_THREADS, _CHUNK = 4, 512  # Pillow lets other threads run while it decodes
@@ -25,19 +26,30 @@ class Decoded:
     content_hash: list[str | None]
     """SHA-256 of the file's bytes; None where there are none to be had."""
     reason: list[str | None]
-    """Why an image cannot be read; None where it can."""
+    """Why an image cannot be read, or has no face to crop to; None where it can be used."""
+    framing: list[Framing | None]
+    """Where its square lies; None where the image is not cropped or cannot be used."""
 
 
-def decode_into(path: Path, image_paths: Sequence[str], *, size: int) -> Decoded:
+@dataclass(frozen=True)
+class _Row:
+    content_hash: str | None = None
+    reason: str | None = None
+    framing: Framing | None = None
+
+
+def decode_into(
+    path: Path, image_paths: Sequence[str], *, size: int, framers: Sequence[Framer | None] | None = None
+) -> Decoded:
     """Decode images into one array on disk, in parallel and in bounded memory.
 
     Args:
         path: the ``.npy`` file to write, uint8 [N, size, size, 3]; row i is image i, zeros where it cannot be read.
         image_paths: N paths.
         size: side in pixels; see `decoding.square_pixels`.
+        framers: N, what crops each image to its face; None takes its centered square.
     """
-    hashes: list[str | None] = []
-    reasons: list[str | None] = []
+    done: list[_Row] = []
     console = Console(stderr=True)
     with (
         atomic_path(path) as beside,
@@ -48,30 +60,34 @@ def decode_into(path: Path, image_paths: Sequence[str], *, size: int) -> Decoded
         pixels = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape)
         task = bar.add_task("decoding", total=len(image_paths))
 
-        def decode(row: int) -> tuple[str | None, str | None]:
-            return _decode_row(pixels, row, Path(image_paths[row]), size)
+        def decode(row: int) -> _Row:
+            return _decode_row(pixels[row], Path(image_paths[row]), framers[row] if framers else None)
 
         for start in range(0, len(image_paths), _CHUNK):
             rows = range(start, min(start + _CHUNK, len(image_paths)))
-            for content_hash, reason in pool.map(decode, rows):
-                hashes.append(content_hash)
-                reasons.append(reason)
+            done.extend(pool.map(decode, rows))
             bar.advance(task, len(rows))
         pixels.flush()
-    return Decoded(hashes, reasons)
+    return Decoded([row.content_hash for row in done], [row.reason for row in done], [row.framing for row in done])
 
 
-def _decode_row(pixels: npt.NDArray[np.uint8], row: int, path: Path, size: int) -> tuple[str | None, str | None]:
+def _decode_row(square: npt.NDArray[np.uint8], path: Path, framer: Framer | None) -> _Row:
+    """Decode one image into its place, uint8 [size, size, 3]."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        return None, error.strerror or str(error)
+        return _Row(reason=error.strerror or str(error))
     content_hash = hashlib.sha256(content).hexdigest()
     try:
-        pixels[row] = square_pixels(decode_rgb(content), size=size)
+        image = decode_rgb(content)
+        if framer is None:
+            square[:] = square_pixels(image, size=len(square))
+            return _Row(content_hash)
+        framing = framer.frame(image, content_hash)
     except UnreadableFace as error:
-        return content_hash, str(error)
-    return content_hash, None
+        return _Row(content_hash, str(error))
+    square[:] = framer.cut(image, framing, size=len(square))
+    return _Row(content_hash, framing=framing)
 
 
 def open_pixels(path: Path) -> npt.NDArray[np.uint8]:

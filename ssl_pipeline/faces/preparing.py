@@ -1,51 +1,39 @@
 """From sources to face tables: read, decode once, split by person, take leaks out of the pool. No face is lost unsaid."""
 
-import logging
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ssl_pipeline.config import FacesConfig, LabelsConfig, Source
+from ssl_pipeline.config import FacesConfig
+from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.errors import FaceTableError, list_of_faults
+from ssl_pipeline.faces.accounting import REJECTED_COLUMNS, FoundFaces, counted
+from ssl_pipeline.faces.borders import near_border
+from ssl_pipeline.faces.framing import open_framers
+from ssl_pipeline.faces.hiding import hide_labels
 from ssl_pipeline.faces.leakage import remove_overlap
 from ssl_pipeline.faces.pixels import decode_into
+from ssl_pipeline.faces.sources.corrections import CorrectionCounts, Corrections
 from ssl_pipeline.faces.sources.reading import read_source, source_name
 from ssl_pipeline.faces.splitting import same_person_or_picture, take_limit, take_share
-from ssl_pipeline.faces.table import write_faces
+from ssl_pipeline.faces.table import crop_table, write_crops, write_faces
 from ssl_pipeline.labels import UNKNOWN, LabelSpace
 from ssl_pipeline.runs import atomic_path, write_json
-
-logger = logging.getLogger(__name__)
 
 OUTPUT_NAMES = (
     "labeled.parquet",
     "unlabeled.parquet",
     "unlabeled_truth.parquet",
     "rejected.parquet",
+    "crops.parquet",
     "leakage.json",
+    "corrections.json",
     "pixels.npy",
 )
-_REJECTED = ["source", "image_id", "image_path", "role", "reason"]
 _TEST_SEED, _LIMIT_SEED, _VALIDATION_SEED = 1, 2, 3
-
-
-@dataclass
-class _Found:
-    """The faces at hand, and the account of every source."""
-
-    faces: pd.DataFrame
-    rejected: pd.DataFrame
-    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def reject(self, rows: "pd.Series[bool]", reasons: Any) -> None:
-        """Move faces to the rejected ones, with their reasons."""
-        moved = self.faces.loc[rows].assign(reason=reasons)
-        self.rejected = pd.concat([self.rejected, moved[_REJECTED]], ignore_index=True)
-        self.faces = self.faces.loc[~rows]
 
 
 def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, directory: Path) -> dict[str, Any]:
@@ -59,7 +47,10 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
 
     Returns:
         Counts: ``sources.<name>.{role, found, rejected, filtered, beyond_limit, used}``, where found is the sum of the
-        others; ``labeled.{train, validation, test, unused}``, ``unlabeled``, ``unreadable_unlabeled``, ``rejected``,
+        others, and of a cropped source ``cropped``, how many were cropped to a face and how many by the fallback
+        (``face``, ``center_square``, ``whole``; ``crops.parquet`` names each); ``labeled.{train, validation, test,
+        unused}``, ``corrections.{rows, applied, unmatched, values_changed}``, ``near_border`` (what was left out of
+        training, and why), ``unlabeled``, ``unreadable_unlabeled``, ``rejected``,
         ``leakage`` (removed from the pool, by what they equal) and ``by_class``.
 
     Raises:
@@ -67,20 +58,23 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     """
     space = labels.space
     found = _read(config, labels, seed=seed)
-    _decode(found, directory / "pixels.npy", size=config.image_size)
+    _decode(found, directory / "pixels.npy", config)
     _reject_contradictions(found, space)
     if config.labeled.test_sources:
         partly = (found.faces["role"] == "test") & (space.class_ids(space.encode(found.faces)) < 0)
         found.reject(partly, "a test face needs all attributes known")
-    _log_rejected(found.rejected)
+    found.log_rejected()
     _check_roles(found)
     everyone = found.faces[found.faces["role"] != "unlabeled"].sort_values("image_id", ignore_index=True)
     everyone["split"] = _split(everyone, config, space, seed=seed)
+    near = _near_borders(everyone, config, labels)
+    everyone.loc[near, "split"] = "near border"
     labeled = everyone[everyone["split"].isin(["train", "validation", "test"])]
     _check_classes(labeled, space)
     pool = found.faces[found.faces["role"] == "unlabeled"].assign(split="unlabeled")
     # a face kept out of training because its person is in the test split is as much the test's as that one
-    guarded = everyone[everyone["split"] != "unused"].replace({"split": {"held out": "test"}})
+    guarded = everyone[everyone["split"] != "unused"]
+    guarded = guarded.replace({"split": {"held out": "test", "near border": "train"}})  # nor is it to be guessed anew
     pool, leakage = remove_overlap(pool, guarded)
     if pool.empty:
         raise FaceTableError(
@@ -88,21 +82,23 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
             "add sources to faces.unlabeled.sources"
         )
     leakage["labeled_removed"] = int((everyone["split"] == "held out").sum())
-    truth = pool[["image_id", *space.names]]
-    if config.unlabeled.hide_labels:
-        pool = pool.assign(**dict.fromkeys([*space.names, "age_years"]))
+    hidden, truth = hide_labels(pool, config.unlabeled, labels)
     write_faces(directory / "labeled.parquet", labeled, space)
-    write_faces(directory / "unlabeled.parquet", pool, space)
-    _write(directory / "unlabeled_truth.parquet", truth if config.unlabeled.hide_labels else truth.iloc[:0])
+    write_faces(directory / "unlabeled.parquet", hidden, space)
+    _write(directory / "unlabeled_truth.parquet", truth)
     _write(directory / "rejected.parquet", found.rejected.sort_values(["role", "source", "image_path", "reason"]))
+    write_crops(directory / "crops.parquet", found.crops)
     write_json(directory / "leakage.json", leakage)
+    write_json(directory / "corrections.json", found.corrections)
     splits = Counter(labeled["split"])
     return {
-        "sources": _accounts(found),
+        "sources": found.accounts(),
         "labeled": {
             **{split: splits[split] for split in ("train", "validation", "test")},
             "unused": int((everyone["split"] == "unused").sum()),
         },
+        "corrections": found.corrections["counts"],
+        "near_border": _near_border_account(everyone[near], config, labels),
         "unlabeled": len(pool),
         "unreadable_unlabeled": int((found.rejected["role"] == "unlabeled").sum()),
         "rejected": len(found.rejected),
@@ -111,45 +107,55 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     }
 
 
-def _read(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> _Found:
+def _read(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> FoundFaces:
     """Read every source; each face knows its role."""
-    roles: list[tuple[str, tuple[Source, ...]]] = [
-        ("labeled", config.labeled.sources),
-        ("test", config.labeled.test_sources),
-        ("unlabeled", config.unlabeled.sources),
-    ]
-    faces, rejected, accounts = [], [], {}
-    for role, sources in roles:
-        for source in sources:
-            read = read_source(source, root=config.root, labels=labels, seed=seed)
-            faces.append(read.faces.assign(role=role))
-            rejected.append(read.rejected.assign(role=role))
-            accounts[source_name(source)] = {
-                "role": role,
-                "found": read.num_found,
-                "filtered": read.num_filtered,
-                "beyond_limit": read.num_beyond_limit,
-            }
-    return _Found(pd.concat(faces, ignore_index=True), pd.concat(rejected, ignore_index=True)[_REJECTED], accounts)
+    corrections = Corrections.read(config.correction_paths, labels)
+    faces, rejected, accounts, counts = [], [], {}, []
+    for role, source in config.roles:
+        read = read_source(source, root=config.root, labels=labels, seed=seed, corrections=corrections)
+        faces.append(read.faces.assign(role=role))
+        rejected.append(read.rejected.assign(role=role))
+        counts.append(read.corrections)
+        accounts[source_name(source)] = {
+            "role": role,
+            "found": read.num_found,
+            "filtered": read.num_filtered,
+            "beyond_limit": read.num_beyond_limit,
+        }
+    return FoundFaces(
+        faces=pd.concat(faces, ignore_index=True),
+        rejected=pd.concat(rejected, ignore_index=True)[REJECTED_COLUMNS],
+        corrections=corrections.account(CorrectionCounts.total(counts)),
+        sources=accounts,
+    )
 
 
-def _decode(found: _Found, path: Path, *, size: int) -> None:
-    decoded = decode_into(path, found.faces["image_path"].tolist(), size=size)
+def _decode(found: FoundFaces, path: Path, config: FacesConfig) -> None:
+    """Decode every face, cropped as its source says; reject those that cannot be read or have no face to crop to."""
+    with open_framers(config.cropping) as framer_of:
+        framers = {source_name(source): framer_of(source) for source in config.all_sources}
+        of_rows = [framers[name] for name in found.faces["source"]]
+        paths = found.faces["image_path"].tolist()
+        decoded = decode_into(path, paths, size=config.image_size, framers=of_rows)
     hashes = pd.Series(decoded.content_hash, index=found.faces.index, dtype=object)
     found.faces = found.faces.assign(content_hash=hashes, pixel_row=np.arange(len(found.faces)))
+    found.crops = crop_table(found.faces, decoded.framing)
     reasons = pd.Series(decoded.reason, index=found.faces.index, dtype=object)
     unreadable = reasons.notna()
     for name, rows in found.faces.groupby("source", sort=False).groups.items():
         if unreadable[rows].all():
+            state, cure = "read", "put readable images there, or correct the source's path"
+            if framers[str(name)] is not None:
+                state, cure = "used", "correct the source's path, lower min_score or set a fallback in faces.cropping"
             raise FaceTableError(
-                f"none of the {len(rows):,} faces in '{name}' can be read: {'; '.join(_counted(reasons[rows]))}; "
-                f"the first is {found.faces.loc[rows[0], 'image_path']}; "
-                "put readable images there, or correct the source's path"
+                f"none of the {len(rows):,} faces in '{name}' can be {state}: {'; '.join(counted(reasons[rows]))}; "
+                f"the first is {found.faces.loc[rows[0], 'image_path']}; {cure}"
             )
     found.reject(unreadable, reasons[unreadable])
+    found.count_crops([name for name, framer in framers.items() if framer is not None])
 
 
-def _reject_contradictions(found: _Found, space: LabelSpace) -> None:
+def _reject_contradictions(found: FoundFaces, space: LabelSpace) -> None:
     """Reject labeled faces with the same bytes and different labels: nobody can say which are right."""
     labeled = found.faces[found.faces["role"] != "unlabeled"]
     codes = pd.DataFrame(space.encode(labeled), index=labeled.index)
@@ -168,7 +174,7 @@ def _some_of(ids: "pd.Series[str]") -> str:
     return named if len(ids) <= 3 else f"{named} and {len(ids) - 3:,} more"
 
 
-def _check_roles(found: _Found) -> None:
+def _check_roles(found: FoundFaces) -> None:
     """Refuse to go on where no face is left to train and validate on, to test on, or to label, and say why."""
     keys = {"labeled": "labeled.sources", "test": "labeled.test_sources", "unlabeled": "unlabeled.sources"}
     for role, key in keys.items():
@@ -179,7 +185,7 @@ def _check_roles(found: _Found) -> None:
         num_found, num_filtered = (sum(of[count] for of in accounts) for count in ("found", "filtered"))
         raise FaceTableError(
             f"faces.{key}: none of the {num_found:,} faces found can be used: "
-            + "; ".join([*_counted(reasons), *([f"{num_filtered:,} × left out by the filter"] if num_filtered else [])])
+            + "; ".join([*counted(reasons), *([f"{num_filtered:,} × left out by the filter"] if num_filtered else [])])
             + "; mend the files, widen the filter or add sources"
         )
 
@@ -212,6 +218,46 @@ def _split(faces: pd.DataFrame, config: FacesConfig, space: LabelSpace, *, seed:
     return pd.Series(split, index=faces.index)
 
 
+def _near_borders(everyone: pd.DataFrame, config: FacesConfig, labels: LabelsConfig) -> "pd.Series[bool]":
+    """Mark the training faces whose age lies too near to a border.
+
+    Raises:
+        FaceTableError: if a class would be left without a face to train on.
+    """
+    train = everyone["split"] == "train"
+    settings = config.labeled
+    if settings.drop_near_borders is None:
+        return train & False
+    ages = everyone["age_years"].to_numpy(np.float64)
+    borders = [border for attribute in labels.made_from_age for border in attribute.borders]
+    near = train & near_border(ages, borders, within=settings.drop_near_borders, side=settings.drop_side)
+    ids = pd.Series(labels.space.class_ids(labels.space.encode(everyone)), index=everyone.index)
+    starved = sorted(set(ids[train]) - set(ids[train & ~near]) - {UNKNOWN})
+    if starved:
+        rows = [f"{labels.space.class_name(number)}: {int((ids[train] == number).sum())} faces" for number in starved]
+        headline = (
+            f"faces.labeled.drop_near_borders {settings.drop_near_borders:g} (drop_side {settings.drop_side}) leaves "
+            f"{len(starved)} classes without a training face; drop fewer years, or one side of the borders only"
+        )
+        raise FaceTableError(list_of_faults(headline, rows))
+    return near
+
+
+def _near_border_account(near: pd.DataFrame, config: FacesConfig, labels: LabelsConfig) -> dict[str, Any]:
+    """Tell what was left out of training, by border; of two near borders a face counts at both."""
+    within, side = config.labeled.drop_near_borders, config.labeled.drop_side
+    if within is None:
+        return {}
+    ages = near["age_years"].to_numpy(np.float64)
+    by_border = {
+        f"{attribute.name} {border:g}": int(near_border(ages, [border], within=within, side=side).sum())
+        for attribute in labels.made_from_age
+        for border in attribute.borders
+    }
+    years = "year" if within == 1 else "years"
+    return {"reason": f"age within {within:g} {years} of a border, {side}", "faces": len(near), "by_border": by_border}
+
+
 def _renumber(groups: Any) -> Any:
     return np.unique(groups, return_inverse=True)[1]
 
@@ -239,24 +285,6 @@ def _by_class(labeled: pd.DataFrame, space: LabelSpace) -> dict[str, dict[str, i
     counts = Counter(zip(ids.tolist(), labeled["split"], strict=True))
     splits = ("train", "validation", "test")
     return {name: {split: counts[number, split] for split in splits} for number, name in enumerate(space.class_names)}
-
-
-def _log_rejected(rejected: pd.DataFrame) -> None:
-    for name, rows in rejected.groupby("source"):
-        logger.warning("%s: %d faces rejected: %s", name, len(rows), "; ".join(_counted(rows["reason"])))
-
-
-def _counted(reasons: "pd.Series[str]", *, at_most: int = 3) -> list[str]:
-    """Count the commonest reasons, and the others together."""
-    common = Counter(reasons).most_common(at_most)
-    num_others = len(reasons) - sum(number for _, number in common)
-    others = [f"{num_others:,} × other reasons"] if num_others else []
-    return [*(f"{number:,} × {reason}" for reason, number in common), *others]
-
-
-def _accounts(found: _Found) -> dict[str, dict[str, Any]]:
-    used, rejected = Counter(found.faces["source"]), Counter(found.rejected["source"])
-    return {name: {**of, "rejected": rejected[name], "used": used[name]} for name, of in found.sources.items()}
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:

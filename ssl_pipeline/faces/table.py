@@ -1,5 +1,6 @@
 """Face tables on disk: one row a face, unknown is null, the same rows give the same bytes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ssl_pipeline.errors import FaceTableError
+from ssl_pipeline.faces.detection import POINT_NAMES
+from ssl_pipeline.faces.framing import Framing
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.runs import atomic_path
 
@@ -15,7 +18,7 @@ _IDENTITY = ("image_id", "image_path", "content_hash", "person_id", "source", "s
 
 def face_columns(labels: LabelSpace) -> list[str]:
     """Name the columns of a face table, in order."""
-    return [*_IDENTITY, *labels.names, "age_years", "origin", "pixel_row"]
+    return [*_IDENTITY, *labels.names, "age_years", "origin", "derived", "pixel_row"]
 
 
 def write_faces(path: Path, faces: pd.DataFrame, labels: LabelSpace) -> None:
@@ -26,13 +29,41 @@ def write_faces(path: Path, faces: pd.DataFrame, labels: LabelSpace) -> None:
         ValueError: if a value is not one of its attribute's.
     """
     table = faces[face_columns(labels)].reset_index(drop=True)
-    for name in (*_IDENTITY, "origin"):
+    for name in (*_IDENTITY, "origin", "derived"):
         table[name] = table[name].astype("string")
     table[labels.names] = labels.decode(labels.encode(table))
     table["age_years"] = table["age_years"].astype("Float64")
     table["pixel_row"] = table["pixel_row"].astype("int64")
     with atomic_path(path) as beside:
         table.to_parquet(beside, index=False)
+
+
+def crop_table(faces: pd.DataFrame, framing: Sequence[Framing | None]) -> pd.DataFrame:
+    """Tell how each cropped picture was cropped.
+
+    Args:
+        faces: N rows with image_id and source.
+        framing: N; None where a picture was not cropped or cannot be used.
+
+    Returns:
+        A row for each cropped picture: image_id, source, crop, reason (of a fallback), num_faces found in it; of the
+        face cropped to its score and five points, in pixels of the picture. Null where there is none.
+    """
+    points = [f"{name}_{axis}" for name in POINT_NAMES for axis in "xy"]
+    rows = []
+    for image_id, source, of in zip(faces["image_id"], faces["source"], framing, strict=True):
+        if of is not None:
+            numbers = [None] * 11 if of.face is None else [of.face.score, *of.face.points.ravel().tolist()]
+            rows.append([image_id, source, of.crop, of.reason, of.num_faces, *numbers])
+    table = pd.DataFrame(rows, columns=["image_id", "source", "crop", "reason", "num_faces", "score", *points])
+    texts = dict.fromkeys(["image_id", "source", "crop", "reason"], "string")
+    return table.astype({**texts, "num_faces": "int64", **dict.fromkeys(["score", *points], "Float64")})
+
+
+def write_crops(path: Path, crops: pd.DataFrame) -> None:
+    """Write a table of crops as Parquet, atomically, by image id."""
+    with atomic_path(path) as beside:
+        crops.sort_values("image_id", ignore_index=True).to_parquet(beside, index=False)
 
 
 def read_faces(path: Path) -> pd.DataFrame:

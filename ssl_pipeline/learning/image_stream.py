@@ -1,5 +1,6 @@
 """Decode and predict a stream of images: threads decode ahead while the model predicts, order kept, memory bounded."""
 
+import hashlib
 import os
 import stat
 from collections import deque
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels
+from ssl_pipeline.faces.framing import Framer
 from ssl_pipeline.learning.image_files import ImageFile
 from ssl_pipeline.learning.prediction import FacePredictor
 
@@ -39,9 +41,17 @@ class _Decoded:
     reason: str | None = None
 
 
-def predict_stream(predictor: FacePredictor, files: Iterable[ImageFile]) -> Iterator[PredictedBatch]:
-    """Predict images batch by batch. Each comes out once, with its probabilities or the reason why it has none."""
-    decoded = _decode_ahead(files, predictor.image_sizes, batch_size=predictor.batch_size)
+def predict_stream(
+    predictor: FacePredictor, files: Iterable[ImageFile], *, framer: Framer | None = None
+) -> Iterator[PredictedBatch]:
+    """Predict images batch by batch. Each comes out once, with its probabilities or the reason why it has none.
+
+    Args:
+        predictor: a model, or several that vote.
+        files: the images.
+        framer: crops each to its face; None takes the centered square.
+    """
+    decoded = _decode_ahead(files, predictor.image_sizes, batch_size=predictor.batch_size, framer=framer)
     try:
         while batch := list(islice(decoded, predictor.batch_size)):
             yield _predict(predictor, batch)
@@ -59,7 +69,7 @@ def _predict(predictor: FacePredictor, batch: list[_Decoded]) -> PredictedBatch:
 
 
 def _decode_ahead(
-    files: Iterable[ImageFile], sizes: tuple[int, ...], *, batch_size: int
+    files: Iterable[ImageFile], sizes: tuple[int, ...], *, batch_size: int, framer: Framer | None
 ) -> Generator[_Decoded, None, None]:
     num_threads = min(8, os.cpu_count() or 1)  # Pillow lets other threads run while it decodes
     bytes_per_image = sum(3 * size * size for size in sizes)
@@ -68,7 +78,7 @@ def _decode_ahead(
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decoding")
     try:
         for file in files:
-            waiting.append(pool.submit(_decode, file, sizes))
+            waiting.append(pool.submit(_decode, file, sizes, framer))
             if len(waiting) > num_ahead:
                 yield waiting.popleft().result()
         while waiting:
@@ -77,12 +87,16 @@ def _decode_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _decode(file: ImageFile, sizes: tuple[int, ...]) -> _Decoded:
+def _decode(file: ImageFile, sizes: tuple[int, ...], framer: Framer | None) -> _Decoded:
     if file.fault is not None:
         return _Decoded(file.name, {}, file.fault)
     try:
-        image = decode_rgb(_read(file.path))
-        return _Decoded(file.name, {size: square_pixels(image, size=size) for size in sizes})
+        content = _read(file.path)
+        image = decode_rgb(content)
+        if framer is None:
+            return _Decoded(file.name, {size: square_pixels(image, size=size) for size in sizes})
+        framing = framer.frame(image, hashlib.sha256(content).hexdigest())
+        return _Decoded(file.name, {size: framer.cut(image, framing, size=size) for size in sizes})
     except UnreadableFace as error:
         reason = str(error)
     except OSError as error:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ssl_pipeline.errors import ConfigError, FaceTableError
+from ssl_pipeline.faces.framing import Framer
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.image_files import find_images
 from ssl_pipeline.learning.image_progress import ImageProgress
@@ -38,13 +39,16 @@ class PredictionCounts:
         return self.num_read + self.num_unreadable
 
 
-def predict_images(predictor: FacePredictor, images: Path, out: Path) -> PredictionCounts:
+def predict_images(
+    predictor: FacePredictor, images: Path, out: Path, *, framer: Framer | None = None
+) -> PredictionCounts:
     """Write a row an image: its path, values and their probabilities, the class, or why it cannot be read.
 
     Args:
         predictor: a model, or several that vote.
         images: a folder, one image, or a list of paths; see `image_files.find_images`.
         out: a ``.csv`` or ``.parquet`` file, written atomically.
+        framer: crops each image to its face; one without a face counts as unreadable. None takes the centered square.
 
     Raises:
         FaceTableError: if there is no image.
@@ -58,7 +62,7 @@ def predict_images(predictor: FacePredictor, images: Path, out: Path) -> Predict
         _Writer(beside, table_schema(predictor.labels), as_csv=out.suffix == ".csv") as writer,
         ImageProgress(find_images(images, in_order=False)) as progress,
     ):
-        for batch in predict_stream(predictor, files):
+        for batch in predict_stream(predictor, files, framer=framer):
             writer.write(to_table(batch, predictor.labels))
             failed = [f"{name}: {reason}" for name, reason in zip(batch.names, batch.reasons, strict=True) if reason]
             failures += failed[: NUM_SHOWN - len(failures)]

@@ -27,6 +27,7 @@ from ssl_pipeline.pseudo_labels.manifest_columns import (
     columns_of_faces,
     columns_of_selection,
     columns_of_unreadable,
+    label_sources,
     manifest_schema,
     one_line,
     table_of,
@@ -117,7 +118,7 @@ def build_manifest(
     """Put every candidate face into one table, sorted by image id, whatever the order of the rows given.
 
     Args:
-        faces: the face table of the pool, N rows: image_id, image_path, content_hash, person_id, source.
+        faces: the face table of the pool, N rows: image_id, image_path, content_hash, person_id, source, derived.
         selection: of those faces, in the same order.
         labels: the label space.
         unreadable: faces that could not be used: source, image_id, image_path, reason.
@@ -138,6 +139,7 @@ def build_manifest(
         raise ValueError("image ids of the pool must differ from each other")
     schema = manifest_schema(labels)
     decided = columns_of_faces(faces) | columns_of_selection(selection, labels)
+    decided |= label_sources(faces, selection, labels)
     rejected = columns_of_unreadable(unreadable)
     table = pa.concat_tables([table_of(decided, len(faces), schema), table_of(rejected, len(unreadable), schema)])
     fixed = {"teacher_digest": identity.teacher_digest, "selection_digest": identity.selection_digest}

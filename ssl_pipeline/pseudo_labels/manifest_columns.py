@@ -70,9 +70,20 @@ def columns_of_selection(selection: Selection, labels: LabelSpace) -> dict[str, 
             object
         )
         columns[f"{attribute.name}_reason"] = selection.reasons[:, position]
-        columns[f"{attribute.name}_label_source"] = np.array([None, "pseudo", "human"], dtype=object)[
-            np.select([known, kept], [2, 1], 0)
-        ]
+    return columns
+
+
+def label_sources(faces: pd.DataFrame, selection: Selection, labels: LabelSpace) -> dict[str, Any]:
+    """Say of each attribute who knows its value: a person, the way in which the picture was made, or the teacher."""
+    derived = [str(names).split(",") if isinstance(names, str) else [] for names in faces["derived"]]
+    columns = {}
+    for position, name in enumerate(labels.names):
+        made = np.array([name in names for names in derived], dtype=bool)
+        known, kept = selection.known[:, position], selection.accepted[:, position]
+        columns[f"{name}_label_source"] = np.select(
+            [known & made, known, kept], ["derived", "human", "pseudo"], ""
+        ).astype(object)
+        columns[f"{name}_label_source"][~(known | kept)] = None
     return columns
 
 

@@ -33,8 +33,9 @@ def summarize(manifest: Manifest) -> dict[str, Any]:
     """Count what became of the candidates.
 
     Returns:
-        JSON-able: identity, targets, selection (settings, thresholds, faults); counts (candidates = accepted + rejected + unreadable); acceptance_rate, accepted
-        over accepted and rejected, None without any; per_attribute: known, accepted, rejected and per_value, the
+        JSON-able: identity, targets, selection (settings, thresholds, faults); counts (candidates = accepted + rejected
+        + unreadable); acceptance_rate, accepted over accepted and rejected, None without any; per_attribute: known (of
+        them derived), accepted, rejected and per_value, the
         accepted ones with mean, min and median confidence; per_class: accepted faces by their most probable class;
         per_source: counts; rejection_reasons of attributes, the measured number left out; unreadable_reasons.
     """
@@ -107,9 +108,9 @@ def render_summary(manifest: Manifest) -> Group:
         for value, numbers in attribute["per_value"].items():
             confidences = [decimal(numbers[f"{what}_confidence"]) for what in ("mean", "min", "median")]
             add_row(values, name, value, f"{numbers['accepted']:,}", *confidences)
-    attributes = new_table("By attribute", "attribute", "known", "accepted", "rejected")
+    attributes = new_table("By attribute", "attribute", "known", "of them derived", "accepted", "rejected")
     for name, numbers in summary["per_attribute"].items():
-        add_row(attributes, name, *(f"{numbers[what]:,}" for what in ("known", "accepted", "rejected")))
+        add_row(attributes, name, *(f"{numbers[what]:,}" for what in ("known", "derived", "accepted", "rejected")))
     classes = new_table("Accepted by class", "most probable class", "faces")
     for name, number in summary["per_class"].items():
         add_row(classes, name, f"{number:,}")
@@ -231,6 +232,7 @@ def _attribute_counts(manifest: Manifest, name: str) -> dict[str, Any]:
         for value, of_value in confidences
     }
     counts = {what: int((decisions == what).sum()) for what in ("known", "accepted", "rejected")}
+    counts["derived"] = int((faces[f"{name}_label_source"] == "derived").sum())
     return {**counts, "per_value": per_value}
 
 

@@ -4,7 +4,8 @@ import pandas as pd
 from PIL import Image
 from pydantic import TypeAdapter
 
-from ssl_pipeline.config import LabelsConfig, Source
+from ssl_pipeline.config_labels import LabelsConfig
+from ssl_pipeline.config_sources import Source
 from ssl_pipeline.faces.sources.reading import REJECTED_COLUMNS, read_source
 
 LABELS = LabelsConfig.model_validate(
@@ -36,7 +37,7 @@ def read(root, *, labels=LABELS, seed=0, **section):
     assert list(found.faces.columns) == [
         *("image_id", "image_path", "person_id", "source"),
         *(attribute.name for attribute in labels.attributes),
-        *("age_years", "origin"),
+        *("age_years", "origin", "derived"),
     ]
     assert found.faces["image_id"].is_unique
     return found

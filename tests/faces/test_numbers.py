@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ssl_pipeline.config import LabelsConfig
+from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.faces.dataset import TrainingSet
 from ssl_pipeline.faces.numbers import known_numbers
 

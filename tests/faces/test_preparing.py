@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ssl_pipeline.config import FacesConfig, LabelsConfig
+from ssl_pipeline.config import FacesConfig
+from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.leakage import remove_overlap
 from ssl_pipeline.faces.pixels import decode_into, open_pixels
@@ -137,6 +138,63 @@ def test_hidden_labels_are_kept_apart_and_nowhere_else(root: Path, tmp_path: Pat
     assert tables(tmp_path / "faces")[1]["gender"].isna().all()
     assert len(pd.read_parquet(tmp_path / "known/unlabeled_truth.parquet")) == 0
     assert tables(tmp_path / "known")[1]["gender"].tolist() == ["male"] * 3
+
+
+def test_labels_may_be_hidden_of_one_source_and_one_attribute_alone(tmp_path: Path) -> None:
+    labels = LabelsConfig.model_validate(
+        {
+            "attributes": [
+                {"name": "mask", "values": ["wear", "normal"]},
+                {"name": "gender", "values": ["male", "female"]},
+                {"name": "age", "values": ["<30", ">=30"], "from_column": "age_years", "borders": [30]},
+            ]
+        }
+    )
+    root = tmp_path / "raw"
+    for name, first in (("ours", 0), ("one", 100), ("other", 200)):
+        rows = [(f"{n}.png", ("wear", "normal")[n % 2], ("male", "female")[n // 2 % 2], n % 60) for n in range(48)]
+        for number, (file, *_) in enumerate(rows):
+            picture(root / name / file, first + number)
+        header = ("image_path", "mask", "gender", "age_years")
+        with open(root / name / "labels.csv", "w", newline="", encoding="utf-8") as table:
+            csv.writer(table).writerows([header, *rows])
+    source = {"type": "csv", "table": "labels.csv", "derived": ["mask"]}
+    faces = FacesConfig.model_validate(
+        {
+            "root": str(root),
+            "image_size": 16,
+            "labeled": {"sources": [source | {"name": "ours", "path": "ours"}], "test_fraction": 0.25},
+            "unlabeled": {
+                "hide_labels": {"one": ["gender", "age"], "other": ["mask", "gender", "age"]},
+                "sources": [source | {"name": name, "path": name} for name in ("one", "other")],
+            },
+        }
+    )
+    prepare_faces(faces, labels, seed=0, directory=tmp_path)
+    pool, truth = tables(tmp_path)[1], pd.read_parquet(tmp_path / "unlabeled_truth.parquet")
+    one, other = (pool[pool["source"] == name] for name in ("one", "other"))
+    assert one["mask"].notna().all()
+    assert (one["derived"] == "mask").all()
+    assert one[["gender", "age", "age_years"]].isna().all().all()
+    assert other[["mask", "gender", "age", "age_years", "derived"]].isna().all().all()
+    assert len(truth) == 96
+    assert truth.notna().all().all()
+
+
+def test_sources_may_share_their_people(root: Path, tmp_path: Path) -> None:
+    """Another picture of a person in the test split is no less a leak for standing in another source."""
+    make_set(root, "pool", [(f"{n}.png", f"p{n}", "male", 7000 + n) for n in range(20)])
+    sections = {"type": "csv", "table": "labels.csv", "people": "everyone"}
+    faces = config(root).model_dump(mode="json")
+    faces["labeled"]["sources"] = [sections | {"name": "ours", "path": "ours"}]
+    faces["unlabeled"]["sources"] = [sections | {"name": "pool", "path": "pool"}]
+    counts = prepare_faces(FacesConfig.model_validate(faces), LABELS, seed=0, directory=tmp_path)
+    labeled, pool = tables(tmp_path)
+    held_out = labeled.loc[labeled["split"] != "train", "person_id"]
+    assert len(held_out) > 0
+    assert not set(pool["person_id"]) & set(held_out)
+    assert counts["leakage"]["test"] + counts["leakage"]["validation"] == held_out.nunique()
+    assert set(pool["person_id"]) == {f"everyone:p{n}" for n in range(20)} - set(held_out)
 
 
 def test_the_limit_holds_for_training_and_validation_and_the_rest_may_join_the_pool(root: Path, tmp_path: Path) -> None:

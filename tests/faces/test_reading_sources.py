@@ -6,10 +6,21 @@ from collections import Counter
 import pandas as pd
 import pytest
 
-from ssl_pipeline.config import LabelsConfig
+from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.sources.reading import fingerprint, source_name
 from tests.faces.sources_support import put, put_csv, read, read_csv, rows_of, source_of
+
+
+def test_a_derived_attribute_is_marked_where_it_is_known(tmp_path):
+    put_csv(tmp_path, "image_path,mask,gender\na.jpg,wear,male\nb.jpg,,female\nc.jpg,normal,\n")
+    found = read_csv(tmp_path, derived=["mask", "gender"])
+    assert rows_of(found.faces, "image_id", "derived") == [
+        ("csv:a.jpg", "mask,gender"),
+        ("csv:b.jpg", "gender"),
+        ("csv:c.jpg", "mask"),
+    ]
+    assert rows_of(read_csv(tmp_path).faces, "derived") == [(None,)] * 3
 
 
 def test_a_mapping_that_names_what_is_not_there_is_refused(tmp_path):

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.flows
 
 def test_every_flow_has_a_deployment(operator: Operator) -> None:
     listed = operator.run("deployment", "ls").stdout
-    for flow in ("full-cycle", "train-teacher", "pseudo-label", "train-student"):
+    for flow in ("full-cycle", "build-masked-faces", "train-teacher", "pseudo-label", "train-student"):
         assert f"{flow}/local" in listed.replace("\n", "")
 
 

@@ -1,5 +1,6 @@
 """The flows as a person runs them, `python -m flows.…`, without any server: results, messages, exit codes, kill -9."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,9 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from tests.cycle_config import write_tiny_config
+from tests.cycle_config import TINY, write_tiny_config
 from tests.flows.conftest import ROOT, Operator, clean_environment
 
 pytestmark = pytest.mark.flows
@@ -96,3 +98,36 @@ def test_a_fault_inside_a_run_is_one_message_and_exit_code_one(tmp_path: Path, o
     assert result.returncode == 1
     assert "Traceback" not in result.stdout + result.stderr
     assert f"{tmp_path / 'empty'}: nothing found for source 'folder'" in result.stderr
+
+
+def test_masks_are_drawn_by_a_run_that_needs_them_and_by_a_flow_of_their_own(
+    tmp_path: Path, alone: dict[str, str]
+) -> None:
+    drawn = {"type": "drawn", "name": "home", "path": "home", "num_people": 120, "size_pixels": 64}
+    masked = {"type": "csv", "name": "masked", "path": "masked", "table": "faces.csv"}
+    one_set = {
+        "out": "masked",
+        "sources": [drawn | {"limit": 9}],
+        "landmarks": {"type": "canonical"},
+        "per_face": {"wear": 2, "incorrect": 0, "normal": 1},
+        "processes": 1,
+    }
+    faces = TINY["faces"] | {
+        "labeled": TINY["faces"]["labeled"] | {"sources": [drawn]},
+        "unlabeled": {"sources": [masked]},
+    }
+    config = write_tiny_config(tmp_path, faces=faces, masking=[one_set])
+    trained = run(alone, "train_teacher", config, "--set", "teacher.training.epochs=1")
+    assert trained.returncode == 0, trained.stderr
+    pool = pd.read_parquet(tmp_path / "runs/tiny/faces/unlabeled.parquet")
+    record = json.loads((tmp_path / "raw/masked/masked_set.json").read_text())
+    assert len(pool) > 0
+    assert set(pool["source"]) == {"masked"}
+    assert record["pictures"] == 3 * record["used"] > 0
+
+    again = run(alone, "build_masked_faces", config)
+    assert again.returncode == 0, again.stderr
+    assert f"{record['pictures']} were there before" in again.stdout
+    no_section = run(alone, "build_masked_faces", write_tiny_config(tmp_path))
+    assert no_section.returncode == 1
+    assert no_section.stderr.startswith(f"ConfigError: {tmp_path / 'tiny.yaml'}: no section 'masking'")

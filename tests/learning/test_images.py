@@ -1,5 +1,6 @@
 """Tables of predictions: a row an image, in order, the unreadable with their reasons; streams that stay bounded."""
 
+import hashlib
 import os
 import struct
 import zlib
@@ -12,7 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from ssl_pipeline.config_cropping import FaceSettings
 from ssl_pipeline.errors import ConfigError, FaceTableError
+from ssl_pipeline.faces.cropping import CANONICAL_POINTS, crop_face
+from ssl_pipeline.faces.detection import DetectedFace
+from ssl_pipeline.faces.framing import Framer
 from ssl_pipeline.learning import image_stream, images
 from ssl_pipeline.learning.image_files import ImageFile, find_images
 from ssl_pipeline.learning.image_stream import predict_stream
@@ -179,3 +184,25 @@ def test_where_there_is_nothing_to_predict_or_to_write_to_is_refused(checkpoint:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"cannot be written: (File exists|Not a directory)"):
         predict_images(predictor(checkpoint), tmp_path, tmp_path / "file" / "out.csv")
+
+
+def test_an_image_is_cropped_before_it_is_predicted_and_one_without_a_face_says_so(
+    checkpoint: Path, folder: Path, tmp_path: Path
+) -> None:
+    faces = {"many/00.png": CANONICAL_POINTS * 9 + 3}
+    by_content = {hashlib.sha256((folder / name).read_bytes()).hexdigest(): points for name, points in faces.items()}
+
+    def find(_: Image.Image, content_hash: str) -> list[DetectedFace]:
+        found = by_content.get(content_hash)
+        return [] if found is None else [DetectedFace((3, 3, 9, 9), 0.9, found)]
+
+    framer = Framer(find, FaceSettings(min_face_pixels=1))
+    model = predictor(checkpoint)
+    counts = predict_images(model, folder, tmp_path / "out.parquet", framer=framer)
+    assert (counts.num_found, counts.num_read) == (23, 1)
+    row = read(tmp_path / "out.parquet").set_index("image_path")
+    assert row.loc["many/01.png", "unreadable"] == "no face found (min_score 0.5)"
+    crop = crop_face(Image.open(folder / "many/00.png").convert("RGB"), faces["many/00.png"], size=16)
+    expected = model.predict_sizes({16: crop[None]})[0]
+    assert row.loc["many/00.png", "class_probability"] == pytest.approx(expected.max(), abs=1e-6)
+    assert row.loc["many/00.png", "class_id"] == expected.argmax()

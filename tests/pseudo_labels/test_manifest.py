@@ -65,6 +65,7 @@ def pool_of(names: list[str] | None = None) -> pd.DataFrame:
             "content_hash": [f"hash of {name}" for name in names],
             "person_id": [f"person of {name}" for name in names],
             "source": [name.split(":")[0] for name in names],
+            "derived": ["gender" if name == "far:[x]=y.jpg" else None for name in names],
             "pixel_row": [10 + list(FACES).index(name) for name in names],
         }
     )
@@ -130,6 +131,25 @@ def test_what_was_known_is_a_humans_label(manifest: Manifest) -> None:
     )
     assert (row["gender_decision"], row["decision"], row["class_name"]) == ("rejected", "rejected", "female/>=60")
     assert (row_of(manifest, "pool:all_known.jpg")["decision"], row["weight"]) == ("accepted", 0)
+
+
+def test_an_attribute_says_whether_a_person_the_making_or_the_teacher_knows_it(manifest: Manifest) -> None:
+    sources = {
+        name: tuple(
+            None if pd.isna(row_of(manifest, name)[column]) else row_of(manifest, name)[column]
+            for column in ("gender_label_source", "age_label_source")
+        )
+        for name in FACES
+    }
+    assert sources == {
+        "pool:sure.jpg": ("pseudo", "pseudo"),
+        "pool:gender_only.jpg": ("pseudo", None),
+        "pool:unsure.jpg": (None, None),
+        "pool:age_known.jpg": (None, "human"),
+        "pool:all_known.jpg": ("human", "human"),
+        "far:[x]=y.jpg": ("derived", "pseudo"),
+    }
+    assert summarize(manifest)["per_attribute"]["gender"]["derived"] == 1
 
 
 def test_an_unreadable_face_has_a_reason_of_one_line_and_no_label(manifest: Manifest) -> None:

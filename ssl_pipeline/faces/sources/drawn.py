@@ -8,7 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_pipeline.config import DrawnSource
+from ssl_pipeline.config_sources import DrawnSource
 from ssl_pipeline.errors import FaceTableError, RunError
 from ssl_pipeline.faces.sources.raw import RawFaces, Rejection, list_files, raw_faces, source_folder
 from ssl_pipeline.runs import digest_of, read_json, write_json

@@ -1,19 +1,11 @@
 """A folder of images at any depth, whose first folders may say something: ``<gender>/<age>/…``."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from ssl_pipeline.config import FolderSource
+from ssl_pipeline.config_sources import FolderSource
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.sources.raw import (
-    RawFaces,
-    Rejection,
-    existing_folder,
-    is_image_name,
-    list_files,
-    nothing_found,
-    raw_faces,
-    source_name,
-)
+from ssl_pipeline.faces.sources.finding import Values, find_by_path
+from ssl_pipeline.faces.sources.raw import RawFaces, source_name
 
 
 def find_in_folder(source: FolderSource, *, root: Path) -> RawFaces:
@@ -30,17 +22,12 @@ def find_in_folder(source: FolderSource, *, root: Path) -> RawFaces:
             f"source '{source_name(source)}': levels {list(source.levels)} name a column twice; "
             "give every level a name of its own"
         )
-    folder = existing_folder(source, root=root)
-    paths = [path for path in list_files(folder) if is_image_name(path)]
-    if not paths:
-        raise nothing_found(source, folder, root=root, expected="image files")
-    rows: list[tuple[str, list[str | None]]] = []
-    rejected = []
-    for path in paths:
-        *folders, _ = path.split("/")
+
+    def values_of(path: PurePosixPath) -> Values | str:
+        folders = path.parts[:-1]
         if len(folders) < len(source.levels):
             needed = "/".join(f"<{level}>" for level in source.levels)
-            rejected.append(Rejection(path, f"lies too high: expected folders {needed}/ above the file"))
-        else:
-            rows.append((path, [*folders[: len(source.levels)]]))
-    return raw_faces(rows, source.levels, rejected)
+            return f"lies too high: expected folders {needed}/ above the file"
+        return folders[: len(source.levels)]
+
+    return find_by_path(source, root=root, columns=source.levels, expected="image files", values_of=values_of)

@@ -3,16 +3,9 @@
 import re
 from pathlib import Path, PurePosixPath
 
-from ssl_pipeline.config import MaskBaseSource
-from ssl_pipeline.faces.sources.raw import (
-    RawFaces,
-    Rejection,
-    existing_folder,
-    is_image_name,
-    list_files,
-    nothing_found,
-    raw_faces,
-)
+from ssl_pipeline.config_sources import MaskBaseSource
+from ssl_pipeline.faces.sources.finding import Values, find_by_path
+from ssl_pipeline.faces.sources.raw import RawFaces, existing_folder, is_image_name
 
 COLUMNS = ("person_id", "mask", "gender", "age_years", "origin")
 MASKS = {**{f"mask{number}": "wear" for number in range(1, 6)}, "incorrect_mask": "incorrect", "normal": "normal"}
@@ -33,26 +26,22 @@ def find_maskbase(source: MaskBaseSource, *, root: Path) -> RawFaces:
     """
     folder = existing_folder(source, root=root)
     inside = next((sub for sub in ("train/images", "images") if (folder / sub).is_dir()), ".")
-    paths = [str(PurePosixPath(inside, path)) for path in list_files(folder / inside) if _is_looked_at(path)]
-    if not paths:
-        expected = "folders named {id}_{gender}_{race}_{age} with mask1 … mask5, incorrect_mask and normal"
-        raise nothing_found(source, folder, root=root, expected=expected)
-    rows: list[tuple[str, list[str | None]]] = []
-    rejected = []
-    for path in paths:
-        values = _values(PurePosixPath(path).relative_to(inside))
-        if isinstance(values, str):
-            rejected.append(Rejection(path, values))
-        else:
-            rows.append((path, values))
-    return raw_faces(rows, COLUMNS, rejected)
+    return find_by_path(
+        source,
+        root=root,
+        columns=COLUMNS,
+        expected="folders named {id}_{gender}_{race}_{age} with mask1 … mask5, incorrect_mask and normal",
+        values_of=_values,
+        inside=inside,
+        is_looked_at=_is_looked_at,
+    )
 
 
 def _is_looked_at(path: str) -> bool:
     return is_image_name(path) or PurePosixPath(path).stem in MASKS
 
 
-def _values(path: PurePosixPath) -> list[str | None] | str:
+def _values(path: PurePosixPath) -> Values | str:
     """Read one path ``person/stem.ext`` into the values of COLUMNS, or give the reason why not."""
     if len(path.parts) != 2:
         return "expected the file in a folder {id}_{gender}_{race}_{age}"

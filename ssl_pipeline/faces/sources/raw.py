@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ssl_pipeline.config import Source
+from ssl_pipeline.config_sources import Source
 from ssl_pipeline.errors import FaceTableError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -37,14 +37,17 @@ class RawFaces:
 
 
 def raw_faces(
-    rows: Sequence[tuple[str, Sequence[str | None]]], columns: Sequence[str], rejected: list[Rejection]
+    rows: Sequence[tuple[str, Sequence[str | None]]],
+    columns: Sequence[str],
+    rejected: list[Rejection],
+    places: list[str] | None = None,
 ) -> RawFaces:
-    """Turn rows of (path, one value a column) into columns."""
+    """Turn rows of (path, one value a column) into columns; without places, the paths say enough."""
     return RawFaces(
         paths=[path for path, _ in rows],
         columns={column: [values[position] for _, values in rows] for position, column in enumerate(columns)},
         rejected=rejected,
-        places=[""] * len(rows),
+        places=[""] * len(rows) if places is None else places,
     )
 
 
@@ -106,7 +109,7 @@ def list_files(folder: Path) -> list[str]:
     """List all files below a folder, relative to it, with forward slashes, sorted.
 
     Hidden files and folders are ignored (their names begin with a dot, as macOS's ``._*`` do). Links to folders are
-    followed, except back into a folder that they lie in.
+    followed, except back into a folder that they lie in. A link that leads nowhere is listed as the file it may be.
     """
     return sorted(_walk(folder, "", (os.path.realpath(folder),)))
 
@@ -116,7 +119,14 @@ def _walk(folder: Path, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if not entry.is_dir():
+            if not _is_folder(entry):
                 yield prefix + entry.name
             elif (real := os.path.realpath(entry.path)) not in above:
                 yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, real))
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: no folder, and whoever opens it as a file is told why that cannot be
+        return False

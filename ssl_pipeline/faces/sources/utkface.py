@@ -1,18 +1,11 @@
 """UTKFace, aligned and cropped: all that is known of a face stands in its file name."""
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from ssl_pipeline.config import UtkFaceSource
-from ssl_pipeline.faces.sources.raw import (
-    RawFaces,
-    Rejection,
-    existing_folder,
-    is_image_name,
-    list_files,
-    nothing_found,
-    raw_faces,
-)
+from ssl_pipeline.config_sources import UtkFaceSource
+from ssl_pipeline.faces.sources.finding import Values, find_by_path
+from ssl_pipeline.faces.sources.raw import RawFaces
 
 COLUMNS = ("gender", "age_years", "origin")
 GENDERS = ("male", "female")
@@ -31,17 +24,12 @@ def find_utkface(source: UtkFaceSource, *, root: Path) -> RawFaces:
     Raises:
         FaceTableError: if there are no images.
     """
-    folder = existing_folder(source, root=root)
-    paths = [path for path in list_files(folder) if is_image_name(path)]
-    if not paths:
-        raise nothing_found(source, folder, root=root, expected=f"files named {_EXPECTED}")
-    rows: list[tuple[str, list[str | None]]] = []
-    rejected = []
-    for path in paths:
-        name = path.rpartition("/")[2]
-        if match := _NAME.fullmatch(name):
-            age, gender, origin = match.groups()
-            rows.append((path, [GENDERS[int(gender)], age, ORIGINS[int(origin)]]))
-        else:
-            rejected.append(Rejection(path, f"malformed name: expected {_EXPECTED}, got '{name}'"))
-    return raw_faces(rows, COLUMNS, rejected)
+    return find_by_path(source, root=root, columns=COLUMNS, expected=f"files named {_EXPECTED}", values_of=_values)
+
+
+def _values(path: PurePosixPath) -> Values | str:
+    match = _NAME.fullmatch(path.name)
+    if match is None:
+        return f"malformed name: expected {_EXPECTED}, got '{path.name}'"
+    age, gender, origin = match.groups()
+    return GENDERS[int(gender)], age, ORIGINS[int(origin)]

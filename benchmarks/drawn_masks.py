@@ -1,0 +1,201 @@
+"""The test that counts: mask or no mask, learned from drawn masks alone, judged on photographs of real masks.
+
+python -m benchmarks.drawn_masks --faces UTKFACE --photographs FOLDER --model face_detection_yunet.onnx --out FOLDER
+
+FOLDER of photographs has with_mask/ and without_mask/. No photograph is seen before the judgment: masks are drawn on
+the aligned bare faces, the network learns from those and the bare ones, and the last epoch is judged.
+"""
+
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+import typer
+from PIL import Image, ImageFilter
+
+from ssl_pipeline.config import PredictionConfig
+from ssl_pipeline.config_cropping import FaceSettings
+from ssl_pipeline.config_masking import MaskingConfig
+from ssl_pipeline.config_training import RoleConfig
+from ssl_pipeline.faces.cropping import CANONICAL_POINTS, choose_face, crop_face, similarity_transform, warp
+from ssl_pipeline.faces.dataset import LabeledSet, TrainingFaces, TrainingSet
+from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb
+from ssl_pipeline.faces.detection import FaceDetector
+from ssl_pipeline.labels import LabelSpace
+from ssl_pipeline.learning.prediction import Predictor
+from ssl_pipeline.learning.training import fit
+from ssl_pipeline.masking.masked_set import build_masked_faces
+from ssl_pipeline.runs import write_json
+
+CLASSES = ("with_mask", "without_mask")
+LABELS = LabelSpace.of({"mask": list(CLASSES)})
+SIZE = 64
+VIEWS = 2  # of every picture, each framed, lit and spoiled otherwise
+ROLE = RoleConfig.model_validate(
+    {
+        "model": {"architecture": "wrn16_1"},
+        "training": {
+            "epochs": 7,
+            "batch_size": 64,
+            "optimizer": {"type": "adamw", "learning_rate": 3.0e-3, "weight_decay": 0.05},
+            "scheduler": {"type": "cosine", "warmup_epochs": 1},
+            "loss": {"type": "cross_entropy", "label_smoothing": 0.05},
+            "augmentation": "strong",
+            "strong": {"num_ops": 2, "magnitude": 7, "erasing_probability": 0.2},
+            "ema_decay": 0.99,
+            "monitor": "log_loss",
+        },
+    }
+)
+Pixels = npt.NDArray[np.uint8]
+
+
+def main(
+    faces: Annotated[Path, typer.Option(help="UTKFace's aligned chips.")],
+    photographs: Annotated[Path, typer.Option(help="A folder with with_mask/ and without_mask/.")],
+    model: Annotated[Path, typer.Option(help="YuNet's ONNX file.")],
+    out: Annotated[Path, typer.Option(help="Where masked faces, weights and result go.")],
+    num_faces: int = 2200,
+    seed: int = 0,
+) -> None:
+    """Draw, learn, judge."""
+    torch.set_num_threads(1)
+    drawn = draw_set(faces, model, out / f"masked-{seed}", num_faces=num_faces, seed=seed)
+    weights = learn(drawn, out / f"weights-{seed}", seed=seed)
+    result = judge(weights, photographs, model)
+    write_json(out / f"result-{seed}.json", result)
+    print(json.dumps({name: value for name, value in result.items() if name != "errors"}, indent=2))
+
+
+def draw_set(faces: Path, model: Path, out: Path, *, num_faces: int, seed: int) -> pd.DataFrame:
+    """Draw two masks on each face, keep it bare too, and draw a wrongly worn mask on a quarter of as many faces."""
+    tables = []
+    for part, limit, pictures in (
+        ("worn", num_faces, {"wear": 2, "incorrect": 0, "normal": 1}),
+        ("wrong", num_faces // 4, {"wear": 0, "incorrect": 1, "normal": 0}),
+    ):
+        config = MaskingConfig.model_validate(
+            {
+                "root": faces.parent,
+                "sources": [{"type": "utkface", "name": part, "path": faces.name, "limit": limit}],
+                "out": out / part,
+                "seed": seed,
+                "landmarks": {"type": "yunet", "model": model},
+                "per_face": pictures,
+                "wrong_ways": {"nose_out": 0.6, "chin_out": 0.25, "on_chin": 0.15},
+                "colors": {"white": 0.3, "black": 0.18, "blue": 0.12, "other": 0.2, "print": 0.2},
+                "processes": 1,
+            }
+        )
+        record = build_masked_faces(config)
+        print({name: record[name] for name in ("found", "beyond_limit", "rejected", "used", "drawn")}, flush=True)
+        table = pd.read_csv(config.folder / "faces.csv", dtype=str, keep_default_na=False)
+        tables.append(table.assign(image_path=str(config.folder) + "/" + table["image_path"]))
+    return pd.concat(tables, ignore_index=True)
+
+
+def learn(drawn: pd.DataFrame, directory: Path, *, seed: int) -> Path:
+    """Train on drawn masks; an eighth of the people choose the epoch."""
+    rng = np.random.default_rng(seed)
+    drawn = pd.concat([drawn] * VIEWS, ignore_index=True)
+    pixels = np.stack([as_photographed(Image.open(path).convert("RGB"), rng) for path in drawn["image_path"]])
+    people = drawn["person_id"].str.split(":").str[1]
+    held = people.isin(rng.permutation(np.array(sorted(set(people))))[: people.nunique() // 8])
+    table = pd.DataFrame(
+        {
+            "image_id": drawn["image_path"],
+            "pixel_row": np.arange(len(drawn)),
+            "mask": np.where(drawn["mask"] == "normal", CLASSES[1], CLASSES[0]),
+        }
+    )
+    found = TrainingFaces(
+        LABELS,
+        TrainingSet.from_faces(table[~held], pixels, labels=LABELS),
+        LabeledSet.from_faces(table[held], pixels, labels=LABELS),
+    )
+    result = fit(ROLE, found, directory=directory, seed=seed, device="cpu", name="drawn masks")
+    print(f"best epoch {result.best_epoch}: {result.best_metric:.4f} log loss on drawn masks held out", flush=True)
+    return result.checkpoint
+
+
+def as_photographed(image: Image.Image, rng: np.random.Generator) -> Pixels:
+    """Frame, light and spoil a chip as photographs come: cut tight, turned, over- or underexposed, small, compressed."""
+    width, height = image.size
+    low = rng.uniform(0, 0.2, 4) * (rng.random(4) < 0.5)
+    box = (low[0] * width, low[1] * height, (1 - low[2]) * width, (1 - 0.6 * low[3]) * height)
+    left, top, right, bottom = (round(edge) for edge in box)
+    tight = image.crop((left, top, right, bottom))
+    points = CANONICAL_POINTS * image.size - (left, top)
+    angle, scale = np.radians(rng.normal(0, 5)), np.exp(rng.normal(0, 0.07))
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    target = ((CANONICAL_POINTS - 0.5) @ turn.T + 0.5 + rng.normal(0, 0.025, 2)) * SIZE
+    if rng.random() < 0.6:  # taken from a small picture, 14 to 140 pixels wide
+        small = np.exp(rng.uniform(np.log(0.07), np.log(0.7)))
+        size = max(10, round(tight.width * small)), max(10, round(tight.height * small))
+        points = points * (np.array(size) / tight.size)
+        tight = tight.resize(size, Image.Resampling.BOX)
+    if rng.random() < 0.6:
+        tight = _compressed(tight, rng)
+    pixels = warp(tight, similarity_transform(points, target), size=SIZE).astype(np.float32) / 255
+    pixels = _relit(pixels, rng)
+    spoiled = Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8))
+    if rng.random() < 0.4:
+        spoiled = spoiled.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.0)))
+    return np.asarray(spoiled)
+
+
+def _compressed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    stream = BytesIO()
+    image.save(stream, format="JPEG", quality=int(rng.integers(25, 90)))
+    return Image.open(stream).convert("RGB")
+
+
+def _relit(pixels: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Change exposure, contrast and colors, at times past belief: a mask is known by its shape, not by its color."""
+    pixels = pixels ** np.exp(rng.normal(0, 0.25)) * np.exp(rng.normal(0, 0.15) + rng.normal(0, 0.12, 3))
+    pixels = (pixels - 0.5) * np.exp(rng.normal(0, 0.15)) + 0.5
+    if rng.random() < 0.12:
+        pixels = pixels[..., rng.permutation(3)]
+    gray = pixels.mean(axis=2, keepdims=True)
+    return gray + (pixels - gray) * (0 if rng.random() < 0.12 else np.exp(rng.normal(0, 0.35)))
+
+
+def judge(weights: Path, photographs: Path, model: Path) -> dict[str, Any]:
+    """Balanced accuracy over the faces found, the share found per class, and which pictures were taken wrongly."""
+    detector, settings = FaceDetector(model), FaceSettings(min_score=0.5)
+    predictor = Predictor.load(weights, PredictionConfig(), device="cpu")
+    found, recalls, errors = {}, {}, {}
+    for number, name in enumerate(CLASSES):
+        crops, paths, total = [], [], 0
+        for path in sorted((photographs / name).iterdir()):
+            if path.name.startswith("."):
+                continue
+            total += 1
+            try:
+                image = decode_rgb(path.read_bytes())
+                faces = detector.detect(np.asarray(image))
+                face = choose_face(faces, width=image.width, height=image.height, settings=settings)
+            except UnreadableFace:
+                continue
+            crops.append(crop_face(image, face.points, size=SIZE))
+            paths.append(path.name)
+        probabilities = predictor.predict(np.stack(crops), np.arange(len(crops)))
+        wrong = probabilities.argmax(axis=1) != number
+        found[name] = {"pictures": total, "found": len(crops), "share": round(len(crops) / total, 4)}
+        recalls[name] = round(float(1 - wrong.mean()), 4)
+        errors[name] = {paths[row]: round(float(probabilities[row, number]), 3) for row in np.flatnonzero(wrong)}
+    return {
+        "balanced_accuracy": round(float(np.mean(list(recalls.values()))), 4),
+        "recall": recalls,
+        "faces": found,
+        "errors": errors,
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)

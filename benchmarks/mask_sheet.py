@@ -1,0 +1,58 @@
+"""Draw the contact sheet of masks in docs/masking.md, on drawn faces: each kind, each way of wearing, straight and turned.
+
+python -m benchmarks.mask_sheet docs/masks.png
+"""
+
+from dataclasses import replace
+from math import radians, sin
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from PIL import Image
+
+from ssl_pipeline.faces.drawing import draw_face
+from ssl_pipeline.faces.drawing_canvas import Canvas
+from ssl_pipeline.faces.drawn import DrawnFace, Pose, sample_faces, sample_people
+from ssl_pipeline.masking.head import Landmarks
+from ssl_pipeline.masking.parameters import KINDS, WAYS, draw_parameters, picture_rng
+from ssl_pipeline.masking.rendering import put_mask
+
+SIZE, YAWS = 120, (0.0, 24.0)
+NOSE_AHEAD = 0.26  # how far the nose stands out from eyes and mouth, in the drawn head's frame
+
+
+def main(out: Annotated[Path, typer.Argument()], seed: int = 3) -> None:
+    """Draw a row for each kind and pose; in it, twice each way of wearing, and the bare face."""
+    people = sample_people(len(KINDS) * len(YAWS) * (2 * len(WAYS) + 1), population="home", seed=seed)
+    faces = sample_faces(people, images_per_person=1, seed=seed, mask_shares={"normal": 1})
+    columns, rows = 2 * len(WAYS) + 1, [(kind, yaw) for kind in KINDS for yaw in YAWS]
+    sheet = Image.new("RGB", (columns * SIZE, len(rows) * SIZE), "white")
+    for row, (kind, yaw) in enumerate(rows):
+        for column in range(columns):
+            number = row * columns + column
+            side = 1 if number % 2 else -1
+            pose = Pose(faces[number].pose.roll_degrees, side * yaw, 0.0, -0.03, 1.2)
+            face = replace(faces[number], pose=pose, occlusion="none", noise=0.0, blur=0.0)
+            picture = draw_face(face, size=SIZE)
+            if column:
+                way = WAYS[(column - 1) // 2]
+                mask = draw_parameters(picture_rng(seed, kind, number), ways={way: 1}, kinds={kind: 1})
+                picture = put_mask(picture, drawn_landmarks(face, SIZE), mask)
+            sheet.paste(picture, (column * SIZE, row * SIZE))
+    sheet.save(out, optimize=True)
+
+
+def drawn_landmarks(face: DrawnFace, size: int) -> Landmarks:
+    """Give the points of a drawn face. Its nose is drawn flat: it is put where a nose that stands out would be."""
+    canvas = Canvas(face, size)
+    nose = (NOSE_AHEAD * sin(radians(face.pose.yaw_degrees)), 0.26)
+    points = [(-0.315, -0.08), (0.315, -0.08), nose, (-0.225, 0.56), (0.225, 0.56)]
+    places = np.array(canvas.place(points)).reshape(-1, 2) * size / canvas.side
+    chin = np.array(canvas.place([(0.0, 0.98)])) * size / canvas.side
+    return Landmarks(places, chin)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,148 @@
+"""Find faces and their five points in a picture: YuNet (Wu et al. 2023, doi 10.1007/s11633-023-1423-y) by OpenCV.
+
+OpenCV is the extra ``[landmarks]``, imported when the first detector is made. The model is a file that the user names;
+nothing is downloaded.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ssl_pipeline.config_cropping import MIN_SCORE
+from ssl_pipeline.errors import FaceTableError
+from ssl_pipeline.runs import digest_file
+
+POINT_NAMES = ("right_eye", "left_eye", "nose_tip", "right_mouth_corner", "left_mouth_corner")
+"""In the order of the rows of `DetectedFace.points`; right and left are the person's own."""
+_SAME_FACE, _MAX_FACES = 0.3, 5000
+
+
+@dataclass(frozen=True)
+class DetectedFace:
+    """A face in a picture; lengths in pixels of the picture, which a face may overhang.
+
+    Attributes:
+        box: left, top, width, height.
+        score: how sure the detector is, `config_cropping.MIN_SCORE` to 1.
+        points: float64 [5, 2], x and y in the order of `POINT_NAMES`; a picture of width W spans x from 0 to W.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    points: npt.NDArray[np.float64]
+
+
+class FaceDetector:
+    """YuNet with its settings. May be called from several threads at once: each has an OpenCV detector of its own.
+
+    A picture is looked at in several sizes: YuNet overlooks faces that fill a large picture (masked ones above all) as
+    well as small ones in a picture made small. Where two sizes show the same face, the surer one counts.
+    """
+
+    def __init__(self, model: Path, *, longest_sides: Sequence[int] = (192, 640)) -> None:
+        """Load the model.
+
+        Args:
+            model: YuNet's ONNX file, as OpenCV's model zoo has it (face_detection_yunet_*.onnx).
+            longest_sides: the longest side, in pixels, to which a picture is resized before faces are looked for. To
+                the smallest of them it is enlarged if need be, to the others never.
+
+        Raises:
+            FaceTableError: if OpenCV is not installed, or the model is not there or no YuNet.
+        """
+        if not model.is_file():
+            raise FaceTableError(
+                f"{model}: no such face detection model; name YuNet's ONNX file "
+                "(face_detection_yunet_*.onnx of OpenCV's model zoo), or remove the section that asks for it"
+            )
+        self._cv2 = _import_opencv()
+        self._model = model
+        self._longest_sides = sorted(longest_sides)
+        self._of_thread = threading.local()
+        self.identity: dict[str, Any] = {
+            "model": digest_file(model),
+            "opencv": str(self._cv2.__version__),
+            "longest_sides": self._longest_sides,
+        }
+        """What the faces found depend on, besides the picture and this file."""
+        self.detect(np.zeros((32, 32, 3), np.uint8))  # a file that is no YuNet shows here
+
+    def detect(self, pixels: npt.NDArray[np.uint8]) -> list[DetectedFace]:
+        """Find the faces of a picture, the surest first; those below `MIN_SCORE` are left out.
+
+        Args:
+            pixels: uint8 [H, W, 3], red, green, blue.
+        """
+        longest = max(pixels.shape[:2])
+        smallest, *larger = self._longest_sides
+        sides = {smallest, *(min(side, longest) for side in larger if longest > smallest)}
+        found = [face for side in sorted(sides) for face in self._detect_at(pixels, side)]
+        faces: list[DetectedFace] = []
+        for face in sorted(found, key=lambda face: (-face.score, face.box)):
+            if all(_overlap(face.box, other.box) < _SAME_FACE for other in faces):
+                faces.append(face)
+        return faces
+
+    def _detect_at(self, pixels: npt.NDArray[np.uint8], longest_side: int) -> list[DetectedFace]:
+        height, width = pixels.shape[:2]
+        scale = longest_side / max(height, width)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        resized = pixels if size == (width, height) else _resize(pixels, size)
+        ratio = np.array([width / size[0], height / size[1]])
+        return [_face(row, ratio) for row in self._rows(np.ascontiguousarray(resized[:, :, ::-1]))]
+
+    def _rows(self, blue_green_red: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Run the network: float32 [N, 15], box, five points, score."""
+        height, width = blue_green_red.shape[:2]
+        try:
+            if not hasattr(self._of_thread, "detector"):
+                self._of_thread.detector = self._cv2.FaceDetectorYN.create(
+                    str(self._model), "", (width, height), MIN_SCORE, _SAME_FACE, _MAX_FACES
+                )
+            self._of_thread.detector.setInputSize((width, height))
+            rows = self._of_thread.detector.detect(blue_green_red)[1]
+        except self._cv2.error as error:
+            raise FaceTableError(
+                f"{self._model}: not a YuNet model that OpenCV {self._cv2.__version__} can run "
+                f"({' '.join(str(error).split())[:200]}); name face_detection_yunet_*.onnx of OpenCV's model zoo"
+            ) from None
+        return np.empty((0, 15), np.float32) if rows is None else rows
+
+
+def _import_opencv() -> Any:
+    try:
+        import cv2
+    except ImportError:
+        raise FaceTableError(
+            "face detection needs OpenCV, which is not installed here; pip install 'ssl-pipeline[landmarks]'"
+        ) from None
+    cv2.setNumThreads(1)  # the callers' threads share the work; more of them inside each would only get in their way
+    # Version 5 warns of each detector that it cannot choose a device; errors still come through.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    return cv2
+
+
+def _resize(pixels: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Resize to (width, height), antialiased, so that a face in a large picture stays a face."""
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
+    """Intersection over union of two boxes, 0 to 1."""
+    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    shared = max(0.0, width) * max(0.0, height)
+    return shared / max(one[2] * one[3] + other[2] * other[3] - shared, 1e-9)
+
+
+def _face(row: npt.NDArray[np.float32], ratio: npt.NDArray[np.float64]) -> DetectedFace:
+    """Read one row of the network's answer, back in pixels of the picture."""
+    left, top, width, height = (row[:4].astype(np.float64).reshape(2, 2) * ratio).ravel().tolist()
+    points = row[4:14].astype(np.float64).reshape(5, 2) * ratio
+    return DetectedFace((left, top, width, height), float(min(row[14], 1.0)), points)

@@ -1,0 +1,73 @@
+"""What a source came to, counted for a person to read, and a few of its faces to look at."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb
+from ssl_pipeline.faces.sampling import stratified_sample
+from ssl_pipeline.faces.sources.reading import SourceFaces
+from ssl_pipeline.labels import LabelSpace
+
+# What differs from row to row in a reason: where it stands, what was got, which path.
+_PLACES = re.compile(r"^(\S+ )?(row|line|entry) [0-9]+: ")
+_PARTICULARS = re.compile(r"(?<=got )'.*'|(?<=got )\[.*\]|(?<=no such file ).*|^'.*'(?= lies outside)")
+
+
+@dataclass(frozen=True)
+class Known:
+    """How many faces know a column, and how many have each value; ages as their range."""
+
+    num_known: int
+    values: dict[str, int]
+
+
+def known_of(faces: pd.DataFrame, labels: LabelSpace) -> dict[str, Known]:
+    """Count what is known of a source's faces: of each attribute, of the age in years, the origin and the person."""
+    known = {}
+    for attribute in labels.attributes:
+        counts = faces[attribute.name].value_counts()
+        known[attribute.name] = Known(
+            int(counts.sum()), {value: int(counts.get(value, 0)) for value in attribute.values}
+        )
+    ages = faces["age_years"].dropna()
+    spans = {f"{ages.min():g} … {ages.max():g}, median {ages.median():g}": len(ages)} if len(ages) else {}
+    known["age_years"] = Known(len(ages), spans)
+    origins = faces["origin"].value_counts()
+    known["origin"] = Known(int(origins.sum()), {str(value): int(number) for value, number in origins.items()})
+    named = faces["person_id"] != faces["image_id"]
+    people = faces.loc[named, "person_id"].nunique()
+    known["person_id"] = Known(int(named.sum()), {"people": people} if people else {})
+    return known
+
+
+def kinds_of(reasons: Sequence[str]) -> Counter[str]:
+    """Count reasons by kind: what differs from row to row becomes ``…``.
+
+    >>> kinds_of(["row 2: column 'age': expected a number, got 'x'", "row 9: column 'age': expected a number, got 'y'"])
+    Counter({"column 'age': expected a number, got …": 2})
+    """
+    return Counter(_PARTICULARS.sub("…", _PLACES.sub("", reason)) for reason in reasons)
+
+
+def sample_of(found: SourceFaces, labels: LabelSpace, *, size: int, seed: int) -> pd.DataFrame:
+    """Draw a few faces of a source, every combination of known values in proportion, by image_id."""
+    codes = labels.encode(found.faces) + 1
+    strata = np.ravel_multi_index(tuple(codes.T), [number + 1 for number in labels.num_values])
+    return found.faces.iloc[stratified_sample(strata, size=size, rng=np.random.default_rng(seed))]
+
+
+def picture_of(path: str) -> Image.Image | str:
+    """Decode a face, or give the reason why it cannot be read."""
+    try:
+        return decode_rgb(Path(path).read_bytes())
+    except OSError as error:
+        return error.strerror or str(error)
+    except UnreadableFace as error:
+        return str(error)

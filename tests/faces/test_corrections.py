@@ -1,0 +1,171 @@
+"""Labels put right by a table: what is changed, what follows, what is counted, what is refused."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from ssl_pipeline.config import FacesConfig
+from ssl_pipeline.config_labels import LabelsConfig
+from ssl_pipeline.errors import FaceTableError
+from ssl_pipeline.faces.preparing import prepare_faces
+from ssl_pipeline.faces.sources.corrections import Corrections
+from ssl_pipeline.faces.sources.reading import read_source
+from ssl_pipeline.faces.table import read_faces
+from tests.faces.sources_support import LABELS, put_csv, rows_of, source_of
+
+FACES = "image_path,person_id,mask,gender,age_years\na.jpg,p,wear,female,25\nb.jpg,p,normal,female,25\nc.jpg,q,wear,,\n"
+
+
+def corrected(root, *lines, header="image_id,attribute,value", faces=FACES, **section):
+    put_csv(root, faces)
+    (root / "fix.csv").write_text("\n".join([header, *lines]) + "\n")
+    corrections = Corrections.read([root / "fix.csv"], LABELS)
+    source = source_of(type="csv", table="labels.csv", **section)
+    return read_source(source, root=root, labels=LABELS, seed=0, corrections=corrections)
+
+
+def test_a_face_and_a_person_are_corrected_and_others_are_not(tmp_path):
+    found = corrected(
+        tmp_path,
+        "csv:a.jpg,,mask,incorrect,seen by eye",
+        ",csv:p,gender,male,",
+        ",csv:q,gender,,",
+        "csv:z.jpg,,mask,wear,",
+        header="image_id,person_id,attribute,value,note",
+    )
+    assert rows_of(found.faces, "mask", "gender", "age_years") == [
+        ("incorrect", "male", 25.0),
+        ("normal", "male", 25.0),
+        ("wear", None, None),
+    ]
+    assert found.corrections.num_faces == (1, 2, 1, 0)
+    assert found.corrections.num_changed == 3  # q's gender was unknown before
+
+
+def test_a_corrected_age_gives_its_attribute_and_a_contradicted_age_is_forgotten(tmp_path):
+    found = corrected(tmp_path, "csv:a.jpg,age_years,61", "csv:b.jpg,age,30-59", "csv:c.jpg,age,<30")
+    assert rows_of(found.faces, "age", "age_years") == [(">=60", 61.0), ("30-59", None), ("<30", None)]
+    found = corrected(tmp_path, "csv:a.jpg,age,<30", "csv:b.jpg,age_years,")
+    assert rows_of(found.faces, "age", "age_years")[:2] == [("<30", 25.0), (None, None)]
+
+
+def test_the_filter_sees_what_was_corrected(tmp_path):
+    found = corrected(tmp_path, "csv:a.jpg,age_years,61", filter={"min_age_years": 60})
+    assert found.faces["image_id"].tolist() == ["csv:a.jpg"]
+
+
+def test_a_wrong_value_that_is_corrected_no_longer_rejects_its_row(tmp_path):
+    faces = FACES.replace("a.jpg,p,wear,female", "a.jpg,p,wear,femlae").replace("normal,female,25", "normal,female,old")
+    found = corrected(tmp_path, "csv:a.jpg,gender,female", faces=faces)
+    assert rows_of(found.faces, "image_id", "gender")[0] == ("csv:a.jpg", "female")
+    assert found.rejected["image_id"].tolist() == ["csv:b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            ["csv:a.jpg,mask,worn"],
+            r"row 2: column 'value': expected one of \['wear', 'incorrect', 'normal'\] or nothing",
+        ),
+        (["csv:a.jpg,smile,yes"], "row 2: column 'attribute': expected one of .*'age_years'"),
+        (["csv:a.jpg,age_years,-3"], "row 2: column 'value': expected an age in years, got '-3'"),
+        ([",mask,wear"], "row 2: expected an image_id or a person_id, and not both, got neither"),
+        (["csv:a.jpg,mask"], "row 2: 2 fields where the header has 3"),
+        (["csv:a.jpg,mask,wear", "csv:a.jpg,mask,normal"], r"row 3 \(csv:a.jpg: mask normal\) contradicts .*row 2"),
+        (["csv:a.jpg,age_years,20", "csv:a.jpg,age,>=60"], r"age >=60\) contradicts .*age_years 20"),
+    ],
+)
+def test_what_cannot_be_applied_or_contradicts_is_refused_with_its_row(tmp_path, lines, message):
+    with pytest.raises(FaceTableError, match=message):
+        corrected(tmp_path, *lines)
+
+
+def test_a_face_that_contradicts_its_person_is_refused(tmp_path):
+    header = "image_id,person_id,attribute,value"
+    with pytest.raises(FaceTableError, match=r"gender male\) contradicts .*gender female"):
+        corrected(tmp_path, "csv:a.jpg,,gender,female", ",csv:p,gender,male", header=header)
+
+
+@pytest.mark.parametrize("header", ["attribute,value", "image_id,attribute,value,why", "image_id,attribute"])
+def test_another_header_is_refused(tmp_path, header):
+    with pytest.raises(FaceTableError, match=r"fix\.csv: (expected the columns|no column)"):
+        corrected(tmp_path, header=header)
+
+
+AGES = range(18, 42)
+
+
+def prepare(root, *, corrections=(), pool_blue=200, **labeled):
+    """Prepare faces of ages 18…41, the border at 30, and a pool; give the counts and the labeled faces."""
+    labels = LabelsConfig.model_validate(
+        {"attributes": [{"name": "age", "values": ["<30", ">=30"], "from_column": "age_years", "borders": [30]}]}
+    )
+    for name, blue, ages in (("ours", 0, AGES), ("pool", pool_blue, range(26, 46))):
+        lines = [f"{age}.png,{age}" for age in ages]
+        (root / name).mkdir(exist_ok=True)
+        (root / name / "labels.csv").write_text("\n".join(["image_path,age_years", *lines]))
+        for age in ages:
+            Image.new("RGB", (8, 8), (age, age, blue)).save(root / name / f"{age}.png")
+    ours, pool = ({"type": "csv", "name": name, "path": name, "table": "labels.csv"} for name in ("ours", "pool"))
+    config = {
+        "root": str(root),
+        "image_size": 16,
+        "labeled": {"sources": [ours], "test_fraction": 0.25, "validation_fraction": 0.25, **labeled},
+        "unlabeled": {"sources": [pool]},
+        "corrections": corrections,
+    }
+    counts = prepare_faces(FacesConfig.model_validate(config), labels, seed=0, directory=root)
+    return counts, read_faces(root / "labeled.parquet")
+
+
+def ages_of(faces, split):
+    return set(faces.loc[faces["split"] == split, "age_years"])
+
+
+def test_faces_near_a_border_leave_training_and_only_training(tmp_path):
+    _, whole = prepare(tmp_path)
+    counts, faces = prepare(tmp_path, drop_near_borders=2)
+    near = {28, 29, 30, 31}
+    assert ages_of(faces, "train") == ages_of(whole, "train") - near
+    assert ages_of(faces, "validation") == ages_of(whole, "validation")
+    assert ages_of(faces, "test") == ages_of(whole, "test")
+    dropped = ages_of(whole, "train") & near
+    assert dropped  # else this shows nothing
+    assert counts["near_border"] == {
+        "reason": "age within 2 years of a border, both",
+        "faces": len(dropped),
+        "by_border": {"age 30": len(dropped)},
+    }
+    _, below = prepare(tmp_path, drop_near_borders=2, drop_side="below")
+    assert ages_of(below, "train") == ages_of(whole, "train") - {28, 29}
+
+
+def test_what_was_dropped_from_training_does_not_come_back_by_the_pool(tmp_path):
+    counts, _ = prepare(tmp_path, drop_near_borders=2, pool_blue=0)  # the pool has the same pictures from 26 to 41
+    assert counts["near_border"]["faces"] > 0
+    assert set(read_faces(tmp_path / "unlabeled.parquet")["age_years"]) == {42, 43, 44, 45}
+
+
+def test_a_class_that_would_lose_all_its_training_faces_is_told(tmp_path):
+    with pytest.raises(FaceTableError, match=r"drop_near_borders 12 .*leaves 2 classes without a training face"):
+        prepare(tmp_path, drop_near_borders=12)
+
+
+def test_corrections_are_recorded_and_those_that_match_nothing_are_told(tmp_path, caplog):
+    (tmp_path / "fix.csv").write_text("image_id,attribute,value\nours:41.png,age_years,18\nours:99.png,age,<30\n")
+    counts, faces = prepare(tmp_path, corrections="fix.csv")
+    assert faces.set_index("image_id").loc["ours:41.png", ["age_years", "age"]].tolist() == [18.0, "<30"]
+    assert counts["corrections"] == {"rows": 2, "applied": 1, "unmatched": 1, "values_changed": 2}
+    assert "1 corrections match no face" in caplog.text and "ours:99.png" in caplog.text
+    recorded = json.loads((tmp_path / "corrections.json").read_text())["rows"]
+    assert [(row["row"], row["image_id"], row["faces"]) for row in recorded] == [
+        (2, "ours:41.png", 1),
+        (3, "ours:99.png", 0),
+    ]
+
+
+def test_a_table_of_corrections_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(FaceTableError, match=r"gone\.csv: no such file; faces\.corrections reads its table there"):
+        prepare(tmp_path, corrections=["gone.csv"])

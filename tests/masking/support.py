@@ -1,0 +1,63 @@
+"""What the tests of masking share: drawn bare faces with their points, and small sources of them."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ssl_pipeline.config_masking import MaskingConfig
+from ssl_pipeline.faces.drawing import draw_face
+from ssl_pipeline.faces.drawing_canvas import Canvas
+from ssl_pipeline.faces.drawn import Pose, sample_faces, sample_people
+from ssl_pipeline.masking.head import Landmarks
+from ssl_pipeline.masking.parameters import MaskParameters
+
+SIZE = 128
+POINTS = [(-0.315, -0.08), (0.315, -0.08), (0.0, 0.26), (-0.225, 0.56), (0.225, 0.56)]
+PLAIN = MaskParameters(
+    kind="surgical", way="right", color=(150, 200, 226), print="none", print_colors=(), size=1.0, height=0.0, sag=0.4,
+    folds=0.5, rotation_degrees=0.0, shift=0.0, loop_color=(238, 239, 240), loop_width=0.03, valve=False, seed=5,
+)  # fmt: skip
+
+
+def bare_face(*, roll=0.0, number=0):
+    """A picture of a bare face and the way from its head's frame to its pixels."""
+    people = sample_people(number + 1, population="home", seed=1)
+    face = sample_faces(people, images_per_person=1, seed=1, mask_shares={"normal": 1})[number]
+    face = replace(face, pose=Pose(roll, 0.0, 0.0, 0.0, 1.2), occlusion="none", eyewear="none", noise=1.0, blur=0.0)
+    canvas = Canvas(face, SIZE)
+
+    def place(*points):
+        return np.array(canvas.place(points)).reshape(-1, 2) * SIZE / canvas.side
+
+    return draw_face(face, size=SIZE), Landmarks(place(*POINTS)), place
+
+
+def put_sources(root, *, people=3, images=2):
+    """Bare drawn faces of a few people, a picture with a mask, a broken file; as a CSV source with a landmark file."""
+    folder = root / "bare"
+    folder.mkdir(parents=True)
+    rows, points = ["image_path,person_id,mask,gender,age_years,origin"], []
+    for number in range(people * images):
+        picture, landmarks, _ = bare_face(number=number)
+        picture.save(folder / f"{number}.png")
+        rows.append(f"{number}.png,p{number // images},,{'male' if number % 2 else 'female'},{20 + number},home")
+        points.append(f"{number}.png," + ",".join(f"{value:.3f}" for value in landmarks.points.ravel()))
+    picture.save(folder / "masked.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    picture.save(folder / "unknown.png")
+    rows += ["masked.png,pm,wear,male,30,home", "broken.png,pb,,male,30,home", "unknown.png,pu,normal,male,30,home"]
+    (folder / "bare.csv").write_text("\n".join(rows) + "\n")
+    (root / "points.csv").write_text("\n".join(["image,x y", *points]) + "\n")
+
+
+def config_of(root, **changes):
+    section = {
+        "root": root,
+        "sources": [{"type": "csv", "name": "bare", "path": "bare", "table": "bare.csv"}],
+        "out": root / "out",
+        "seed": 3,
+        "landmarks": {"type": "file", "path": "points.csv"},
+        "per_person": {"wear": 2, "incorrect": 1, "normal": 1},
+        "processes": 1,
+    }
+    return MaskingConfig.model_validate(section | changes)
