@@ -17,6 +17,8 @@ from ssl_pipeline.config import PredictionConfig, RunConfig
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.errors import ConfigError, FaceTableError, ManifestError, PipelineError
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
+from ssl_pipeline.pseudo_labels.manifest_difference import render_difference
+from ssl_pipeline.pseudo_labels.manifest_explanation import render_explanation, render_selection
 from ssl_pipeline.pseudo_labels.manifest_report import export_csv, render_face, render_rows, render_summary
 
 if TYPE_CHECKING:
@@ -37,8 +39,10 @@ CheckpointPath = Annotated[Path, typer.Option("--checkpoint", help="A best.safet
 
 @manifest_app.command("summary")
 def manifest_summary(manifest: ManifestPath) -> None:
-    """Count what was accepted and rejected, by attribute, value and reason."""
-    Console().print(render_summary(read_manifest(manifest)))
+    """Count what was accepted and rejected, by attribute, value and reason, and say by which thresholds."""
+    opened = read_manifest(manifest)
+    Console().print(render_summary(opened))
+    Console().print(render_selection(opened))
 
 
 @manifest_app.command("show")
@@ -66,6 +70,24 @@ def manifest_show(
             raise ManifestError(f"--where {condition}: expected attribute=value, as gender=female")
         filters[attribute] = value
     Console().print(render_rows(opened, decision=decision, attribute_values=filters, sort=sort, limit=limit))
+
+
+@manifest_app.command("explain")
+def manifest_explain(
+    manifest: ManifestPath, image_id: Annotated[str, typer.Argument(help="As `manifest show` lists it.")]
+) -> None:
+    """Show every number behind the decisions on one face."""
+    Console().print(render_explanation(read_manifest(manifest), image_id))
+
+
+@manifest_app.command("diff")
+def manifest_diff(
+    before: ManifestPath,
+    after: Annotated[Path, typer.Argument(help="Another manifest over the same labels.")],
+    examples: Annotated[int, typer.Option(min=0, help="Examples of each kind of change.")] = 3,
+) -> None:
+    """Count the pseudo-labels that one manifest gained, lost or changed against another."""
+    Console().print(render_difference(read_manifest(before), read_manifest(after), num_examples=examples))
 
 
 @manifest_app.command("export")

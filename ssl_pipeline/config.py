@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ssl_pipeline.config_base import Fraction, Section
+from ssl_pipeline.config_base import Section
 from ssl_pipeline.config_calibration import CalibrationConfig, NoCalibration
 from ssl_pipeline.config_cropping import CroppingConfig, FaceCrop
 from ssl_pipeline.config_gate import GateConfig
@@ -17,6 +17,7 @@ from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.config_losses import ExpectedNumber, terms_of
 from ssl_pipeline.config_masking import MaskingConfig
 from ssl_pipeline.config_metrics import check_metric
+from ssl_pipeline.config_selection import SelectionConfig
 from ssl_pipeline.config_sources import Source
 from ssl_pipeline.config_training import RoleConfig, TrainingConfig
 
@@ -145,41 +146,6 @@ class PredictionConfig(Section):
         if len(set(self.zooms)) != len(self.zooms):
             raise ValueError(f"zooms must differ from each other, got {list(self.zooms)}")
         return self
-
-
-class SelectionBase(Section):
-    """What every way of selecting has: the unit of decision, the kind of target and the guard."""
-
-    per: Literal["class", "attribute"] = "attribute"
-    targets: Literal["hard", "soft"] = "soft"
-    min_acceptance_rate: Fraction = 0.01
-    max_acceptance_rate: Fraction = 1.0
-
-    @model_validator(mode="after")
-    def _check_guard(self) -> Self:
-        if self.min_acceptance_rate > self.max_acceptance_rate:
-            raise ValueError(
-                f"min_acceptance_rate {self.min_acceptance_rate} exceeds max_acceptance_rate {self.max_acceptance_rate}"
-            )
-        return self
-
-
-class FixedThreshold(SelectionBase):
-    """Accept what is at least `confidence_threshold` sure (FixMatch, arXiv:2001.07685)."""
-
-    type: Literal["fixed_threshold"]
-    confidence_threshold: Annotated[float, Field(gt=0, le=1)] = 0.95
-
-
-class BalancedTopK(SelectionBase):
-    """Accept the `k` surest of every class, or of every value of an attribute (Noisy Student, arXiv:1911.04252)."""
-
-    type: Literal["balanced_top_k"]
-    k: int = Field(ge=1)
-    min_confidence: Fraction = 0.0
-
-
-SelectionConfig = Annotated[FixedThreshold | BalancedTopK, Field(discriminator="type")]
 
 
 class RunConfig(Section):

@@ -14,6 +14,7 @@ import pandas as pd
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_masking import MaskingConfig
 from ssl_pipeline.config_metrics import metric_direction
+from ssl_pipeline.config_selection import Agreement
 from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.errors import ConfigError, FaceTableError, PipelineError, list_of_faults
 from ssl_pipeline.faces.dataset import TrainingFaces
@@ -25,25 +26,18 @@ from ssl_pipeline.faces.sources.reading import fingerprint
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.calibrating import calibrate_checkpoint
 from ssl_pipeline.learning.device import check_processes, resolve_device
-from ssl_pipeline.learning.labeling import check_image_size, predict_shards, read_shards
+from ssl_pipeline.learning.labeling import check_image_size, predict_shards
 from ssl_pipeline.learning.model import check_architecture
 from ssl_pipeline.learning.optimizers import check_optimizer
 from ssl_pipeline.learning.prediction import Predictor
 from ssl_pipeline.masking.masked_set import build_masked_faces
-from ssl_pipeline.pseudo_labels.manifest import (
-    Manifest,
-    ManifestIdentity,
-    build_manifest,
-    check_belongs,
-    read_manifest,
-    write_manifest,
-)
+from ssl_pipeline.pseudo_labels.guards import stop_on
+from ssl_pipeline.pseudo_labels.manifest import check_belongs, read_manifest
 from ssl_pipeline.pseudo_labels.manifest_report import purity, summarize
 from ssl_pipeline.pseudo_labels.merging import merge, write_training_table
-from ssl_pipeline.pseudo_labels.selection import check_acceptance
-from ssl_pipeline.pseudo_labels.selection import select as select_labels
 from ssl_pipeline.reports.pictures import draw_learning_curves
 from ssl_pipeline.runs import RunDir, digest_file, digest_of, read_json, run_stage, write_json
+from ssl_pipeline.selection_job import make_manifest, predict_unseen
 from ssl_pipeline.training_job import TrainingJob, run_job
 
 logger = logging.getLogger(__name__)
@@ -80,6 +74,10 @@ def check(config: RunConfig) -> None:
             check_processes(role.training.num_processes, config.device)
         except ConfigError as error:
             faults.append(f"'{key}.training': {error}")
+    if isinstance(config.selection, Agreement):
+        faults.append(
+            "'selection.type': agreement compares several teachers or views, and a run predicts with one teacher"
+        )
     if faults:
         raise ConfigError(list_of_faults("the config asks for what is not there", faults))
 
@@ -115,7 +113,7 @@ def train_teacher(config: RunConfig, run: RunDir) -> Record:
 
 
 def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> Record:
-    """Give the teacher's class probabilities of every face of the pool, shard by shard."""
+    """Give the teacher's class probabilities of every face of the pool, shard by shard, and of the validation faces."""
     directory = run.pseudo_labels(round_index) / "predictions"
     labels, prediction = config.labels.space, config.prediction
     predictor = Predictor.load(teacher, prediction, labels=labels, device=config.device)
@@ -128,6 +126,7 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
         "prediction": prediction.model_dump(exclude={"batch_size"}),
         "device": str(resolve_device(config.device)),
     }
+    predict_unseen(predictor, run, directory.with_name("unseen"), identity=identity)
     return run_stage(
         directory,
         inputs=identity,
@@ -149,6 +148,7 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> Record:
     predictions = read_json(directory / "predictions" / "done.json")
     inputs = {
         "predictions": predictions["outputs"],
+        "unseen": read_json(directory / "unseen" / "done.json")["outputs"],
         "selection": config.selection,
         "labels": config.labels,
         "faces": faces_digest(run),
@@ -157,44 +157,21 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> Record:
     }
 
     def work() -> Record:
-        manifest = _build_manifest(config, run, round_index, teacher_digest=predictions["inputs"]["teacher"])
+        teacher = predictions["inputs"]["teacher"]
+        manifest = make_manifest(config, run, round_index, faces_digest=faces_digest(run), teacher_digest=teacher)
         summary = summarize(manifest)
         truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet")
         summary["purity"] = purity(manifest, truth) if len(truth) else None
         write_json(directory / "selection.json", summary)
         counts = summary["counts"]
         logger.info("round %d: accepted %d of %d candidates", round_index, counts["accepted"], counts["candidates"])
-        num_decided = counts["candidates"] - counts["unreadable"]
-        check_acceptance(counts["accepted"], num_decided, config=config.selection)
-        return {"counts": counts, "purity": summary["purity"]}
+        faults = summary["selection"]["faults"]
+        stop_on(faults, config.selection)
+        for fault in faults:
+            logger.warning("round %d: %s", round_index, fault)
+        return {"counts": counts, "purity": summary["purity"], "faults": faults}
 
     return run_stage(directory, inputs=inputs, outputs=["manifest.parquet", "selection.json"], work=work)
-
-
-def _build_manifest(config: RunConfig, run: RunDir, round_index: int, *, teacher_digest: str) -> Manifest:
-    directory, labels = run.pseudo_labels(round_index), config.labels.space
-    pool = read_faces(run.faces / "unlabeled.parquet")
-    probabilities = read_shards(directory / "predictions", pool)
-    selection = select_labels(
-        probabilities, labels.encode(pool), labels=labels, config=config.selection, image_ids=pool["image_id"]
-    )
-    rejected = pd.read_parquet(run.faces / "rejected.parquet")
-    table = build_manifest(
-        pool,
-        selection,
-        labels=labels,
-        unreadable=rejected[rejected["role"] == "unlabeled"],
-        identity=ManifestIdentity(
-            run_name=config.run_name,
-            round_index=round_index,
-            faces_digest=faces_digest(run),
-            teacher_digest=teacher_digest,
-            selection_digest=digest_of(config.selection.model_dump(mode="json")),
-        ),
-        targets=config.selection.targets,
-    )
-    write_manifest(directory / "manifest.parquet", table)
-    return read_manifest(directory / "manifest.parquet")
 
 
 def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_path: Path | None = None) -> Record:

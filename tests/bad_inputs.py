@@ -222,8 +222,8 @@ OF_RUNS = {
     "a manifest of another run": "ManifestError: a manifest of another run: {manifest} was made in run 'tiny' from "
     "other faces; run flows.pseudo_label for run 'other' first",
     "a selection that keeps too little": "SelectionError: accepted 0 of 100 candidates (0 %), outside "
-    "selection.min_acceptance_rate … selection.max_acceptance_rate (1 % … 100 %); lower "
-    "selection.confidence_threshold (now 1.0) or lower selection.min_acceptance_rate",
+    "selection.guards.min_acceptance_rate … max_acceptance_rate (1 % … 100 %); lower "
+    "selection.confidence_threshold (now 1.0) or lower selection.guards.min_acceptance_rate",
 }
 
 

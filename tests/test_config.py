@@ -59,8 +59,18 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
         ("teacher.model.head=both", "'teacher.model.head': expected 'joint' or 'per_attribute', got 'both'"),
         (
             "selection.type=fixed_treshold",
-            "'selection.type': expected one of ['fixed_threshold', 'balanced_top_k'], got 'fixed_treshold'; "
-            "did you mean 'fixed_threshold'?",
+            "'selection.type': expected one of ['fixed_threshold', 'balanced_top_k', 'percentile_curriculum', "
+            "'self_adaptive', 'gaussian_weights', 'agreement', 'promised_precision'], got 'fixed_treshold'; did you mean 'fixed_threshold'?",
+        ),
+        (
+            "selection={type: promised_precision, align: validation}",
+            "'selection': align: validation would let the faces that test the promise shape the predictions; "
+            "use align: training or none",
+        ),
+        ("selection={type: promised_precision, target: 1}", "'selection.target': expected less than 1, got 1"),
+        (
+            "selection={type: self_adaptive, guards: {on_fault: ignore}}",
+            "'selection.guards.on_fault': expected 'stop' or",
         ),
         ("selection={type: balanced_top_k}", "'selection.k': missing; it has no default"),
         ("run_name=../../etc", "'run_name': expected a name like"),
@@ -78,8 +88,8 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
             "sources need names of their own, since image ids begin with them; twice: ['utkface']",
         ),
         ("student.model={architecture: a, pretrained: true, weights_file: b}", "give one of them"),
-        ("selection.min_acceptance_rate=0.9", None),
-        ("selection={type: fixed_threshold, min_acceptance_rate: 0.9, max_acceptance_rate: 0.5}", "exceeds"),
+        ("selection.guards.min_acceptance_rate=0.9", None),
+        ("selection.guards={min_acceptance_rate: 0.9, max_acceptance_rate: 0.5}", "exceeds"),
         ("labels.attributes.1.borders=[30, 60]", "'labels.attributes.1': 2 values need 1 borders, got 2"),
         ("labels.attributes.0.name=split", "the name 'split' is taken by a column of the tables"),
         ("teacher.training.human_share=0.5", "the teacher sees human labels only"),

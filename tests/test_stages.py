@@ -13,10 +13,10 @@ from ssl_pipeline import judging, stages
 from ssl_pipeline.cli import app
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.errors import CheckpointError, ManifestError, PipelineError, RunError, SelectionError
+from ssl_pipeline.errors import CheckpointError, ConfigError, ManifestError, PipelineError, RunError, SelectionError
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.pseudo_labels.merging import read_training_table
-from ssl_pipeline.runs import RunDir
+from ssl_pipeline.runs import RunDir, read_json
 from ssl_pipeline.session import finish, open_run
 from tests.bad_inputs import OF_RUNS, write_folders
 from tests.cycle_config import write_tiny_config
@@ -207,6 +207,36 @@ def test_the_guard_stops_a_selection_that_accepts_too_little(
     assert (run.pseudo_labels(1) / "manifest.parquet").is_file()  # it can be opened to see why
 
 
+def test_a_fault_that_only_warns_is_recorded_and_the_round_goes_on(
+    finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
+) -> None:
+    config, run = copy_of(finished, tmp_path, "selection.confidence_threshold=1.0", "selection.guards.on_fault=warn")
+    faults = stages.select(config, run, 1)["result"]["faults"]
+    assert faults[0].startswith("accepted 0 of 100 candidates")
+    assert read_json(run.pseudo_labels(1) / "selection.json")["selection"]["faults"] == faults
+    assert finish(config, run, last_round=1, promoted=run.teacher)["selection_faults"] == faults
+    assert finished[2]["selection_faults"] == []
+
+
+def test_a_promise_is_tested_on_the_validation_faces_as_the_teacher_predicts_them(
+    finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
+) -> None:
+    promise = "{type: promised_precision, target: 0.5, delta: 0.3, align: training}"
+    config, run = copy_of(finished, tmp_path, f"selection={promise}")
+    assert stages.predict(config, run, 1, run.teacher / "best.safetensors")["skipped"]
+    result = stages.select(config, run, 1)["result"]
+    rows = read_json(run.pseudo_labels(1) / "selection.json")["selection"]["thresholds"]
+    kept = [row for row in rows if row["threshold"] is not None]
+    assert kept and result["counts"]["accepted"] > 0
+    for row in kept:
+        assert row["lower_bound"] >= 0.5 and 2 <= row["num_right"] <= row["num_unseen"] <= 23
+    faces = read_faces(run.faces / "labeled.parquet")
+    validation = faces[faces["split"] == "validation"]
+    unseen = pd.read_parquet(run.pseudo_labels(1) / "unseen" / "part-00000.parquet")
+    assert unseen["image_id"].tolist() == validation["image_id"].tolist()
+    assert (run.pseudo_labels(1) / "unseen" / "done.json").is_file()
+
+
 def test_a_manifest_of_another_run_is_refused(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path, raw: Path
 ) -> None:
@@ -229,6 +259,12 @@ def test_a_checkpoint_of_other_labels_or_another_size_is_refused(
     config, run = copy_of(finished, tmp_path / "size", "faces.image_size=32")
     with pytest.raises(CheckpointError, match=r"trained on faces of 24 pixels, faces\.image_size is 32"):
         stages.predict(config, run, 1, teacher)
+
+
+def test_agreement_is_refused_before_any_work(tmp_path: Path, raw: Path) -> None:
+    config = load_config(write_tiny_config(tmp_path, root=raw), overrides=["selection={type: agreement}"])
+    with pytest.raises(ConfigError, match=r"'selection\.type': agreement compares several teachers"), open_run(config):
+        pass
 
 
 def test_a_run_in_use_is_refused_and_a_failed_one_says_why(tmp_path: Path, raw: Path) -> None:

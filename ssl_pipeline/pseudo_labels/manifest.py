@@ -7,7 +7,7 @@ Shapes: N rows, A attributes, K classes.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,13 +21,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ssl_pipeline.errors import ManifestError, list_of_faults
-from ssl_pipeline.labels import UNKNOWN, BoolArray, IntArray, LabelSpace
+from ssl_pipeline.labels import BoolArray, IntArray, LabelSpace
+from ssl_pipeline.pseudo_labels.manifest_columns import (
+    column_faults,
+    columns_of_faces,
+    columns_of_selection,
+    columns_of_unreadable,
+    label_sources,
+    manifest_schema,
+    one_line,
+    table_of,
+)
 from ssl_pipeline.pseudo_labels.selection import Selection
 from ssl_pipeline.runs import atomic_path
 
 METADATA_KEY = b"ssl_pipeline"
 FORMAT = "pseudo-label manifest"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Targets = Literal["hard", "soft"]
 
@@ -54,6 +64,8 @@ class Manifest:
     labels: LabelSpace
     identity: ManifestIdentity
     targets: Targets
+    selection: Mapping[str, Any]
+    """How it was selected: `settings` as configured, `thresholds` as rows of `question.ThresholdRow`, `faults`."""
 
     @cached_property
     def faces(self) -> pd.DataFrame:
@@ -92,28 +104,6 @@ class Manifest:
         return decisions.isin(["known", "accepted"]).to_numpy(bool)
 
 
-def manifest_schema(labels: LabelSpace) -> pa.Schema:
-    """Give the columns of a manifest. Per attribute a: the chosen value, ``a_confidence`` and so on.
-
-    Confidences are float64, so that each still compares with its threshold as it did when it was decided.
-
-    Raises:
-        ManifestError: if an attribute is called like another column.
-    """
-    fields = [(name, pa.string()) for name in ("image_id", "image_path", "content_hash", "person_id", "source")]
-    fields += [("round", pa.int32()), ("decision", pa.string()), ("reason", pa.string()), ("weight", pa.float32())]
-    fields += [("class_id", pa.int32()), ("class_name", pa.string()), ("confidence", pa.float64())]
-    for name in labels.names:
-        fields += [(name, pa.dictionary(pa.int32(), pa.string())), (f"{name}_confidence", pa.float64())]
-        fields += [(f"{name}_{what}", pa.string()) for what in ("decision", "reason", "label_source")]
-    fields += [("class_probabilities", _list_type(labels))]
-    fields += [("teacher_digest", pa.string()), ("selection_digest", pa.string())]
-    names = [name for name, _ in fields]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ManifestError(f"attributes must be called otherwise than a manifest's own columns: rename {twice}")
-    return pa.schema(fields)
-
-
 def build_manifest(
     faces: pd.DataFrame,
     selection: Selection,
@@ -122,6 +112,8 @@ def build_manifest(
     unreadable: pd.DataFrame,
     identity: ManifestIdentity,
     targets: Targets,
+    settings: Mapping[str, Any] | None = None,
+    faults: Sequence[str] = (),
 ) -> pa.Table:
     """Put every candidate face into one table, sorted by image id, whatever the order of the rows given.
 
@@ -132,9 +124,11 @@ def build_manifest(
         unreadable: faces that could not be used: source, image_id, image_path, reason.
         identity: what the manifest is made from.
         targets: whether the student is taught by values (hard) or by class probabilities (soft).
+        settings: the selection's, JSON-able.
+        faults: what the selection's guards found.
 
     Returns:
-        ``len(faces) + len(unreadable)`` rows, as `manifest_schema` says. Weight is 1 where accepted, else 0.
+        ``len(faces) + len(unreadable)`` rows, as `manifest_schema` says. Weight is 0 where not accepted.
 
     Raises:
         ValueError: if the selection is of another number of faces, or an image id occurs twice in `faces`.
@@ -144,10 +138,10 @@ def build_manifest(
     if faces["image_id"].duplicated().any():
         raise ValueError("image ids of the pool must differ from each other")
     schema = manifest_schema(labels)
-    decided = _columns_of_faces(faces) | _columns_of_selection(selection, labels)
-    decided |= _label_sources(faces, selection, labels)
-    rejected = _columns_of_unreadable(unreadable)
-    table = pa.concat_tables([_table(decided, len(faces), schema), _table(rejected, len(unreadable), schema)])
+    decided = columns_of_faces(faces) | columns_of_selection(selection, labels)
+    decided |= label_sources(faces, selection, labels)
+    rejected = columns_of_unreadable(unreadable)
+    table = pa.concat_tables([table_of(decided, len(faces), schema), table_of(rejected, len(unreadable), schema)])
     fixed = {"teacher_digest": identity.teacher_digest, "selection_digest": identity.selection_digest}
     for name, value in {**fixed, "round": identity.round_index}.items():
         place, field = schema.get_field_index(name), schema.field(name)
@@ -159,6 +153,11 @@ def build_manifest(
         "identity": asdict(identity),
         "labels": labels.to_dict(),
         "targets": targets,
+        "selection": {
+            "settings": settings or {},
+            "thresholds": [asdict(row) for row in selection.thresholds],
+            "faults": list(faults),
+        },
     }
     text = json.dumps(about, ensure_ascii=False)
     return table.take(order).combine_chunks().replace_schema_metadata({METADATA_KEY: text.encode()})
@@ -181,7 +180,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         table = pq.read_table(path, partitioning=None)
     except (pa.ArrowException, OSError) as error:
-        reason = _one_line(error)
+        reason = one_line(error)
         reason = reason.partition(f"{path}': ")[2] or reason  # pyarrow opens with the path, which is said already
         raise ManifestError(f"{path}: not a readable Parquet file ({reason.rstrip('.')}); {_CURE}") from None
     metadata = (table.schema.metadata or {}).get(METADATA_KEY)
@@ -198,11 +197,12 @@ def read_manifest(path: Path) -> Manifest:
             )
         labels, identity = LabelSpace.of(about["labels"]), ManifestIdentity(**about["identity"])
         targets: Targets = about["targets"]
+        selection: dict[str, Any] = about["selection"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ManifestError(f"{path}: the manifest's metadata is damaged ({_one_line(error)}); {_CURE}") from None
-    if faults := _faults(table, labels):
+        raise ManifestError(f"{path}: the manifest's metadata is damaged ({one_line(error)}); {_CURE}") from None
+    if faults := column_faults(table, labels):
         raise ManifestError(list_of_faults(f"{path}: a damaged manifest; run flows.pseudo_label again", faults))
-    return Manifest(path=path, table=table, labels=labels, identity=identity, targets=targets)
+    return Manifest(path=path, table=table, labels=labels, identity=identity, targets=targets, selection=selection)
 
 
 def check_belongs(manifest: Manifest, *, labels: LabelSpace, faces_digest: str, run_name: str) -> None:
@@ -238,108 +238,3 @@ def check_belongs(manifest: Manifest, *, labels: LabelSpace, faces_digest: str, 
 
 
 _CURE = "give a manifest.parquet that flows.pseudo_label wrote"
-
-
-def _list_type(labels: LabelSpace) -> Any:
-    """The type of class probabilities; its element is called as Parquet calls it, so that it reads back the same."""
-    return pa.list_(pa.field("element", pa.float32()), labels.num_classes)
-
-
-def _columns_of_faces(faces: pd.DataFrame) -> dict[str, Any]:
-    return {name: faces[name] for name in ("image_id", "image_path", "content_hash", "person_id", "source")}
-
-
-def _columns_of_selection(selection: Selection, labels: LabelSpace) -> dict[str, Any]:
-    """Lay out a selection by columns, in the order of its faces."""
-    accepted = selection.accepted_faces
-    class_names = np.array(labels.class_names, dtype=object)
-    probabilities = pa.array(selection.probabilities.astype(np.float32).ravel())
-    columns: dict[str, Any] = {
-        "decision": np.where(accepted, "accepted", "rejected").astype(object),
-        "reason": _joined(selection.reasons, labels),
-        "weight": accepted.astype(np.float32),
-        "class_id": selection.class_ids.astype(np.int32),
-        "class_name": class_names[selection.class_ids],
-        "confidence": selection.confidence,
-        "class_probabilities": pa.FixedSizeListArray.from_arrays(probabilities, type=_list_type(labels)),
-    }
-    for position, attribute in enumerate(labels.attributes):
-        known, kept = selection.known[:, position], selection.accepted[:, position]
-        codes = selection.attribute_codes[:, position].astype(np.int32)
-        # one shared dictionary, so that the file's bytes do not depend on which value comes first
-        values = pa.array(list(attribute.values), pa.string())
-        columns[attribute.name] = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes == UNKNOWN), values)
-        columns[f"{attribute.name}_confidence"] = selection.attribute_confidence[:, position]
-        columns[f"{attribute.name}_decision"] = np.select([known, kept], ["known", "accepted"], "rejected").astype(
-            object
-        )
-        columns[f"{attribute.name}_reason"] = selection.reasons[:, position]
-    return columns
-
-
-def _label_sources(faces: pd.DataFrame, selection: Selection, labels: LabelSpace) -> dict[str, Any]:
-    """Say of each attribute who knows its value: a person, the way in which the picture was made, or the teacher."""
-    derived = [str(names).split(",") if isinstance(names, str) else [] for names in faces["derived"]]
-    columns = {}
-    for position, name in enumerate(labels.names):
-        made = np.array([name in names for names in derived], dtype=bool)
-        known, kept = selection.known[:, position], selection.accepted[:, position]
-        columns[f"{name}_label_source"] = np.select(
-            [known & made, known, kept], ["derived", "human", "pseudo"], ""
-        ).astype(object)
-        columns[f"{name}_label_source"][~(known | kept)] = None
-    return columns
-
-
-def _columns_of_unreadable(unreadable: pd.DataFrame) -> dict[str, Any]:
-    return {
-        **{name: unreadable[name] for name in ("image_id", "image_path", "source")},
-        "decision": ["unreadable"] * len(unreadable),
-        "reason": [_one_line(reason) for reason in unreadable["reason"]],
-        "weight": np.zeros(len(unreadable), np.float32),
-    }
-
-
-def _table(columns: Mapping[str, Any], num_rows: int, schema: pa.Schema) -> pa.Table:
-    """Make a table of the schema; a column that is not given is null."""
-    arrays = []
-    for field in schema:
-        column = columns.get(field.name)
-        if column is None:
-            column = pa.nulls(num_rows, field.type)
-        elif not isinstance(column, pa.Array):
-            column = pa.array(column, field.type, from_pandas=True)
-        arrays.append(column)
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def _joined(reasons: npt.NDArray[np.object_], labels: LabelSpace) -> npt.NDArray[np.object_]:
-    """Join the attributes' reasons [N, A] to one line a face, [N]."""
-    joined = np.full(len(reasons), "", dtype=object)
-    for position, name in enumerate(labels.names):
-        joined = joined + ("; " if position else "") + f"{name}: " + reasons[:, position]
-    return joined
-
-
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())
-
-
-def _faults(table: pa.Table, labels: LabelSpace) -> list[str]:
-    """Find what keeps a table from being a manifest over a label space: columns, types, values."""
-    faults = []
-    for field in manifest_schema(labels):
-        if field.name not in table.column_names:
-            faults.append(f"column '{field.name}' is missing")
-        elif table.schema.field(field.name).type != field.type:
-            faults.append(f"column '{field.name}': expected {field.type}, got {table.schema.field(field.name).type}")
-    if faults:
-        return faults
-    allowed: dict[str, set[str | None]] = {"decision": {"accepted", "rejected", "unreadable"}}
-    for attribute in labels.attributes:
-        allowed[attribute.name] = {*attribute.values, None}
-        allowed[f"{attribute.name}_decision"] = {"known", "accepted", "rejected", None}
-    for name, values in allowed.items():
-        strange = sorted(set(table[name].unique().to_pylist()) - values, key=str)
-        faults += [f"column '{name}': '{value}' is no value of it" for value in strange]
-    return faults

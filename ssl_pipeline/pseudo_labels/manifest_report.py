@@ -16,7 +16,8 @@ from rich.text import Text
 
 from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import UNKNOWN, BoolArray, LabelSpace
-from ssl_pipeline.pseudo_labels.manifest import Manifest, manifest_schema, write_manifest
+from ssl_pipeline.pseudo_labels.manifest import Manifest, write_manifest
+from ssl_pipeline.pseudo_labels.manifest_columns import manifest_schema
 from ssl_pipeline.runs import atomic_path
 
 DECISIONS = ("accepted", "rejected", "unreadable")
@@ -25,15 +26,16 @@ _CSV_ROWS_AT_ONCE = 50_000
 _CLASSES_SHOWN = 30
 _BAR_WIDTH = 24
 _FORMULA = re.compile(r"^[=+\-@\t\r]")
-_MEASURED = re.compile(r"^((?:class )?confidence|rank) [\d.]+")
+_MEASURED = re.compile(r"^((?:class )?confidence|rank|weight|deviation) [\d.]+")
 
 
 def summarize(manifest: Manifest) -> dict[str, Any]:
     """Count what became of the candidates.
 
     Returns:
-        JSON-able: identity, targets; counts (candidates = accepted + rejected + unreadable); acceptance_rate, accepted
-        over accepted and rejected, None without any; per_attribute: known (of them derived), accepted, rejected and per_value, the
+        JSON-able: identity, targets, selection (settings, thresholds, faults); counts (candidates = accepted + rejected
+        + unreadable); acceptance_rate, accepted over accepted and rejected, None without any; per_attribute: known (of
+        them derived), accepted, rejected and per_value, the
         accepted ones with mean, min and median confidence; per_class: accepted faces by their most probable class;
         per_source: counts; rejection_reasons of attributes, the measured number left out; unreadable_reasons.
     """
@@ -46,6 +48,7 @@ def summarize(manifest: Manifest) -> dict[str, Any]:
     return {
         "identity": asdict(manifest.identity),
         "targets": manifest.targets,
+        "selection": dict(manifest.selection),
         "counts": counts,
         "acceptance_rate": counts["accepted"] / num_decided if num_decided else None,
         "per_attribute": {name: _attribute_counts(manifest, name) for name in manifest.labels.names},
@@ -98,23 +101,25 @@ def render_summary(manifest: Manifest) -> Group:
         f"teacher {identity.teacher_digest[:12]}, selection {identity.selection_digest[:12]}, "
         f"faces {identity.faces_digest[:12]}"
     )
-    values = _table("Accepted pseudo-labels by value", "attribute", "value", "faces", "mean", "min", "median", left=2)
+    values = new_table(
+        "Accepted pseudo-labels by value", "attribute", "value", "faces", "mean", "min", "median", left=2
+    )
     for name, attribute in summary["per_attribute"].items():
         for value, numbers in attribute["per_value"].items():
-            confidences = [_decimal(numbers[f"{what}_confidence"]) for what in ("mean", "min", "median")]
-            _add(values, name, value, f"{numbers['accepted']:,}", *confidences)
-    attributes = _table("By attribute", "attribute", "known", "of them derived", "accepted", "rejected")
+            confidences = [decimal(numbers[f"{what}_confidence"]) for what in ("mean", "min", "median")]
+            add_row(values, name, value, f"{numbers['accepted']:,}", *confidences)
+    attributes = new_table("By attribute", "attribute", "known", "of them derived", "accepted", "rejected")
     for name, numbers in summary["per_attribute"].items():
-        _add(attributes, name, *(f"{numbers[what]:,}" for what in ("known", "derived", "accepted", "rejected")))
-    classes = _table("Accepted by class", "most probable class", "faces")
+        add_row(attributes, name, *(f"{numbers[what]:,}" for what in ("known", "derived", "accepted", "rejected")))
+    classes = new_table("Accepted by class", "most probable class", "faces")
     for name, number in summary["per_class"].items():
-        _add(classes, name, f"{number:,}")
-    sources = _table("By source", "source", *DECISIONS)
+        add_row(classes, name, f"{number:,}")
+    sources = new_table("By source", "source", *DECISIONS)
     for name, numbers in summary["per_source"].items():
-        _add(sources, name, *(f"{numbers[what]:,}" for what in DECISIONS))
-    reasons = _table("Why not", "reason", "number")
+        add_row(sources, name, *(f"{numbers[what]:,}" for what in DECISIONS))
+    reasons = new_table("Why not", "reason", "number")
     for reason, number in {**summary["rejection_reasons"], **summary["unreadable_reasons"]}.items():
-        _add(reasons, reason, f"{number:,}")
+        add_row(reasons, reason, f"{number:,}")
     return Group(headline, attributes, values, classes, sources, reasons)
 
 
@@ -140,17 +145,26 @@ def render_rows(
     rows = rows.sort_values("image_id", kind="stable").sort_values(
         column, ascending=not sort.startswith("-"), kind="stable", na_position="last"
     )
-    table = _table(f"{min(limit, len(rows)):,} of {len(rows):,} faces", "image", "decision", "confidence", left=2)
+    table = new_table(f"{min(limit, len(rows)):,} of {len(rows):,} faces", "image", "decision", "confidence", left=2)
     table.add_column("labels and reasons", overflow="fold", ratio=1)
     for row in rows.head(limit).to_dict("records"):
         chosen = [_chosen(row, name) for name in manifest.labels.names]
         reasons = "\n".join(filter(None, chosen)) or row["reason"]
-        _add(table, row["image_id"], row["decision"], _decimal(row["confidence"]), reasons)
+        add_row(table, row["image_id"], row["decision"], decimal(row["confidence"]), reasons)
     return table
 
 
 def render_face(manifest: Manifest, image_id: str) -> Group:
     """Draw everything that a manifest says of one face.
+
+    Raises:
+        ManifestError: if there is no such face; names close ones.
+    """
+    return Group(*[part for place in places_of_face(manifest, image_id) for part in _face_parts(manifest, place)])
+
+
+def places_of_face(manifest: Manifest, image_id: str) -> list[int]:
+    """Find the rows of a face: one, unless an unreadable file bears the same name.
 
     Raises:
         ManifestError: if there is no such face; names close ones.
@@ -161,7 +175,7 @@ def render_face(manifest: Manifest, image_id: str) -> Group:
         alike = difflib.get_close_matches(image_id, _some_alike(image_ids, image_id), n=3, cutoff=0.5)
         hint = f"close: {', '.join(alike)}" if alike else "`ssl-pipeline manifest show` lists image ids"
         raise ManifestError(f"{manifest.path}: no face '{image_id}' among {len(image_ids):,}; {hint}")
-    return Group(*[part for place in places.tolist() for part in _face_parts(manifest, place)])
+    return [int(place) for place in places]
 
 
 def export_csv(manifest: Manifest, path: Path) -> int:
@@ -269,25 +283,27 @@ def _some_alike(image_ids: "pd.Series[Any]", image_id: str) -> list[str]:
 def _face_parts(manifest: Manifest, place: int) -> list[Table]:
     """Draw one row: what identifies it, its attributes, its classes by probability."""
     row: dict[Any, Any] = manifest.faces.iloc[place].to_dict()
-    about = _table(str(row["image_id"]), "column", "value", left=2)
+    about = new_table(str(row["image_id"]), "column", "value", left=2)
     for name in manifest_schema(LabelSpace(())).names:
         if name in row:
-            _add(about, name, _decimal(row[name]))
+            add_row(about, name, decimal(row[name]))
     if row["decision"] == "unreadable":
         return [about]
-    attributes = _table("Attributes", "attribute", "value", "confidence", "decision", "label source", "reason", left=2)
+    attributes = new_table(
+        "Attributes", "attribute", "value", "confidence", "decision", "label source", "reason", left=2
+    )
     for name in manifest.labels.names:
         cells = [row[f"{name}_{what}"] for what in ("confidence", "decision", "label_source", "reason")]
-        _add(attributes, name, row[name], *(_decimal(cell) for cell in cells))
-    classes = _table("Class probabilities", "class", "probability", "")
+        add_row(attributes, name, row[name], *(decimal(cell) for cell in cells))
+    classes = new_table("Class probabilities", "class", "probability", "")
     probabilities = manifest.probabilities[place]
     order = np.argsort(-probabilities, kind="stable")
     for class_id in order[:_CLASSES_SHOWN].tolist():
         share = float(probabilities[class_id])
-        _add(classes, manifest.labels.class_name(class_id), _decimal(share), "█" * round(_BAR_WIDTH * share))
+        add_row(classes, manifest.labels.class_name(class_id), decimal(share), "█" * round(_BAR_WIDTH * share))
     if len(order) > _CLASSES_SHOWN:
         rest = float(probabilities[order[_CLASSES_SHOWN:]].sum())
-        _add(classes, f"… and {len(order) - _CLASSES_SHOWN:,} more", _decimal(rest), "")
+        add_row(classes, f"… and {len(order) - _CLASSES_SHOWN:,} more", decimal(rest), "")
     classes.columns[2].justify = "left"
     return [about, attributes, classes]
 
@@ -306,7 +322,7 @@ def _without_formulas(column: "pd.Series[Any]") -> "pd.Series[Any]":
     return texts.mask(texts.str.match(_FORMULA).fillna(False).astype(bool), "'" + texts)
 
 
-def _table(title: str, *columns: str, left: int = 1) -> Table:
+def new_table(title: str, *columns: str, left: int = 1) -> Table:
     """Make a table whose first `left` columns are texts, the others numbers."""
     table = Table(title=Text(title), title_justify="left")
     for position, column in enumerate(columns):
@@ -314,12 +330,12 @@ def _table(title: str, *columns: str, left: int = 1) -> Table:
     return table
 
 
-def _add(table: Table, *cells: object) -> None:
+def add_row(table: Table, *cells: object) -> None:
     """Add a row; nothing in it is taken for markup."""
     table.add_row(*(Text("" if cell is None or cell is pd.NA else str(cell)) for cell in cells))
 
 
-def _decimal(value: object) -> str:
+def decimal(value: object) -> str:
     """Write a fraction to 3 decimals, rounded down as in reasons; what is missing as nothing, else what it is."""
     if isinstance(value, float | np.floating):
         return "" if np.isnan(value) else f"{math.floor(1000 * float(value) + 1e-4) / 1000:.3f}"

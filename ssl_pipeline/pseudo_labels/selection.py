@@ -1,27 +1,24 @@
-"""Which pseudo-labels to keep, and why: ideas over arrays.
+"""Which pseudo-labels to keep, and why. The strategies lie in `deciding`, what they compute in files of their own.
 
-Shapes: N faces, A attributes, V values of one attribute, K classes.
-
-Confidences are rounded to 7 decimals, about the resolution of float32. So neither the order of a summation nor a
-probability stored as float32 decides a tie, or whether a confidence of 0.95 reaches a threshold of 0.95.
+Shapes: N faces of the pool, M unseen faces, T members, A attributes, K classes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any, assert_never
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from ssl_pipeline.config import BalancedTopK, FixedThreshold
+from ssl_pipeline.config_selection import Agreement, PromisedPrecision, SelectionConfig
 from ssl_pipeline.errors import SelectionError
 from ssl_pipeline.labels import UNKNOWN, BoolArray, FloatArray, IntArray, LabelSpace
-
-DECIMALS = 7
-
-ObjectArray = npt.NDArray[np.object_]
+from ssl_pipeline.pseudo_labels.alignment import aligned, alignment_ratio, class_mix
+from ssl_pipeline.pseudo_labels.deciding import decide
+from ssl_pipeline.pseudo_labels.question import ObjectArray, Question, ThresholdRow
+from ssl_pipeline.pseudo_labels.thresholds import DECIMALS, most_probable
+from ssl_pipeline.pseudo_labels.unseen import UnseenFaces, unseen_answers
+from ssl_pipeline.pseudo_labels.weighting import face_weights
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class Selection:
     """What was chosen for every face, how surely, and whether it is accepted, attribute by attribute."""
 
     probabilities: FloatArray
-    """float [N, K], rows sum to 1: the teacher's posterior, renormalised inside what is known of the face."""
+    """float [N, K], rows sum to 1: the teacher's posterior, aligned if so configured, inside what is known of the face."""
     class_ids: IntArray
     """int [N], the most probable class; the lowest id among equals."""
     confidence: FloatArray
@@ -42,13 +39,22 @@ class Selection:
     """bool [N, A]: known before the teacher was asked."""
     accepted: BoolArray
     """bool [N, A]: the pseudo-label is accepted; False where the attribute was known."""
+    weights: FloatArray
+    """float [N, A], in [0, 1]: how much a pseudo-label counts; 0 where none is accepted."""
     reasons: ObjectArray
     """text [N, A], such as ``known``, ``confidence 0.41 < 0.95``, ``rank 12 <= 500 of female``."""
+    thresholds: tuple[ThresholdRow, ...]
+    """The numbers behind the decisions, value by value."""
 
     @property
     def accepted_faces(self) -> BoolArray:
         """Mark the faces with an accepted pseudo-label, and those of which all was known. Returns bool [N]."""
         return np.asarray(self.accepted.any(axis=1) | self.known.all(axis=1))
+
+    @property
+    def face_weights(self) -> FloatArray:
+        """One weight a face, float [N]: the mean over what it teaches; see `weighting.face_weights`."""
+        return face_weights(self.weights, self.accepted, self.known)
 
 
 def select(
@@ -56,8 +62,12 @@ def select(
     known_codes: IntArray,
     *,
     labels: LabelSpace,
-    config: FixedThreshold | BalancedTopK,
+    config: SelectionConfig,
     image_ids: "Sequence[str] | pd.Series[Any]",
+    round_index: int = 1,
+    unseen: UnseenFaces | None = None,
+    members: FloatArray | None = None,
+    training_codes: IntArray | None = None,
 ) -> Selection:
     """Choose a value for every face and attribute, and decide which of them to keep.
 
@@ -71,42 +81,46 @@ def select(
         labels: the label space.
         config: how to select.
         image_ids: [N], different from each other; they break ties in confidence.
+        round_index: from 1.
+        unseen: labeled faces that the teacher did not learn from; a promise and ``align: validation`` need them.
+        members: probabilities of each view or teacher, float [T, N, K]; agreement needs them.
+        training_codes: of the training faces, int [·, A]; ``align: training`` needs them.
 
     Returns:
         The selection, in the order of the faces given.
 
     Raises:
-        ValueError: if the shapes do not fit, or a row of `probabilities` is no distribution.
+        SelectionError: if the strategy needs what is not there.
+        ValueError: if the shapes do not fit, or a row of probabilities is no distribution.
     """
-    _check_arrays(probabilities, known_codes, labels, num_image_ids=len(image_ids))
+    _check_pool(probabilities, known_codes, labels, num_image_ids=len(image_ids))
+    _check_others(unseen, members, labels, num_faces=len(probabilities))
+    _check_needs(config, unseen, members, training_codes)
+    probabilities, unseen, members = _aligned(
+        probabilities, unseen, members, labels=labels, config=config, training_codes=training_codes
+    )
     known = known_codes != UNKNOWN
     posterior = labels.condition(probabilities.astype(np.float64), known_codes)
     marginals = labels.attribute_probabilities(posterior)
     class_ids, confidence = most_probable(posterior)
-    accepted, reasons = np.zeros(known.shape, dtype=bool), np.full(known.shape, "known", dtype=object)
+    questions = _questions(posterior, known_codes, labels, config, image_ids, unseen=unseen, members=members)
+    num_promises = sum(len(question.values) * len(question.unseen) for question in questions)
+    accepted, weights = np.zeros(known.shape, dtype=bool), np.zeros(known.shape)
+    reasons, rows = np.full(known.shape, "known", dtype=object), list[ThresholdRow]()
+    for position, question in enumerate(questions):
+        decided = decide(question, config, round_index=round_index, num_promises=num_promises)
+        columns = slice(None) if config.per == "class" else slice(position, position + 1)
+        accepted[:, columns] = decided.accepted[:, None] & ~known[:, columns]
+        weights[:, columns] = np.where(accepted[:, columns], decided.weights[:, None], 0.0)
+        reasons[:, columns] = np.where(known[:, columns], "known", decided.reasons[:, None])
+        rows += decided.rows
     if config.per == "class":
         chosen = labels.class_codes[class_ids]
-        keep, why = _decide(
-            posterior,
-            ~known.all(axis=1),
-            names=labels.class_names,
-            config=config,
-            image_ids=image_ids,
-            measure="class confidence",
-        )
-        accepted = keep[:, None] & ~known
-        reasons = np.where(known, reasons, why[:, None])
     else:
-        chosen = np.stack([most_probable(marginal)[0] for marginal in marginals], axis=1)
-        for position, (attribute, marginal) in enumerate(zip(labels.attributes, marginals, strict=True)):
-            unknown = ~known[:, position]
-            accepted[:, position], why = _decide(
-                marginal, unknown, names=attribute.values, config=config, image_ids=image_ids, measure="confidence"
-            )
-            reasons[unknown, position] = why[unknown]
+        chosen = np.stack([question.most_probable[0] for question in questions], axis=1)
     codes = np.where(known, known_codes, chosen)
-    rows = np.arange(len(codes))
-    surely = np.stack([marginal[rows, codes[:, position]] for position, marginal in enumerate(marginals)], axis=1)
+    every = np.arange(len(codes))
+    surely = np.stack([marginal[every, codes[:, position]] for position, marginal in enumerate(marginals)], axis=1)
     return Selection(
         probabilities=posterior,
         class_ids=class_ids,
@@ -115,170 +129,91 @@ def select(
         attribute_confidence=np.where(known, 1.0, np.round(surely, DECIMALS)),
         known=known,
         accepted=accepted,
+        weights=weights,
         reasons=reasons,
+        thresholds=tuple(rows),
     )
 
 
-def most_probable(probabilities: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Give the most probable column of each row, the first among equals, and its probability to 7 decimals.
-
-    Args:
-        probabilities: float [N, V], V ≥ 1.
-
-    Returns:
-        int [N] and float [N].
-    """
-    rounded = np.round(np.asarray(probabilities, dtype=np.float64), DECIMALS)
-    return rounded.argmax(axis=1).astype(np.int64), np.asarray(rounded.max(axis=1))
-
-
-def confident(probabilities: FloatArray, *, confidence_threshold: float) -> BoolArray:
-    """Mark the faces whose most probable class is sure enough (FixMatch, arXiv:2001.07685).
-
-    Args:
-        probabilities: calibrated, float [N, K], rows sum to 1.
-        confidence_threshold: smallest accepted confidence, in (0, 1]; equality accepts.
-
-    Returns:
-        bool [N].
-
-    Raises:
-        ValueError: if probabilities is not [N, K].
-
-    >>> confident(np.array([[0.95, 0.05], [0.6, 0.4]]), confidence_threshold=0.95)
-    array([ True, False])
-    """
-    if np.ndim(probabilities) != 2:
-        raise ValueError(f"probabilities must be [N, K], got {list(np.shape(probabilities))}")
-    return most_probable(probabilities)[1] >= confidence_threshold
-
-
-def top_k_per_value(
-    confidence: FloatArray,
-    chosen: IntArray,
-    *,
-    k: int,
-    num_values: int,
-    tie_break: "Sequence[Any] | npt.NDArray[Any] | pd.Series[Any]",
-) -> tuple[BoolArray, IntArray]:
-    """Mark the `k` surest faces of every value (the balance of Noisy Student, arXiv:1911.04252).
-
-    Args:
-        confidence: float [N].
-        chosen: the value each face competes for, int [N] in 0 … `num_values` - 1; -1 does not compete.
-        k: how many of each value, at least 1.
-        num_values: V.
-        tie_break: [N], sortable; of two faces equally sure, the smaller comes first.
-
-    Returns:
-        bool [N], among the k; and int [N], the rank from 1 within the value, 0 for a face that does not compete.
-
-    Raises:
-        ValueError: if a value is out of range.
-
-    >>> top_k_per_value(np.array([0.9, 0.7, 0.9]), np.array([0, 0, 0]), k=1, num_values=1, tie_break=["b", "c", "a"])
-    (array([False, False,  True]), array([2, 3, 1]))
-    """
-    if len(chosen) and not UNKNOWN <= chosen.min() <= chosen.max() < num_values:
-        raise ValueError(f"chosen values must lie in -1 … {num_values - 1}, got {chosen.min()} … {chosen.max()}")
-    _, places = np.unique(np.asarray(tie_break, dtype=object), return_inverse=True)
-    order = np.lexsort((places, -confidence, chosen))
-    starts = np.searchsorted(chosen[order], np.arange(UNKNOWN, num_values))  # the first place of each value
-    rank = np.empty(len(chosen), dtype=np.int64)
-    rank[order] = np.arange(1, len(chosen) + 1) - starts[chosen[order] - UNKNOWN]
-    rank[chosen == UNKNOWN] = 0
-    return (rank >= 1) & (rank <= k), rank
-
-
-def check_acceptance(num_accepted: int, num_candidates: int, *, config: FixedThreshold | BalancedTopK) -> None:
-    """Refuse a selection that keeps fewer or more faces than the config's guard allows.
-
-    Args:
-        num_accepted: faces accepted.
-        num_candidates: faces accepted or rejected; unreadable ones do not count.
-        config: the selection, with its guard; both its bounds are allowed.
-
-    Raises:
-        SelectionError: naming the counts, the bounds and the settings to change.
-    """
-    rate = num_accepted / num_candidates if num_candidates else 0.0
-    if config.min_acceptance_rate <= rate <= config.max_acceptance_rate:
-        return
-    bounds = f"{_percent(config.min_acceptance_rate)} … {_percent(config.max_acceptance_rate)}"
-    too_few = rate < config.min_acceptance_rate
-    match config:
-        case FixedThreshold():
-            setting = f"selection.confidence_threshold (now {config.confidence_threshold})"
-            cure = f"{'lower' if too_few else 'raise'} {setting}"
-        case BalancedTopK():
-            settings = f"selection.k (now {config.k})", f"selection.min_confidence (now {config.min_confidence})"
-            cure = f"raise {settings[0]}, lower {settings[1]}" if too_few else f"lower {settings[0]}"
-        case _:
-            assert_never(config)
-    guard = "lower selection.min_acceptance_rate" if too_few else "raise selection.max_acceptance_rate"
-    raise SelectionError(
-        f"accepted {num_accepted:,} of {num_candidates:,} candidates ({_percent(rate)}), outside "
-        f"selection.min_acceptance_rate … selection.max_acceptance_rate ({bounds}); {cure} or {guard}"
-    )
-
-
-def _decide(
-    probabilities: FloatArray,
-    undecided: BoolArray,
-    *,
-    names: Sequence[str],
-    config: FixedThreshold | BalancedTopK,
+def _questions(
+    posterior: FloatArray,
+    known_codes: IntArray,
+    labels: LabelSpace,
+    config: SelectionConfig,
     image_ids: "Sequence[str] | pd.Series[Any]",
-    measure: str,
-) -> tuple[BoolArray, ObjectArray]:
-    """Decide over the most probable of V values of each undecided face.
+    *,
+    unseen: UnseenFaces | None,
+    members: FloatArray | None,
+) -> list[Question]:
+    """What is to decide: the class of every face, or each attribute."""
+    known = known_codes != UNKNOWN
+    of_members = None if members is None else [labels.condition(one, known_codes) for one in members]
 
-    Args:
-        probabilities: float [N, V], of the values of an attribute, or of all classes.
-        undecided: bool [N], the faces to decide on.
-        names: what the values are called, [V].
-        config: how to select.
-        image_ids: [N], to break ties.
-        measure: what reasons call the confidence.
+    def question(name: str, values: Sequence[str], position: int | None) -> Question:
+        def asked(probabilities: FloatArray) -> FloatArray:
+            return probabilities if position is None else labels.attribute_probabilities(probabilities)[position]
 
-    Returns:
-        bool [N], accepted; and text [N], the reasons, which mean nothing where there was nothing to decide.
-    """
-    chosen, confidence = most_probable(probabilities)
-    match config:
-        case FixedThreshold(confidence_threshold=threshold):
-            accepted = undecided & confident(probabilities, confidence_threshold=threshold)
-            sign = np.where(accepted, ">=", "<").astype(object)
-            return accepted, measure + " " + _texts(confidence, beside=threshold) + " " + sign + f" {threshold}"
-        case BalancedTopK(k=k, min_confidence=least):
-            competing = np.where(undecided, chosen, UNKNOWN)
-            among, rank = top_k_per_value(confidence, competing, k=k, num_values=len(names), tie_break=image_ids)
-            enough = confidence >= least
-            ranks = [
-                f"rank {place} {'<=' if kept else '>'} {k} of {names[value]}"
-                for place, kept, value in zip(rank.tolist(), among.tolist(), chosen.tolist(), strict=True)
-            ]
-            unsure = measure + " " + _texts(confidence, beside=least) + f" < min {least}"
-            return among & enough, np.where(enough, np.array(ranks, dtype=object), unsure)
-        case _:
-            assert_never(config)
+        undecided = ~known.all(axis=1) if position is None else ~known[:, position]
+        answers = unseen_answers(unseen, labels, known, undecided, position=position) if unseen is not None else ()
+        return Question(
+            name=name,
+            values=values,
+            probabilities=asked(posterior),
+            undecided=undecided,
+            image_ids=image_ids,
+            per=config.per,
+            members=None if of_members is None else np.stack([asked(member) for member in of_members]),
+            unseen=answers,
+        )
+
+    if config.per == "class":
+        return [question("class", labels.class_names, None)]
+    return [question(attribute.name, attribute.values, place) for place, attribute in enumerate(labels.attributes)]
 
 
-def _texts(confidence: FloatArray, *, beside: float) -> ObjectArray:
-    """Write confidences, rounded down so that none seems to reach a threshold `beside` which it misses; text [N]."""
-    threshold_decimals = -int(Decimal(str(beside)).as_tuple().exponent)
-    decimals = min(DECIMALS, max(3, threshold_decimals))
-    steps = np.rint(confidence * 10**DECIMALS).astype(np.int64) // 10 ** (DECIMALS - decimals)
-    different, places = np.unique(steps, return_inverse=True)
-    texts = [f"{step / 10**decimals:.{decimals}f}".rstrip("0").rstrip(".") for step in different.tolist()]
-    return np.array(texts, dtype=object)[places]
+def _aligned(
+    probabilities: FloatArray,
+    unseen: UnseenFaces | None,
+    members: FloatArray | None,
+    *,
+    labels: LabelSpace,
+    config: SelectionConfig,
+    training_codes: IntArray | None,
+) -> tuple[FloatArray, UnseenFaces | None, FloatArray | None]:
+    """Align pool, unseen faces and members alike, by the pool's mean."""
+    codes = {"none": None, "training": training_codes, "validation": unseen.codes if unseen else None}[config.align]
+    if codes is None:
+        return probabilities, unseen, members
+    ratio = alignment_ratio(probabilities, class_mix(codes, labels))
+    return (
+        aligned(probabilities, ratio),
+        None if unseen is None else UnseenFaces(aligned(unseen.probabilities, ratio), unseen.codes),
+        None if members is None else aligned(members, ratio),
+    )
 
 
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.4g} %"
+def _check_needs(
+    config: SelectionConfig, unseen: UnseenFaces | None, members: FloatArray | None, training_codes: IntArray | None
+) -> None:
+    """Refuse a strategy without what it needs."""
+    if isinstance(config, PromisedPrecision) and unseen is None:
+        raise SelectionError(
+            "selection.type promised_precision tests its promise on labeled faces that the teacher did not learn from, "
+            "and there are none; give faces.labeled a validation_fraction, or select otherwise, as by fixed_threshold"
+        )
+    if isinstance(config, Agreement) and (members is None or len(members) < 2):
+        raise SelectionError(
+            "selection.type agreement compares the predictions of at least two views or teachers, "
+            f"and there are {'none' if members is None else len(members)}; select otherwise, as by fixed_threshold"
+        )
+    if (config.align == "training" and training_codes is None) or (config.align == "validation" and unseen is None):
+        raise SelectionError(
+            f"selection.align {config.align} brings the pool to the class mix of {config.align} faces, "
+            "and there are none; set selection.align to none"
+        )
 
 
-def _check_arrays(probabilities: FloatArray, known_codes: IntArray, labels: LabelSpace, *, num_image_ids: int) -> None:
+def _check_pool(probabilities: FloatArray, known_codes: IntArray, labels: LabelSpace, *, num_image_ids: int) -> None:
     num_faces = len(probabilities)
     if probabilities.shape != (num_faces, labels.num_classes):
         raise ValueError(f"probabilities must be [N, {labels.num_classes}], got {list(probabilities.shape)}")
@@ -287,6 +222,31 @@ def _check_arrays(probabilities: FloatArray, known_codes: IntArray, labels: Labe
             f"{num_faces} faces need known_codes [{num_faces}, {len(labels.attributes)}] and as many image ids, "
             f"got {list(known_codes.shape)} and {num_image_ids}"
         )
+    _check_distributions(probabilities, "")
+
+
+def _check_others(
+    unseen: UnseenFaces | None, members: FloatArray | None, labels: LabelSpace, *, num_faces: int
+) -> None:
+    if unseen is not None:
+        num_unseen = len(unseen.probabilities)
+        expected = (num_unseen, labels.num_classes), (num_unseen, len(labels.attributes))
+        if (unseen.probabilities.shape, unseen.codes.shape) != expected:
+            raise ValueError(
+                f"unseen faces need probabilities {list(expected[0])} and codes {list(expected[1])}, "
+                f"got {list(unseen.probabilities.shape)} and {list(unseen.codes.shape)}"
+            )
+        _check_distributions(unseen.probabilities, "unseen ")
+    if members is not None:
+        if members.ndim != 3 or members.shape[1:] != (num_faces, labels.num_classes):
+            raise ValueError(f"members must be [T, {num_faces}, {labels.num_classes}], got {list(members.shape)}")
+        for member in members:
+            _check_distributions(member, "of a member's ")
+
+
+def _check_distributions(probabilities: FloatArray, whose: str) -> None:
     wrong = ~(np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1) < 1e-3) | (probabilities < 0).any(axis=1)
     if wrong.any():
-        raise ValueError(f"probabilities of {int(wrong.sum()):,} faces are no distribution, first row {wrong.argmax()}")
+        raise ValueError(
+            f"probabilities of {int(wrong.sum()):,} {whose}faces are no distribution, first row {wrong.argmax()}"
+        )

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from ssl_pipeline.config import FixedThreshold
+from ssl_pipeline.config_selection import FixedThreshold
 from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.pseudo_labels.manifest import (
@@ -205,7 +205,7 @@ def test_a_manifest_that_is_missing_or_something_else_is_refused(tmp_path: Path)
     ("changes", "message"),
     [
         ({"format": "training table"}, "no pseudo-label manifest but a 'training table'"),
-        ({"format_version": 99}, "manifest format 99, this version reads 1; run flows.pseudo_label again"),
+        ({"format_version": 99}, "manifest format 99, this version reads 2; run flows.pseudo_label again"),
         ({"identity": {"run_name": "night"}}, "metadata is damaged"),
         ({"labels": {"gender": ["male", "female"], "mask": ["on", "off"]}}, "column 'mask' is missing"),
         ({"labels": {"gender": ["male", "female"], "age": ["<30", "30-59", "old"]}}, "'>=60' is no value of it"),

@@ -12,6 +12,7 @@ from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.pseudo_labels.manifest import Manifest
 from ssl_pipeline.pseudo_labels.merging import merge, read_training_table, write_training_table
 from tests.pseudo_labels.test_manifest import SPACE, build, opened, pool_of
+from tests.pseudo_labels.test_manifest_explanation import manifest_of
 
 CODES = {"home:b.jpg": (0, 1), "home:a.jpg": (1, -1), "home:nothing.jpg": (-1, -1), "home:c.jpg": (1, 2)}
 
@@ -116,6 +117,15 @@ def test_the_order_of_faces_and_pool_changes_nothing(soft: Manifest) -> None:
     straight = merged(soft)
     shuffled = merged(soft, pool=pool_of()[::-1], human=labeled()[::-1])
     pd.testing.assert_frame_equal(straight, shuffled)
+
+
+def test_a_weighted_label_counts_by_its_weight_and_a_human_one_whole(tmp_path: Path) -> None:
+    weighted = manifest_of(tmp_path, {"type": "gaussian_weights", "min_weight": 0.05})
+    table, faces = merged(weighted).set_index("image_id"), weighted.faces[weighted.faces["decision"] != "unreadable"]
+    pseudo = table[table["label_source"] == "pseudo"]["weight"]
+    assert 0 < pseudo.min() < pseudo.max() == 1
+    assert pseudo.to_dict() == faces.set_index("image_id").loc[pseudo.index, "weight"].to_dict()
+    assert (table[table["label_source"] == "human"]["weight"] == 1).all()
 
 
 def test_a_table_reads_back_and_has_the_same_bytes_twice(soft: Manifest, tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_pipeline.config import BalancedTopK, FixedThreshold
-from ssl_pipeline.errors import SelectionError
+from ssl_pipeline.config_selection import BalancedTopK, FixedThreshold
 from ssl_pipeline.labels import UNKNOWN, LabelSpace
-from ssl_pipeline.pseudo_labels.selection import Selection, check_acceptance, confident, select, top_k_per_value
+from ssl_pipeline.pseudo_labels.selection import Selection, select
+from ssl_pipeline.pseudo_labels.thresholds import confident, top_k_per_value
 
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
 
@@ -265,28 +265,3 @@ def test_arrays_that_make_no_sense_are_refused(rows: np.ndarray, known: list, me
 def test_confident_wants_a_row_a_face() -> None:
     with pytest.raises(ValueError, match=r"must be \[N, K\], got \[2\]"):
         confident(np.array([0.5, 0.5]), confidence_threshold=0.9)
-
-
-def test_the_guard_names_counts_bounds_and_cures() -> None:
-    with pytest.raises(SelectionError) as fault:
-        check_acceptance(12, 10_000, config=threshold())
-    assert str(fault.value) == (
-        "accepted 12 of 10,000 candidates (0.12 %), outside selection.min_acceptance_rate … "
-        "selection.max_acceptance_rate (1 % … 100 %); lower selection.confidence_threshold (now 0.95) "
-        "or lower selection.min_acceptance_rate"
-    )
-    with pytest.raises(SelectionError, match=r"raise selection\.confidence_threshold .* or raise selection\.max_acc"):
-        check_acceptance(60, 100, config=threshold(max_acceptance_rate=0.5))
-    with pytest.raises(SelectionError, match=r"raise selection\.k \(now 3\), lower selection\.min_confidence"):
-        check_acceptance(0, 100, config=top_k(3))
-    with pytest.raises(SelectionError, match=r"lower selection\.k \(now 3\) or raise"):
-        check_acceptance(60, 100, config=top_k(3, max_acceptance_rate=0.5))
-    with pytest.raises(SelectionError, match="accepted 0 of 0"):
-        check_acceptance(0, 0, config=threshold())
-
-
-def test_the_guards_bounds_are_allowed_themselves() -> None:
-    config = threshold(min_acceptance_rate=0.1, max_acceptance_rate=0.5)
-    check_acceptance(1, 10, config=config)
-    check_acceptance(5, 10, config=config)
-    check_acceptance(0, 0, config=threshold(min_acceptance_rate=0))

@@ -1,0 +1,99 @@
+"""Selection over a hundred million faces: fixed threshold, top-k and promised precision, streamed from two columns.
+
+    python -m benchmarks.selection --rows 100000000
+
+Confidences (float32) and labels (uint8) are generated into files in a temporary folder (5 bytes a row), then read in
+chunks, once to learn the thresholds and once to decide. Each line gives a strategy's rows accepted, its seconds and
+rows a second; the last the peak of resident memory with the read pages of the mapped files counted in, and without
+them. Linux only: peaks are read from /proc.
+"""
+
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from ssl_pipeline.labels import BoolArray
+from ssl_pipeline.pseudo_labels.promised_precision import count_right, faces_needed, fixed_sequence, threshold_grid
+from ssl_pipeline.pseudo_labels.streaming import ColumnPool, at_least, count_columns, top_k_cutoffs, within_cutoffs
+
+NUM_VALUES, TARGET, DELTA = 18, 0.9, 0.1
+CHUNK = 1 << 20
+
+
+def main(
+    rows: Annotated[int, typer.Option(help="Faces in the pool.")] = 100_000_000,
+    unseen: Annotated[int, typer.Option(help="Unseen labeled faces.")] = 20_000,
+    k: Annotated[int, typer.Option(help="Of each value, for top-k.")] = 100_000,
+) -> None:
+    """Print a line for each strategy."""
+    with tempfile.TemporaryDirectory() as name:
+        started = time.perf_counter()
+        pool = generate(Path(name), rows)
+        print(f"{rows:,} rows of {NUM_VALUES} values generated in {time.perf_counter() - started:.1f} s")
+        print(f"{'strategy':20} {'accepted':>12} {'seconds':>8} {'rows/s':>12}")
+        measure("fixed threshold", rows, lambda: at_least(pool, np.full(NUM_VALUES, 0.95)))
+        measure("balanced top-k", rows, lambda: within_cutoffs(pool, top_k_cutoffs(pool, k=k, num_values=NUM_VALUES)))
+        measure("promised precision", rows, lambda: at_least(pool, promised(pool, rows, unseen)))
+        status = Path("/proc/self/status").read_text()
+        peak, anonymous = (int(re.search(rf"{key}:\s*(\d+)", status)[1]) / 2**20 for key in ("VmHWM", "RssAnon"))
+        print(f"peak memory {peak:.2f} GiB, of that now without mapped files {anonymous:.2f} GiB")
+
+
+def generate(directory: Path, rows: int) -> ColumnPool:
+    """Write two columns: labels of unequal frequency, confidences that crowd near 1."""
+    shares = np.arange(1, NUM_VALUES + 1) / np.arange(1, NUM_VALUES + 1).sum()
+    labels_of = np.repeat(np.arange(NUM_VALUES, dtype=np.uint8), np.round(shares * 4096).astype(int))
+    for start in range(0, rows, CHUNK):
+        rng = np.random.default_rng([0, start])
+        num = min(CHUNK, rows - start)
+        with open(directory / "confidence", "ab") as confidence, open(directory / "labels", "ab") as labels:
+            confidence.write(draw_confidence(rng, num).tobytes())
+            labels.write(labels_of[rng.integers(0, len(labels_of), num)].tobytes())
+    columns = [np.memmap(directory / file, dtype, mode="r") for file, dtype in (("confidence", "f4"), ("labels", "u1"))]
+    return ColumnPool(*columns, rows_at_once=CHUNK)
+
+
+def draw_confidence(rng: np.random.Generator, num: int) -> np.ndarray:
+    """1 - 0.9 u³, float32."""
+    return np.float32(1) - np.float32(0.9) * rng.random(num, dtype=np.float32) ** 3
+
+
+def promised(pool: ColumnPool, rows: int, num_unseen: int) -> np.ndarray:
+    """Give the promised thresholds, float [V], infinite where nothing can be promised; a calibrated teacher."""
+    rng = np.random.default_rng(1)
+    confidence = draw_confidence(rng, num_unseen).astype(np.float64).round(7)
+    labels, right = rng.integers(0, NUM_VALUES, num_unseen), rng.random(num_unseen) < confidence
+    counts = count_columns(pool, num_values=NUM_VALUES)
+    thresholds = np.full(NUM_VALUES, np.inf)
+    for value in range(NUM_VALUES):
+        grid = threshold_grid(
+            counts[value],
+            unseen_per_pool_face=num_unseen / rows,
+            least=faces_needed(TARGET, DELTA),
+            num_thresholds=20,
+        )
+        of_value = labels == value
+        last = int(
+            fixed_sequence(*count_right(confidence[of_value], right[of_value], grid), target=TARGET, delta=DELTA)
+        )
+        if last >= 0:
+            thresholds[value] = grid[last]
+    return thresholds
+
+
+def measure(name: str, rows: int, marks: Callable[[], Iterable[BoolArray]]) -> None:
+    """Time a selection from its first pass to its last mark."""
+    started = time.perf_counter()
+    accepted = sum(int(marked.sum()) for marked in marks())
+    seconds = time.perf_counter() - started
+    print(f"{name:20} {accepted:12,} {seconds:8.1f} {rows / seconds:12,.0f}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

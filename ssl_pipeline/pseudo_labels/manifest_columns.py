@@ -1,0 +1,148 @@
+"""The columns of a manifest: their names and types, how a selection fills them, and what is wrong with a table's.
+
+Shapes: N rows, A attributes, K classes.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from ssl_pipeline.errors import ManifestError
+from ssl_pipeline.labels import UNKNOWN, LabelSpace
+from ssl_pipeline.pseudo_labels.selection import Selection
+
+
+def manifest_schema(labels: LabelSpace) -> pa.Schema:
+    """Give the columns of a manifest. Per attribute a: the chosen value, ``a_confidence`` and so on.
+
+    Confidences are float64, so that each still compares with its threshold as it did when it was decided.
+
+    Raises:
+        ManifestError: if an attribute is called like another column.
+    """
+    fields = [(name, pa.string()) for name in ("image_id", "image_path", "content_hash", "person_id", "source")]
+    fields += [("round", pa.int32()), ("decision", pa.string()), ("reason", pa.string()), ("weight", pa.float32())]
+    fields += [("class_id", pa.int32()), ("class_name", pa.string()), ("confidence", pa.float64())]
+    for name in labels.names:
+        fields += [(name, pa.dictionary(pa.int32(), pa.string())), (f"{name}_confidence", pa.float64())]
+        fields += [(f"{name}_weight", pa.float32())]
+        fields += [(f"{name}_{what}", pa.string()) for what in ("decision", "reason", "label_source")]
+    fields += [("class_probabilities", _list_type(labels))]
+    fields += [("teacher_digest", pa.string()), ("selection_digest", pa.string())]
+    names = [name for name, _ in fields]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ManifestError(f"attributes must be called otherwise than a manifest's own columns: rename {twice}")
+    return pa.schema(fields)
+
+
+def columns_of_faces(faces: pd.DataFrame) -> dict[str, Any]:
+    """Take what identifies the faces of a face table."""
+    return {name: faces[name] for name in ("image_id", "image_path", "content_hash", "person_id", "source")}
+
+
+def columns_of_selection(selection: Selection, labels: LabelSpace) -> dict[str, Any]:
+    """Lay out a selection by columns, in the order of its faces."""
+    accepted = selection.accepted_faces
+    class_names = np.array(labels.class_names, dtype=object)
+    probabilities = pa.array(selection.probabilities.astype(np.float32).ravel())
+    columns: dict[str, Any] = {
+        "decision": np.where(accepted, "accepted", "rejected").astype(object),
+        "reason": _joined(selection.reasons, labels),
+        "weight": selection.face_weights.astype(np.float32),
+        "class_id": selection.class_ids.astype(np.int32),
+        "class_name": class_names[selection.class_ids],
+        "confidence": selection.confidence,
+        "class_probabilities": pa.FixedSizeListArray.from_arrays(probabilities, type=_list_type(labels)),
+    }
+    for position, attribute in enumerate(labels.attributes):
+        known, kept = selection.known[:, position], selection.accepted[:, position]
+        codes = selection.attribute_codes[:, position].astype(np.int32)
+        # one shared dictionary, so that the file's bytes do not depend on which value comes first
+        values = pa.array(list(attribute.values), pa.string())
+        columns[attribute.name] = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes == UNKNOWN), values)
+        columns[f"{attribute.name}_confidence"] = selection.attribute_confidence[:, position]
+        columns[f"{attribute.name}_weight"] = np.where(known, 1, selection.weights[:, position]).astype(np.float32)
+        columns[f"{attribute.name}_decision"] = np.select([known, kept], ["known", "accepted"], "rejected").astype(
+            object
+        )
+        columns[f"{attribute.name}_reason"] = selection.reasons[:, position]
+    return columns
+
+
+def label_sources(faces: pd.DataFrame, selection: Selection, labels: LabelSpace) -> dict[str, Any]:
+    """Say of each attribute who knows its value: a person, the way in which the picture was made, or the teacher."""
+    derived = [str(names).split(",") if isinstance(names, str) else [] for names in faces["derived"]]
+    columns = {}
+    for position, name in enumerate(labels.names):
+        made = np.array([name in names for names in derived], dtype=bool)
+        known, kept = selection.known[:, position], selection.accepted[:, position]
+        columns[f"{name}_label_source"] = np.select(
+            [known & made, known, kept], ["derived", "human", "pseudo"], ""
+        ).astype(object)
+        columns[f"{name}_label_source"][~(known | kept)] = None
+    return columns
+
+
+def columns_of_unreadable(unreadable: pd.DataFrame) -> dict[str, Any]:
+    """Lay out faces that could not be used, each with its reason."""
+    return {
+        **{name: unreadable[name] for name in ("image_id", "image_path", "source")},
+        "decision": ["unreadable"] * len(unreadable),
+        "reason": [one_line(reason) for reason in unreadable["reason"]],
+        "weight": np.zeros(len(unreadable), np.float32),
+    }
+
+
+def table_of(columns: Mapping[str, Any], num_rows: int, schema: pa.Schema) -> pa.Table:
+    """Make a table of the schema; a column that is not given is null."""
+    arrays = []
+    for field in schema:
+        column = columns.get(field.name)
+        if column is None:
+            column = pa.nulls(num_rows, field.type)
+        elif not isinstance(column, pa.Array):
+            column = pa.array(column, field.type, from_pandas=True)
+        arrays.append(column)
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _joined(reasons: npt.NDArray[np.object_], labels: LabelSpace) -> npt.NDArray[np.object_]:
+    """Join the attributes' reasons [N, A] to one line a face, [N]."""
+    joined = np.full(len(reasons), "", dtype=object)
+    for position, name in enumerate(labels.names):
+        joined = joined + ("; " if position else "") + f"{name}: " + reasons[:, position]
+    return joined
+
+
+def column_faults(table: pa.Table, labels: LabelSpace) -> list[str]:
+    """Find what keeps a table from being a manifest over a label space: columns, types, values."""
+    faults = []
+    for field in manifest_schema(labels):
+        if field.name not in table.column_names:
+            faults.append(f"column '{field.name}' is missing")
+        elif table.schema.field(field.name).type != field.type:
+            faults.append(f"column '{field.name}': expected {field.type}, got {table.schema.field(field.name).type}")
+    if faults:
+        return faults
+    allowed: dict[str, set[str | None]] = {"decision": {"accepted", "rejected", "unreadable"}}
+    for attribute in labels.attributes:
+        allowed[attribute.name] = {*attribute.values, None}
+        allowed[f"{attribute.name}_decision"] = {"known", "accepted", "rejected", None}
+    for name, values in allowed.items():
+        strange = sorted(set(table[name].unique().to_pylist()) - values, key=str)
+        faults += [f"column '{name}': '{value}' is no value of it" for value in strange]
+    return faults
+
+
+def _list_type(labels: LabelSpace) -> Any:
+    """The type of class probabilities; its element is called as Parquet calls it, so that it reads back the same."""
+    return pa.list_(pa.field("element", pa.float32()), labels.num_classes)
+
+
+def one_line(text: object) -> str:
+    """Join a text's lines, and what is apart by more than a space."""
+    return " ".join(str(text).split())

@@ -1,0 +1,109 @@
+"""A selection that must not be learned from is named in words, with the counts and the cure."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ssl_pipeline.errors import SelectionError
+from ssl_pipeline.labels import UNKNOWN
+from ssl_pipeline.pseudo_labels.guards import selection_faults, stop_on
+from ssl_pipeline.pseudo_labels.selection import Selection
+from ssl_pipeline.pseudo_labels.unseen import UnseenFaces
+from tests.pseudo_labels.test_manifest import SPACE
+from tests.pseudo_labels.test_strategies import ALL, Case, config_of
+
+QUIET = {"min_acceptance_rate": 0.0, "one_class": False, "worse_than_majority": False}
+
+
+def faults_of(
+    selection: Selection, settings: dict[str, Any] | None = None, unseen: Any = None, **guards: Any
+) -> list[str]:
+    config = config_of(settings or {"type": "fixed_threshold"}, guards={**QUIET, **guards})
+    return selection_faults(selection, labels=SPACE, config=config, unseen=unseen)
+
+
+@pytest.fixture
+def selection() -> Selection:
+    """100 faces of the six classes in turn, of which the first 12 are accepted, gender and age."""
+    found = Case(0, num_faces=100, partly_known=False).select(config_of({"type": "fixed_threshold"}))
+    accepted = np.zeros((100, 2), dtype=bool)
+    accepted[:12] = True
+    ids = np.arange(100) % 6
+    return replace(found, accepted=accepted, class_ids=ids, attribute_codes=SPACE.class_codes[ids])
+
+
+def test_the_acceptance_rate_is_told_with_counts_bounds_and_cures(selection: Selection) -> None:
+    assert faults_of(selection, min_acceptance_rate=0.2) == [
+        "accepted 12 of 100 candidates (12 %), outside selection.guards.min_acceptance_rate … max_acceptance_rate "
+        "(20 % … 100 %); lower selection.confidence_threshold (now 0.95) or lower selection.guards.min_acceptance_rate"
+    ]
+    assert faults_of(selection, max_acceptance_rate=0.1)[0].endswith(
+        "raise selection.confidence_threshold (now 0.95) or raise selection.guards.max_acceptance_rate"
+    )
+    assert faults_of(selection, min_acceptance_rate=0.12, max_acceptance_rate=0.12) == []  # both bounds are allowed
+    nothing = replace(selection, accepted=np.zeros((100, 2), dtype=bool))
+    assert faults_of(nothing) == []
+    assert faults_of(nothing, min_acceptance_rate=0.01)[0].startswith("accepted 0 of 100 candidates (0 %)")
+
+
+@pytest.mark.parametrize("settings", ALL, ids=lambda settings: settings["type"])
+def test_every_strategy_names_a_cure_of_its_own(selection: Selection, settings: dict[str, Any]) -> None:
+    low, high = (
+        faults_of(selection, settings, min_acceptance_rate=0.5)[0],
+        faults_of(selection, settings, max_acceptance_rate=0.01)[0],
+    )
+    assert low != high
+    assert "selection." in low.partition("; ")[2].replace("selection.guards", "") or settings["type"] == "self_adaptive"
+
+
+def test_every_accepted_face_in_one_class_is_a_fault(selection: Selection) -> None:
+    assert faults_of(selection, one_class=True) == []
+    one = replace(selection, class_ids=np.full(100, 4))
+    assert faults_of(one, one_class=True)[0].startswith("all 12 accepted faces are most probably female/30-59; look")
+    assert faults_of(one) == []
+
+
+def test_a_value_far_from_its_share_on_validation_is_starved_or_flooded(selection: Selection) -> None:
+    codes = np.array([[1, 2]] * 2 + [[1, 0]] * 18 + [[0, UNKNOWN]] * 20)
+    unseen = UnseenFaces(np.full((40, 6), 1 / 6), codes)
+    # accepted: each gender 50 %, each age a third; validation: each gender 50 %, ages 90 %, 0 %, 10 %
+    assert faults_of(selection, unseen=unseen, starved_below=0.3, flooded_above=4.0) == [
+        "'age': 30-59 is 33.33 % of accepted labels, 0 % of validation: flooded; set selection.type to balanced_top_k, "
+        "selection.align to training, or raise selection.guards.flooded_above (now 4.0)"
+    ]
+    assert faults_of(selection, unseen=unseen, starved_below=0.5)[0].startswith(
+        "'age': <30 is 33.33 % of accepted labels, 90 % of validation: starved; "
+    )
+    per_class = faults_of(selection, {"type": "fixed_threshold", "per": "class"}, unseen, starved_below=0.2)
+    assert [fault.partition(" of accepted")[0] for fault in per_class] == ["'class': female/<30 is 16.67 %"]
+    only_men = replace(selection, attribute_codes=np.zeros((100, 2), dtype=np.int64))
+    assert faults_of(only_men, unseen=unseen) == []  # a share of 0 is not below 0
+    assert faults_of(selection, unseen=None, starved_below=0.9, flooded_above=1.01) == []
+
+
+def test_a_teacher_worse_than_the_majority_class_is_a_fault(selection: Selection) -> None:
+    codes = np.array([[0, 0], [0, 1], [0, 2], [1, 0]])
+    good = np.eye(6)[SPACE.class_ids(codes)]
+    assert faults_of(selection, unseen=UnseenFaces(good, codes), worse_than_majority=True) == []
+    bad = good.copy()
+    bad[:3] = np.eye(6)[[3, 4, 5]]  # men taken for women, two of three women missing
+    bad[3] = np.eye(6)[0]
+    faults = faults_of(selection, unseen=UnseenFaces(bad, codes), worse_than_majority=True)
+    assert [fault.partition(";")[0] for fault in faults] == [
+        "'gender': the teacher's balanced accuracy on validation is 0 %, naming one value for every face has 50 %"
+    ]
+    constant = np.eye(6)[[0, 0, 0, 0]]  # no better than naming one value, no worse either
+    assert faults_of(selection, unseen=UnseenFaces(constant, codes), worse_than_majority=True) == []
+    assert faults_of(selection, unseen=UnseenFaces(bad[:3], codes[:3]), worse_than_majority=True) == []  # men only
+
+
+def test_faults_stop_or_are_let_pass_as_configured() -> None:
+    stops, warns = (config_of(ALL[0], guards={"on_fault": what}) for what in ("stop", "warn"))
+    stop_on([], stops)
+    stop_on(["a", "b"], warns)
+    with pytest.raises(SelectionError, match=r"^a$"):
+        stop_on(["a"], stops)
+    with pytest.raises(SelectionError, match=r"^2 faults of the selection\n  a\n  b$"):
+        stop_on(["a", "b"], stops)

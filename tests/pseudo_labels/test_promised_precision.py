@@ -1,0 +1,164 @@
+"""The promise: its bound, its grid, its order of tests, and whether it is kept where the truth is known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.promised_precision import TEACHERS, simulate
+from ssl_pipeline.config_selection import PromisedPrecision
+from ssl_pipeline.labels import UNKNOWN
+from ssl_pipeline.pseudo_labels.promised_precision import (
+    confidence_steps,
+    count_right,
+    counts_by_confidence,
+    faces_needed,
+    fixed_sequence,
+    precision_lower_bound,
+    threshold_grid,
+)
+from ssl_pipeline.pseudo_labels.selection import Selection, select
+from ssl_pipeline.pseudo_labels.unseen import UnseenFaces, unseen_answers
+from tests.pseudo_labels.slow_selection import keeps_promise
+from tests.pseudo_labels.test_manifest import SPACE
+
+
+@pytest.mark.parametrize("delta", [0.01, 0.1, 0.3])
+def test_at_the_bound_so_many_right_or_more_have_probability_delta(delta: float) -> None:
+    for num in (1, 5, 40):
+        for right in range(num + 1):
+            bound = float(precision_lower_bound(right, num, delta=delta))
+            tail = math.fsum(math.comb(num, k) * bound**k * (1 - bound) ** (num - k) for k in range(right, num + 1))
+            assert tail == pytest.approx(delta) if right else bound == 0
+    assert precision_lower_bound(0, 0, delta=delta) == 0
+
+
+@pytest.mark.parametrize(("target", "delta"), [(0.9, 0.1), (0.95, 0.05), (0.5, 0.25), (0.99, 0.01)])
+def test_the_faces_needed_are_the_fewest_with_which_all_right_suffices(target: float, delta: float) -> None:
+    needed = faces_needed(target, delta)
+    assert keeps_promise(needed, needed, target, delta + 1e-12)
+    assert not keeps_promise(needed - 1, needed - 1, target, delta)
+    assert precision_lower_bound(needed, needed, delta=delta) >= target - 1e-12
+
+
+def test_the_sequence_stops_at_the_first_failure_whatever_comes_later() -> None:
+    num = np.array([[30, 60, 90, 500], [30, 60, 90, 500], [3, 60, 90, 500], [30, 60, 90, 500]])
+    right = np.array([[30, 60, 85, 400], [30, 40, 90, 500], [3, 60, 90, 500], [30, 60, 90, 500]])
+    assert fixed_sequence(right, num, target=0.9, delta=0.1).tolist() == [1, 0, -1, 3]
+
+
+def test_a_step_of_confidence_is_rounded_down_and_float32_is_forgiven() -> None:
+    confidence = np.array([0.95, 0.94999, 1.0, 0.0, 0.12345], dtype=np.float32)
+    assert confidence_steps(confidence).tolist() == [9500, 9499, 10_000, 0, 1234]
+    assert confidence_steps(confidence.astype(np.float64)).tolist() == [9500, 9499, 10_000, 0, 1234]
+
+
+def test_counts_of_parts_add_up_to_counts_of_the_whole() -> None:
+    rng = np.random.default_rng(0)
+    confidence, chosen = rng.random(1000), rng.integers(0, 3, 1000)
+    whole = counts_by_confidence(confidence, chosen, num_values=3)
+    parts = [counts_by_confidence(confidence[p], chosen[p], num_values=3) for p in (slice(0, 300), slice(300, None))]
+    assert (whole == sum(parts)).all() and whole.shape == (3, 10_001)
+    assert whole[1].sum() == (chosen == 1).sum()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_grid_splits_the_pool_and_begins_where_enough_unseen_faces_are_expected(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    confidence = rng.beta(5, 1, 2000).round(7)
+    counts = counts_by_confidence(confidence, np.zeros(2000, np.int64), num_values=1)[0]
+    grid = threshold_grid(counts, unseen_per_pool_face=0.2, least=22, num_thresholds=10)
+    assert (np.diff(grid) < 0).all() and len(grid) == 10
+    at_least = [(confidence >= threshold).sum() for threshold in grid]
+    assert 0.2 * at_least[0] == pytest.approx(2 * 22, rel=0.1)
+    assert at_least[-1] == 2000
+    assert np.diff(at_least) == pytest.approx((2000 - 220) / 9, rel=0.2)
+
+
+def test_the_grid_begins_at_a_tenth_if_that_is_more() -> None:
+    confidence = np.random.default_rng(0).random(5000)
+    counts = counts_by_confidence(confidence, np.zeros(5000, np.int64), num_values=1)[0]
+    grid = threshold_grid(counts, unseen_per_pool_face=1, least=22, num_thresholds=4)
+    assert grid == pytest.approx([0.9, 0.6, 0.3, 0.0], abs=0.02)
+
+
+def test_the_grid_of_few_faces_is_short_and_of_none_empty() -> None:
+    counts = np.zeros(10_001, np.int64)
+    assert len(threshold_grid(counts, unseen_per_pool_face=1, least=22, num_thresholds=5)) == 0
+    counts[9000] = 3
+    assert threshold_grid(counts, unseen_per_pool_face=1, least=22, num_thresholds=5).tolist() == [0.9]
+    assert threshold_grid(counts, unseen_per_pool_face=0, least=22, num_thresholds=1).tolist() == [0.9]
+
+
+def test_right_ones_are_counted_at_each_threshold() -> None:
+    rng = np.random.default_rng(0)
+    confidence, right, thresholds = rng.random(50).round(2), rng.random(50) < 0.5, np.array([0.9, 0.5, 0.51, 0.0])
+    num_right, num = count_right(confidence, right, thresholds)
+    assert num.tolist() == [(confidence >= t).sum() for t in thresholds]
+    assert num_right.tolist() == [(right & (confidence >= t)).sum() for t in thresholds]
+
+
+@pytest.mark.parametrize("teacher", list(TEACHERS))
+@pytest.mark.parametrize("num_values", [1, 4])
+def test_the_promise_is_broken_no_more_often_than_delta(teacher: str, num_values: int) -> None:
+    draws = 2000 // num_values
+    result = simulate(TEACHERS[teacher], num_draws=draws, num_unseen=150, num_pool=400, num_values=num_values)
+    assert result.num_broken <= result.most_allowed(0.1)
+    assert result.num_broken_in_pool <= result.most_allowed(0.1)
+    assert result.num_kept > 0
+    if teacher == "calibrated":
+        assert result.num_kept > 0.9 * draws and result.acceptance > 0.4  # it is of use, too
+
+
+def answered(num_unseen: int, num_right: int, **settings: object) -> Selection:
+    """A pool of 100 men, as the teacher says at 0.8, and unseen faces of which it says the same."""
+    sure = np.array([0.8, 0, 0, 0.2, 0, 0])
+    truth = np.array([[0, 0]] * num_right + [[1, 0]] * (num_unseen - num_right), dtype=np.int64).reshape(-1, 2)
+    config = PromisedPrecision.model_validate({"type": "promised_precision", **settings})
+    return select(
+        np.tile(sure, (100, 1)),
+        np.full((100, 2), UNKNOWN),
+        labels=SPACE,
+        config=config,
+        image_ids=[f"{number:03d}" for number in range(100)],
+        unseen=UnseenFaces(np.tile(sure, (num_unseen, 1)), truth),
+    )
+
+
+def test_a_value_that_cannot_keep_its_promise_gets_nothing_and_says_why() -> None:
+    kept = answered(40, 40)
+    assert kept.accepted[:, 0].all()
+    assert kept.reasons[0, 0] == "confidence 0.8 >= 0.8 of male"
+    assert (kept.thresholds[0].threshold, kept.thresholds[0].num_unseen, kept.thresholds[0].num_right) == (0.8, 40, 40)
+    too_few = answered(21, 21)
+    assert not too_few.accepted[:, 0].any()
+    assert too_few.reasons[0, 0] == ("nothing is promised of male: 21 unseen at the first threshold 0.8000, 22 needed")
+    wrong = answered(40, 36)
+    assert not wrong.accepted[:, 0].any()
+    assert wrong.reasons[0, 0].startswith("nothing is promised of male: 36 of 40 unseen right at 0.8000, bound 0.")
+    assert [row.note for row in wrong.thresholds if row.value == "female"] == ["no candidates"]
+
+
+def test_all_at_once_asks_for_more_of_each() -> None:
+    assert answered(30, 30).accepted[:, 0].all()
+    assert not answered(30, 30, familywise=True).accepted.any()  # δ / 5 values: 38 are needed
+    assert answered(40, 40, familywise=True).accepted[:, 0].all()
+
+
+def test_no_unseen_face_promises_nothing() -> None:
+    assert not answered(0, 0).accepted.any()
+
+
+def test_unseen_faces_are_told_what_is_known_of_the_pool() -> None:
+    rows = np.array([[0.5, 0, 0, 0.1, 0.4, 0]] * 2)
+    unseen = UnseenFaces(rows, np.array([[1, 1], [1, UNKNOWN]]))
+    known = np.array([[True, False], [False, False]])
+    told, untold = unseen_answers(unseen, SPACE, known, np.array([True, True]), position=1)[::-1]
+    assert (told.given, told.asked.tolist()) == ("gender", [True, False])
+    assert (told.chosen.tolist(), told.confidence.tolist(), told.right.tolist()) == ([1], [0.8], [True])
+    assert (untold.given, untold.asked.tolist()) == ("", [False, True])
+    assert (untold.chosen.tolist(), untold.confidence.tolist(), untold.right.tolist()) == ([0], [0.6], [False])
+    of_class = unseen_answers(unseen, SPACE, known, np.array([False, True]), position=None)
+    assert [(answers.given, answers.chosen.tolist(), answers.right.tolist()) for answers in of_class] == [
+        ("", [0], [False])
+    ]
