@@ -155,7 +155,7 @@ def _judge(probabilities: FloatArray, codes: IntArray, labels: LabelSpace) -> li
         )
     exact = probabilities.astype(np.float64)
     exact /= exact.sum(axis=1, keepdims=True)  # rows of float32 sum to 1 less closely than scikit-learn asks
-    marginals = labels.attribute_probabilities(exact)
+    marginals = [np.minimum(marginal, 1.0) for marginal in labels.attribute_probabilities(exact)]  # sums round up, too
     sets = [
         (None, truth, exact),
         *((name, codes[:, position], marginals[position]) for position, name in enumerate(labels.names)),

@@ -217,3 +217,15 @@ def test_a_summary_has_every_number_but_no_tables() -> None:
     slim = without_tables(scores)
     assert keys(scores) - keys(slim) == {"confusion_matrix", "reliability", "names", "counts"}
     assert slim["per_attribute"]["age"]["macro_f1"] == scores["per_attribute"]["age"]["macro_f1"]
+
+
+def test_a_sum_of_probabilities_that_rounding_lifts_above_one_is_no_fault() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, SPACE.num_classes, 5000)
+    probabilities = np.zeros((5000, SPACE.num_classes))
+    probabilities[:, 3:] = rng.random((5000, 3))  # surely female
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    marginals = SPACE.attribute_probabilities(probabilities / probabilities.sum(axis=1, keepdims=True))
+    assert max(float(marginal.max()) for marginal in marginals) > 1.0
+    scores = score_predictions(probabilities, SPACE.class_codes[truth], labels=SPACE)
+    assert all(own["brier_score"] <= 2 for own in scores["per_attribute"].values())
