@@ -160,6 +160,18 @@ def test_all_that_the_labels_have_not_is_told_at_once(path: Path) -> None:
         assert fault in told
 
 
+def test_attributes_and_sources_that_are_not_there_are_named(path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(path, overrides=["faces.labeled.sources.0.derived=[hat]", "gate.metric=f3"])
+    assert "'gate.metric': expected 'macro_f1' or 'accuracy', got 'f3'" in str(error.value)
+    with pytest.raises(
+        ConfigError, match=r"source '\w+': derived: no attribute \['hat'\]; the attributes: gender, age"
+    ):
+        load_config(path, overrides=["faces.labeled.sources.0.derived=[hat]"])
+    with pytest.raises(ConfigError, match=r"hide_labels: no source \['nobody'\] in the pool"):
+        load_config(path, overrides=["faces.unlabeled.hide_labels={nobody: [age]}"])
+
+
 def test_overrides_are_yaml_and_reach_into_lists(path: Path) -> None:
     config = load_config(
         path,
