@@ -10,7 +10,7 @@ import typer
 from PIL import Image
 
 from ssl_pipeline.faces.drawing import draw_face
-from ssl_pipeline.faces.drawn import sample_faces, sample_people
+from ssl_pipeline.faces.drawn import Population, sample_faces, sample_people
 
 COLUMNS, ROWS, SIZE, GAP = 10, 2, 96, 12
 
@@ -18,7 +18,8 @@ COLUMNS, ROWS, SIZE, GAP = 10, 2, 96, 12
 def main(out: Annotated[Path, typer.Argument()]) -> None:
     """Draw both populations."""
     sheet = Image.new("RGB", (COLUMNS * SIZE, 2 * ROWS * SIZE + GAP), "white")
-    for block, population in enumerate(("home", "elsewhere")):
+    populations: tuple[Population, ...] = ("home", "elsewhere")
+    for block, population in enumerate(populations):
         people = sample_people(COLUMNS * ROWS, population=population, seed=7)
         for number, face in enumerate(sample_faces(people, images_per_person=1, seed=7)):
             row, column = divmod(number, COLUMNS)

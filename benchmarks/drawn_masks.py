@@ -20,20 +20,20 @@ from PIL import Image, ImageFilter
 
 from ssl_pipeline.config import PredictionConfig
 from ssl_pipeline.config_cropping import FaceSettings
+from ssl_pipeline.config_labels import AttributeConfig, LabelsConfig
 from ssl_pipeline.config_masking import MaskingConfig
 from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.faces.cropping import CANONICAL_POINTS, choose_face, crop_face, similarity_transform, warp
 from ssl_pipeline.faces.dataset import LabeledSet, TrainingFaces, TrainingSet
 from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb
 from ssl_pipeline.faces.detection import FaceDetector
-from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.prediction import Predictor
 from ssl_pipeline.learning.training import fit
 from ssl_pipeline.masking.masked_set import build_masked_faces
 from ssl_pipeline.runs import write_json
 
 CLASSES = ("with_mask", "without_mask")
-LABELS = LabelSpace.of({"mask": list(CLASSES)})
+LABELS = LabelsConfig(attributes=(AttributeConfig(name="mask", values=CLASSES),))
 SIZE = 64
 VIEWS = 2  # of every picture, each framed, lit and spoiled otherwise
 ROLE = RoleConfig.model_validate(
@@ -113,10 +113,11 @@ def learn(drawn: pd.DataFrame, directory: Path, *, seed: int) -> Path:
             "mask": np.where(drawn["mask"] == "normal", CLASSES[1], CLASSES[0]),
         }
     )
+    train = table[~held]
     found = TrainingFaces(
-        LABELS,
-        TrainingSet.from_faces(table[~held], pixels, labels=LABELS),
-        LabeledSet.from_faces(table[held], pixels, labels=LABELS),
+        LABELS.space,
+        TrainingSet.from_faces(train, pixels, labels=LABELS),
+        LabeledSet.from_faces(table[held], pixels, labels=LABELS, train=train),
     )
     result = fit(ROLE, found, directory=directory, seed=seed, device="cpu", name="drawn masks")
     print(f"best epoch {result.best_epoch}: {result.best_metric:.4f} log loss on drawn masks held out", flush=True)
@@ -141,8 +142,8 @@ def as_photographed(image: Image.Image, rng: np.random.Generator) -> Pixels:
         tight = tight.resize(size, Image.Resampling.BOX)
     if rng.random() < 0.6:
         tight = _compressed(tight, rng)
-    pixels = warp(tight, similarity_transform(points, target), size=SIZE).astype(np.float32) / 255
-    pixels = _relit(pixels, rng)
+    framed = warp(tight, similarity_transform(points, target), size=SIZE).astype(np.float32) / np.float32(255)
+    pixels = _relit(framed.astype(np.float32), rng)
     spoiled = Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8))
     if rng.random() < 0.4:
         spoiled = spoiled.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.0)))
@@ -162,7 +163,7 @@ def _relit(pixels: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDA
     if rng.random() < 0.12:
         pixels = pixels[..., rng.permutation(3)]
     gray = pixels.mean(axis=2, keepdims=True)
-    return gray + (pixels - gray) * (0 if rng.random() < 0.12 else np.exp(rng.normal(0, 0.35)))
+    return np.asarray(gray + (pixels - gray) * (0 if rng.random() < 0.12 else np.exp(rng.normal(0, 0.35))))
 
 
 def judge(weights: Path, photographs: Path, model: Path) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from ssl_pipeline.faces.decoding import decode_rgb
 from ssl_pipeline.faces.drawing import draw_face
 from ssl_pipeline.faces.drawn import sample_faces, sample_people
 from ssl_pipeline.masking.landmarks import NoLandmarks, landmark_finder
-from ssl_pipeline.masking.parameters import draw_parameters, picture_rng
+from ssl_pipeline.masking.parameters import Way, draw_parameters, picture_rng
 from ssl_pipeline.masking.rendering import put_mask
 
 NUM_FACES, SIZE, REPEATS = 100, 200, 3
-WAYS = {"right": 5.0, "nose_out": 0.4, "chin_out": 0.3, "on_chin": 0.3}
+WAYS: dict[Way, float] = {"right": 5.0, "nose_out": 0.4, "chin_out": 0.3, "on_chin": 0.3}
 
 
 def per_second(work: Callable[[], object]) -> float:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ import typer
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.runs import read_json
 
-VARIANTS = {"partly known": [], "nothing known": ["faces.unlabeled.hide_labels=true"]}
+VARIANTS: dict[str, list[str]] = {"partly known": [], "nothing known": ["faces.unlabeled.hide_labels=true"]}
 """What is known of the pool, and what makes it so: as the config says, or all of it hidden."""
 Scores = dict[str, Any]
 
@@ -80,16 +81,11 @@ def _report(config: Path, of_variant: dict[str, list[dict[str, Any]]], *, jobs: 
         _line("joint accuracy", models, lambda scores: scores["accuracy"]),
     ]
     for name in models["teacher"][0]["per_attribute"]:
-        lines.append(_line(f"{name} macro F1", models, lambda s, name=name: s["per_attribute"][name]["macro_f1"]))
+        lines.append(_line(f"{name} macro F1", models, partial(_macro_f1, "per_attribute", name)))
     for origin in models["teacher"][0]["per_group"]["origin"]:
         faces = models["teacher"][0]["per_group"]["origin"][origin]["num_faces"]
-        lines.append(
-            _line(
-                f"origin {origin} ({faces:,} pictures): joint macro F1",
-                models,
-                lambda s, origin=origin: s["per_group"]["origin"][origin]["macro_f1"],
-            )
-        )
+        what = f"origin {origin} ({faces:,} pictures): joint macro F1"
+        lines.append(_line(what, models, partial(_of_origin, origin)))
     lines += [
         "",
         "| seed | pool | accepted | purity of accepted guesses | promoted | minutes |",
@@ -108,6 +104,14 @@ def _report(config: Path, of_variant: dict[str, list[dict[str, Any]]], *, jobs: 
                 f"| {summary['promoted']} | {minutes:.1f} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def _macro_f1(section: str, name: str, scores: Scores) -> float:
+    return float(scores[section][name]["macro_f1"])
+
+
+def _of_origin(origin: str, scores: Scores) -> float:
+    return _macro_f1("origin", origin, scores["per_group"])
 
 
 def _line(what: str, models: dict[str, list[Scores]], score: Callable[[Scores], float]) -> str:

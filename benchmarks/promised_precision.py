@@ -32,7 +32,7 @@ Curve = Callable[[np.ndarray], np.ndarray]
 def overconfident(confidence: np.ndarray) -> np.ndarray:
     """As if the network's logits were twice too large: 0.95 is right in 81 % of cases."""
     odds = (confidence / np.maximum(1 - confidence, 1e-12)) ** 0.5
-    return odds / (1 + odds)
+    return np.asarray(odds / (1 + odds))
 
 
 TEACHERS: dict[str, Curve] = {
@@ -133,7 +133,7 @@ def population_precision(curve: Curve, thresholds: np.ndarray) -> np.ndarray:
     confidence = 1 - 0.5 * u**3  # falling
     precision = np.cumsum(curve(confidence)) / np.arange(1, len(u) + 1)
     places = np.searchsorted(-confidence, -np.minimum(thresholds, 1.0), side="right")
-    return precision[np.clip(places - 1, 0, len(u) - 1)]
+    return np.asarray(precision[np.clip(places - 1, 0, len(u) - 1)])
 
 
 def main(

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from statistics import mean, stdev
@@ -136,8 +137,12 @@ def _control(summaries: list[dict[str, Any]], controls: list[dict[str, Any]]) ->
         shown = metric.replace("macro_f1", "macro F1")
         lines.append(line(f"joint {shown}", itemgetter(metric)))
         for name in teachers[0]["per_attribute"]:
-            lines.append(line(f"{name} {shown}", lambda s, name=name, metric=metric: s["per_attribute"][name][metric]))
+            lines.append(line(f"{name} {shown}", partial(_of_attribute, name, metric)))
     return [*lines, ""]
+
+
+def _of_attribute(name: str, metric: str, scores: dict[str, Any]) -> float:
+    return float(scores["per_attribute"][name][metric])
 
 
 def _per_class(summaries: list[dict[str, Any]]) -> list[str]:

@@ -41,7 +41,7 @@ def main(
         measure("balanced top-k", rows, lambda: within_cutoffs(pool, top_k_cutoffs(pool, k=k, num_values=NUM_VALUES)))
         measure("promised precision", rows, lambda: at_least(pool, promised(pool, rows, unseen)))
         status = Path("/proc/self/status").read_text()
-        peak, anonymous = (int(re.search(rf"{key}:\s*(\d+)", status)[1]) / 2**20 for key in ("VmHWM", "RssAnon"))
+        peak, anonymous = (int(re.findall(rf"{key}:\s*(\d+)", status)[0]) / 2**20 for key in ("VmHWM", "RssAnon"))
         print(f"peak memory {peak:.2f} GiB, of that now without mapped files {anonymous:.2f} GiB")
 
 
@@ -55,8 +55,8 @@ def generate(directory: Path, rows: int) -> ColumnPool:
         with open(directory / "confidence", "ab") as confidence, open(directory / "labels", "ab") as labels:
             confidence.write(draw_confidence(rng, num).tobytes())
             labels.write(labels_of[rng.integers(0, len(labels_of), num)].tobytes())
-    columns = [np.memmap(directory / file, dtype, mode="r") for file, dtype in (("confidence", "f4"), ("labels", "u1"))]
-    return ColumnPool(*columns, rows_at_once=CHUNK)
+    confidences = np.memmap(directory / "confidence", np.float32, mode="r")
+    return ColumnPool(confidences, np.memmap(directory / "labels", np.uint8, mode="r"), rows_at_once=CHUNK)
 
 
 def draw_confidence(rng: np.random.Generator, num: int) -> np.ndarray:
