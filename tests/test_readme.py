@@ -2,6 +2,11 @@
 
 from pathlib import Path
 
+from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.runs import RunDir
+from ssl_pipeline.stages import prepare
+from tests.cycle_config import write_tiny_config
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -23,3 +28,20 @@ def test_the_makefile_has_the_commands_that_the_readme_names() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for name in ("setup", "demo", "test", "check", "bench"):
         assert f"\n{name}:" in makefile
+
+
+def test_the_library_is_used_as_the_readme_shows(tmp_path: Path) -> None:
+    config = write_tiny_config(tmp_path)
+    loaded = load_config(config, overrides=["teacher.training.epochs=1"])
+    run = RunDir(tmp_path / "runs/tiny")
+    prepare(loaded, run)
+    code = README.split("```python\n")[1].split("```")[0]
+    for shown, real in (
+        ("configs/demo.yaml", config),
+        ("data/runs/demo/faces", run.faces),
+        ("data/my-teacher", tmp_path / "t"),
+    ):
+        assert code.count(shown) == 1
+        code = code.replace(shown, str(real))
+    exec(code, {})
+    assert (tmp_path / "t/best.safetensors").is_file()
