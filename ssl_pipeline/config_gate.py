@@ -16,4 +16,5 @@ class GateConfig(Section):
     asks for evidence, which a hundred faces rarely give."""
     num_draws: int = Field(default=2000, ge=100, le=100_000)
     refuse_regressions: bool = False
-    """Refuse a student that is surely worse (95 % interval below 0) in the accuracy of some group of faces."""
+    """Refuse a student that is clearly worse in the accuracy of some group of faces: its 95 % interval lies below 0. Each
+    group is looked at by itself, so that of twenty equal ones one may look worse by chance."""

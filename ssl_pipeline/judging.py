@@ -112,7 +112,7 @@ def decide_promotion(teacher: pd.DataFrame, student: pd.DataFrame, config: GateC
 
     Returns:
         ``metric``; ``comparison``, a `PairedDifference` as a dict; ``regressions``, the groups in whose accuracy the
-        student is surely worse, each with its column, value, num_faces and difference; ``promoted``; ``verdict``, in
+        student is clearly worse, each with its column, value, num_faces and difference; ``promoted``; ``verdict``, in
         words.
     """
 
@@ -157,4 +157,4 @@ def _verdict(found: PairedDifference, regressions: list[Record], config: GateCon
         f"better with probability {found.probability:.2f} (asked for {config.min_probability:g})"
     )
     groups = ", ".join(f"{one['column']} {one['value']} {100 * one['difference']:+.1f}" for one in regressions)
-    return f"{words}; surely worse in {groups}" if groups else words
+    return f"{words}; clearly worse in {groups}" if groups else words

@@ -8,10 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ssl_pipeline import __version__
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_loading import dump_config
-from ssl_pipeline.judging import evaluate
+from ssl_pipeline.judging import PREDICTIONS, decide_promotion, evaluate
 from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.reports.pictures import draw_class_f1
 from ssl_pipeline.runs import RunDir, read_json, write_json, write_text
@@ -75,6 +77,7 @@ def finish(config: RunConfig, run: RunDir, *, last_round: int, promoted: Path) -
         "promoted_checkpoint": str(promoted / "best.safetensors"),
         "teacher": teacher,
         "student": {"round": round_index, **student},
+        "test_difference": _test_difference(config, run.teacher, student_dir),
         "counts": {
             "labeled": counts["labeled"]["train"] + counts["labeled"]["validation"],
             "train": counts["labeled"]["train"],
@@ -101,6 +104,13 @@ def _scores(config: RunConfig, run: RunDir, model_dir: Path) -> dict[str, Any]:
         "validation": evaluate(config, run, model_dir, "validation")["result"],
         "test": evaluate(config, run, model_dir, "test")["result"],
     }
+
+
+def _test_difference(config: RunConfig, teacher_dir: Path, student_dir: Path) -> Record:
+    """Student less teacher on the test faces, with its interval, and the groups in which the student is clearly worse."""
+    teacher, student = (pd.read_parquet(directory / "test" / PREDICTIONS) for directory in (teacher_dir, student_dir))
+    compared = decide_promotion(teacher, student, config.gate, labels=config.labels.space)
+    return {name: compared[name] for name in ("metric", "comparison", "regressions")}
 
 
 def stage_seconds(run: RunDir) -> dict[str, float]:

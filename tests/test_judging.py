@@ -1,4 +1,4 @@
-"""The gate's rule: better on the whole, probably so, and in no group surely worse where that is asked for."""
+"""The gate's rule: better on the whole, probably so, and in no group clearly worse where that is asked for."""
 
 import numpy as np
 import pandas as pd
@@ -62,6 +62,6 @@ def test_a_group_that_suffers_is_named_and_may_forbid_the_promotion() -> None:
     named = decide_promotion(teacher, student, GateConfig(), labels=SPACE)
     assert named["promoted"]
     assert [(one["column"], one["value"], one["num_faces"]) for one in named["regressions"]] == [("origin", "near", 60)]
-    assert "surely worse in origin near -" in named["verdict"]
+    assert "clearly worse in origin near -" in named["verdict"]
     refused = decide_promotion(teacher, student, GateConfig(refuse_regressions=True), labels=SPACE)
     assert not refused["promoted"]

@@ -13,9 +13,7 @@ def verdict(summary: dict[str, Any]) -> str:
         f"on the test split it is {abs(gain):.1f} points of macro F1 {'above' if gain >= 0 else 'below'} the teacher"
     )
     if summary["promoted"] == "teacher":
-        return (
-            f"No student was better than the teacher on validation: the teacher stays. The student's test: {on_test}."
-        )
+        return f"The gate promoted no student: the teacher stays. The student's test: {on_test}.{_certainty(summary)}"
     sentences = [f"The student of round {student['round']} is promoted, being better on validation; {on_test}."]
     if gain <= 0:
         sentences.append("The gain on validation did not carry over: do not use this student without a closer look.")
@@ -26,7 +24,21 @@ def verdict(summary: dict[str, Any]) -> str:
     ]
     if losses:
         sentences.append(f"It is worse than the teacher at {' and at '.join(losses)}.")
-    return " ".join(sentences)
+    return " ".join(sentences) + _certainty(summary)
+
+
+def _certainty(summary: dict[str, Any]) -> str:
+    """Say how sure the difference on test is, and name the groups of faces that lose by it."""
+    found = summary["test_difference"]["comparison"]
+    metric = summary["test_difference"]["metric"].replace("_", " ").replace("f1", "F1")
+    lower, upper = 100 * found["lower"], 100 * found["upper"]
+    text = f" 95 % interval of the difference in {metric}: {lower:+.1f} to {upper:+.1f}, drawing from {found['num_persons']:,} persons"
+    text += "; the test faces do not tell which of them is better." if lower <= 0 <= upper else "."
+    groups = [
+        f"{group['column']} {group['value']} ({100 * group['difference']:+.1f} of accuracy, {group['num_faces']:,} faces)"
+        for group in summary["test_difference"]["regressions"]
+    ]
+    return f"{text} It is clearly worse for {', '.join(groups)}." if groups else text
 
 
 def comparison_rows(summary: dict[str, Any]) -> list[tuple[str, float, float]]:
