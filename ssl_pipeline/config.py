@@ -190,6 +190,8 @@ class RunConfig(Section):
         for key, mentioned in asked:
             if strange := [name for name in mentioned if name not in names]:
                 faults.append(f"{key}: no attribute {strange}; the attributes: {', '.join(names)}")
+        if self.teacher.training.consistency is not None:
+            faults.append("teacher.training.consistency: the teacher sees no pool; set it for the student")
         if self.teacher.training.human_share is not None:
             faults.append("teacher.training.human_share: the teacher sees human labels only; set it for the student")
         if faults:

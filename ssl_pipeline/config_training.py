@@ -37,6 +37,21 @@ class StrongAugmentation(Section):
     erasing_probability: Fraction = 0.5
 
 
+class Consistency(Section):
+    """Beside the labels, agreement on the pool, in every step anew (FixMatch, arXiv:2001.07685).
+
+    What a weakly augmented face is surely taken for, the same face strongly augmented is taught.
+    """
+
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """How much it counts beside the labels."""
+    confidence_threshold: Annotated[float, Field(gt=0, le=1)] = 0.95
+    faces_per_labeled: int = Field(default=2, ge=1, le=20)
+    """Pool faces a step, as a multiple of the labeled ones."""
+    pseudo_labels: bool = False
+    """Whether the student also learns from the manifest's accepted pseudo-labels, which are not renewed as it learns."""
+
+
 class TrainingConfig(Section):
     """How a model is trained; the same section, and the same loop, for teacher and student."""
 
@@ -49,6 +64,7 @@ class TrainingConfig(Section):
     augmentation: Literal["none", "weak", "strong"] = "weak"
     strong: StrongAugmentation = StrongAugmentation()
     mixing: Mixing | None = None
+    consistency: Consistency | None = None
     class_balanced: bool = False
     human_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of an epoch's draws that go to human labels; None draws every face equally often."""

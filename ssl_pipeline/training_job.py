@@ -23,7 +23,8 @@ from ssl_pipeline.config_base import Section
 from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.errors import PipelineError, TrainingError
-from ssl_pipeline.faces.dataset import TrainingFaces, TrainingSet
+from ssl_pipeline.faces.dataset import TrainingFaces, TrainingSet, UnlabeledSet
+from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.device import Device, resolve_device
 from ssl_pipeline.learning.training import FitResult, fit
 from ssl_pipeline.pseudo_labels.merging import read_training_table
@@ -57,8 +58,14 @@ class TrainingJob(Section):
         if self.training_table is None:
             return human
         table = read_training_table(self.training_table)
+        consistency, unlabeled = self.role.training.consistency, None
+        if consistency is not None:
+            pool = read_faces(self.faces / "unlabeled.parquet")
+            unlabeled = UnlabeledSet.from_faces(pool, human.train.pixels, labels=human.labels)
+            if not consistency.pseudo_labels:
+                table = table[table["label_source"] == "human"]
         train = TrainingSet.from_table(table, human.train.pixels, labels=human.labels).with_numbers_of(human.train)
-        return TrainingFaces(human.labels, train, human.validation)
+        return TrainingFaces(human.labels, train, human.validation, unlabeled)
 
     def train(self) -> FitResult:
         """Train in this process, or as this process's part of several."""

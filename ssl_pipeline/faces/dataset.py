@@ -112,12 +112,29 @@ class LabeledSet:
 
 
 @dataclass(frozen=True)
+class UnlabeledSet:
+    """Faces of the pool, of which something may be known."""
+
+    pixels: PixelArray
+    pixel_rows: IntArray
+    codes: IntArray
+    """int [N, A], -1 unknown."""
+
+    @classmethod
+    def from_faces(cls, faces: pd.DataFrame, pixels: PixelArray, *, labels: LabelSpace) -> "UnlabeledSet":
+        """Take the faces of a face table."""
+        return cls(pixels, faces["pixel_row"].to_numpy(np.int64), labels.encode(faces))
+
+
+@dataclass(frozen=True)
 class TrainingFaces:
     """Everything `learning.training.fit` needs to know of the faces."""
 
     labels: LabelSpace
     train: TrainingSet
     validation: LabeledSet
+    unlabeled: UnlabeledSet | None = None
+    """The pool, for a training that agrees on it."""
 
     @property
     def image_size(self) -> int:

@@ -7,8 +7,9 @@ Several processes (see `training_job`) draw the same batches; each takes its par
 steps.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -33,6 +34,7 @@ from ssl_pipeline.faces.dataset import (
 )
 from ssl_pipeline.faces.mixing import mix
 from ssl_pipeline.faces.transforms import seed_draws
+from ssl_pipeline.learning.consistency import Agreement, UnlabeledBatch
 from ssl_pipeline.learning.device import Compute, Device
 from ssl_pipeline.learning.losses import BatchLoss
 from ssl_pipeline.learning.metrics import Scores, metric_value, score_predictions
@@ -85,6 +87,11 @@ class TrainingLoop:
         class_mass = torch.from_numpy(faces.train.weights @ faces.train.targets)
         self.numbers, value_numbers = self._standardized_numbers()
         self.loss = BatchLoss(training.loss, faces.labels, class_mass=class_mass, value_numbers=value_numbers)
+        self.agreement: Agreement | None = None
+        if training.consistency is not None:
+            if faces.unlabeled is None or len(faces.unlabeled.pixel_rows) == 0:
+                raise TrainingError(f"{name}: consistency asks for agreement on a pool, and there is none")
+            self.agreement = Agreement(training.consistency, training, faces.unlabeled, faces.labels)
         self.targets = torch.from_numpy(faces.train.targets)
         self.known = torch.from_numpy(faces.train.known)
         self.weights = torch.from_numpy(faces.train.weights)
@@ -115,13 +122,22 @@ class TrainingLoop:
             start=progress.step,
             part_of=self.compute.part_of,
         )
+        pool: Iterable[UnlabeledBatch | None] = itertools.repeat(None)
+        if self.agreement is not None:
+            pool = self.agreement.batches(
+                [len(batch) for batch in batches],
+                seed=self.seed,
+                epoch=epoch,
+                start=progress.step,
+                part_of=self.compute.part_of,
+            )
         self.model.train()
         self.freezable.start_epoch(epoch)
-        for step, (pixels, indices) in enumerate(loader, start=progress.step):
+        for step, ((pixels, indices), unlabeled) in enumerate(zip(loader, pool, strict=False), start=progress.step):
             place = (epoch, step, self.compute.rank) if self.compute.rank else (epoch, step)
             seed_draws(self.seed, STEP_STREAM, *place)  # mixing, dropout and stochastic depth
             steps_before = epoch * self.steps_per_epoch + step
-            progress.losses.append(self._step(pixels, indices, steps_before))
+            progress.losses.append(self._step(pixels, indices, steps_before, unlabeled))
             progress.step = step + 1
             bar.step_done(progress.step, self.steps_per_epoch, progress.losses[-1])
             every = self.config.save_every_steps
@@ -157,7 +173,7 @@ class TrainingLoop:
         self.schedule.after_epoch(value)
         return row
 
-    def _step(self, pixels: Tensor, indices: Tensor, step: int) -> float:
+    def _step(self, pixels: Tensor, indices: Tensor, step: int, unlabeled: UnlabeledBatch | None = None) -> float:
         """Take one optimizer step on a batch, in `accumulation_steps` parts; give its loss.
 
         Each part is divided by the weight of the whole batch, of all processes, so that the parts add up to the batch's
@@ -171,15 +187,22 @@ class TrainingLoop:
             taught = [(indices, share), (indices[mixed.partners], 1 - share)]
         # mixed or not, a face's weight counts once: its partners are the batch's own faces, each taken once
         total_weight = self.compute.sum(self.weights[indices].sum()).clamp_min(1e-8).to(device)
+        num_unlabeled = torch.tensor(0.0 if unlabeled is None else len(unlabeled.faces))
+        total_unlabeled = self.compute.sum(num_unlabeled).to(device)
         total = torch.zeros((), device=device)
         parts = [part for part in torch.arange(len(indices)).tensor_split(self.config.accumulation_steps) if len(part)]
         with self._told_in_words(step):
             for part in parts:
                 with self.compute.without_exchange(self.parallel, unless=part is parts[-1]):
+                    beside = None if unlabeled is None else _part_of(unlabeled, part, of=len(indices))
+                    seen = [pixels[part]] if beside is None else [pixels[part], beside.weak, beside.strong]
                     with self.compute.autocast():
-                        log_probabilities = self.forward(pixels[part].to(device))
-                    losses = [self._loss(log_probabilities, faces[part], share) for faces, share in taught if share > 0]
+                        log_probabilities = self.forward(torch.cat(seen).to(device))
+                    own = log_probabilities[: len(part)]
+                    losses = [self._loss(own, faces[part], share) for faces, share in taught if share > 0]
                     loss = torch.stack(losses).sum() / total_weight
+                    if beside is not None:
+                        loss = loss + self._disagreement(log_probabilities[len(part) :], beside) / total_unlabeled
                     # times the processes, as the exchange of gradients takes their mean
                     torch.autograd.backward(self.scaler.scale(loss * num_processes))
                 total += loss.detach()
@@ -210,6 +233,15 @@ class TrainingLoop:
             share * self.weights[faces].to(device),
             {name: of_all[faces].to(device) for name, of_all in self.numbers.items()},
         )
+
+    def _disagreement(self, log_probabilities: Tensor, batch: UnlabeledBatch) -> Tensor:
+        """Add up the loss of the strong pictures against what the weak ones, whose rows come first, are taken for."""
+        assert self.agreement is not None
+        assert self.config.consistency is not None
+        weak, strong = torch.split(log_probabilities, len(batch.faces))
+        targets, sure = self.agreement.taught(weak, batch.faces)
+        unknown = {name: strong.new_full((len(strong),), math.nan) for name in self.numbers}
+        return self.config.consistency.weight * self.loss(strong, targets, sure, strong.new_ones(len(strong)), unknown)
 
     def _standardized_numbers(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Give the faces' numbers, [N], and those of the values, [V], that the loss asks for, in standard deviations."""
@@ -290,3 +322,10 @@ class TrainingLoop:
         self.scaler.load_state_dict(state["scaler"])
         self.schedule.load_state_dict(state["schedule"])
         self.progress = Progress(**state["progress"])
+
+
+def _part_of(batch: UnlabeledBatch, part: Tensor, *, of: int) -> UnlabeledBatch:
+    """Take the unlabeled faces that go with a part of the labeled ones, `part` being places among `of`."""
+    times = len(batch.faces) // of
+    places = (part[:, None] * times + torch.arange(times)).reshape(-1)
+    return UnlabeledBatch(batch.weak[places], batch.strong[places], batch.faces[places])

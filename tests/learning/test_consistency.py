@@ -1,0 +1,147 @@
+"""Agreement on unlabeled faces: who teaches what, against a slow reading of FixMatch; it helps; it resumes exactly."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_pipeline.config import RunConfig
+from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.config_training import Consistency
+from ssl_pipeline.errors import ConfigError, TrainingError
+from ssl_pipeline.faces.dataset import TrainingFaces, UnlabeledSet
+from ssl_pipeline.learning import training_loop
+from ssl_pipeline.learning.consistency import Agreement, UnlabeledBatch
+from ssl_pipeline.learning.training import fit
+from ssl_pipeline.runs import RunDir
+from ssl_pipeline.stages import predict, prepare, select, train_student, train_teacher
+from tests.conftest import SPACE, make_faces, make_role
+from tests.cycle_config import write_tiny_config
+from tests.learning import interruption
+
+AGREE = {"confidence_threshold": 0.6, "faces_per_labeled": 2}
+
+
+def faces_with_pool(num_labeled: int, *, size: int = 16, num_pool: int = 120) -> TrainingFaces:
+    """Few labeled faces, and a pool of which nothing is known."""
+    whole = make_faces(num_labeled + num_pool, 30, size=size)
+    rows = whole.train.pixel_rows
+    train = dataclasses.replace(
+        whole.train,
+        pixel_rows=rows[:num_labeled],
+        image_ids=whole.train.image_ids[:num_labeled],
+        **{name: getattr(whole.train, name)[:num_labeled] for name in ("targets", "known", "weights", "is_human")},
+    )
+    pool = UnlabeledSet(whole.train.pixels, rows[num_labeled:], np.full((num_pool, 2), -1))
+    return TrainingFaces(SPACE, train, whole.validation, pool)
+
+
+def agreement_of(faces: TrainingFaces, **settings: object) -> Agreement:
+    role = make_role(consistency={**AGREE, **settings})
+    assert role.training.consistency is not None
+    assert faces.unlabeled is not None
+    return Agreement(role.training.consistency, role.training, faces.unlabeled, SPACE)
+
+
+def test_what_is_taught_is_what_is_sure_attribute_by_attribute_inside_what_is_known() -> None:
+    faces = faces_with_pool(12, num_pool=40)
+    codes = np.full((40, 2), -1)
+    codes[::3, 0], codes[::4, 1] = 1, 2
+    pool = dataclasses.replace(faces.unlabeled, codes=codes)
+    probabilities = np.random.default_rng(0).dirichlet(np.full(6, 0.4), size=40)
+    numbers = np.random.default_rng(1).permutation(40)
+    agreement = agreement_of(dataclasses.replace(faces, unlabeled=pool), confidence_threshold=0.7)
+    targets, sure = agreement.taught(torch.from_numpy(np.log(probabilities)), torch.from_numpy(numbers))
+    for row, number in enumerate(numbers):
+        inside = SPACE.condition(probabilities[row : row + 1], codes[number : number + 1])
+        chosen = []
+        for position, marginal in enumerate(SPACE.attribute_probabilities(inside)):
+            assert bool(sure[row, position]) == (marginal.max() >= 0.7 - 1e-6)
+            chosen.append(int(marginal.argmax()) if sure[row, position] else -1)
+        candidates = SPACE.candidates(np.array([chosen]))[0]
+        assert targets[row].numpy() == pytest.approx(candidates / candidates.sum())
+
+
+def test_every_pool_face_is_drawn_once_a_pass_and_both_pictures_are_of_the_same_face() -> None:
+    faces = faces_with_pool(12, num_pool=20)
+    agreement = agreement_of(faces, faces_per_labeled=3)
+    batches = list(agreement.batches([8, 4], seed=1, epoch=0, start=0, part_of=lambda places: places))
+    assert [len(batch.faces) for batch in batches] == [24, 12]
+    drawn = torch.cat([batch.faces for batch in batches]).tolist()
+    assert sorted(drawn[:20]) == list(range(20))
+    assert len(set(drawn[20:])) == 16
+    halves = [
+        list(agreement.batches([8, 4], seed=1, epoch=0, start=0, part_of=lambda p, r=r: np.array_split(p, 2)[r]))
+        for r in (0, 1)
+    ]
+    for whole, first, second in zip(batches, *halves, strict=True):
+        assert torch.cat([first.faces, second.faces]).tolist() == whole.faces.tolist()
+        assert torch.equal(torch.cat([first.strong, second.strong]), whole.strong)
+    (again,) = agreement.batches([8, 4], seed=1, epoch=0, start=1, part_of=lambda places: places)
+    assert torch.equal(again.weak, batches[1].weak)
+
+
+def test_a_step_adds_the_disagreement_to_the_labels_loss_and_its_parts_to_the_whole() -> None:
+    faces = faces_with_pool(12, size=32, num_pool=24)
+    pixels = torch.from_numpy(faces.train.pixels[:12]).permute(0, 3, 1, 2)
+    pool = torch.from_numpy(np.array(faces.train.pixels[12:36])).permute(0, 3, 1, 2)
+    batch = UnlabeledBatch(pool, pool.flip(3), torch.arange(24))
+    losses = []
+    for parts, weight in ((1, 2.0), (4, 2.0), (1, 1e-9)):
+        settings = {"confidence_threshold": 0.2, "faces_per_labeled": 2, "weight": weight}
+        role = make_role(
+            model={"architecture": "test_vit"},
+            batch_size=12,
+            accumulation_steps=parts,
+            consistency=settings,
+            precision="fp32",
+        )
+        loop = training_loop.TrainingLoop(role, faces, seed=0, device="cpu", name="test")
+        if not losses:
+            with torch.no_grad():
+                weak, strong = loop.model(batch.weak), loop.model(batch.strong)
+                targets, sure = loop.agreement.taught(weak, batch.faces)  # type: ignore[union-attr]
+                expected = 2.0 * loop.loss(strong, targets, sure, torch.ones(24), {}) / 24
+        losses.append(loop._step(pixels, torch.arange(12), 0, batch))
+    assert sure.any()
+    assert losses[0] - losses[2] == pytest.approx(float(expected), rel=1e-4)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_strong_pictures_of_the_pool_teach_what_the_weak_ones_are_taken_for(tmp_path: Path) -> None:
+    """With codes that leave one class, the weak pictures are surely taken for the truth: as good as labels."""
+    faces = faces_with_pool(12, num_pool=240)
+    codes = SPACE.class_codes[(12 + np.arange(240)) % SPACE.num_classes]
+    known = dataclasses.replace(faces, unlabeled=dataclasses.replace(faces.unlabeled, codes=codes))
+    settings = {"epochs": 8, "batch_size": 12, "monitor": "log_loss"}
+    alone = fit(make_role(**settings), dataclasses.replace(faces, unlabeled=None), directory=tmp_path / "alone", seed=1)
+    agreed = make_role(consistency={"faces_per_labeled": 7}, **settings)
+    together = fit(agreed, known, directory=tmp_path / "together", seed=1)
+    assert together.best_metric < 0.8 * alone.best_metric
+
+
+def test_a_training_that_agrees_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    role, faces = make_role(consistency=AGREE, epochs=2, save_every_steps=1), faces_with_pool(60)
+    fit(role, faces, directory=tmp_path / "whole", seed=3)
+    monkeypatch.setattr(interruption, "make_faces", lambda: faces)
+    interruption.fit_until(6, role, tmp_path / "halves", monkeypatch)
+    fit(role, faces, directory=tmp_path / "halves", seed=3)
+    files = [(tmp_path / name / "best.safetensors").read_bytes() for name in ("whole", "halves")]
+    assert files[0] == files[1]
+
+
+def test_a_student_may_agree_on_the_pool_in_place_of_its_pseudo_labels(tmp_path: Path) -> None:
+    overrides = ["student.training.consistency={confidence_threshold: 0.6}", "student.training.epochs=1"]
+    config: RunConfig = load_config(write_tiny_config(tmp_path), overrides=overrides)
+    run = RunDir(config.runs_root / config.run_name)
+    prepare(config, run)
+    train_teacher(config, run)
+    predict(config, run, 1, run.teacher / "best.safetensors")
+    select(config, run, 1)
+    assert train_student(config, run, 1)["result"]["num_epochs"] == 1
+    with pytest.raises(ConfigError, match="the teacher sees no pool"):
+        load_config(tmp_path / "tiny.yaml", overrides=["teacher.training.consistency={}"])
+    with pytest.raises(TrainingError, match="agreement on a pool, and there is none"):
+        fit(make_role(consistency=Consistency()), make_faces(), directory=tmp_path / "none")
