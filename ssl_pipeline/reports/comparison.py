@@ -12,10 +12,11 @@ def verdict(summary: dict[str, Any]) -> str:
     on_test = (
         f"on the test split it is {abs(gain):.1f} points of macro F1 {'above' if gain >= 0 else 'below'} the teacher"
     )
+    shift = summary.get("shift") or {}
+    warning = [f"Mind the shift: {shift['words']}."] if shift.get("strong") else []
     if summary["promoted"] == "teacher":
-        return (
-            f"No student was better than the teacher on validation: the teacher stays. The student's test: {on_test}."
-        )
+        stays = "No student was better than the teacher on validation: the teacher stays."
+        return " ".join([stays, f"The student's test: {on_test}.", *warning])
     sentences = [f"The student of round {student['round']} is promoted, being better on validation; {on_test}."]
     if gain <= 0:
         sentences.append("The gain on validation did not carry over: do not use this student without a closer look.")
@@ -26,7 +27,7 @@ def verdict(summary: dict[str, Any]) -> str:
     ]
     if losses:
         sentences.append(f"It is worse than the teacher at {' and at '.join(losses)}.")
-    return " ".join(sentences)
+    return " ".join([*sentences, *warning])
 
 
 def comparison_rows(summary: dict[str, Any]) -> list[tuple[str, float, float]]:
