@@ -90,24 +90,24 @@ def separability(
     )
     is_pool = np.arange(len(pool) + len(validation)) < len(pool)
     people = pd.factorize(np.array([*pool_people, *validation_people], dtype=object))[0]
-    counts = {"num_pool": len(pool), "num_validation": len(validation)}
+    sizes = len(pool), len(validation)
     if min(len(set(pool_people)), len(set(validation_people))) < 2 * NUM_FOLDS:
-        return Separability(None, None, **counts, note=f"fewer than {2 * NUM_FOLDS} people on a side")
+        return Separability(None, None, *sizes, note=f"fewer than {2 * NUM_FOLDS} people on a side")
     if not np.isfinite(features).all():
-        return Separability(None, None, **counts, note="features that are not finite numbers")
+        return Separability(None, None, *sizes, note="features that are not finite numbers")
     scores = []
     for train, held_out in StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=seed).split(
         features, is_pool, people
     ):
         if len(set(is_pool[train])) < 2 or len(set(is_pool[held_out])) < 2:
-            return Separability(None, None, **counts, note="a person with most of the pictures of a side")
+            return Separability(None, None, *sizes, note="a person with most of the pictures of a side")
         classifier = make_pipeline(
             StandardScaler(), LogisticRegression(C=_INVERSE_PENALTY, class_weight="balanced", max_iter=1000)
         )
         classifier.fit(features[train], is_pool[train])
         scores.append(roc_auc_score(is_pool[held_out], classifier.decision_function(features[held_out])))
     error = np.std(scores, ddof=1) / np.sqrt(NUM_FOLDS)
-    return Separability(round(float(np.mean(scores)), 4), round(float(error), 4), **counts)
+    return Separability(round(float(np.mean(scores)), 4), round(float(error), 4), *sizes)
 
 
 def compare_predictions(pool: FloatArray, validation: FloatArray, *, labels: LabelSpace) -> dict[str, Any]:
@@ -158,8 +158,9 @@ def acceptance_by_group(groups: pd.DataFrame, accepted: BoolArray, undecided: Bo
         without any to decide. Faces whose group is unknown are not told apart; columns that know none are left out.
     """
     found: dict[str, Any] = {}
-    for column in groups:
-        for value, places in groups.groupby(column, observed=True, sort=True).indices.items():
+    for column, values in groups.items():
+        for value in sorted(values.dropna().unique()):
+            places = np.flatnonzero((values == value).fillna(False).to_numpy(bool))
             num_undecided, num_accepted = int(undecided[places].sum()), int(accepted[places].sum())
             found.setdefault(str(column), {})[str(value)] = {
                 "num_faces": len(places),
