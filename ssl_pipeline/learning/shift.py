@@ -85,20 +85,17 @@ def separability(
         The mean and its standard error, to 4 decimals; without them where the people of a side are too few for the
         folds, or features are not finite.
     """
-    features = (
-        np.concatenate([pool, validation]).astype(np.float64) if len(pool) and len(validation) else np.zeros((0, 1))
-    )
-    is_pool = np.arange(len(pool) + len(validation)) < len(pool)
-    people = pd.factorize(np.array([*pool_people, *validation_people], dtype=object))[0]
     sizes = len(pool), len(validation)
     if min(len(set(pool_people)), len(set(validation_people))) < 2 * NUM_FOLDS:
         return Separability(None, None, *sizes, note=f"fewer than {2 * NUM_FOLDS} people on a side")
+    is_pool = np.arange(len(pool) + len(validation)) < len(pool)
+    people = pd.factorize(np.array([*pool_people, *validation_people], dtype=object))[0]
+    features = np.concatenate([pool, validation]).astype(np.float64)
     if not np.isfinite(features).all():
         return Separability(None, None, *sizes, note="features that are not finite numbers")
     scores = []
-    for train, held_out in StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=seed).split(
-        features, is_pool, people
-    ):
+    folds = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=seed)
+    for train, held_out in folds.split(features, is_pool, people):
         if len(set(is_pool[train])) < 2 or len(set(is_pool[held_out])) < 2:
             return Separability(None, None, *sizes, note="a person with most of the pictures of a side")
         classifier = make_pipeline(
