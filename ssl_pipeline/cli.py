@@ -17,11 +17,14 @@ from ssl_pipeline.config import PredictionConfig, RunConfig
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.errors import ConfigError, FaceTableError, ManifestError, PipelineError
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
+from ssl_pipeline.pseudo_labels.manifest_audit import audit, draw_audit, read_answers, render_audit, write_sheet
 from ssl_pipeline.pseudo_labels.manifest_difference import render_difference
 from ssl_pipeline.pseudo_labels.manifest_explanation import render_explanation, render_selection
 from ssl_pipeline.pseudo_labels.manifest_report import export_csv, render_face, render_rows, render_summary
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ssl_pipeline.learning.voting import SoftVote
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Pseudo-labels for face attributes.")
@@ -98,6 +101,51 @@ def manifest_export(
     """Write a manifest as CSV, a column for each class's probability."""
     num_rows = export_csv(read_manifest(manifest), out)
     Console().print(f"{num_rows:,} faces written to {out}", highlight=False)
+
+
+@manifest_app.command("audit")
+def manifest_audit(
+    manifest: ManifestPath,
+    sample: Annotated[int, typer.Option(min=1, help="Labels to look at; of every value as many.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="The same one draws the same labels.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="A folder for the faces and the sheet to fill in.")] = None,
+    answers: Annotated[Path | None, typer.Option("--answers", help="The sheet, filled in.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write what the answers say here.")] = None,
+) -> None:
+    """Draw accepted labels for a person to judge, or tell from the answers how pure they are."""
+    from ssl_pipeline.runs import write_json
+
+    if (out is None) == (answers is None):
+        raise ManifestError("give --out to draw a sheet, or --answers to read the one that was filled in")
+    if json_file is not None and answers is None:
+        raise ManifestError("--json goes with --answers")
+    opened = read_manifest(manifest)
+    drawn = draw_audit(opened, num=sample, seed=seed)
+    if answers is not None:
+        found = audit(opened, drawn, read_answers(answers, drawn))
+        Console().print(render_audit(found))
+        if json_file is not None:
+            write_json(json_file, found)
+    elif out is not None:
+        _draw_audit(drawn, out, title=f"{manifest}: {len(drawn):,} accepted labels, --sample {sample} --seed {seed}")
+
+
+def _draw_audit(drawn: "pd.DataFrame", out: Path, *, title: str) -> None:
+    from ssl_pipeline.reports.audit_sheet import draw_audit_sheets
+
+    sheet = out / "audit.csv"
+    if out.exists() and not out.is_dir():
+        raise ManifestError(f"--out {out}: is a file; give a folder")
+    if sheet.exists():
+        raise ManifestError(f"--out {out}: audit.csv there may hold answers; give another folder, or delete it")
+    captions = [f"{attribute}: {value}" for attribute, value in zip(drawn["attribute"], drawn["value"], strict=True)]
+    pages, unreadable = draw_audit_sheets(out, drawn["image_path"].tolist(), captions, title=title)
+    write_sheet(sheet, drawn)
+    lines = [f"{len(drawn):,} labels drawn; look at {', '.join(map(str, pages))}; answer yes, no or unsure in {sheet}"]
+    if unreadable:
+        lines.append(f"{len(unreadable):,} pictures cannot be opened; mend them and draw again, or answer unsure:")
+        lines += [f"  {number}. {drawn['image_path'][number - 1]}: {why}" for number, why in unreadable.items()]
+    Console().print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command("predict")

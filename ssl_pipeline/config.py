@@ -18,6 +18,7 @@ from ssl_pipeline.config_losses import ExpectedNumber, terms_of
 from ssl_pipeline.config_masking import MaskingConfig
 from ssl_pipeline.config_metrics import check_metric
 from ssl_pipeline.config_selection import SelectionConfig
+from ssl_pipeline.config_shift import ShiftConfig
 from ssl_pipeline.config_sources import Source
 from ssl_pipeline.config_training import RoleConfig, TrainingConfig
 
@@ -165,6 +166,8 @@ class RunConfig(Section):
     """Sets of faces with masks drawn on them, built before the faces are read; sources of type csv read them."""
     calibration: CalibrationConfig = NoCalibration(type="none")
     selection: SelectionConfig
+    shift: ShiftConfig | None = ShiftConfig()
+    """Null leaves the diagnosis out."""
     gate: GateConfig = GateConfig()
 
     @model_validator(mode="after")

@@ -1,15 +1,23 @@
-"""What the stage `select` does: gather the pool, the teacher's predictions and the unseen faces; select; write the manifest."""
+"""What the stage `select` does: gather the pool, the teacher's predictions and the unseen faces; select; write the manifest.
 
+And what it needs of the stage `predict` beside the pool's predictions: the unseen faces', and how unlike both are.
+"""
+
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ssl_pipeline.config import RunConfig
+from ssl_pipeline.config_selection import PromisedPrecision
+from ssl_pipeline.config_shift import ShiftConfig
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.labeling import predict_shards, read_shards
 from ssl_pipeline.learning.prediction import Predictor
+from ssl_pipeline.learning.shift import acceptance_by_group, compare_predictions, pooled_features, separability
 from ssl_pipeline.pseudo_labels.guards import selection_faults
 from ssl_pipeline.pseudo_labels.manifest import (
     Manifest,
@@ -20,7 +28,9 @@ from ssl_pipeline.pseudo_labels.manifest import (
 )
 from ssl_pipeline.pseudo_labels.selection import select
 from ssl_pipeline.pseudo_labels.unseen import UnseenFaces
-from ssl_pipeline.runs import RunDir, digest_of, run_stage
+from ssl_pipeline.runs import RunDir, digest_of, read_json, run_stage, write_json
+
+_SHIFT_SEED = 11  # other draws of the run's seed are other numbers
 
 
 def predict_unseen(predictor: Predictor, run: RunDir, directory: Path, *, identity: dict[str, Any]) -> dict[str, Any]:
@@ -48,6 +58,100 @@ def predict_unseen(predictor: Predictor, run: RunDir, directory: Path, *, identi
     )
 
 
+def measure_shift(
+    predictor: Predictor, config: RunConfig, run: RunDir, directory: Path, *, identity: dict[str, Any]
+) -> None:
+    """Measure how well the pool is told from the validation faces by the teacher's features; the record has it.
+
+    Args:
+        predictor: the teacher.
+        config: the run's; without `shift` nothing is measured.
+        run: the run's directory.
+        directory: of the record.
+        identity: what the teacher's view of the faces depends on.
+    """
+    settings = config.shift
+    if settings is None:
+        return
+
+    def work() -> dict[str, Any]:
+        rng = np.random.default_rng((config.seed, _SHIFT_SEED))
+        pixels, sides = open_pixels(run.faces / "pixels.npy"), {}
+        for side, faces in (
+            ("pool", read_faces(run.faces / "unlabeled.parquet")),
+            ("validation", validation_faces(run)),
+        ):
+            chosen = np.sort(rng.choice(len(faces), size=min(settings.max_faces, len(faces)), replace=False))
+            rows = faces.iloc[chosen]
+            features = pooled_features(predictor, pixels, rows["pixel_row"].to_numpy(np.int64))
+            sides[side] = features, rows["person_id"].tolist()
+        (pool, pool_people), (validation, validation_people) = sides["pool"], sides["validation"]
+        return asdict(
+            separability(
+                pool, validation, pool_people=pool_people, validation_people=validation_people, seed=config.seed
+            )
+        )
+
+    inputs = {**identity, "max_faces": settings.max_faces, "seed": config.seed}
+    run_stage(directory, inputs=inputs, outputs=[], work=work)
+
+
+def judge_shift(config: RunConfig, run: RunDir, round_index: int) -> dict[str, Any] | None:
+    """Say in words whether the shift that `measure_shift` found is strong; None where the config leaves it out.
+
+    Returns:
+        `learning.shift.Separability` as a dict, with `strong` and `words`.
+    """
+    if config.shift is None:
+        return None
+    measured = read_json(run.pseudo_labels(round_index) / "shift" / "done.json")["result"]
+    strong = measured["auc"] is not None and measured["auc"] >= config.shift.strong_auc
+    return {**measured, "strong": strong, "words": _shift_in_words(measured, config.shift, config, strong=strong)}
+
+
+def write_shift(path: Path, config: RunConfig, run: RunDir, round_index: int, manifest: Manifest) -> None:
+    """Write the whole diagnosis: separability, predictions of both sides, acceptance by what is known of the pool.
+
+    What the config hides from training is used here as it is for purity: to report.
+    """
+    directory, labels = run.pseudo_labels(round_index), config.labels.space
+    pool, truth = read_faces(run.faces / "unlabeled.parquet"), pd.read_parquet(run.faces / "unlabeled_truth.parquet")
+    readable = (manifest.faces["decision"] != "unreadable").to_numpy(bool)
+    of_pool = pd.Index(manifest.faces.loc[readable, "image_id"]).get_indexer(pd.Index(pool["image_id"]))
+    groups = pd.DataFrame({"origin": pool["origin"].to_numpy(object)})
+    for name in labels.names:
+        known = pool[name].astype(object).where(pool[name].notna())
+        hidden = truth.set_index("image_id")[name].reindex(pool["image_id"]) if name in truth else None
+        groups[name] = known.to_numpy(object) if hidden is None else known.fillna(pd.Series(hidden.to_numpy(object)))
+    decisions = manifest.faces[[f"{name}_decision" for name in labels.names]].to_numpy(object)[readable][of_pool]
+    write_json(
+        path,
+        {
+            **(manifest.selection["shift"] or {}),
+            "predictions": compare_predictions(
+                read_shards(directory / "predictions", pool),
+                read_shards(directory / "unseen", validation_faces(run)),
+                labels=labels,
+            ),
+            "acceptance": acceptance_by_group(groups, decisions == "accepted", decisions != "known"),
+        },
+    )
+
+
+def _shift_in_words(measured: dict[str, Any], settings: ShiftConfig, config: RunConfig, *, strong: bool) -> str:
+    if measured["auc"] is None:
+        return f"not measured: {measured['note']}"
+    told = (
+        "a classifier tells the pool from the validation faces by the teacher's features with an AUC of "
+        f"{measured['auc']:.2f} ± {measured['standard_error']:.2f}"
+    )
+    if not strong:
+        return f"{told}, below {settings.strong_auc:g}"
+    if isinstance(config.selection, PromisedPrecision):
+        return f"the promise was made under strong shift ({told}): it was tested on faces unlike those it speaks of"
+    return f"strong ({told}): what validation faces say may not hold for the pool"
+
+
 def validation_faces(run: RunDir) -> pd.DataFrame:
     """The labeled faces of the validation split, a face table."""
     labeled = read_faces(run.faces / "labeled.parquet")
@@ -55,7 +159,13 @@ def validation_faces(run: RunDir) -> pd.DataFrame:
 
 
 def make_manifest(
-    config: RunConfig, run: RunDir, round_index: int, *, faces_digest: str, teacher_digest: str
+    config: RunConfig,
+    run: RunDir,
+    round_index: int,
+    *,
+    faces_digest: str,
+    teacher_digest: str,
+    shift: dict[str, Any] | None = None,
 ) -> Manifest:
     """Select among the round's predictions and write manifest.parquet, with the faults that the guards find."""
     directory, labels, settings = run.pseudo_labels(round_index), config.labels.space, config.selection
@@ -89,6 +199,7 @@ def make_manifest(
         targets=settings.targets,
         settings=settings.model_dump(mode="json"),
         faults=selection_faults(selection, labels=labels, config=settings, unseen=unseen),
+        shift=shift,
     )
     write_manifest(directory / "manifest.parquet", table)
     return read_manifest(directory / "manifest.parquet")

@@ -88,6 +88,7 @@ def finish(config: RunConfig, run: RunDir, *, last_round: int, promoted: Path) -
         },
         "purity": selection["purity"],
         "selection_faults": selection["selection"]["faults"],
+        "shift": selection["selection"]["shift"],
         "rounds": [read_json(run.student(index) / "gate.json") for index in range(1, last_round + 1)],
         "manifest": str(run.pseudo_labels(round_index) / "manifest.parquet"),
         "pictures": ["class_f1.png", *stage_pictures(run)],

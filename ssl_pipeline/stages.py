@@ -37,7 +37,7 @@ from ssl_pipeline.pseudo_labels.manifest_report import purity, summarize
 from ssl_pipeline.pseudo_labels.merging import merge, write_training_table
 from ssl_pipeline.reports.pictures import draw_learning_curves
 from ssl_pipeline.runs import RunDir, digest_file, digest_of, read_json, run_stage, write_json
-from ssl_pipeline.selection_job import make_manifest, predict_unseen
+from ssl_pipeline.selection_job import judge_shift, make_manifest, measure_shift, predict_unseen, write_shift
 from ssl_pipeline.training_job import TrainingJob, run_job
 
 logger = logging.getLogger(__name__)
@@ -127,6 +127,7 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
         "device": str(resolve_device(config.device)),
     }
     predict_unseen(predictor, run, directory.with_name("unseen"), identity=identity)
+    measure_shift(predictor, config, run, directory.with_name("shift"), identity=identity)
     return run_stage(
         directory,
         inputs=identity,
@@ -143,13 +144,15 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
 
 
 def select(config: RunConfig, run: RunDir, round_index: int) -> Record:
-    """Decide which pseudo-labels to keep. Reads predictions; writes manifest.parquet, then selection.json."""
+    """Decide which pseudo-labels to keep. Reads predictions; writes manifest.parquet, shift.json, then selection.json."""
     directory = run.pseudo_labels(round_index)
     predictions = read_json(directory / "predictions" / "done.json")
+    shift = judge_shift(config, run, round_index)
     inputs = {
         "predictions": predictions["outputs"],
         "unseen": read_json(directory / "unseen" / "done.json")["outputs"],
         "selection": config.selection,
+        "shift": shift,
         "labels": config.labels,
         "faces": faces_digest(run),
         "round": round_index,
@@ -158,7 +161,16 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> Record:
 
     def work() -> Record:
         teacher = predictions["inputs"]["teacher"]
-        manifest = make_manifest(config, run, round_index, faces_digest=faces_digest(run), teacher_digest=teacher)
+        manifest = make_manifest(
+            config, run, round_index, faces_digest=faces_digest(run), teacher_digest=teacher, shift=shift
+        )
+        if shift is None:
+            (directory / "shift.json").unlink(missing_ok=True)
+        else:
+            write_shift(directory / "shift.json", config, run, round_index, manifest)
+            logger.log(
+                logging.WARNING if shift["strong"] else logging.INFO, "round %d: shift: %s", round_index, shift["words"]
+            )
         summary = summarize(manifest)
         truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet")
         summary["purity"] = purity(manifest, truth) if len(truth) else None
@@ -171,7 +183,8 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> Record:
             logger.warning("round %d: %s", round_index, fault)
         return {"counts": counts, "purity": summary["purity"], "faults": faults}
 
-    return run_stage(directory, inputs=inputs, outputs=["manifest.parquet", "selection.json"], work=work)
+    outputs = ["manifest.parquet", "selection.json", *(["shift.json"] if shift is not None else [])]
+    return run_stage(directory, inputs=inputs, outputs=outputs, work=work)
 
 
 def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_path: Path | None = None) -> Record:

@@ -15,7 +15,9 @@ from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.errors import CheckpointError, ConfigError, ManifestError, PipelineError, RunError, SelectionError
 from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.merging import read_training_table
+from ssl_pipeline.reports.comparison import verdict
 from ssl_pipeline.runs import RunDir, read_json
 from ssl_pipeline.session import finish, open_run
 from tests.bad_inputs import OF_RUNS, write_folders
@@ -235,6 +237,43 @@ def test_a_promise_is_tested_on_the_validation_faces_as_the_teacher_predicts_the
     unseen = pd.read_parquet(run.pseudo_labels(1) / "unseen" / "part-00000.parquet")
     assert unseen["image_id"].tolist() == validation["image_id"].tolist()
     assert (run.pseudo_labels(1) / "unseen" / "done.json").is_file()
+
+
+def test_a_promise_under_strong_shift_is_marked_in_every_record(
+    finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    promise = "{type: promised_precision, target: 0.5, delta: 0.3, align: training}"
+    config, run = copy_of(finished, tmp_path, f"selection={promise}", "shift.strong_auc=0.51")
+    with caplog.at_level("WARNING"):
+        stages.select(config, run, 1)
+    shift = read_json(run.pseudo_labels(1) / "shift.json")
+    assert shift["auc"] >= 0.51 and shift["strong"] and (shift["num_pool"], shift["num_validation"]) == (100, 22)
+    assert "the promise was made under strong shift" in shift["words"] and shift["words"] in caplog.text
+    marked = read_json(run.pseudo_labels(1) / "selection.json")["selection"]["shift"]
+    assert marked["words"] == shift["words"] and marked["strong"]
+    assert shift["predictions"]["gender"]["mix"]["male"]["pool"] == pytest.approx(
+        1 - shift["predictions"]["gender"]["mix"]["female"]["pool"], abs=1e-3
+    )
+    truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet")
+    groups = shift["acceptance"]["gender"]
+    assert {value: of["num_faces"] for value, of in groups.items()} == truth["gender"].value_counts().to_dict()
+    accepted = read_manifest(run.pseudo_labels(1) / "manifest.parquet").accepted
+    assert sum(of["num_accepted"] for of in groups.values()) == accepted.sum() > 0
+    summary = finish(config, run, last_round=1, promoted=run.teacher)
+    assert summary["shift"] == marked and shift["words"] in verdict(summary)
+
+
+def test_without_the_diagnosis_nothing_is_measured_and_nothing_is_marked(
+    finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
+) -> None:
+    assert (finished[1].pseudo_labels(1) / "shift.json").is_file()
+    config, run = copy_of(finished, tmp_path, "shift=null")
+    (run.pseudo_labels(1) / "shift" / "done.json").unlink()
+    assert stages.predict(config, run, 1, run.teacher / "best.safetensors")["skipped"]
+    stages.select(config, run, 1)
+    assert not (run.pseudo_labels(1) / "shift.json").exists()
+    assert not (run.pseudo_labels(1) / "shift" / "done.json").exists()
+    assert read_json(run.pseudo_labels(1) / "selection.json")["selection"]["shift"] is None
 
 
 def test_a_manifest_of_another_run_is_refused(

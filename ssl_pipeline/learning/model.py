@@ -76,10 +76,22 @@ class FaceClassifier(nn.Module):
         Returns:
             float32 [B, K]; their exponentials sum to 1 over a row.
         """
-        images = (pixels.float() / 255 - self.mean) / self.std
-        if self._channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        return self.log_probabilities(self.backbone(images))
+        return self.log_probabilities(self.backbone(self._normalized(pixels)))
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Give what the last layer sees of uint8 [B, 3, H, W], pooled over the image: float [B, D].
+
+        Raises:
+            CheckpointError: if the backbone does not tell its features as timm's models do.
+        """
+        backbone: Any = self.backbone
+        if not (hasattr(backbone, "forward_features") and hasattr(backbone, "forward_head")):
+            raise CheckpointError(
+                f"{type(backbone).__name__} does not tell its features, which the diagnosis of shift compares; "
+                "leave it out with shift: null"
+            )
+        pooled = backbone.forward_head(backbone.forward_features(self._normalized(pixels)), pre_logits=True)
+        return torch.as_tensor(pooled).flatten(1)
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
         """Turn the head's logits [B, L] into log probabilities of the classes, float32 [B, K].
@@ -102,6 +114,10 @@ class FaceClassifier(nn.Module):
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         return self
+
+    def _normalized(self, pixels: Tensor) -> Tensor:
+        images = (pixels.float() / 255 - self.mean) / self.std
+        return images.contiguous(memory_format=torch.channels_last) if self._channels_last else images
 
     @property
     def _channels_last(self) -> bool:

@@ -140,7 +140,7 @@ def predict_probabilities(
         float32 [N, K], rows sum to 1.
     """
     parts = [np.zeros((0, model.labels.num_classes), np.float32)]
-    with _evaluating(model):
+    with evaluating(model):
         for start in range(0, len(pixel_rows), batch_size):
             rows = pixel_rows[start : start + batch_size]
             batch = torch.from_numpy(np.ascontiguousarray(pixels[rows])).permute(0, 3, 1, 2).to(compute.device)
@@ -181,7 +181,7 @@ def _mean_over_views(model: FaceClassifier, faces: Tensor, *, horizontal_flip: b
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Hold a model in eval mode: dropout off, batch norm by its running statistics, which stay as they are."""
     # module by module: a frozen part of a model in training may be in eval mode already, and is to stay so
     before = [(module, module.training) for module in model.modules()]

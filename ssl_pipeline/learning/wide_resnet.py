@@ -82,5 +82,13 @@ class WideResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] → [B, num_outputs]."""
-        features = functional.relu(self.norm(self.blocks(self.stem(images))), inplace=True)
-        return torch.as_tensor(self.classifier(self.dropout(features.mean(dim=(2, 3)))))
+        return self.forward_head(self.forward_features(images))
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] → [B, D, H', W'], as timm's models call it."""
+        return functional.relu(self.norm(self.blocks(self.stem(images))), inplace=True)
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """[B, D, H', W'] → [B, num_outputs], or [B, D] with `pre_logits`."""
+        pooled = self.dropout(features.mean(dim=(2, 3)))
+        return torch.as_tensor(pooled if pre_logits else self.classifier(pooled))

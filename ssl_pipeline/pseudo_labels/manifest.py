@@ -65,7 +65,7 @@ class Manifest:
     identity: ManifestIdentity
     targets: Targets
     selection: Mapping[str, Any]
-    """How it was selected: `settings` as configured, `thresholds` as rows of `question.ThresholdRow`, `faults`."""
+    """How it was selected: `settings` as configured, `thresholds` as rows of `question.ThresholdRow`, `faults`, `shift`."""
 
     @cached_property
     def faces(self) -> pd.DataFrame:
@@ -114,6 +114,7 @@ def build_manifest(
     targets: Targets,
     settings: Mapping[str, Any] | None = None,
     faults: Sequence[str] = (),
+    shift: Mapping[str, Any] | None = None,
 ) -> pa.Table:
     """Put every candidate face into one table, sorted by image id, whatever the order of the rows given.
 
@@ -126,6 +127,7 @@ def build_manifest(
         targets: whether the student is taught by values (hard) or by class probabilities (soft).
         settings: the selection's, JSON-able.
         faults: what the selection's guards found.
+        shift: how unlike the pool and the faces behind the selection are, JSON-able, with `strong` and `words`.
 
     Returns:
         ``len(faces) + len(unreadable)`` rows, as `manifest_schema` says. Weight is 0 where not accepted.
@@ -157,6 +159,7 @@ def build_manifest(
             "settings": settings or {},
             "thresholds": [asdict(row) for row in selection.thresholds],
             "faults": list(faults),
+            "shift": shift,
         },
     }
     text = json.dumps(about, ensure_ascii=False)

@@ -65,11 +65,12 @@ def render_explanation(manifest: Manifest, image_id: str) -> Group:
 
 
 def render_selection(manifest: Manifest) -> Group:
-    """Draw how the manifest was selected: settings, faults, the threshold of each value and what it rests on."""
+    """Draw how the manifest was selected: settings, faults, shift, the threshold of each value and what it rests on."""
     faults = [Text(f"fault: {fault}") for fault in manifest.selection["faults"]]
-    return Group(
-        Text(f"selected by {_settings(manifest)}"), *faults, thresholds_table(manifest.selection["thresholds"])
-    )
+    shift = manifest.selection.get("shift")
+    told = [] if shift is None else [Text(f"shift: {shift['words']}")]
+    rows = thresholds_table(manifest.selection["thresholds"])
+    return Group(Text(f"selected by {_settings(manifest)}"), *faults, *told, rows)
 
 
 def thresholds_table(rows: Iterable[Mapping[str, Any]]) -> Table:

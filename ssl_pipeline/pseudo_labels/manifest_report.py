@@ -204,7 +204,7 @@ def export_csv(manifest: Manifest, path: Path) -> int:
     with atomic_path(path) as beside, open(beside, "w", encoding="utf-8", newline="") as file:
         for start in range(0, max(len(manifest.faces), 1), _CSV_ROWS_AT_ONCE):
             part = slice(start, start + _CSV_ROWS_AT_ONCE)
-            texts = manifest.faces.iloc[part].apply(_without_formulas)
+            texts = manifest.faces.iloc[part].apply(without_formulas)
             probabilities = pd.DataFrame(manifest.probabilities[part], columns=columns, index=texts.index)
             rows = pd.concat([texts, probabilities], axis=1)
             rows.to_csv(file, index=False, header=start == 0, lineterminator="\n")
@@ -315,7 +315,8 @@ def _chosen(row: Mapping[Any, Any], name: str) -> str:
     return f"{name}: {row[name]} {row[f'{name}_decision']}, {row[f'{name}_reason']}"
 
 
-def _without_formulas(column: "pd.Series[Any]") -> "pd.Series[Any]":
+def without_formulas(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Put a ' before texts that a spreadsheet would take for formulas; numbers stay as they are."""
     if pd.api.types.is_numeric_dtype(column):
         return column
     texts = column.astype("str")

@@ -12,8 +12,11 @@ def verdict(summary: dict[str, Any]) -> str:
     on_test = (
         f"on the test split it is {abs(gain):.1f} points of macro F1 {'above' if gain >= 0 else 'below'} the teacher"
     )
+    shift = summary.get("shift") or {}
+    warning = [f"Mind the shift: {shift['words']}."] if shift.get("strong") else []
     if summary["promoted"] == "teacher":
-        return f"The gate promoted no student: the teacher stays. The student's test: {on_test}.{_certainty(summary)}"
+        stays = f"The gate promoted no student: the teacher stays. The student's test: {on_test}."
+        return " ".join([stays, _certainty(summary), *warning])
     sentences = [f"The student of round {student['round']} is promoted, being better on validation; {on_test}."]
     if gain <= 0:
         sentences.append("The gain on validation did not carry over: do not use this student without a closer look.")
@@ -24,7 +27,7 @@ def verdict(summary: dict[str, Any]) -> str:
     ]
     if losses:
         sentences.append(f"It is worse than the teacher at {' and at '.join(losses)}.")
-    return " ".join(sentences) + _certainty(summary)
+    return " ".join([*sentences, _certainty(summary), *warning])
 
 
 def _certainty(summary: dict[str, Any]) -> str:
@@ -32,7 +35,7 @@ def _certainty(summary: dict[str, Any]) -> str:
     found = summary["test_difference"]["comparison"]
     metric = summary["test_difference"]["metric"].replace("_", " ").replace("f1", "F1")
     lower, upper = 100 * found["lower"], 100 * found["upper"]
-    text = f" 95 % interval of the difference in {metric}: {lower:+.1f} to {upper:+.1f}, drawing from {found['num_persons']:,} persons"
+    text = f"95 % interval of the difference in {metric}: {lower:+.1f} to {upper:+.1f}, drawing from {found['num_persons']:,} persons"
     text += "; the test faces do not tell which of them is better." if lower <= 0 <= upper else "."
     groups = [
         f"{group['column']} {group['value']} ({100 * group['difference']:+.1f} of accuracy, {group['num_faces']:,} faces)"

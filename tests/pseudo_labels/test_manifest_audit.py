@@ -1,0 +1,199 @@
+"""A person judges a sample of a manifest: the sheet, the answers, the verdict, and what is refused."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from ssl_pipeline.cli import app
+from ssl_pipeline.config_selection import FixedThreshold
+from ssl_pipeline.errors import ManifestError
+from ssl_pipeline.labels import LabelSpace
+from ssl_pipeline.pseudo_labels.auditing import exact_interval
+from ssl_pipeline.pseudo_labels.manifest import (
+    Manifest,
+    ManifestIdentity,
+    build_manifest,
+    read_manifest,
+    write_manifest,
+)
+from ssl_pipeline.pseudo_labels.manifest_audit import audit, draw_audit, read_answers, render_audit, write_sheet
+from ssl_pipeline.pseudo_labels.selection import select
+from tests.pseudo_labels.test_manifest import drawn as text_of
+
+SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["-30", ">=30"]})  # a value that looks like a formula
+IDENTITY = ManifestIdentity("night", 1, "faces", "teacher", "selection")
+
+
+def manifest_of(directory: Path, *, settings: dict[str, Any] | None = None, per: str = "attribute") -> Manifest:
+    """Sixty faces: 50 surely male, 10 surely female, of whom 40 surely old and 10 surely young."""
+    male = np.arange(60) < 50
+    old = np.where(np.arange(60) < 40, 0.98, np.where(np.arange(60) < 50, 0.02, 0.5))
+    gender = np.where(male, 0.99, 0.03)
+    rows = np.stack([gender * (1 - old), gender * old, (1 - gender) * (1 - old), (1 - gender) * old], axis=1)
+    ids = [f"=pool:{number:02d}.png" for number in range(60)]
+    pool = pd.DataFrame({"image_id": ids, "image_path": [str(directory / f"{n:02d}.png") for n in range(60)]})
+    pool = pool.assign(content_hash=ids, person_id=ids, source="pool", derived=None)
+    config = FixedThreshold(type="fixed_threshold", confidence_threshold=0.9, per=per)
+    selection = select(rows, np.full((60, 2), -1), labels=SPACE, config=config, image_ids=ids)
+    table = build_manifest(
+        pool,
+        selection,
+        labels=SPACE,
+        unreadable=pd.DataFrame({"source": [], "image_id": [], "image_path": [], "reason": []}),
+        identity=IDENTITY,
+        targets="soft",
+        settings=settings or config.model_dump(mode="json"),
+    )
+    write_manifest(directory / "manifest.parquet", table)
+    return read_manifest(directory / "manifest.parquet")
+
+
+PROMISE = {"type": "promised_precision", "target": 0.7, "per": "attribute"}
+
+
+def filled(path: Path, answer: Any) -> None:
+    """Answer a sheet as a person would: `answer` is given each row."""
+    rows = list(csv.DictReader(path.open(encoding="utf-8")))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row | {"right": answer(row)} for row in rows)
+
+
+def test_every_value_is_drawn_as_often_and_rare_ones_as_often_as_they_are(tmp_path: Path) -> None:
+    manifest = manifest_of(tmp_path)
+    drawn = draw_audit(manifest, num=45, seed=0)
+    counts = drawn.groupby(["attribute", "value"], sort=False).size().to_dict()
+    assert counts == {("gender", "male"): 13, ("gender", "female"): 10, ("age", "-30"): 10, ("age", ">=30"): 12}
+    assert drawn["number"].tolist() == list(range(1, 46))
+    assert draw_audit(manifest, num=45, seed=0).equals(drawn)
+    assert not draw_audit(manifest, num=45, seed=1).equals(drawn)
+    faces = manifest.faces.set_index("image_id")
+    for row in drawn.to_dict("records"):
+        face = faces.loc[row["image_id"]]
+        assert face[f"{row['attribute']}_decision"] == "accepted" and face[row["attribute"]] == row["value"]
+        assert face[f"{row['attribute']}_confidence"] == row["confidence"]
+
+
+def test_per_class_the_class_is_what_is_judged(tmp_path: Path) -> None:
+    drawn = draw_audit(manifest_of(tmp_path, per="class"), num=1000, seed=0)
+    assert drawn.groupby(["attribute", "value"]).size().to_dict() == {
+        ("class", "male/-30"): 10,
+        ("class", "male/>=30"): 40,
+    }
+
+
+def test_a_sheet_comes_back_as_it_went_out_and_holds_no_formula(tmp_path: Path) -> None:
+    drawn = draw_audit(manifest_of(tmp_path), num=20, seed=0)
+    sheet = tmp_path / "audit.csv"
+    write_sheet(sheet, drawn)
+    rows = list(csv.reader(sheet.open(encoding="utf-8")))
+    assert rows[0] == ["number", "image_id", "attribute", "value", "confidence", "right"] and len(rows) == 21
+    assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row)
+    filled(sheet, lambda row: {"1": "no", "2": " Unsure "}.get(row["number"], "YES"))
+    assert read_answers(sheet, drawn).tolist() == ["no", "unsure", *["yes"] * 18]
+    # as a spreadsheet of another country saves it, in another order
+    header, *lines = sheet.read_text(encoding="utf-8").replace(",", ";").splitlines()
+    sheet.write_text("\ufeff" + "\r\n".join([header, *reversed(lines)]), encoding="utf-8")
+    assert read_answers(sheet, drawn).tolist() == ["no", "unsure", *["yes"] * 18]
+
+
+def test_purity_is_told_of_each_value_and_weighed_by_size_above(tmp_path: Path) -> None:
+    manifest = manifest_of(tmp_path, settings=PROMISE)
+    drawn = draw_audit(manifest, num=40, seed=0)
+    wrong = (drawn["value"] == "female") & (drawn.groupby("value").cumcount() < 8)
+    answers = pd.Series(np.where(wrong, "no", "yes"))
+    answers[drawn.index[drawn["value"] == "male"][0]] = "unsure"
+    found = audit(manifest, drawn, answers)
+    female, male = found["per_value"]["gender"]["female"], found["per_value"]["gender"]["male"]
+    assert (female["num_labels"], female["num_judged"], female["num_right"], female["purity"]) == (10, 10, 2, 0.2)
+    assert (female["lower"], female["upper"]) == exact_interval(2, 10)
+    assert (male["num_labels"], male["num_judged"], male["num_unsure"], male["purity"]) == (50, 9, 1, 1.0)
+    assert found["per_attribute"]["gender"]["purity"] == pytest.approx((50 * 1.0 + 10 * 0.2) / 60)
+    assert found["overall"]["purity"] == pytest.approx((50 + 2 + 50) / 110)
+    assert [female["verdict"], female["promised"]] == ["broken", 0.7]
+    assert found["overall"]["verdict"] == "kept" and "surely at least the promised 70.0%" in found["overall"]["words"]
+    assert male["verdict"] == "open"  # nine right ones are not enough to tell
+    text = text_of(render_audit(found))
+    assert "Surely below it: gender female." in text and "promised precision" in text
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_without_a_promise_the_mean_confidence_is_what_is_measured_against(tmp_path: Path) -> None:
+    manifest = manifest_of(tmp_path)
+    drawn = draw_audit(manifest, num=1000, seed=0)
+    found = audit(manifest, drawn, pd.Series(["no"] * len(drawn)))
+    assert found["promise"]["target"] is None
+    assert found["per_attribute"]["gender"]["promised"] == pytest.approx((50 * 0.99 + 10 * 0.97) / 60, abs=1e-6)
+    assert found["overall"]["verdict"] == "broken" and "mean confidence" in found["overall"]["words"]
+
+
+def test_a_value_that_nobody_could_judge_is_named(tmp_path: Path) -> None:
+    manifest = manifest_of(tmp_path)
+    drawn = draw_audit(manifest, num=40, seed=0)
+    found = audit(manifest, drawn, pd.Series(np.where(drawn["value"] == "female", "unsure", "yes")))
+    assert found["per_value"]["gender"]["female"]["purity"] is None
+    assert found["per_value"]["gender"]["female"]["verdict"] == "open"
+    assert found["overall"]["purity"] == 1 and found["overall"]["words"].endswith("nothing could be judged of female")
+
+
+def test_incomplete_and_foreign_answers_are_refused_in_words(tmp_path: Path) -> None:
+    drawn = draw_audit(manifest_of(tmp_path), num=20, seed=0)
+    sheet = tmp_path / "audit.csv"
+    write_sheet(sheet, drawn)
+    filled(sheet, lambda row: "" if row["number"] == "3" else "perhaps" if row["number"] == "4" else "yes")
+    with pytest.raises(ManifestError, match="incomplete answers") as error:
+        read_answers(sheet, drawn)
+    assert "row 4: number 3, right: expected yes, no or unsure, got ''" in str(error.value)
+    assert "row 5: number 4, right: expected yes, no or unsure, got 'perhaps'" in str(error.value)
+    filled(sheet, lambda row: "yes")
+    lines = sheet.read_text(encoding="utf-8").splitlines()
+    sheet.write_text("\n".join([*lines[:-1], lines[1]]), encoding="utf-8")
+    with pytest.raises(ManifestError, match=r"row 21: number 1 a second time\n  number 20 is missing"):
+        read_answers(sheet, drawn)
+    sheet.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(ManifestError, match="not of the sample of this manifest; give the --sample and --seed"):
+        read_answers(sheet, draw_audit(manifest_of(tmp_path), num=20, seed=7))
+    sheet.write_text("number,image_id\n", encoding="utf-8")
+    with pytest.raises(ManifestError, match="no column attribute, value, right"):
+        read_answers(sheet, drawn)
+    with pytest.raises(ManifestError, match="cannot be read"):
+        read_answers(tmp_path / "absent.csv", drawn)
+
+
+def test_a_sample_smaller_than_the_number_of_values_and_an_empty_manifest_are_refused(tmp_path: Path) -> None:
+    manifest = manifest_of(tmp_path)
+    with pytest.raises(ManifestError, match="give at least 4"):
+        draw_audit(manifest, num=3, seed=0)
+    nothing = manifest.table.filter([False] * len(manifest.table))
+    write_manifest(tmp_path / "empty.parquet", nothing)
+    with pytest.raises(ManifestError, match="nothing to audit"):
+        draw_audit(read_manifest(tmp_path / "empty.parquet"), num=9, seed=0)
+
+
+def test_the_command_draws_sheets_lists_missing_pictures_and_reads_the_answers(tmp_path: Path) -> None:
+    manifest_of(tmp_path)
+    for number in range(1, 60):
+        Image.new("RGB", (300, 200), (4 * number, 90, 90)).save(tmp_path / f"{number:02d}.png")
+    command = ["manifest", "audit", str(tmp_path / "manifest.parquet"), "--sample", "110", "--seed", "3"]
+    out = tmp_path / "out"
+    done = CliRunner().invoke(app, [*command, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in out.iterdir()) == ["audit-01.png", "audit-02.png", "audit.csv"]
+    assert "2 pictures cannot be opened" in done.output and "00.png: No such file or directory" in done.output
+    again = CliRunner().invoke(app, [*command, "--out", str(out)])
+    assert isinstance(again.exception, ManifestError) and "may hold answers" in str(again.exception)
+    filled(out / "audit.csv", lambda row: "yes")
+    answers = ["--answers", str(out / "audit.csv"), "--json", str(tmp_path / "audit.json")]
+    done = CliRunner().invoke(app, [*command, *answers])
+    assert done.exit_code == 0 and "may lie on either side of the mean confidence" in done.output
+    assert json.loads((tmp_path / "audit.json").read_text())["overall"]["num_judged"] == 110
+    for options in ([], [*answers, "--out", str(out)], ["--out", str(tmp_path / "o"), "--json", "x.json"]):
+        assert isinstance(CliRunner().invoke(app, [*command, *options]).exception, ManifestError)
