@@ -105,7 +105,8 @@ def judge_shift(config: RunConfig, run: RunDir, round_index: int) -> dict[str, A
     if config.shift is None:
         return None
     measured = read_json(run.pseudo_labels(round_index) / "shift" / "done.json")["result"]
-    strong = measured["auc"] is not None and measured["auc"] >= config.shift.strong_auc
+    auc, error = measured["auc"], measured["standard_error"]
+    strong = auc is not None and auc >= config.shift.strong_auc and auc - 2 * error > 0.5
     return {**measured, "strong": strong, "words": _shift_in_words(measured, config.shift, config, strong=strong)}
 
 
@@ -146,7 +147,7 @@ def _shift_in_words(measured: dict[str, Any], settings: ShiftConfig, config: Run
         f"{measured['auc']:.2f} ± {measured['standard_error']:.2f}"
     )
     if not strong:
-        return f"{told}, below {settings.strong_auc:g}"
+        return f"{told}: not strong (strong_auc {settings.strong_auc:g}, and two standard errors above 0.5)"
     if isinstance(config.selection, PromisedPrecision):
         return f"the promise was made under strong shift ({told}): it was tested on faces unlike those it speaks of"
     return f"strong ({told}): what validation faces say may not hold for the pool"
