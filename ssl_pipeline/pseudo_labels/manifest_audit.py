@@ -192,7 +192,9 @@ def render_audit(found: Mapping[str, Any]) -> Group:
         f"Measured against: {told}. Intervals: {found['confidence']:.0%}, exact; several values are weighed by size."
     ]
     if found["promise"]["under_strong_shift"]:
-        lines.append("The selection was made under strong shift: its promise was about other faces than these.")
+        lines.append(
+            "The selection was made under strong shift: what validation faces promise is about other faces than these."
+        )
     broken = [
         f"{name} {value}"
         for name, values in found["per_value"].items()
