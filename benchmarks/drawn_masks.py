@@ -38,9 +38,9 @@ SIZE = 64
 VIEWS = 2  # of every picture, each framed, lit and spoiled otherwise
 ROLE = RoleConfig.model_validate(
     {
-        "model": {"architecture": "wrn16_1"},
+        "model": {"architecture": "wrn16_2"},
         "training": {
-            "epochs": 7,
+            "epochs": 10,
             "batch_size": 64,
             "optimizer": {"type": "adamw", "learning_rate": 3.0e-3, "weight_decay": 0.05},
             "scheduler": {"type": "cosine", "warmup_epochs": 1},
