@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.seeds import environment_for
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.runs import read_json
 
@@ -35,13 +36,13 @@ def main(
 ) -> None:
     """Run every seed with and without what is known, and write the tables."""
     base = load_config(config, overrides=overrides or [])
-    threads = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // jobs, 1))} if jobs > 1 else {}
+    environment = environment_for(jobs)
 
     def run(variant: str, seed: str) -> dict[str, Any]:
         run_name = f"{base.run_name}-{variant.replace(' ', '-')}-seed-{seed}"
         settings = [*(overrides or []), *VARIANTS[variant], f"seed={seed}"]
         options = ["--config", str(config), "--run-name", run_name, *(o for s in settings for o in ("--set", s))]
-        subprocess.run([sys.executable, "-m", "flows.full_cycle", *options], check=True, env=os.environ | threads)
+        subprocess.run([sys.executable, "-m", "flows.full_cycle", *options], check=True, env=environment)
         return read_json(base.runs_root / run_name / "summary.json")
 
     subprocess.run([sys.executable, "-m", "flows.build_masked_faces", "--config", str(config)], check=True)

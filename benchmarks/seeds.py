@@ -35,14 +35,13 @@ def main(
     overrides = overrides or []
     base = load_config(config, overrides=overrides)
     run_names = {seed: f"{base.run_name}-seed-{seed}" for seed in seeds.split(",")}
-    # several times all threads on the same cores would wait for each other
-    threads = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // jobs, 1))} if jobs > 1 else {}
+    environment = environment_for(jobs)
 
     def run(seed: str) -> None:
         set_seed = [option for override in [*overrides, f"seed={seed}"] for option in ("--set", override)]
         options = ["--config", str(config), "--run-name", run_names[seed], *set_seed]
         for module in ("flows.full_cycle", *(["benchmarks.control"] if control else [])):
-            subprocess.run([sys.executable, "-m", module, *options], check=True, env=os.environ | threads)
+            subprocess.run([sys.executable, "-m", module, *options], check=True, env=environment)
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(run, run_names))
@@ -52,6 +51,12 @@ def main(
     ]
     out.write_text(_report(config, overrides, summaries, controls, jobs=jobs), encoding="utf-8")
     print(f"written to {out}")
+
+
+def environment_for(jobs: int) -> dict[str, str]:
+    """Share the cores out: several runs with all threads on the same cores would wait for each other."""
+    threads = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // jobs, 1))} if jobs > 1 else {}
+    return dict(os.environ) | threads
 
 
 def _report(

@@ -102,7 +102,7 @@ def gate(config: RunConfig, run: RunDir, round_index: int, teacher_dir: Path) ->
 
 
 def decide_promotion(teacher: pd.DataFrame, student: pd.DataFrame, config: GateConfig, *, labels: LabelSpace) -> Record:
-    """Compare two models' predictions of the same faces.
+    """Decide by two models' predictions of the same faces, and say why.
 
     Args:
         teacher: its `Judged.faces`.
@@ -111,9 +111,29 @@ def decide_promotion(teacher: pd.DataFrame, student: pd.DataFrame, config: GateC
         labels: the label space.
 
     Returns:
-        ``metric``; ``comparison``, a `PairedDifference` as a dict; ``regressions``, the groups in whose accuracy the
-        student is clearly worse, each with its column, value, num_faces and difference; ``promoted``; ``verdict``, in
-        words.
+        ``metric``; ``comparison``, a `PairedDifference` as a dict, and ``regressions``, both by `compare_models`;
+        ``promoted``; ``verdict``, in words.
+    """
+    found, regressions = compare_models(teacher, student, config, labels=labels)
+    better = found.difference > 0 and found.probability >= config.min_probability
+    promoted = better and not (config.refuse_regressions and regressions)
+    return {
+        "metric": config.metric,
+        "comparison": asdict(found),
+        "regressions": regressions,
+        "promoted": promoted,
+        "verdict": _verdict(found, regressions, config, promoted=promoted),
+    }
+
+
+def compare_models(
+    teacher: pd.DataFrame, student: pd.DataFrame, config: GateConfig, *, labels: LabelSpace
+) -> tuple[PairedDifference, list[Record]]:
+    """Compare two models' predictions of the same faces, see `decide_promotion`.
+
+    Returns:
+        The difference on all faces, and the groups in whose accuracy the student is clearly worse, each with its
+        column, value, num_faces and difference.
     """
 
     def compare(rows: "pd.Series[bool]", metric: str) -> PairedDifference:
@@ -127,26 +147,15 @@ def decide_promotion(teacher: pd.DataFrame, student: pd.DataFrame, config: GateC
             num_draws=config.num_draws,
         )
 
-    everyone = pd.Series(True, index=teacher.index)
-    found = compare(everyone, config.metric)
     regressions = []
     for column in (name for name in (*labels.names, "origin") if name in teacher):
         for value in sorted(teacher[column].dropna().unique()):
             group = (teacher[column] == value).fillna(False).astype(bool)
             accuracy = compare(group, "accuracy")
             if accuracy.upper < 0:
-                regressions.append(
-                    {"column": column, "value": value, "num_faces": int(group.sum()), **asdict(accuracy)}
-                )
-    better = found.difference > 0 and found.probability >= config.min_probability
-    promoted = better and not (config.refuse_regressions and regressions)
-    return {
-        "metric": config.metric,
-        "comparison": asdict(found),
-        "regressions": regressions,
-        "promoted": promoted,
-        "verdict": _verdict(found, regressions, config, promoted=promoted),
-    }
+                about = {"column": column, "value": value, "num_faces": int(group.sum())}
+                regressions.append({**about, **asdict(accuracy)})
+    return compare(pd.Series(True, index=teacher.index), config.metric), regressions
 
 
 def _verdict(found: PairedDifference, regressions: list[Record], config: GateConfig, *, promoted: bool) -> str:

@@ -119,6 +119,15 @@ class LabelSpace:
         ids[known] = np.ravel_multi_index(tuple(codes[known].T), self.num_values)
         return ids
 
+    def known_combinations(self, codes: IntArray) -> IntArray:
+        """Number the combinations of what is known and unknown in value codes [N, A], unknown being a value of its own.
+
+        Returns:
+            int [N].
+        """
+        combinations = np.ravel_multi_index(tuple(codes.T + 1), [number + 1 for number in self.num_values])
+        return np.asarray(combinations, dtype=np.int64)
+
     def candidates(self, codes: IntArray) -> BoolArray:
         """Mark the classes that a face may have, given what is known of it.
 

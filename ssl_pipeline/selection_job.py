@@ -4,15 +4,16 @@ And what it needs of the stage `predict` beside the pool's predictions: the unse
 """
 
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_selection import PromisedPrecision
-from ssl_pipeline.config_shift import ShiftConfig
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.labeling import predict_shards, read_shards
@@ -33,38 +34,79 @@ from ssl_pipeline.runs import RunDir, digest_of, read_json, run_stage, write_jso
 _SHIFT_SEED = 11  # other draws of the run's seed are other numbers
 
 
-def predict_unseen(predictor: Predictor, run: RunDir, directory: Path, *, identity: dict[str, Any]) -> dict[str, Any]:
+class RoundFaces:
+    """The faces of a round's selection and what the teacher says of them, each read once, when it is asked for."""
+
+    def __init__(self, run: RunDir, round_index: int) -> None:
+        self._run, self._directory = run, run.pseudo_labels(round_index)
+
+    @cached_property
+    def pool(self) -> pd.DataFrame:
+        """The face table of the pool."""
+        return read_faces(self._run.faces / "unlabeled.parquet")
+
+    @cached_property
+    def labeled(self) -> pd.DataFrame:
+        """The face table of the labeled faces, all splits."""
+        return read_faces(self._run.faces / "labeled.parquet")
+
+    @property
+    def validation(self) -> pd.DataFrame:
+        """Those of the validation split."""
+        return self.labeled[self.labeled["split"] == "validation"]
+
+    @cached_property
+    def of_pool(self) -> npt.NDArray[np.float32]:
+        """Class probabilities of the pool, float32 [N, K]."""
+        return read_shards(self._directory / "predictions", self.pool)
+
+    @cached_property
+    def of_validation(self) -> npt.NDArray[np.float32]:
+        """Class probabilities of the validation faces, float32 [M, K]."""
+        return read_shards(self._directory / "unseen", self.validation)
+
+
+def predict_unseen(
+    predictor: Predictor, faces: RoundFaces, run: RunDir, directory: Path, *, identity: dict[str, Any]
+) -> dict[str, Any]:
     """Predict the validation faces as the pool is predicted; writes ``part-00000.parquet`` and a record of its own.
 
     Args:
         predictor: the teacher.
+        faces: the round's.
         run: the run's directory.
         directory: where to write.
         identity: what the predictions depend on.
     """
-    faces = validation_faces(run)
     return run_stage(
         directory,
         inputs=identity,
         outputs=["part-00000.parquet"],
         work=lambda: predict_shards(
             predictor,
-            faces,
+            faces.validation,
             open_pixels(run.faces / "pixels.npy"),
             directory=directory,
-            shard_size=max(len(faces), 1),
+            shard_size=max(len(faces.validation), 1),
             identity=digest_of(identity),
         ),
     )
 
 
 def measure_shift(
-    predictor: Predictor, config: RunConfig, run: RunDir, directory: Path, *, identity: dict[str, Any]
+    predictor: Predictor,
+    faces: RoundFaces,
+    config: RunConfig,
+    run: RunDir,
+    directory: Path,
+    *,
+    identity: dict[str, Any],
 ) -> None:
     """Measure how well the pool is told from the validation faces by the teacher's features; the record has it.
 
     Args:
         predictor: the teacher.
+        faces: the round's.
         config: the run's; without `shift` nothing is measured.
         run: the run's directory.
         directory: of the record.
@@ -77,12 +119,9 @@ def measure_shift(
     def work() -> dict[str, Any]:
         rng = np.random.default_rng((config.seed, _SHIFT_SEED))
         pixels, sides = open_pixels(run.faces / "pixels.npy"), {}
-        for side, faces in (
-            ("pool", read_faces(run.faces / "unlabeled.parquet")),
-            ("validation", validation_faces(run)),
-        ):
-            chosen = np.sort(rng.choice(len(faces), size=min(settings.max_faces, len(faces)), replace=False))
-            rows = faces.iloc[chosen]
+        for side, table in (("pool", faces.pool), ("validation", faces.validation)):
+            chosen = np.sort(rng.choice(len(table), size=min(settings.max_faces, len(table)), replace=False))
+            rows = table.iloc[chosen]
             features = pooled_features(predictor, pixels, rows["pixel_row"].to_numpy(np.int64))
             sides[side] = features, rows["person_id"].tolist()
         (pool, pool_people), (validation, validation_people) = sides["pool"], sides["validation"]
@@ -107,16 +146,20 @@ def judge_shift(config: RunConfig, run: RunDir, round_index: int) -> dict[str, A
     measured = read_json(run.pseudo_labels(round_index) / "shift" / "done.json")["result"]
     auc, error = measured["auc"], measured["standard_error"]
     strong = auc is not None and auc >= config.shift.strong_auc and auc - 2 * error > 0.5
-    return {**measured, "strong": strong, "words": _shift_in_words(measured, config.shift, config, strong=strong)}
+    return {
+        **measured,
+        "strong": strong,
+        "words": _shift_in_words(measured, config, strong_auc=config.shift.strong_auc, strong=strong),
+    }
 
 
-def write_shift(path: Path, config: RunConfig, run: RunDir, round_index: int, manifest: Manifest) -> None:
+def write_shift(path: Path, faces: RoundFaces, config: RunConfig, run: RunDir, manifest: Manifest) -> None:
     """Write the whole diagnosis: separability, predictions of both sides, acceptance by what is known of the pool.
 
     What the config hides from training is used here as it is for purity: to report.
     """
-    directory, labels = run.pseudo_labels(round_index), config.labels.space
-    pool, truth = read_faces(run.faces / "unlabeled.parquet"), pd.read_parquet(run.faces / "unlabeled_truth.parquet")
+    pool, labels = faces.pool, config.labels.space
+    truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet")
     readable = (manifest.faces["decision"] != "unreadable").to_numpy(bool)
     of_pool = pd.Index(manifest.faces.loc[readable, "image_id"]).get_indexer(pd.Index(pool["image_id"]))
     groups = pd.DataFrame({"origin": pool["origin"].to_numpy(object)})
@@ -129,17 +172,13 @@ def write_shift(path: Path, config: RunConfig, run: RunDir, round_index: int, ma
         path,
         {
             **(manifest.selection["shift"] or {}),
-            "predictions": compare_predictions(
-                read_shards(directory / "predictions", pool),
-                read_shards(directory / "unseen", validation_faces(run)),
-                labels=labels,
-            ),
+            "predictions": compare_predictions(faces.of_pool, faces.of_validation, labels=labels),
             "acceptance": acceptance_by_group(groups, decisions == "accepted", decisions != "known"),
         },
     )
 
 
-def _shift_in_words(measured: dict[str, Any], settings: ShiftConfig, config: RunConfig, *, strong: bool) -> str:
+def _shift_in_words(measured: dict[str, Any], config: RunConfig, *, strong_auc: float, strong: bool) -> str:
     if measured["auc"] is None:
         return f"not measured: {measured['note']}"
     told = (
@@ -147,19 +186,14 @@ def _shift_in_words(measured: dict[str, Any], settings: ShiftConfig, config: Run
         f"{measured['auc']:.2f} ± {measured['standard_error']:.2f}"
     )
     if not strong:
-        return f"{told}: not strong (strong_auc {settings.strong_auc:g}, and two standard errors above 0.5)"
+        return f"{told}: not strong (strong_auc {strong_auc:g}, and two standard errors above 0.5)"
     if isinstance(config.selection, PromisedPrecision):
         return f"the promise was made under strong shift ({told}): it was tested on faces unlike those it speaks of"
     return f"strong ({told}): what validation faces say may not hold for the pool"
 
 
-def validation_faces(run: RunDir) -> pd.DataFrame:
-    """The labeled faces of the validation split, a face table."""
-    labeled = read_faces(run.faces / "labeled.parquet")
-    return labeled[labeled["split"] == "validation"]
-
-
 def make_manifest(
+    faces: RoundFaces,
     config: RunConfig,
     run: RunDir,
     round_index: int,
@@ -170,12 +204,11 @@ def make_manifest(
 ) -> Manifest:
     """Select among the round's predictions and write manifest.parquet, with the faults that the guards find."""
     directory, labels, settings = run.pseudo_labels(round_index), config.labels.space, config.selection
-    pool, validation = read_faces(run.faces / "unlabeled.parquet"), validation_faces(run)
-    labeled = read_faces(run.faces / "labeled.parquet")
-    unseen = UnseenFaces(read_shards(directory / "unseen", validation), labels.encode(validation))
+    pool, labeled = faces.pool, faces.labeled
+    unseen = UnseenFaces(faces.of_validation, labels.encode(faces.validation))
     training_codes = labels.encode(labeled[labeled["split"] == "train"])
     selection = select(
-        read_shards(directory / "predictions", pool),
+        faces.of_pool,
         labels.encode(pool),
         labels=labels,
         config=settings,

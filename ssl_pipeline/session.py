@@ -4,6 +4,7 @@ import logging
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pandas as pd
 from ssl_pipeline import __version__
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_loading import dump_config
-from ssl_pipeline.judging import PREDICTIONS, decide_promotion, evaluate
+from ssl_pipeline.judging import PREDICTIONS, compare_models, evaluate
 from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.reports.pictures import draw_class_f1
 from ssl_pipeline.runs import RunDir, read_json, write_json, write_text
@@ -110,8 +111,8 @@ def _scores(config: RunConfig, run: RunDir, model_dir: Path) -> dict[str, Any]:
 def _test_difference(config: RunConfig, teacher_dir: Path, student_dir: Path) -> Record:
     """Student less teacher on the test faces, with its interval, and the groups in which the student is clearly worse."""
     teacher, student = (pd.read_parquet(directory / "test" / PREDICTIONS) for directory in (teacher_dir, student_dir))
-    compared = decide_promotion(teacher, student, config.gate, labels=config.labels.space)
-    return {name: compared[name] for name in ("metric", "comparison", "regressions")}
+    found, regressions = compare_models(teacher, student, config.gate, labels=config.labels.space)
+    return {"metric": config.gate.metric, "comparison": asdict(found), "regressions": regressions}
 
 
 def stage_seconds(run: RunDir) -> dict[str, float]:

@@ -37,7 +37,14 @@ from ssl_pipeline.pseudo_labels.manifest_report import purity, summarize
 from ssl_pipeline.pseudo_labels.merging import merge, write_training_table
 from ssl_pipeline.reports.pictures import draw_learning_curves
 from ssl_pipeline.runs import RunDir, digest_file, digest_of, read_json, run_stage, write_json
-from ssl_pipeline.selection_job import judge_shift, make_manifest, measure_shift, predict_unseen, write_shift
+from ssl_pipeline.selection_job import (
+    RoundFaces,
+    judge_shift,
+    make_manifest,
+    measure_shift,
+    predict_unseen,
+    write_shift,
+)
 from ssl_pipeline.training_job import TrainingJob, run_job
 
 logger = logging.getLogger(__name__)
@@ -118,23 +125,23 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
     labels, prediction = config.labels.space, config.prediction
     predictor = Predictor.load(teacher, prediction, labels=labels, device=config.device)
     check_image_size(predictor.checkpoint, config.faces.image_size)
-    pool = read_faces(run.faces / "unlabeled.parquet")
-    num_shards = -(-len(pool) // prediction.shard_size)
+    faces = RoundFaces(run, round_index)
+    num_shards = -(-len(faces.pool) // prediction.shard_size)
     identity = {
         "teacher": predictor.checkpoint.digest,
         "faces": faces_digest(run),
         "prediction": prediction.model_dump(exclude={"batch_size"}),
         "device": str(resolve_device(config.device)),
     }
-    predict_unseen(predictor, run, directory.with_name("unseen"), identity=identity)
-    measure_shift(predictor, config, run, directory.with_name("shift"), identity=identity)
+    predict_unseen(predictor, faces, run, directory.with_name("unseen"), identity=identity)
+    measure_shift(predictor, faces, config, run, directory.with_name("shift"), identity=identity)
     return run_stage(
         directory,
         inputs=identity,
         outputs=[f"part-{shard:05d}.parquet" for shard in range(num_shards)],
         work=lambda: predict_shards(
             predictor,
-            pool,
+            faces.pool,
             open_pixels(run.faces / "pixels.npy"),
             directory=directory,
             shard_size=prediction.shard_size,
@@ -160,14 +167,14 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> Record:
     }
 
     def work() -> Record:
-        teacher = predictions["inputs"]["teacher"]
+        faces, teacher = RoundFaces(run, round_index), predictions["inputs"]["teacher"]
         manifest = make_manifest(
-            config, run, round_index, faces_digest=faces_digest(run), teacher_digest=teacher, shift=shift
+            faces, config, run, round_index, faces_digest=faces_digest(run), teacher_digest=teacher, shift=shift
         )
         if shift is None:
             (directory / "shift.json").unlink(missing_ok=True)
         else:
-            write_shift(directory / "shift.json", config, run, round_index, manifest)
+            write_shift(directory / "shift.json", faces, config, run, manifest)
             logger.log(
                 logging.WARNING if shift["strong"] else logging.INFO, "round %d: shift: %s", round_index, shift["words"]
             )

@@ -205,29 +205,29 @@ def epoch_batches(weights: FloatArray, *, batch_size: int, seed: int, epoch: int
 
 
 class AugmentedFaces(Dataset[tuple[Tensor, int]]):
-    """Faces of a training set, each augmented by a draw that depends on seed, epoch and place in the epoch alone."""
+    """Faces of a set, each augmented by a draw that depends on seed, epoch and place in the epoch alone."""
 
     def __init__(
         self,
-        train: TrainingSet,
+        faces: "TrainingSet | UnlabeledSet",
         kind: Augmentation,
         *,
         seed: int,
         strong: StrongAugmentation = StrongAugmentation(),  # noqa: B008 - frozen
     ) -> None:
-        self._train = train
-        self._transform = augmentation(kind, image_size=int(train.pixels.shape[1]), strong=strong)
+        self._faces = faces
+        self._transform = augmentation(kind, image_size=int(faces.pixels.shape[1]), strong=strong)
         self._seed = seed
 
     def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, int]:
         """Give (pixels uint8 [3, S, S], face number) of (epoch, place in the epoch, face number)."""
         epoch, place, index = key
-        face = torch.from_numpy(np.array(self._train.pixels[self._train.pixel_rows[index]])).permute(2, 0, 1)
+        face = torch.from_numpy(np.array(self._faces.pixels[self._faces.pixel_rows[index]])).permute(2, 0, 1)
         seed_draws(self._seed, epoch, place)
         return self._transform(face), index
 
     def __len__(self) -> int:
-        return len(self._train.pixel_rows)
+        return len(self._faces.pixel_rows)
 
 
 def load_batches(

@@ -58,8 +58,7 @@ def kinds_of(reasons: Sequence[str]) -> Counter[str]:
 
 def sample_of(found: SourceFaces, labels: LabelSpace, *, size: int, seed: int) -> pd.DataFrame:
     """Draw a few faces of a source, every combination of known values in proportion, by image_id."""
-    codes = labels.encode(found.faces) + 1
-    strata = np.ravel_multi_index(tuple(codes.T), [number + 1 for number in labels.num_values])
+    strata = labels.known_combinations(labels.encode(found.faces))
     return found.faces.iloc[stratified_sample(strata, size=size, rng=np.random.default_rng(seed))]
 
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from ssl_pipeline.config_training import Consistency, TrainingConfig
-from ssl_pipeline.faces.dataset import AugmentedFaces, TrainingSet, UnlabeledSet, epoch_batches, load_batches
+from ssl_pipeline.faces.dataset import AugmentedFaces, UnlabeledSet, epoch_batches, load_batches
 from ssl_pipeline.faces.transforms import Augmentation
 from ssl_pipeline.labels import IntArray, LabelSpace
+from ssl_pipeline.learning.losses import Grouping
 
 _ORDER_STREAM, _WEAK_STREAM, _STRONG_STREAM = 101, 102, 103
 """Added to the run's seed, so that no draw is one of the labeled faces'."""
@@ -35,9 +36,9 @@ class Agreement:
     """The unlabeled faces of a training, in batches, and what they teach."""
 
     def __init__(self, config: Consistency, training: TrainingConfig, faces: UnlabeledSet, labels: LabelSpace) -> None:
-        self._config, self._training, self._faces, self._labels = config, training, faces, labels
+        self._config, self._training, self._faces = config, training, faces
         self._candidates = torch.from_numpy(labels.candidates(faces.codes))
-        self._class_codes = torch.from_numpy(labels.class_codes)
+        self._attributes = [Grouping.by((position,), labels) for position in range(len(labels.attributes))]
 
     def batches(
         self, sizes: Sequence[int], *, seed: int, epoch: int, start: int, part_of: Callable[[IntArray], IntArray]
@@ -57,7 +58,7 @@ class Agreement:
         kinds: tuple[tuple[Augmentation, int], ...] = (("weak", _WEAK_STREAM), ("strong", _STRONG_STREAM))
         loaders = [
             load_batches(
-                AugmentedFaces(_as_training_set(self._faces), kind, seed=seed + stream, strong=self._training.strong),
+                AugmentedFaces(self._faces, kind, seed=seed + stream, strong=self._training.strong),
                 batches,
                 epoch=epoch,
                 num_workers=self._training.num_workers,
@@ -92,30 +93,13 @@ class Agreement:
         candidates = self._candidates[faces].to(log_probabilities.device)
         posterior = log_probabilities.detach().float().exp() * candidates
         posterior = posterior / posterior.sum(dim=1, keepdim=True).clamp_min(1e-12)
-        cube = posterior.reshape(len(faces), *self._labels.num_values)
-        axes = range(1, cube.dim())
         sure, fits = [], torch.ones_like(posterior, dtype=torch.bool)
-        for position, kept in enumerate(axes):
-            others = [axis for axis in axes if axis != kept]
-            marginal = cube.sum(dim=others) if others else cube
+        for grouping in self._attributes:
+            marginal = grouping.sums(posterior)
             confidence, value = marginal.max(dim=1)
             is_sure = confidence >= self._config.confidence_threshold
-            codes = self._class_codes[:, position].to(value.device)
-            fits &= (codes[None, :] == value[:, None]) | ~is_sure[:, None]
+            value_of_class = grouping.group_of_class.to(value.device)
+            fits &= (value_of_class[None, :] == value[:, None]) | ~is_sure[:, None]
             sure.append(is_sure)
         targets = fits.float()
         return targets / targets.sum(dim=1, keepdim=True), torch.stack(sure, dim=1)
-
-
-def _as_training_set(faces: UnlabeledSet) -> TrainingSet:
-    """Lay unlabeled faces out as a training set, of which augmentation reads pixels alone."""
-    number = len(faces.pixel_rows)
-    return TrainingSet(
-        pixels=faces.pixels,
-        pixel_rows=faces.pixel_rows,
-        image_ids=[],
-        targets=np.zeros((number, 0), np.float32),
-        known=np.zeros((number, 0), bool),
-        weights=np.zeros(number, np.float32),
-        is_human=np.zeros(number, bool),
-    )

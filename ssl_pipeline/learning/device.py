@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -146,7 +146,7 @@ class Compute:
 
     def without_exchange(self, model: nn.Module, *, unless: bool) -> AbstractContextManager[None]:
         """Keep gradients to oneself inside the block: parts of a batch are added up first, then exchanged once."""
-        return self.accelerator.no_sync(model) if self.num_processes > 1 and not unless else _nothing()
+        return self.accelerator.no_sync(model) if self.num_processes > 1 and not unless else nullcontext()
 
     def sum(self, value: Tensor) -> Tensor:
         """Add up a number over the processes."""
@@ -173,8 +173,3 @@ class Compute:
         if self.num_processes > 1:
             for buffer in model.buffers():
                 buffer.copy_(broadcast(buffer.clone()))
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

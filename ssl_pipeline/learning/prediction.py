@@ -141,15 +141,22 @@ def predict_probabilities(
     """
     parts = [np.zeros((0, model.labels.num_classes), np.float32)]
     with evaluating(model):
-        for start in range(0, len(pixel_rows), batch_size):
-            rows = pixel_rows[start : start + batch_size]
-            batch = torch.from_numpy(np.ascontiguousarray(pixels[rows])).permute(0, 3, 1, 2).to(compute.device)
+        for batch in batches_of(pixels, pixel_rows, batch_size=batch_size, device=compute.device):
             with compute.autocast():
                 probabilities = _mean_over_views(model, batch, horizontal_flip=horizontal_flip, zooms=zooms)
             parts.append(probabilities.float().cpu().numpy())
             if on_batch is not None:
-                on_batch(len(rows))
+                on_batch(len(batch))
     return np.concatenate(parts)
+
+
+def batches_of(
+    pixels: npt.NDArray[np.uint8], pixel_rows: IntArray, *, batch_size: int, device: torch.device
+) -> Iterator[Tensor]:
+    """Yield the faces in these rows of uint8 [M, S, S, 3] on a device, uint8 [B, 3, S, S] at a time, in order."""
+    for start in range(0, len(pixel_rows), batch_size):
+        rows = pixel_rows[start : start + batch_size]
+        yield torch.from_numpy(np.ascontiguousarray(pixels[rows])).permute(0, 3, 1, 2).to(device)
 
 
 def zoomed(faces: Tensor, zoom: float) -> Tensor:

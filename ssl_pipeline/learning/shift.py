@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ssl_pipeline.labels import BoolArray, FloatArray, IntArray, LabelSpace
-from ssl_pipeline.learning.prediction import Predictor, evaluating
+from ssl_pipeline.learning.prediction import Predictor, batches_of, evaluating
 
 NUM_FOLDS = 5
 _QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9}
@@ -52,9 +52,7 @@ def pooled_features(
     """
     model, compute, parts = predictor.checkpoint.model, predictor.compute, []
     with evaluating(model):
-        for start in range(0, len(pixel_rows), predictor.batch_size):
-            rows = pixel_rows[start : start + predictor.batch_size]
-            batch = torch.from_numpy(np.ascontiguousarray(pixels[rows])).permute(0, 3, 1, 2).to(compute.device)
+        for batch in batches_of(pixels, pixel_rows, batch_size=predictor.batch_size, device=compute.device):
             with compute.autocast():
                 features = model.features(batch)
             parts.append(features.float().cpu().numpy())

@@ -11,7 +11,7 @@ from PIL import Image
 from ssl_pipeline.config_masking import CanonicalLandmarks, FileLandmarks, LandmarksConfig, YuNetLandmarks
 from ssl_pipeline.errors import FaceTableError, list_of_faults
 from ssl_pipeline.faces.cropping import CANONICAL_POINTS
-from ssl_pipeline.faces.detection import DetectedFace, FaceDetector
+from ssl_pipeline.faces.detection import FaceDetector
 from ssl_pipeline.masking.head import FloatArray, Landmarks
 from ssl_pipeline.runs import digest_file
 
@@ -109,12 +109,9 @@ class _FromYuNet:
         faces = [face for face in self._detector.detect(np.asarray(image)) if face.score >= self._min_score]
         if not faces:
             raise NoLandmarks("no face found")
-        return checked(from_detection(max(faces, key=lambda face: face.box[2] * face.box[3])), image.size)
-
-
-def from_detection(face: DetectedFace) -> Landmarks:
-    """Take a detected face's points: the person's own right eye is the picture's left one."""
-    return Landmarks(face.points)
+        largest = max(faces, key=lambda face: face.box[2] * face.box[3])
+        # the same order: the person's own right eye is the picture's left one
+        return checked(Landmarks(largest.points), image.size)
 
 
 def read_landmark_file(path: Path) -> Mapping[str, Landmarks]:

@@ -284,8 +284,7 @@ def _limited(faces: pd.DataFrame, source: Source, *, space: LabelSpace, seed: in
     """Draw at most `limit` faces, the combinations of known attributes in proportion; unknown is a value of its own."""
     if source.limit is None or source.limit >= len(faces):
         return faces
-    codes = space.encode(faces) + 1
-    strata = np.ravel_multi_index(tuple(codes.T), [number + 1 for number in space.num_values])
+    strata = space.known_combinations(space.encode(faces))
     name = int.from_bytes(hashlib.sha256(source_name(source).encode()).digest()[:8])
     return faces.iloc[stratified_sample(strata, size=source.limit, rng=np.random.default_rng([seed, name]))]
 
