@@ -31,6 +31,8 @@ def full_cycle(
             tasks.draw_masks(config.masked_sets)
         tasks.prepare(config, run)
         tasks.train_teacher(config, run)
+        if config.out_of_fold is not None:
+            tasks.train_fold_teachers(config, run)
         best = run.teacher
         for round_index in range(1, config.rounds + 1):
             tasks.predict(config, run, round_index, best / "best.safetensors")

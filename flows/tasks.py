@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
-from ssl_pipeline import judging, session, stages
+from ssl_pipeline import fold_teachers, judging, session, stages
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,6 +22,7 @@ def _task(stage: Callable[P, R], name: str, *, run_name: str | None = None) -> T
 draw_masks = _task(stages.draw_masks, "draw-masks")
 prepare = _task(stages.prepare, "prepare")
 train_teacher = _task(stages.train_teacher, "train-teacher")
+train_fold_teachers = _task(fold_teachers.train_fold_teachers, "train-fold-teachers")
 predict = _task(stages.predict, "predict", run_name="predict-round-{round_index}")
 select = _task(stages.select, "select", run_name="select-round-{round_index}")
 train_student = _task(stages.train_student, "train-student", run_name="train-student-round-{round_index}")

@@ -28,6 +28,8 @@ def train_teacher(
             tasks.draw_masks(config.masked_sets)
         tasks.prepare(config, run)
         record: dict[str, Any] = tasks.train_teacher(config, run)
+        if config.out_of_fold is not None:
+            tasks.train_fold_teachers(config, run)
     return {**record["result"], "checkpoint": str(run.teacher / "best.safetensors")}
 
 

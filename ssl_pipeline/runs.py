@@ -38,6 +38,15 @@ class RunDir:
         """The first teacher."""
         return self.root / "round-00" / "teacher"
 
+    @property
+    def out_of_fold(self) -> Path:
+        """What the teachers that each miss a part of the training faces say of it, and these teachers, calibrated."""
+        return self.root / "round-00" / "out_of_fold"
+
+    def fold_teacher(self, fold: int) -> Path:
+        """The training of the teacher that misses this part of the training faces, counted from 0."""
+        return self.root / "round-00" / f"teacher-without-fold-{fold}"
+
     def pseudo_labels(self, round_index: int) -> Path:
         """Predictions and manifest of a round."""
         return self.root / f"round-{round_index:02d}" / "pseudo_labels"
@@ -143,7 +152,12 @@ def finished_record(directory: Path, inputs: Mapping[str, Any]) -> dict[str, Any
 
 
 def run_stage(
-    directory: Path, *, inputs: Mapping[str, Any], outputs: Sequence[str], work: Callable[[], Mapping[str, Any]]
+    directory: Path,
+    *,
+    inputs: Mapping[str, Any],
+    outputs: Sequence[str],
+    work: Callable[[], Mapping[str, Any]],
+    if_made: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Do a stage's work unless it is finished, and record it.
 
@@ -151,6 +165,7 @@ def run_stage(
         directory: where the stage writes; its record is ``done.json`` there.
         inputs: what the result depends on, as digests and plain values.
         outputs: file names inside `directory` that `work` leaves behind.
+        if_made: file names of outputs that `work` leaves only sometimes.
         work: does it, and returns what to keep of it in the record (small, JSON-able).
 
     Returns:
@@ -160,12 +175,14 @@ def run_stage(
     if (record := finished_record(directory, inputs)) is not None:
         logger.info("%s: finished before, skipped", name)
         return record | {"skipped": True}
-    (directory / "done.json").unlink(missing_ok=True)
+    for stale in ("done.json", *if_made):
+        (directory / stale).unlink(missing_ok=True)
     started = time.monotonic()
     result = work()
+    made = [*outputs, *(name for name in if_made if (directory / name).is_file())]
     record = {
         "inputs": _stamped(inputs),
-        "outputs": {output: digest_file(directory / output) for output in outputs},
+        "outputs": {output: digest_file(directory / output) for output in made},
         "seconds": round(time.monotonic() - started, 2),
         "result": json.loads(json.dumps(result, default=_jsonable)),
     }

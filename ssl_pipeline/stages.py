@@ -6,43 +6,44 @@ rounds and when to stop are the flows' business.
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ssl_pipeline.config import RunConfig
+from ssl_pipeline.config_calibration import NoCalibration
 from ssl_pipeline.config_masking import MaskingConfig
 from ssl_pipeline.config_metrics import metric_direction
-from ssl_pipeline.config_selection import Agreement
 from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.errors import ConfigError, FaceTableError, PipelineError, list_of_faults
 from ssl_pipeline.faces.dataset import TrainingFaces
 from ssl_pipeline.faces.framing import detector_identity
-from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
 from ssl_pipeline.faces.sources.corrections import digest_correction
 from ssl_pipeline.faces.sources.reading import fingerprint
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.calibrating import calibrate_checkpoint
 from ssl_pipeline.learning.device import check_processes, resolve_device
-from ssl_pipeline.learning.labeling import check_image_size, predict_shards
+from ssl_pipeline.learning.labeling import check_image_size
 from ssl_pipeline.learning.model import check_architecture
 from ssl_pipeline.learning.optimizers import check_optimizer
-from ssl_pipeline.learning.prediction import Predictor
 from ssl_pipeline.masking.masked_set import build_masked_faces
 from ssl_pipeline.pseudo_labels.guards import stop_on
 from ssl_pipeline.pseudo_labels.manifest import check_belongs, read_manifest
 from ssl_pipeline.pseudo_labels.manifest_report import purity, summarize
 from ssl_pipeline.pseudo_labels.merging import merge, write_training_table
+from ssl_pipeline.reports.calibration_picture import draw_calibration
 from ssl_pipeline.reports.pictures import draw_learning_curves
 from ssl_pipeline.runs import RunDir, digest_file, digest_of, read_json, run_stage, write_json
 from ssl_pipeline.selection_job import (
     RoundFaces,
     judge_shift,
+    load_members,
     make_manifest,
     measure_shift,
-    predict_unseen,
+    predict_faces,
     write_shift,
 )
 from ssl_pipeline.training_job import TrainingJob, run_job
@@ -81,10 +82,6 @@ def check(config: RunConfig) -> None:
             check_processes(role.training.num_processes, config.device)
         except ConfigError as error:
             faults.append(f"'{key}.training': {error}")
-    if isinstance(config.selection, Agreement):
-        faults.append(
-            "'selection.type': agreement compares several teachers or views, and a run predicts with one teacher"
-        )
     if faults:
         raise ConfigError(list_of_faults("the config asks for what is not there", faults))
 
@@ -114,40 +111,39 @@ def prepare(config: RunConfig, run: RunDir) -> Record:
 
 def train_teacher(config: RunConfig, run: RunDir) -> Record:
     """Train the first teacher on the human labels."""
-    return _train(
-        config, config.teacher, run, directory=run.teacher, inputs={"faces": faces_digest(run)}, round_index=0
-    )
+    return train_model(config, config.teacher, run, Training("teacher", run.teacher, seed=config.seed * 1000))
 
 
 def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> Record:
-    """Give the teacher's class probabilities of every face of the pool, shard by shard, and of the validation faces."""
-    directory = run.pseudo_labels(round_index) / "predictions"
-    labels, prediction = config.labels.space, config.prediction
-    predictor = Predictor.load(teacher, prediction, labels=labels, device=config.device)
-    check_image_size(predictor.checkpoint, config.faces.image_size)
+    """Give the class probabilities of every face of the pool, shard by shard, and of the validation faces.
+
+    The run's first teacher is stood for by those of `out_of_fold`, if there are any. Where several teachers or views are
+    members of a round, each predicts by itself.
+    """
+    directory, prediction = run.pseudo_labels(round_index) / "predictions", config.prediction
+    members = load_members(config, run, teacher)
+    for member in members.values():
+        check_image_size(member.checkpoint, config.faces.image_size)
+    digests = list(dict.fromkeys(member.checkpoint.digest for member in members.values()))
     faces = RoundFaces(run, round_index)
-    num_shards = -(-len(faces.pool) // prediction.shard_size)
     identity = {
-        "teacher": predictor.checkpoint.digest,
+        "teacher": digests[0] if len(digests) == 1 else digest_of(digests),
+        "members": list(members),
         "faces": faces_digest(run),
         "prediction": prediction.model_dump(exclude={"batch_size"}),
         "device": str(resolve_device(config.device)),
     }
-    predict_unseen(predictor, faces, run, directory.with_name("unseen"), identity=identity)
-    measure_shift(predictor, faces, config, run, directory.with_name("shift"), identity=identity)
-    return run_stage(
-        directory,
-        inputs=identity,
-        outputs=[f"part-{shard:05d}.parquet" for shard in range(num_shards)],
-        work=lambda: predict_shards(
-            predictor,
-            faces.pool,
-            open_pixels(run.faces / "pixels.npy"),
-            directory=directory,
-            shard_size=prediction.shard_size,
-            identity=digest_of(identity),
-        ),
+    predict_faces(
+        members,
+        faces.validation,
+        run,
+        directory.with_name("unseen"),
+        shard_size=len(faces.validation),
+        identity=identity,
     )
+    first = next(iter(members.values()))
+    measure_shift(first, faces, config, run, directory.with_name("shift"), identity=identity)
+    return predict_faces(members, faces.pool, run, directory, shard_size=prediction.shard_size, identity=identity)
 
 
 def select(config: RunConfig, run: RunDir, round_index: int) -> Record:
@@ -157,7 +153,11 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> Record:
     shift = judge_shift(config, run, round_index)
     inputs = {
         "predictions": predictions["outputs"],
-        "unseen": read_json(directory / "unseen" / "done.json")["outputs"],
+        "unseen": [
+            read_json(record)["outputs"]
+            for record in (directory / "unseen" / "done.json", run.out_of_fold / "done.json")
+            if record.is_file()
+        ],
         "selection": config.selection,
         "shift": shift,
         "labels": config.labels,
@@ -216,38 +216,57 @@ def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_pat
         write_training_table(directory / "training.parquet", table)
         return directory / "training.parquet"
 
-    inputs = {"faces": faces_digest(run), "manifest": digest_file(path)}
-    return _train(
-        config, config.student, run, merge_labels, directory=directory, inputs=inputs, round_index=round_index
+    training = Training(
+        f"student {round_index}",
+        directory,
+        seed=config.seed * 1000 + round_index,  # a student of another round draws other weights
+        inputs={"manifest": digest_file(path)},
     )
+    return train_model(config, config.student, run, training, merge_labels)
 
 
-def _train(
+@dataclass(frozen=True)
+class Training:
+    """One of a run's trainings."""
+
+    name: str
+    directory: Path
+    seed: int
+    inputs: Record = field(default_factory=dict)
+    """What it depends on beside the config and the faces."""
+    calibrated: bool = True
+    """On the validation faces, if the config asks for calibration."""
+
+
+def train_model(
     config: RunConfig,
     role: RoleConfig,
     run: RunDir,
+    training: Training,
     training_table: Callable[[], Path | None] = lambda: None,
-    *,
-    directory: Path,
-    inputs: Record,
-    round_index: int,
 ) -> Record:
-    """Train teacher (round 0) or student through the one loop."""
-    seed = config.seed * 1000 + round_index  # a student of another round draws other weights
-    name = "teacher" if round_index == 0 else f"student {round_index}"
-    inputs = inputs | {"role": role.what_matters(), "labels": config.labels.space.to_dict(), "seed": str(seed)}
-    inputs["device"] = str(resolve_device(config.device))
-    inputs["calibration"] = [config.calibration, config.prediction.model_dump(exclude={"batch_size", "shard_size"})]
+    """Train a model through the one loop; `training_table` writes what it learns from, by default the human labels."""
+    directory = training.directory
+    calibration = config.calibration if training.calibrated else NoCalibration(type="none")
+    inputs = {
+        "faces": faces_digest(run),
+        **training.inputs,
+        "role": role.what_matters(),
+        "labels": config.labels.space.to_dict(),
+        "seed": str(training.seed),
+        "device": str(resolve_device(config.device)),
+        "calibration": [calibration, config.prediction.model_dump(exclude={"batch_size", "shard_size"})],
+    }
 
     def work() -> Record:
         job = TrainingJob(
-            name=name,
+            name=training.name,
             role=role,
             labels=config.labels,
             faces=run.faces,
             training_table=training_table(),
             directory=directory,
-            seed=seed,
+            seed=training.seed,
             device=config.device,
             inputs=digest_of(inputs),
         )
@@ -255,19 +274,21 @@ def _train(
         draw_learning_curves(
             directory / "curves.png",
             pd.read_csv(directory / "history.csv"),
-            title=name,
+            title=training.name,
             metric=role.training.monitor,
             direction=metric_direction(role.training.monitor),
         )
-        calibration = calibrate_checkpoint(
+        calibrated = calibrate_checkpoint(
             result.checkpoint,
             TrainingFaces.from_directory(run.faces, labels=config.labels).validation,
-            config.calibration,
+            calibration,
             prediction=config.prediction,
             device=config.device,
         )
+        if calibrated is not None and "before" in calibrated:
+            draw_calibration(directory / "calibration.png", calibrated, title=f"{training.name} on validation")
         return {
-            "calibration": calibration,
+            "calibration": calibrated,
             "best_epoch": result.best_epoch,
             "monitor": role.training.monitor,
             "best_metric": result.best_metric,
@@ -275,7 +296,8 @@ def _train(
             "resumed_from_epoch": result.resumed_from_epoch,
         }
 
-    return run_stage(directory, inputs=inputs, outputs=["best.safetensors", "history.csv", "curves.png"], work=work)
+    outputs = ["best.safetensors", "history.csv", "curves.png"]
+    return run_stage(directory, inputs=inputs, outputs=outputs, if_made=["calibration.png"], work=work)
 
 
 def faces_digest(run: RunDir) -> str:

@@ -61,7 +61,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     found = _read(config, labels, seed=seed)
     _decode(found, directory / "pixels.npy", config)
     _reject_contradictions(found, space)
-    found.faces = found.faces.assign(picture=_pictures(found.faces, directory / "pixels.npy", config))
+    found.faces = found.faces.assign(picture=pictures_of(found.faces, directory / "pixels.npy", config))
     if config.labeled.test_sources:
         partly = (found.faces["role"] == "test") & (space.class_ids(space.encode(found.faces)) < 0)
         found.reject(partly, "a test face needs all attributes known")
@@ -170,7 +170,7 @@ def _reject_contradictions(found: FoundFaces, space: LabelSpace) -> None:
     found.reject(differ.reindex(found.faces.index, fill_value=False), reasons)
 
 
-def _pictures(faces: pd.DataFrame, pixels: Path, config: FacesConfig) -> list[str]:
+def pictures_of(faces: pd.DataFrame, pixels: Path, config: FacesConfig) -> list[str]:
     """Name the picture that each face shows: equal for equal files and, where that is asked for, for near ones."""
     names = faces["content_hash"].tolist()
     if config.near_duplicates is None:

@@ -73,7 +73,7 @@ def predict_shards(
             probabilities = predictor.predict(
                 pixels, rows["pixel_row"].to_numpy(np.int64), on_batch=lambda num: bar.advance(task, num)
             )
-            _write_shard(_part(directory, shard), rows["image_id"].tolist(), probabilities, identity)
+            write_shard(_part(directory, shard), rows["image_id"].tolist(), probabilities, identity)
     return {"num_shards": len(starts), "num_skipped": num_skipped, "num_faces": len(faces)}
 
 
@@ -104,7 +104,8 @@ def _is_finished(path: Path, identity: str) -> bool:
         return False
 
 
-def _write_shard(path: Path, image_ids: list[str], probabilities: npt.NDArray[np.float32], identity: str) -> None:
+def write_shard(path: Path, image_ids: list[str], probabilities: npt.NDArray[np.float32], identity: str) -> None:
+    """Write class probabilities, float32 [N, K], of these faces, for what `identity` says that they depend on."""
     num_classes = probabilities.shape[1]
     column: Any = pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), num_classes)
     table = pa.table({"image_id": pa.array(image_ids, pa.string()), "class_probabilities": column})
