@@ -17,6 +17,7 @@ from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.metrics import evaluate_predictions, without_tables
 from ssl_pipeline.learning.paired_bootstrap import PairedDifference, paired_bootstrap
 from ssl_pipeline.learning.prediction import Predictor
+from ssl_pipeline.learning.voting import SoftVote
 from ssl_pipeline.reports.pictures import SCORE_PICTURES, draw_scores
 from ssl_pipeline.runs import RunDir, atomic_path, digest_file, run_stage, write_json
 from ssl_pipeline.stages import Record, faces_digest
@@ -65,7 +66,9 @@ class Judged:
     """image_id, person_id, each attribute and origin as they are known; class_id and predicted_class_id; confidence."""
 
 
-def judge_split(predictor: Predictor, config: RunConfig, run: RunDir, split: Split | Literal["all"]) -> Judged:
+def judge_split(
+    predictor: Predictor | SoftVote, config: RunConfig, run: RunDir, split: Split | Literal["all"]
+) -> Judged:
     """Judge a model on the fully known faces of a split, or on all labeled ones."""
     labels = config.labels
     table, pixels = read_faces(run.faces / "labeled.parquet"), open_pixels(run.faces / "pixels.npy")
