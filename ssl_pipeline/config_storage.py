@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Self
 
-from fsspec import available_protocols
+from fsspec.registry import known_implementations, registry
 from pydantic import Field, model_validator
 
 from ssl_pipeline.config_base import Section
@@ -21,7 +21,7 @@ class StorageConfig(Section):
 
     url: str
     """Where runs are kept, as ``s3://bucket/runs``; a run lies in a folder of its name there. Any protocol of fsspec."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     """For the file system, as ``{endpoint_url: http://host:9000}``."""
     every_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
     """Pause between two uploads: with the machine, at most the work of so long is lost, and of the upload under way."""
@@ -42,7 +42,7 @@ class StorageConfig(Section):
             )
         if "@" in place or "?" in place:
             raise ValueError(f"url: holds more than a place ('@' or '?'); {_CURE}")
-        if protocol not in available_protocols():
+        if protocol not in {*known_implementations, *registry}:
             raise ValueError(f"url: fsspec knows no protocol '{protocol}'; expected one as s3, gs, az, sftp or file")
         if ".." in place.split("/"):
             raise ValueError(f"url: expected a place without '..', got '{self.url}'")

@@ -9,7 +9,7 @@ training or of a labeling write is seen like all else. A storage that fails take
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from pathlib import Path
 
@@ -48,7 +48,8 @@ def kept_in(config: StorageConfig | None, root: Path) -> Iterator[None]:
             with _uploading(pusher, lock, every_seconds=config.every_seconds):
                 yield
         except BaseException:
-            _close(pusher, journal, root, lock, retry_seconds=0)
+            with suppress(OSError):  # of a full disk: what ended the run is the news
+                _close(pusher, journal, root, lock, retry_seconds=0)
             raise
         if fault := _close(pusher, journal, root, lock, retry_seconds=config.retry_seconds):
             raise fault
@@ -72,17 +73,21 @@ def _take_over(remote: RemoteDirectory, root: Path, journal: Journal, config: St
 @contextmanager
 def _uploading(pusher: Pusher, lock: RemoteLock, *, every_seconds: float) -> Iterator[None]:
     """Upload what changes, from a thread, until the block ends and the upload then under way."""
-    stopped, failing = threading.Event(), False
+    stopped = threading.Event()
 
     def run() -> None:
-        nonlocal failing
+        failing = False
         while not stopped.wait(every_seconds) and not lock.lost:
-            fault = _push(pusher)
-            if fault is not None and not failing:
-                logger.warning("%s; the run goes on here, what is pending is uploaded later", fault)
-            if fault is None and failing:
-                logger.warning("storage: reached again")
-            failing = fault is not None
+            try:
+                pusher.push()
+            except StorageError as error:
+                if not failing:
+                    logger.warning("%s; the run goes on here, what is pending is uploaded later", error)
+                failing = True
+            else:
+                if failing:
+                    logger.warning("storage: reached again")
+                failing = False
 
     # in this context, so that an orchestrator's log handlers know which run the thread's lines belong to
     thread = threading.Thread(target=copy_context().run, args=(run,), name="storage", daemon=True)
@@ -92,17 +97,6 @@ def _uploading(pusher: Pusher, lock: RemoteLock, *, every_seconds: float) -> Ite
     finally:
         stopped.set()
         thread.join()
-
-
-def _push(pusher: Pusher) -> StorageError | None:
-    """Upload what changed; give the fault, if any, that of the local disk among them."""
-    try:
-        pusher.push()
-    except StorageError as error:
-        return error
-    except OSError as error:
-        return StorageError(f"storage: nothing can be made ready for upload ({error})")
-    return None
 
 
 def _close(

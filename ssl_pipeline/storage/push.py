@@ -50,13 +50,16 @@ class Pusher:
         Raises:
             StorageError: the first fault. One does not keep the other directories from their turn; two are an outage.
         """
-        faults, started, num_files, num_bytes = [], time.monotonic(), 0, 0
+        faults: list[StorageError] = []
+        started, num_files, num_bytes = time.monotonic(), 0, 0
         for directory, names in local_files(self._root, pixels=self._pixels).items():
             before = dict(self._journal.files)
             try:
                 self._push_directory(directory, names)
             except StorageError as error:
                 faults.append(error)
+            except OSError as error:  # of the local disk
+                faults.append(StorageError(f"{self._root}: nothing can be made ready for upload ({error})"))
             if len(faults) == 2:
                 break
             arrived = {name: of for name, of in self._journal.files.items() if before.get(name) != of}

@@ -3,13 +3,16 @@
 Whatever a file system raises (each has errors of its own, of which not all are OSErrors) leaves here as `StorageError`.
 """
 
+import atexit
 import json
 import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any, TypeVar
 
 import fsspec
@@ -46,11 +49,11 @@ class RemoteDirectory:
             self._fs, self._root = fsspec.core.url_to_fs(url, **fixed, **(options or {}))
         except ImportError as error:
             raise ConfigError(
-                f"storage.url: {protocol}:// needs a package that is not installed ({error}); for S3: "
+                f"{url}: {protocol}:// needs a package that is not installed ({error}); for S3: "
                 "pip install 'ssl-pipeline[s3]'"
             ) from None
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"storage: {protocol}:// cannot be opened with these options: {error}") from None
+            raise ConfigError(f"{url}: cannot be opened with these options: {error}") from None
         self._root = self._root.rstrip("/")
 
     @classmethod
@@ -115,11 +118,8 @@ class RemoteDirectory:
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
-        with self._told_in_words("removed", name):
-            try:
-                self._fs.rm_file(self._at(name))
-            except FileNotFoundError:
-                pass
+        with self._told_in_words("removed", name), suppress(FileNotFoundError):
+            self._fs.rm_file(self._at(name))
 
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}"
@@ -153,6 +153,23 @@ class RemoteDirectory:
             place = f"{self.url}/{name}" if name else self.url
             reason = " ".join(str(error).split())
             raise StorageError(f"{place}: cannot be {what} ({type(error).__name__}: {reason})") from error
+
+
+def local_copy(path_or_url: str) -> Path:
+    """Give a local file for a path, or for a URL that fsspec can read: a copy that goes with this process.
+
+    What a store asks for comes from the environment or fsspec's own config.
+
+    Raises:
+        StorageError: if it cannot be read.
+    """
+    if "://" not in path_or_url:
+        return Path(path_or_url)
+    folder, _, name = path_or_url.rpartition("/")
+    directory = Path(mkdtemp(prefix="ssl-pipeline-"))
+    atexit.register(rmtree, directory, ignore_errors=True)
+    RemoteDirectory(folder).fetch(name, directory)
+    return directory / name
 
 
 def is_hidden(name: str) -> bool:
