@@ -11,6 +11,7 @@ from fsspec.implementations.local import LocalFileSystem
 from ssl_pipeline.config_storage import StorageConfig
 from ssl_pipeline.errors import RunError, StorageError
 from ssl_pipeline.runs import run_stage, write_text
+from ssl_pipeline.storage import files, push
 from ssl_pipeline.storage.files import Journal
 from ssl_pipeline.storage.lock import RemoteLock
 from ssl_pipeline.storage.mirror import kept_in
@@ -139,6 +140,32 @@ def test_a_training_state_is_never_stored_beside_an_older_best_checkpoint(tmp_pa
     remote.put = put_while_training_goes_on  # type: ignore[method-assign]
     Pusher(remote, root, Journal(remote.url), pixels=True).push()
     assert stored(tmp_path) == {"best.safetensors": "epoch 0", "last.pt": "epoch 0"}
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_whenever_a_training_saves_its_state_is_never_held_newer_than_its_best_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    root = tmp_path / "run"
+    looked = []
+
+    def look_while_training_goes_on(path: Path) -> Any:
+        looked.append(path)
+        if len(looked) == after:
+            write_text(root / "best.safetensors", "epoch 1")
+            write_text(root / "last.pt", "epoch 1")
+        return files.signature(path)
+
+    remote = RemoteDirectory.of_run(settings(tmp_path), "run")
+    write_text(root / "best.safetensors", "epoch 0")
+    write_text(root / "last.pt", "epoch 0")
+    pusher = Pusher(remote, root, Journal(remote.url), pixels=True)
+    pusher.push()
+    write_text(root / "last.pt", "epoch 0, half of 1")
+    monkeypatch.setattr(push, "signature", look_while_training_goes_on)
+    pusher.push()
+    kept = stored(tmp_path)
+    assert kept["last.pt"] != "epoch 1" or kept["best.safetensors"] == "epoch 1"
 
 
 def test_shards_of_an_unfinished_stage_are_stored_as_they_come(tmp_path: Path) -> None:

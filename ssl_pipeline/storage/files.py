@@ -19,7 +19,7 @@ from ssl_pipeline.storage.remote import check_inside, is_hidden
 RECORD, STATE = "done.json", "last.pt"
 COMMITS = (STATE, RECORD)
 """What counts on the other files of its directory, in the order in which it is written."""
-JOURNAL = "storage.json"
+JOURNAL, LOCK = "storage.json", "lock.json"
 PIXELS = "faces/pixels.npy"
 
 Signature = tuple[int, int]
@@ -57,19 +57,15 @@ class Journal:
         write_json(root / JOURNAL, {**about, "files": dict(sorted(self.files.items()))})
 
 
-def local_files(root: Path, *, pixels: bool) -> dict[str, list[str]]:
-    """List what is to be kept of a run, file names by directory (relative, the run's own as ``.``, last)."""
-    found: dict[str, list[str]] = {}
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root).as_posix()
-        if not is_hidden(name) and path.is_file() and is_kept(name, pixels=pixels):
-            found.setdefault(path.parent.relative_to(root).as_posix(), []).append(path.name)
-    return dict(sorted(found.items(), key=lambda item: item[0] == "."))
+def local_files(root: Path, *, pixels: bool) -> list[str]:
+    """Name the files of a run that are to be kept, by their paths inside it."""
+    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    return [name for name in names if is_kept(name, pixels=pixels)]
 
 
 def is_kept(name: str, *, pixels: bool) -> bool:
-    """Tell whether a file of a run is kept: all but the journal, the lock and, if not asked for, the pixels."""
-    return name not in (JOURNAL, "lock.json") and (pixels or name != PIXELS)
+    """Tell whether a file of a run is kept: all but hidden ones, the journal, the lock and, if not asked for, the pixels."""
+    return not is_hidden(name) and name not in (JOURNAL, LOCK) and (pixels or name != PIXELS)
 
 
 def in_directory(directory: str, name: str) -> str:

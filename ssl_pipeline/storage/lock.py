@@ -15,11 +15,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ssl_pipeline.errors import RunError, StorageError
+from ssl_pipeline.storage.files import LOCK
 from ssl_pipeline.storage.remote import RemoteDirectory
 
 logger = logging.getLogger(__name__)
-
-LOCK = "lock.json"
 
 
 class RemoteLock:

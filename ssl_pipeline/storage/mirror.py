@@ -80,7 +80,7 @@ def _uploading(pusher: Pusher, lock: RemoteLock, *, every_seconds: float) -> Ite
         while not stopped.wait(every_seconds) and not lock.lost:
             try:
                 pusher.push()
-            except StorageError as error:
+            except (StorageError, OSError) as error:  # of the storage, or of the local disk
                 if not failing:
                     logger.warning("%s; the run goes on here, what is pending is uploaded later", error)
                 failing = True

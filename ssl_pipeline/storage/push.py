@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from ssl_pipeline.storage.files import (
     Journal,
     Signature,
     in_directory,
+    is_kept,
     local_files,
     ordered,
     recorded_outputs,
@@ -37,12 +38,8 @@ class Pusher:
 
     def pending(self) -> list[str]:
         """Name what is not in the storage as it is here."""
-        return [
-            in_directory(directory, name)
-            for directory, names in local_files(self._root, pixels=self._pixels).items()
-            for name in names
-            if self._is_to_be_pushed(directory, name)
-        ]
+        names = [Path(name) for name in local_files(self._root, pixels=self._pixels)]
+        return [name.as_posix() for name in names if self._is_to_be_pushed(name.parent.as_posix(), name.name)]
 
     def push(self) -> None:
         """Upload what changed; what fails is tried again next time.
@@ -52,10 +49,11 @@ class Pusher:
         """
         faults: list[StorageError] = []
         started, num_files, num_bytes = time.monotonic(), 0, 0
-        for directory, names in local_files(self._root, pixels=self._pixels).items():
+        changed = {Path(name).parent.as_posix() for name in self.pending()}
+        for directory in sorted(changed, key=lambda directory: (directory == ".", directory)):  # the summary last
             before = dict(self._journal.files)
             try:
-                self._push_directory(directory, names)
+                self._push_directory(directory)
             except StorageError as error:
                 faults.append(error)
             except OSError as error:  # of the local disk
@@ -82,71 +80,71 @@ class Pusher:
         outputs = recorded_outputs(self._root / directory / name) or {}
         return all(in_directory(directory, output) != PIXELS for output in outputs)
 
-    def _push_directory(self, directory: str, names: Sequence[str]) -> None:
-        changed = [name for name in names if self._is_to_be_pushed(directory, name)]
-        gone = self._gone(directory, names)
-        if not changed:
-            return
-        with self._snapshot(directory, changed) as (folder, signatures):
-            stored = in_directory(directory, RECORD) in self._journal.files
-            if stored and (RECORD in gone or RECORD in changed):
-                self._forget(directory, RECORD)  # before any of the outputs that it speaks of
-            for name in ordered(list(signatures)):
+    def _push_directory(self, directory: str) -> None:
+        with self._snapshot(directory) as (folder, held):
+            record, stored = in_directory(directory, RECORD), self._journal.files
+            if record in stored and held and signature(self._root / record) != stored[record]:
+                self._forget(record)  # before any of the outputs that it speaks of
+            for name in ordered(list(held)):
                 if name == RECORD:
-                    if not _is_whole(folder, list(signatures), self._root / directory):
+                    if not self._is_whole(directory, folder, held):
                         logger.warning("storage: %s: not uploaded, its outputs are others than its own", directory)
                         continue
-                    for stale in gone:
-                        self._forget(directory, stale)
+                    for stale in self._gone(directory):
+                        self._forget(stale)
                 self._remote.put(folder / name, in_directory(directory, name))
-                self._journal.files[in_directory(directory, name)] = signatures[name]
+                stored[in_directory(directory, name)] = held[name]
 
-    def _gone(self, directory: str, names: Sequence[str]) -> list[str]:
+    def _gone(self, directory: str) -> list[str]:
         """Name the stored files of a directory that are no longer here, as shards of a longer pool."""
-        stored = [Path(name) for name in self._journal.files]
-        return [path.name for path in stored if path.parent == Path(directory) and path.name not in names]
+        stored = [name for name in self._journal.files if Path(name).parent == Path(directory)]
+        return [name for name in stored if not (self._root / name).is_file()]
 
-    def _forget(self, directory: str, name: str) -> None:
-        self._remote.remove(in_directory(directory, name))
-        self._journal.files.pop(in_directory(directory, name), None)
+    def _forget(self, name: str) -> None:
+        self._remote.remove(name)
+        self._journal.files.pop(name, None)
+
+    def _is_whole(self, directory: str, folder: Path, held: Mapping[str, Signature]) -> bool:
+        """Tell whether the outputs are those of the record in hand: those in hand by digest, the others uploaded before."""
+        outputs = recorded_outputs(folder / RECORD)
+        return outputs is not None and all(
+            digest_file(folder / name) == digest if name in held else not self._is_to_be_pushed(directory, name)
+            for name, digest in outputs.items()
+        )
 
     @contextmanager
-    def _snapshot(self, directory: str, names: Sequence[str]) -> Iterator[tuple[Path, dict[str, Signature]]]:
-        """Hold the files as they are now, whatever takes their places during the upload.
+    def _snapshot(self, directory: str) -> Iterator[tuple[Path, dict[str, Signature]]]:
+        """Hold the files that changed as they are now, whatever takes their places during the upload.
 
-        What counts on the others is held first: so the best checkpoint in hand is never older than the training's state
-        in hand, and the outputs never older than their record.
+        What counts on the others is held before these are looked for: so the best checkpoint in hand or in the storage
+        is never older than the training's state in hand, and the outputs never older than their record.
         """
         folder, held = self._root / _SNAPSHOT, {}
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         try:
-            for name in sorted(names, key=lambda name: name not in COMMITS):
-                try:
-                    _link(self._root / directory / name, folder / name)
-                except FileNotFoundError:
-                    continue  # replaced or removed meanwhile: its turn comes with the next upload
-                held[name] = signature(folder / name) or (0, 0)
+            for names in (COMMITS, self._others(directory)):
+                for name in names:
+                    if self._is_to_be_pushed(directory, name) and _link(self._root / directory / name, folder / name):
+                        held[name] = signature(folder / name) or (0, 0)
             yield folder, held
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def _others(self, directory: str) -> Iterator[str]:
+        """List a directory's files but those that count on others; when the first is asked for, not before."""
+        for path in sorted((self._root / directory).iterdir()):
+            kept = is_kept(in_directory(directory, path.name), pixels=self._pixels)
+            if kept and path.name not in COMMITS and path.is_file():
+                yield path.name
 
-def _link(path: Path, held: Path) -> None:
+
+def _link(path: Path, held: Path) -> bool:
+    """Hold a file; tell whether it was there still. If it was not, its turn comes with the next upload."""
     try:
         os.link(path, held)
     except FileNotFoundError:
-        raise
+        return False
     except OSError:  # a file system without hard links
         shutil.copy2(path, held)
-
-
-def _is_whole(folder: Path, changed: Sequence[str], directory: Path) -> bool:
-    """Tell whether the outputs at hand are those of the record at hand; those not at hand were uploaded before."""
-    outputs = recorded_outputs(folder / RECORD)
-    if outputs is None:
-        return False
-    return all(
-        digest_file(folder / name) == digest if name in changed else (directory / name).is_file()
-        for name, digest in outputs.items()
-    )
+    return True
