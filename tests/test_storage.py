@@ -142,7 +142,18 @@ def test_a_training_state_is_never_stored_beside_an_older_best_checkpoint(tmp_pa
     assert stored(tmp_path) == {"best.safetensors": "epoch 0", "last.pt": "epoch 0"}
 
 
-@pytest.mark.parametrize("after", [1, 2, 3])
+def test_outputs_that_are_not_their_records_are_never_stored_under_it(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    with kept_in(settings(tmp_path), root):
+        stage(root)
+        write_text(root / "stage/part-1.txt", "of a stage that is at work again")
+    assert names_in(tmp_path) == {"stage/part-0.txt", "stage/part-1.txt"}
+    with kept_in(settings(tmp_path), root):
+        assert stage(root)
+    assert names_in(tmp_path) == {"stage/part-0.txt", "stage/part-1.txt", "stage/done.json"}
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 4, 5])
 def test_whenever_a_training_saves_its_state_is_never_held_newer_than_its_best_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
@@ -151,10 +162,11 @@ def test_whenever_a_training_saves_its_state_is_never_held_newer_than_its_best_c
 
     def look_while_training_goes_on(path: Path) -> Any:
         looked.append(path)
+        seen = files.signature(path)
         if len(looked) == after:
             write_text(root / "best.safetensors", "epoch 1")
             write_text(root / "last.pt", "epoch 1")
-        return files.signature(path)
+        return seen
 
     remote = RemoteDirectory.of_run(settings(tmp_path), "run")
     write_text(root / "best.safetensors", "epoch 0")
