@@ -134,6 +134,7 @@ def test_a_training_state_is_never_stored_beside_an_older_best_checkpoint(tmp_pa
 
     def put_while_training_goes_on(path: Path, name: str) -> None:
         put(path, name)
+        assert len(list(root.rglob("last.pt"))) == 1  # none else is to be found by its name
         write_text(root / "best.safetensors", "epoch 1")
         write_text(root / "last.pt", "epoch 1")
 

@@ -108,6 +108,7 @@ def _close(
     try:
         with_retries(pusher.push, seconds=retry_seconds)
         journal.pending = []
+        logger.info("storage: %s holds all of the run", journal.url)
     except StorageError as error:
         journal.pending = pusher.pending()
         fault = StorageError(

@@ -27,6 +27,7 @@ from ssl_pipeline.storage.remote import RemoteDirectory
 
 logger = logging.getLogger(__name__)
 
+Held = tuple[Path, Signature]
 _SNAPSHOT = ".storage"
 
 
@@ -65,7 +66,7 @@ class Pusher:
             num_bytes += sum(size for _, size in arrived.values())
         if num_files:
             seconds = time.monotonic() - started
-            logger.info("storage: %d files, %.1f MB uploaded in %.1f s", num_files, num_bytes / 1e6, seconds)
+            logger.debug("storage: %d files, %.1f MB uploaded in %.1f s", num_files, num_bytes / 1e6, seconds)
             self._journal.write(self._root)
         if faults:
             raise faults[0]
@@ -81,19 +82,20 @@ class Pusher:
         return all(in_directory(directory, output) != PIXELS for output in outputs)
 
     def _push_directory(self, directory: str) -> None:
-        with self._snapshot(directory) as (folder, held):
+        with self._snapshot(directory) as held:
             record, stored = in_directory(directory, RECORD), self._journal.files
             if record in stored and held and signature(self._root / record) != stored[record]:
                 self._forget(record)  # before any of the outputs that it speaks of
             for name in ordered(list(held)):
                 if name == RECORD:
-                    if not self._is_whole(directory, folder, held):
+                    if not self._is_whole(directory, held):
                         logger.warning("storage: %s: not uploaded, its outputs are others than its own", directory)
                         continue
                     for stale in self._gone(directory):
                         self._forget(stale)
-                self._remote.put(folder / name, in_directory(directory, name))
-                stored[in_directory(directory, name)] = held[name]
+                path, version = held[name]
+                self._remote.put(path, in_directory(directory, name))
+                stored[in_directory(directory, name)] = version
 
     def _gone(self, directory: str) -> list[str]:
         """Name the stored files of a directory that are no longer here, as shards of a longer pool."""
@@ -104,16 +106,16 @@ class Pusher:
         self._remote.remove(name)
         self._journal.files.pop(name, None)
 
-    def _is_whole(self, directory: str, folder: Path, held: Mapping[str, Signature]) -> bool:
+    def _is_whole(self, directory: str, held: Mapping[str, Held]) -> bool:
         """Tell whether the outputs are those of the record in hand: those in hand by digest, the others uploaded before."""
-        outputs = recorded_outputs(folder / RECORD)
+        outputs = recorded_outputs(held[RECORD][0])
         return outputs is not None and all(
-            digest_file(folder / name) == digest if name in held else not self._is_to_be_pushed(directory, name)
+            digest_file(held[name][0]) == digest if name in held else not self._is_to_be_pushed(directory, name)
             for name, digest in outputs.items()
         )
 
     @contextmanager
-    def _snapshot(self, directory: str) -> Iterator[tuple[Path, dict[str, Signature]]]:
+    def _snapshot(self, directory: str) -> Iterator[dict[str, Held]]:
         """Hold the files that changed as they are now, whatever takes their places during the upload.
 
         What counts on the others is held before these are looked for: so the best checkpoint in hand or in the storage
@@ -125,9 +127,10 @@ class Pusher:
         try:
             for names in (COMMITS, self._others(directory)):
                 for name in names:
-                    if self._is_to_be_pushed(directory, name) and _link(self._root / directory / name, folder / name):
-                        held[name] = signature(folder / name) or (0, 0)
-            yield folder, held
+                    path = folder / f"{name}.held"  # by no name that whoever looks for records or pictures would find
+                    if self._is_to_be_pushed(directory, name) and _link(self._root / directory / name, path):
+                        held[name] = path, signature(path) or (0, 0)
+            yield held
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
