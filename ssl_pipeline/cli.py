@@ -21,6 +21,7 @@ from ssl_pipeline.pseudo_labels.manifest_audit import audit, draw_audit, read_an
 from ssl_pipeline.pseudo_labels.manifest_difference import render_difference
 from ssl_pipeline.pseudo_labels.manifest_explanation import render_explanation, render_selection
 from ssl_pipeline.pseudo_labels.manifest_report import export_csv, render_face, render_rows, render_summary
+from ssl_pipeline.storage.remote import local_copy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,11 +34,13 @@ app.add_typer(manifest_app, name="manifest")
 app.add_typer(plot_app, name="plot")
 app.add_typer(faces_app, name="faces")
 
-ManifestPath = Annotated[Path, typer.Argument(help="A manifest.parquet of a run.")]
+ManifestPath = Annotated[Path, typer.Argument(parser=local_copy, help="A manifest.parquet of a run; or its URL.")]
 ConfigPath = Annotated[Path, typer.Option("--config", help="A YAML config.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="dotted.key=value; may be repeated.")]
 RunName = Annotated[str | None, typer.Option("--run-name", help="Names the folder under data/runs.")]
-CheckpointPath = Annotated[Path, typer.Option("--checkpoint", help="A best.safetensors.")]
+CheckpointPath = Annotated[
+    Path, typer.Option("--checkpoint", parser=local_copy, help="A best.safetensors; or its URL, as s3://….")
+]
 
 
 @manifest_app.command("summary")
@@ -86,7 +89,7 @@ def manifest_explain(
 @manifest_app.command("diff")
 def manifest_diff(
     before: ManifestPath,
-    after: Annotated[Path, typer.Argument(help="Another manifest over the same labels.")],
+    after: Annotated[Path, typer.Argument(parser=local_copy, help="Another manifest over the same labels.")],
     examples: Annotated[int, typer.Option(min=0, help="Examples of each kind of change.")] = 3,
 ) -> None:
     """Count the pseudo-labels that one manifest gained, lost or changed against another."""
@@ -151,7 +154,12 @@ def _draw_audit(drawn: "pd.DataFrame", out: Path, *, title: str) -> None:
 @app.command("predict")
 def predict(
     checkpoints: Annotated[
-        list[Path], typer.Option("--checkpoint", help="A best.safetensors; several vote: the mean of probabilities.")
+        list[Path],
+        typer.Option(
+            "--checkpoint",
+            parser=local_copy,
+            help="A best.safetensors, or its URL; several vote: the mean of probabilities.",
+        ),
     ],
     images: Annotated[
         Path, typer.Option("--images", help="A folder at any depth, an image, or a .txt or .csv list of paths.")

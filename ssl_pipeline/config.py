@@ -21,6 +21,7 @@ from ssl_pipeline.config_metrics import check_metric
 from ssl_pipeline.config_selection import Agreement, SelectionConfig
 from ssl_pipeline.config_shift import ShiftConfig
 from ssl_pipeline.config_sources import Source
+from ssl_pipeline.config_storage import StorageConfig
 from ssl_pipeline.config_training import RoleConfig, TrainingConfig
 
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -177,6 +178,8 @@ class RunConfig(Section):
     shift: ShiftConfig | None = ShiftConfig()
     """Null leaves the diagnosis out."""
     gate: GateConfig = GateConfig()
+    storage: StorageConfig | None = None
+    """Where else the run is kept; null keeps it on this machine alone."""
 
     @model_validator(mode="after")
     def _check_borders(self) -> Self:

@@ -35,6 +35,10 @@ class RunError(PipelineError):
     """The run directory cannot be used."""
 
 
+class StorageError(PipelineError):
+    """The storage of a run cannot be reached or used, or not everything got there."""
+
+
 def list_of_faults(headline: str, faults: Sequence[str], *, at_most: int = 20) -> str:
     """Join a headline and its faults into one message, each on a line of its own, the rest counted.
 

@@ -19,6 +19,7 @@ from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.reports.pictures import draw_class_f1
 from ssl_pipeline.runs import RunDir, read_json, write_json, write_text
 from ssl_pipeline.stages import Record, check
+from ssl_pipeline.storage.mirror import kept_in
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +32,13 @@ def open_run(config: RunConfig) -> Iterator[RunDir]:
 
     Raises:
         ConfigError: if the config asks for what is not there.
-        RunError: if another process is working in the run.
+        RunError: if another process, or another machine by way of the storage, is working in the run.
+        StorageError: if the storage cannot be reached, or at the end not everything got there.
     """
     check(config)
     run = RunDir(config.runs_root / config.run_name)
     about = {"run_name": config.run_name, "seed": config.seed, **environment(config)}
-    with run.lock():
+    with run.lock(), kept_in(config.storage, run.root):
         write_text(run.root / "config.yaml", dump_config(config))
         write_json(run.root / "run.json", {"status": "running", **about})
         try:
