@@ -12,11 +12,13 @@ from typing import Any
 import pandas as pd
 
 from ssl_pipeline.config import RunConfig
+from ssl_pipeline.config_execution import ExecutionConfig
 from ssl_pipeline.config_masking import MaskingConfig
 from ssl_pipeline.config_metrics import metric_direction
 from ssl_pipeline.config_selection import Agreement
 from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.errors import ConfigError, FaceTableError, PipelineError, list_of_faults
+from ssl_pipeline.execution.shards import IN_PROCESS, check_execution
 from ssl_pipeline.faces.dataset import TrainingFaces
 from ssl_pipeline.faces.framing import detector_identity
 from ssl_pipeline.faces.pixels import open_pixels
@@ -60,7 +62,7 @@ def check(config: RunConfig) -> None:
     """
     faults = []
     try:
-        resolve_device(config.device)
+        check_execution(config.execution, device=resolve_device(config.device).type)
     except ConfigError as error:
         faults.append(str(error))
     try:
@@ -89,9 +91,9 @@ def check(config: RunConfig) -> None:
         raise ConfigError(list_of_faults("the config asks for what is not there", faults))
 
 
-def draw_masks(masked_sets: Sequence[MaskingConfig]) -> list[Record]:
+def draw_masks(masked_sets: Sequence[MaskingConfig], execution: ExecutionConfig = IN_PROCESS) -> list[Record]:
     """Draw masks on faces: build each masked set, or what is missing of it."""
-    return [build_masked_faces(masked_set) for masked_set in masked_sets]
+    return [build_masked_faces(masked_set, execution=execution) for masked_set in masked_sets]
 
 
 def prepare(config: RunConfig, run: RunDir) -> Record:
@@ -146,6 +148,7 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
             directory=directory,
             shard_size=prediction.shard_size,
             identity=digest_of(identity),
+            execution=config.execution,
         ),
     )
 
