@@ -27,6 +27,7 @@ from ssl_pipeline.execution.work import ResultT, ShardT, ShardWork
 logger = logging.getLogger(__name__)
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "pyarrow", "pandas")
+_PROBE = ".seen-by-workers-"
 _SECONDS_TO_SAY_WE_WAIT = 30
 
 
@@ -201,7 +202,9 @@ def _room(ray: Any, *, num_cpus: int, num_gpus: float) -> int:
 def _surroundings(directory: Path) -> Iterator[_Surroundings]:
     """Leave a file in the directory, for the workers to find."""
     directory.mkdir(parents=True, exist_ok=True)
-    probe = directory.absolute() / f".seen-by-workers-{secrets.token_hex(8)}"
+    for stale in directory.glob(f"{_PROBE}*"):  # of a process that was killed
+        stale.unlink(missing_ok=True)
+    probe = directory.absolute() / f"{_PROBE}{secrets.token_hex(8)}"
     probe.touch()
     try:
         yield _Surroundings(str(Path.cwd()), probe.parent, probe.name, _versions())
