@@ -49,11 +49,11 @@ def cluster_of_two() -> Iterator[str]:
 
 
 def leave_trace(folder: Path, shard: str, **more: int) -> int:
-    """Note an attempt at a shard and its process. Returns how many attempts there are of it."""
+    """Note an attempt at a shard, its process and its machine's. Returns how many attempts there are of it."""
     folder.mkdir(exist_ok=True)
     number = len(list(folder.glob(f"{shard}-*")))
     beside = folder / f".{shard}-{number}"
-    beside.write_text(json.dumps({"shard": shard, "pid": os.getpid(), **more}))
+    beside.write_text(json.dumps({"shard": shard, "pid": os.getpid(), "parent": os.getppid(), **more}))
     beside.rename(folder / f"{shard}-{number}")
     return number + 1
 
@@ -85,7 +85,9 @@ class Errand:
     num_threads: int = 1
 
     def __call__(self, shard: str, /) -> str:
-        leave_trace(self.folder, shard)
+        attempt = leave_trace(self.folder, shard)
+        while shard.startswith("hold") and attempt == 1 and not (self.folder / ".release").exists():
+            time.sleep(0.05)
         if shard == "die":
             os._exit(1)
         if shard == "sleep":

@@ -102,7 +102,7 @@ def test_the_manifest_is_that_of_one_process_and_a_killed_worker_costs_one_shard
         {"part-00000": 1, "part-00001": 1, "part-00002": 2, "part-00003": 1, "part-00004": 1}
     )
     assert {trace["threads"] for trace in attempts} == {2}
-    assert len({trace["pid"] for trace in attempts}) >= 2
+    assert len({trace["parent"] for trace in attempts}) == 2  # both machines took part
 
 
 def test_finished_shards_are_not_predicted_again_and_none_needs_no_cluster(
@@ -176,3 +176,26 @@ def test_masks_drawn_by_a_cluster_of_this_machine_are_those_of_one_process(
     assert {**here, "folder": ""} == {**there, "folder": ""}
     assert contents(tmp_path / "here") == contents(tmp_path / "there")
     assert os.environ["RAY_AUTH_TOKEN"] == TOKEN
+
+
+def test_a_lost_machine_costs_its_shards_though_no_other_takes_its_place(address: str, tmp_path: Path) -> None:
+    """The last test here: the cluster has one machine afterwards."""
+    folder = tmp_path / "traces"
+
+    def lose_a_machine() -> None:
+        while len(list(folder.glob("hold-*"))) < 2:
+            time.sleep(0.02)
+        of_head = [b"--head" in Path(f"/proc/{trace['parent']}/cmdline").read_bytes() for trace in traces(folder)]
+        assert sorted(of_head) == [False, True]
+        for trace, head in zip(traces(folder), of_head, strict=True):
+            if not head:
+                os.kill(trace["parent"], signal.SIGKILL)
+                os.kill(trace["pid"], signal.SIGKILL)
+        (folder / ".release").touch()
+
+    threading.Thread(target=lose_a_machine, daemon=True).start()
+    shards = ["hold-a", "hold-b", "c", "d"]
+    assert map_shards(Errand(folder), shards, RayExecution(address=address), directory=tmp_path) == [
+        "HOLD-A", "HOLD-B", "C", "D",
+    ]  # fmt: skip
+    assert len(traces(folder)) == 5

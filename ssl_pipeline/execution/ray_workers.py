@@ -111,6 +111,7 @@ class _Pool:
     recipe: Any
     max_retries: int
     running: dict[Any, tuple[Any, tuple[int, Any] | None]] = field(default_factory=dict)
+    idle: list[Any] = field(default_factory=list)
     workers: list[Any] = field(default_factory=list)
     losses: Counter[int | None] = field(default_factory=Counter)
 
@@ -118,7 +119,7 @@ class _Pool:
         """Yield the shards' numbers and results; `again` holds those to begin with, and those of lost workers."""
         for _ in again:
             self._hire()
-        while self.running:
+        while again or any(task is not None for _, task in self.running.values()):
             reference = self._next()
             worker, task = self.running.pop(reference)
             try:
@@ -126,7 +127,10 @@ class _Pool:
             except (self.ray.exceptions.RayActorError, self.ray.exceptions.ObjectLostError) as error:
                 self._lose(worker, task, error)
                 again.extend([task] if task is not None else [])
-                self._hire()
+                if self.idle and again:  # where a machine was lost, there may be no room for another worker
+                    self._hand(self.idle.pop(), again.pop(0))
+                else:
+                    self._hire()
                 continue
             if answer.error is not None:
                 raise answer.error
@@ -135,14 +139,19 @@ class _Pool:
             else:
                 yield task[0], answer.result
             following = again.pop(0) if again else next(left, None)
-            if following is not None:
-                self.running[worker.do.remote(following[1])] = worker, following
+            if following is None:
+                self.idle.append(worker)
+            else:
+                self._hand(worker, following)
 
     def kill(self) -> None:
         """End the workers, whatever they are at."""
         for worker in self.workers:
             with suppress(Exception):  # a connection that is lost has lost its workers, too
                 self.ray.kill(worker)
+
+    def _hand(self, worker: Any, task: tuple[int, Any]) -> None:
+        self.running[worker.do.remote(task[1])] = worker, task
 
     def _hire(self) -> None:
         options = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus, "max_restarts": 0, "max_task_retries": 0}
