@@ -8,7 +8,7 @@ from rich.console import Console
 
 from flows import tasks
 from flows.command import run_from_command_line
-from ssl_pipeline.config_loading import load_masked_sets
+from ssl_pipeline.config_loading import load_masking
 
 
 @flow(name="build-masked-faces")
@@ -22,7 +22,8 @@ def build_masked_faces(
         overrides: dotted.key=value each, as masking.0.seed=1.
         run_name: not needed here; taken so that all flows are started alike.
     """
-    records: list[dict[str, Any]] = tasks.draw_masks(load_masked_sets(Path(config_path), overrides=overrides or []))
+    config = load_masking(Path(config_path), overrides=overrides or [])
+    records: list[dict[str, Any]] = tasks.draw_masks(config.masking, config.execution)
     return records
 
 
@@ -42,6 +43,6 @@ def show(records: list[dict[str, Any]]) -> None:
 if __name__ == "__main__":
     run_from_command_line(
         build_masked_faces,
-        refuse=lambda config, overrides, _: load_masked_sets(config, overrides=overrides),
+        refuse=lambda config, overrides, _: load_masking(config, overrides=overrides),
         after=show,
     )

@@ -25,7 +25,7 @@ def train_teacher(
     config = load_config(Path(config_path), overrides=overrides or [], run_name=run_name)
     with open_run(config) as run:
         if config.masking:
-            tasks.draw_masks(config.masked_sets)
+            tasks.draw_masks(config.masked_sets, config.execution)
         tasks.prepare(config, run)
         record: dict[str, Any] = tasks.train_teacher(config, run)
         if config.out_of_fold is not None:

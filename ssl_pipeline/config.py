@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from ssl_pipeline.config_base import Section
 from ssl_pipeline.config_calibration import CalibrationConfig, NoCalibration, OutOfFoldConfig
 from ssl_pipeline.config_cropping import CroppingConfig, FaceCrop
+from ssl_pipeline.config_execution import ExecutionConfig, InProcess
 from ssl_pipeline.config_gate import GateConfig
 from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.config_losses import ExpectedNumber, terms_of
@@ -180,6 +181,8 @@ class RunConfig(Section):
     gate: GateConfig = GateConfig()
     storage: StorageConfig | None = None
     """Where else the run is kept; null keeps it on this machine alone."""
+    execution: ExecutionConfig = InProcess()
+    """Where the pool is predicted and masks are drawn; no result depends on it."""
 
     @model_validator(mode="after")
     def _check_borders(self) -> Self:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ssl_pipeline.config import RunConfig
+from ssl_pipeline.config_execution import ExecutionConfig
 from ssl_pipeline.config_selection import Agreement, PromisedPrecision
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
@@ -126,8 +127,9 @@ def predict_faces(
     *,
     shard_size: int,
     identity: dict[str, Any],
+    execution: ExecutionConfig,
 ) -> dict[str, Any]:
-    """Predict faces by each member, shard by shard; the record is that of all of them.
+    """Predict faces by each member, shard by shard; several have a folder and a record each, and one record beside them.
 
     Args:
         members: by the folder inside `directory` that their shards go to.
@@ -136,29 +138,32 @@ def predict_faces(
         directory: where to write.
         shard_size: faces in a shard.
         identity: what the predictions depend on.
+        execution: where to compute.
     """
-    num_shards = -(-len(faces) // shard_size)
+    outputs = [f"part-{shard:05d}.parquet" for shard in range(-(-len(faces) // shard_size))]
 
-    def work() -> dict[str, Any]:
-        pixels = open_pixels(run.faces / "pixels.npy")
-        counts = [
-            predict_shards(
+    def predict(name: str, member: Predictor) -> dict[str, Any]:
+        inputs = identity if name == "." else {**identity, "member": name}
+        return run_stage(
+            directory / name,
+            inputs=inputs,
+            outputs=outputs,
+            work=lambda: predict_shards(
                 member,
                 faces,
-                pixels,
+                open_pixels(run.faces / "pixels.npy"),
                 directory=directory / name,
                 shard_size=shard_size,
-                identity=digest_of([identity, name]),
-            )
-            for name, member in members.items()
-        ]
-        return {
-            "num_faces": len(faces),
-            **{key: sum(of[key] for of in counts) for key in ("num_shards", "num_skipped")},
-        }
+                identity=digest_of(inputs),
+                execution=execution,
+            ),
+        )
 
-    outputs = [str(Path(name) / f"part-{shard:05d}.parquet") for name in members for shard in range(num_shards)]
-    return run_stage(directory, inputs=identity, outputs=outputs, work=work)
+    records = {name: predict(name, member) for name, member in members.items()}
+    if list(records) == ["."]:
+        return records["."]
+    together = {**identity, "outputs": {name: record["outputs"] for name, record in records.items()}}
+    return run_stage(directory, inputs=together, outputs=[], work=lambda: {"num_faces": len(faces)})
 
 
 def measure_shift(

@@ -14,10 +14,12 @@ import pandas as pd
 
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_calibration import NoCalibration
+from ssl_pipeline.config_execution import ExecutionConfig
 from ssl_pipeline.config_masking import MaskingConfig
 from ssl_pipeline.config_metrics import metric_direction
 from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.errors import ConfigError, FaceTableError, PipelineError, list_of_faults
+from ssl_pipeline.execution.shards import IN_PROCESS, check_execution
 from ssl_pipeline.faces.dataset import TrainingFaces
 from ssl_pipeline.faces.framing import detector_identity
 from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
@@ -61,7 +63,7 @@ def check(config: RunConfig) -> None:
     """
     faults = []
     try:
-        resolve_device(config.device)
+        check_execution(config.execution, device=resolve_device(config.device).type)
     except ConfigError as error:
         faults.append(str(error))
     try:
@@ -86,9 +88,9 @@ def check(config: RunConfig) -> None:
         raise ConfigError(list_of_faults("the config asks for what is not there", faults))
 
 
-def draw_masks(masked_sets: Sequence[MaskingConfig]) -> list[Record]:
+def draw_masks(masked_sets: Sequence[MaskingConfig], execution: ExecutionConfig = IN_PROCESS) -> list[Record]:
     """Draw masks on faces: build each masked set, or what is missing of it."""
-    return [build_masked_faces(masked_set) for masked_set in masked_sets]
+    return [build_masked_faces(masked_set, execution=execution) for masked_set in masked_sets]
 
 
 def prepare(config: RunConfig, run: RunDir) -> Record:
@@ -140,10 +142,19 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
         directory.with_name("unseen"),
         shard_size=len(faces.validation),
         identity=identity,
+        execution=IN_PROCESS,
     )
     first = next(iter(members.values()))
     measure_shift(first, faces, config, run, directory.with_name("shift"), identity=identity)
-    return predict_faces(members, faces.pool, run, directory, shard_size=prediction.shard_size, identity=identity)
+    return predict_faces(
+        members,
+        faces.pool,
+        run,
+        directory,
+        shard_size=prediction.shard_size,
+        identity=identity,
+        execution=config.execution,
+    )
 
 
 def select(config: RunConfig, run: RunDir, round_index: int) -> Record:
@@ -151,12 +162,15 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> Record:
     directory = run.pseudo_labels(round_index)
     predictions = read_json(directory / "predictions" / "done.json")
     shift = judge_shift(config, run, round_index)
+    records = (
+        directory / "predictions" / "done.json",
+        directory / "unseen" / "done.json",
+        run.out_of_fold / "done.json",
+    )
     inputs = {
-        "predictions": predictions["outputs"],
-        "unseen": [
-            read_json(record)["outputs"]
-            for record in (directory / "unseen" / "done.json", run.out_of_fold / "done.json")
-            if record.is_file()
+        "predicted": [
+            digest_of([record["inputs"], record["outputs"]])
+            for record in map(read_json, (path for path in records if path.is_file()))
         ],
         "selection": config.selection,
         "shift": shift,
