@@ -1,0 +1,116 @@
+"""The human gate: between a round's selection and its student a person decides, and nothing runs meanwhile.
+
+A run of a deployment is suspended: its process ends and no slot is held until the form is answered, in the UI or by
+`ssl-pipeline cycle resume`; then the flow starts from the top and its finished stages skip themselves. Any other run
+asks on the terminal, or ends and goes on when the same command is given after a decision.
+"""
+
+import sys
+from typing import Any, Literal
+
+from prefect import suspend_flow_run
+from prefect.artifacts import create_markdown_artifact
+from prefect.context import FlowRunContext
+from prefect.input import RunInput
+from prefect.logging import get_run_logger
+from prefect.settings import get_current_settings
+from pydantic import Field, ValidationError
+from rich.console import Console
+
+from flows import tasks
+from ssl_pipeline.config import RunConfig
+from ssl_pipeline.errors import ReviewError, ReviewPending
+from ssl_pipeline.review import Choice, Decision, FlowRun, Request, take_decision, write_decision
+from ssl_pipeline.review_request import ask_on_terminal, decision_so_far, read_page, waiting_message
+from ssl_pipeline.runs import RunDir
+
+CHOICES: dict[str, Choice] = {"accept": "accept", "change threshold": "threshold", "reject": "reject"}
+
+
+class ReviewForm(RunInput):
+    """What a person fills in to let a suspended run go on."""
+
+    decision: Literal["accept", "change threshold", "reject"] = Field(
+        description="accept: a student learns from these labels. change threshold: select again by the threshold below, "
+        "then train. reject: end the cycle; the teacher stays."
+    )
+    threshold: float | None = Field(
+        default=None,
+        description="With 'change threshold' only: the least confidence of an accepted label, above 0 and up to 1.",
+    )
+    note: str = Field(default="", description="Why; kept with the decision and in the run's summary.")
+
+
+def decided_to_go_on(config: RunConfig, run: RunDir, round_index: int) -> bool:
+    """Let a person decide on a round's selection, if the config says so.
+
+    Returns:
+        Whether a student is to be trained: on the selection as it is, or as it is by the person's threshold.
+
+    Raises:
+        ReviewPending: if nobody can be asked now.
+    """
+    if config.review == "none":
+        return True
+    decision = decision_so_far(config, run, round_index)
+    if decision is None:
+        decision = _ask(config, run, round_index)
+        write_decision(run, round_index, decision)
+        if decision.choice == "threshold":
+            tasks.select(config, run, round_index)
+    return decision.choice != "reject"
+
+
+def resume_input(decision: Decision) -> dict[str, Any]:
+    """Give a decision as the form's answer."""
+    named = {choice: name for name, choice in CHOICES.items()}
+    return {"decision": named[decision.choice], "threshold": decision.confidence_threshold, "note": decision.note}
+
+
+def _ask(config: RunConfig, run: RunDir, round_index: int) -> Decision:
+    flow_run = _resumable_flow_run()
+    request = tasks.ask_review(config, run, round_index, flow_run)
+    page = read_page(run, request)
+    create_markdown_artifact(page, key=f"review-round-{round_index}", description="What a person is to decide on.")
+    if flow_run is not None:
+        return _ask_by_form(request, page, flow_run)
+    if sys.stdin.isatty():
+        return ask_on_terminal(run, request, Console())
+    raise ReviewPending(waiting_message(run, request))
+
+
+def _ask_by_form(request: Request, page: str, flow_run: FlowRun) -> Decision:
+    """Suspend the flow run until its form is answered, anew for each answer that cannot be used.
+
+    Each question has a key of its own, made from what is asked: a flow that starts again from the top comes by the
+    same questions, and is given the answers that were given.
+    """
+    fault, attempt = "", 1
+    while True:
+        form = ReviewForm.with_initial_data(description=f"**{fault}**\n\n{page}" if fault else page)
+        key = f"review-round-{request.round_index}-{request.manifest_digest[:12]}-{attempt}"
+        try:
+            answer = suspend_flow_run(wait_for_input=form, key=key)
+            return take_decision(
+                request,
+                CHOICES[answer.decision],
+                confidence_threshold=answer.threshold,
+                note=answer.note,
+                by=f"the form of flow run '{flow_run.name}'",
+                way="form",
+            )
+        except ReviewError as error:
+            fault = f"Please decide again. {error}"
+        except ValidationError:  # resumed past the form, by setting the run's state
+            fault = "Please decide: the run was resumed without an answer."
+        get_run_logger().warning(fault)
+        attempt += 1
+
+
+def _resumable_flow_run() -> FlowRun | None:
+    """This flow run, if a worker would start it again."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.flow_run.deployment_id is None:
+        return None
+    url = get_current_settings().api.url or ""
+    return FlowRun(id=str(context.flow_run.id), name=context.flow_run.name, api_url=url)
