@@ -10,8 +10,8 @@ from uuid import UUID
 import httpx
 import typer
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import FlowRun as PrefectFlowRun
 from prefect.client.schemas import OrchestrationResult
+from prefect.client.schemas.objects import FlowRun as PrefectFlowRun
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL, temporary_settings

@@ -6,6 +6,7 @@ asks on the terminal, or ends and goes on when the same command is given after a
 """
 
 import sys
+from itertools import count
 from typing import Any, Literal
 
 from prefect import suspend_flow_run
@@ -19,8 +20,8 @@ from rich.console import Console
 
 from flows import tasks
 from ssl_pipeline.config import RunConfig
-from ssl_pipeline.errors import ReviewError, ReviewPending
-from ssl_pipeline.review import Choice, Decision, FlowRun, Request, take_decision, write_decision
+from ssl_pipeline.errors import ReviewError, ReviewPending, SelectionError
+from ssl_pipeline.review import Choice, Decision, FlowRun, Request, take_decision, withdraw_decision, write_decision
 from ssl_pipeline.review_request import ask_on_terminal, decision_so_far, read_page, waiting_message
 from ssl_pipeline.runs import RunDir
 
@@ -54,10 +55,7 @@ def decided_to_go_on(config: RunConfig, run: RunDir, round_index: int) -> bool:
         return True
     decision = decision_so_far(config, run, round_index)
     if decision is None:
-        decision = _ask(config, run, round_index)
-        write_decision(run, round_index, decision)
-        if decision.choice == "threshold":
-            tasks.select(config, run, round_index)
+        decision = _decide(config, run, round_index)
     return decision.choice != "reject"
 
 
@@ -67,44 +65,54 @@ def resume_input(decision: Decision) -> dict[str, Any]:
     return {"decision": named[decision.choice], "threshold": decision.confidence_threshold, "note": decision.note}
 
 
-def _ask(config: RunConfig, run: RunDir, round_index: int) -> Decision:
+def _decide(config: RunConfig, run: RunDir, round_index: int) -> Decision:
+    """Ask, and ask again in words for as long as the answer cannot be used; select by it."""
     flow_run = _resumable_flow_run()
     request = tasks.ask_review(config, run, round_index, flow_run)
     page = read_page(run, request)
     create_markdown_artifact(page, key=f"review-round-{round_index}", description="What a person is to decide on.")
-    if flow_run is not None:
-        return _ask_by_form(request, page, flow_run)
+    for attempt in count(1):
+        try:
+            decision = _ask(run, request, page, attempt)
+            write_decision(run, round_index, decision)
+            tasks.select(config, run, round_index)
+            return decision
+        except (ReviewError, SelectionError) as error:  # a threshold that is none, or that the guards refuse
+            get_run_logger().warning("asked again: %s", error)
+            withdraw_decision(run, round_index)
+            tasks.select(config, run, round_index)
+            page = f"**Please decide again.** {error}\n\n{read_page(run, request)}"
+    raise AssertionError("count never ends")
+
+
+def _ask(run: RunDir, request: Request, page: str, attempt: int) -> Decision:
+    if request.flow_run is not None:
+        return _ask_by_form(request, request.flow_run, page, attempt)
     if sys.stdin.isatty():
-        return ask_on_terminal(run, request, Console())
+        return ask_on_terminal(run, request, page, Console())
     raise ReviewPending(waiting_message(run, request))
 
 
-def _ask_by_form(request: Request, page: str, flow_run: FlowRun) -> Decision:
-    """Suspend the flow run until its form is answered, anew for each answer that cannot be used.
+def _ask_by_form(request: Request, flow_run: FlowRun, page: str, attempt: int) -> Decision:
+    """Suspend the flow run until its form is answered.
 
     Each question has a key of its own, made from what is asked: a flow that starts again from the top comes by the
     same questions, and is given the answers that were given.
     """
-    fault, attempt = "", 1
-    while True:
-        form = ReviewForm.with_initial_data(description=f"**{fault}**\n\n{page}" if fault else page)
-        key = f"review-round-{request.round_index}-{request.manifest_digest[:12]}-{attempt}"
-        try:
-            answer = suspend_flow_run(wait_for_input=form, key=key)
-            return take_decision(
-                request,
-                CHOICES[answer.decision],
-                confidence_threshold=answer.threshold,
-                note=answer.note,
-                by=f"the form of flow run '{flow_run.name}'",
-                way="form",
-            )
-        except ReviewError as error:
-            fault = f"Please decide again. {error}"
-        except ValidationError:  # resumed past the form, by setting the run's state
-            fault = "Please decide: the run was resumed without an answer."
-        get_run_logger().warning(fault)
-        attempt += 1
+    form = ReviewForm.with_initial_data(description=page)
+    key = f"review-round-{request.round_index}-{request.manifest_digest[:12]}-{attempt}"
+    try:
+        answer = suspend_flow_run(wait_for_input=form, key=key)
+    except ValidationError:  # resumed past the form, by setting the run's state
+        raise ReviewError("the run was resumed without an answer") from None
+    return take_decision(
+        request,
+        CHOICES[answer.decision],
+        confidence_threshold=answer.threshold,
+        note=answer.note,
+        by=f"the form of flow run '{flow_run.name}'",
+        way="form",
+    )
 
 
 def _resumable_flow_run() -> FlowRun | None:

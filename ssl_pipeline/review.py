@@ -174,6 +174,11 @@ def write_decision(run: RunDir, round_index: int, decision: Decision) -> None:
     logger.info("round %d: %s", round_index, decision.words)
 
 
+def withdraw_decision(run: RunDir, round_index: int) -> None:
+    """Take a decision back, if there is one: it is asked again."""
+    (run.review(round_index) / "decision.json").unlink(missing_ok=True)
+
+
 def read_decision(run: RunDir, round_index: int) -> Decision | None:
     """Read the decision on a round, whatever it was taken on; None if there is none.
 

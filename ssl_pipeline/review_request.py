@@ -11,7 +11,7 @@ from rich.prompt import Prompt
 
 from ssl_pipeline import stages
 from ssl_pipeline.config import RunConfig
-from ssl_pipeline.errors import ReviewError, ReviewPending
+from ssl_pipeline.errors import ReviewPending
 from ssl_pipeline.pseudo_labels.manifest import Manifest, read_manifest
 from ssl_pipeline.pseudo_labels.manifest_audit import accepted_labels, draw_audit, write_sheet
 from ssl_pipeline.pseudo_labels.manifest_report import summarize
@@ -103,38 +103,38 @@ def again(run: RunDir) -> str:
     return f"python -m flows.full_cycle --config {run.root / 'config.yaml'}"
 
 
-def ask_on_terminal(run: RunDir, request: Request, console: Console, answers: TextIO | None = None) -> Decision:
-    """Show the request and ask until the answer can be used.
+def ask_on_terminal(
+    run: RunDir, request: Request, page: str, console: Console, answers: TextIO | None = None
+) -> Decision:
+    """Show what is asked, and ask.
 
     Args:
         run: the run's directory.
         request: what is asked.
+        page: the same to read, Markdown.
         console: where to show and ask.
         answers: where answers come from; by default standard input.
 
     Raises:
+        ReviewError: if the answer cannot be used.
         ReviewPending: if the input ends before the person has decided.
     """
-    console.print(Markdown(read_page(run, request)))
+    console.print(Markdown(page))
     choices = ["accept", *([] if request.confidence_threshold is None else ["threshold"]), "reject"]
     try:
-        while True:
-            choice = Prompt.ask("Decide", choices=choices, console=console, stream=answers)
-            threshold = _ask_number(console, answers) if choice == "threshold" else None
-            note = Prompt.ask("Note", default="", show_default=False, console=console, stream=answers)
-            try:
-                return take_decision(
-                    request,
-                    choice,  # type: ignore[arg-type] # Prompt gives nothing else
-                    confidence_threshold=threshold,
-                    note=note,
-                    by=getpass.getuser(),
-                    way="terminal",
-                )
-            except ReviewError as error:
-                console.print(str(error), style="red", highlight=False)
+        choice = Prompt.ask("Decide", choices=choices, console=console, stream=answers)
+        threshold = _ask_number(console, answers) if choice == "threshold" else None
+        note = Prompt.ask("Note", default="", show_default=False, console=console, stream=answers)
     except EOFError:
         raise ReviewPending(waiting_message(run, request)) from None
+    return take_decision(
+        request,
+        choice,  # type: ignore[arg-type] # Prompt gives nothing else
+        confidence_threshold=threshold,
+        note=note,
+        by=getpass.getuser(),
+        way="terminal",
+    )
 
 
 def _ask_number(console: Console, answers: TextIO | None) -> float:

@@ -16,7 +16,7 @@ from ssl_pipeline.config_masking import MaskingConfig
 from ssl_pipeline.config_metrics import metric_direction
 from ssl_pipeline.config_selection import Agreement
 from ssl_pipeline.config_training import RoleConfig
-from ssl_pipeline.errors import ConfigError, FaceTableError, PipelineError, list_of_faults
+from ssl_pipeline.errors import ConfigError, FaceTableError, PipelineError, SelectionError, list_of_faults
 from ssl_pipeline.faces.dataset import TrainingFaces
 from ssl_pipeline.faces.framing import detector_identity
 from ssl_pipeline.faces.pixels import open_pixels
@@ -192,7 +192,14 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> Record:
         return {"counts": counts, "purity": summary["purity"], "faults": faults, **change}
 
     outputs = ["manifest.parquet", "selection.json", *(["shift.json"] if shift is not None else [])]
-    return run_stage(directory, inputs=inputs, outputs=outputs, work=work)
+    try:
+        return run_stage(directory, inputs=inputs, outputs=outputs, work=work)
+    except SelectionError as error:
+        if not change:
+            raise
+        raise SelectionError(
+            f"{error}\n  so it is by the threshold that a person set; to decide again: ssl-pipeline cycle resume {run.root}"
+        ) from None
 
 
 def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_path: Path | None = None) -> Record:
