@@ -3,7 +3,6 @@
 import getpass
 import logging
 from pathlib import Path
-from typing import TextIO
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -59,7 +58,7 @@ def ask_review(config: RunConfig, run: RunDir, round_index: int, flow_run: FlowR
     page = review_markdown(
         summarize(manifest),
         sheets=[str(sheet) for sheet in sheets],
-        answers=None if answers is None else str(answers),
+        audit_command=f"ssl-pipeline manifest audit {path} --sample {num_audited} --seed {config.seed} --answers {answers}",
         run_root=str(run.root),
         threshold=threshold,
     )
@@ -103,17 +102,14 @@ def again(run: RunDir) -> str:
     return f"python -m flows.full_cycle --config {run.root / 'config.yaml'}"
 
 
-def ask_on_terminal(
-    run: RunDir, request: Request, page: str, console: Console, answers: TextIO | None = None
-) -> Decision:
-    """Show what is asked, and ask.
+def ask_on_terminal(run: RunDir, request: Request, page: str, console: Console) -> Decision:
+    """Show what is asked, and ask by standard input.
 
     Args:
         run: the run's directory.
         request: what is asked.
         page: the same to read, Markdown.
         console: where to show and ask.
-        answers: where answers come from; by default standard input.
 
     Raises:
         ReviewError: if the answer cannot be used.
@@ -122,9 +118,9 @@ def ask_on_terminal(
     console.print(Markdown(page))
     choices = ["accept", *([] if request.confidence_threshold is None else ["threshold"]), "reject"]
     try:
-        choice = Prompt.ask("Decide", choices=choices, console=console, stream=answers)
-        threshold = _ask_number(console, answers) if choice == "threshold" else None
-        note = Prompt.ask("Note", default="", show_default=False, console=console, stream=answers)
+        choice = Prompt.ask("Decide", choices=choices, console=console)
+        threshold = _ask_number(console) if choice == "threshold" else None
+        note = Prompt.ask("Note", default="", show_default=False, console=console)
     except EOFError:
         raise ReviewPending(waiting_message(run, request)) from None
     return take_decision(
@@ -139,7 +135,7 @@ def ask_on_terminal(
 
 def _ask_number(console: Console, answers: TextIO | None) -> float:
     while True:
-        text = Prompt.ask("Threshold", console=console, stream=answers)
+        text = Prompt.ask("Threshold", console=console)
         try:
             return float(text)
         except ValueError:

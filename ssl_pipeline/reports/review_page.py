@@ -7,14 +7,14 @@ MAX_VALUES, MAX_REASONS = 40, 8
 
 
 def review_markdown(
-    summary: Mapping[str, Any], *, sheets: Sequence[str], answers: str | None, run_root: str, threshold: float | None
+    summary: Mapping[str, Any], *, sheets: Sequence[str], audit_command: str, run_root: str, threshold: float | None
 ) -> str:
     """Write the question of a review: what was selected, where to look closer, and how to answer.
 
     Args:
         summary: a manifest's, by `manifest_report.summarize`.
         sheets: paths of the audit's pages.
-        answers: path of its sheet to fill in, None without any.
+        audit_command: tells from the sheet, filled in, how pure the labels are.
         run_root: the run's directory.
         threshold: the confidence threshold that can be changed, None if there is none.
     """
@@ -36,8 +36,8 @@ def review_markdown(
         lines += [f"Rejected: {told}{' …' if len(reasons) > MAX_REASONS else ''}.", ""]
     if sheets:
         lines += [
-            f"Look at accepted labels, of every value as many: {', '.join(f'`{path}`' for path in sheets)}. Who fills in "
-            f"`{answers}` is told how pure they are; docs/review.md says by which command.",
+            f"Look at accepted labels, of every value as many: {', '.join(f'`{path}`' for path in sheets)}. With the sheet "
+            f"beside it filled in, this tells how pure they are: `{audit_command}`",
             "",
         ]
     change = "" if threshold is None else f" --threshold NUMBER (now {threshold:g}) |"

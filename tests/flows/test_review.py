@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 import time
@@ -12,13 +13,14 @@ from typing import Any
 import pytest
 
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
-from ssl_pipeline.runs import digest_file, read_json
+from ssl_pipeline.review import FlowRun, Request, read_decision, write_request
+from ssl_pipeline.runs import RunDir, digest_file, read_json, write_json
 from tests.cycle_config import write_tiny_config
-from tests.flows.conftest import PREFECT, ROOT, Operator
+from tests.flows.conftest import ROOT, Operator, clean_environment
 
 pytestmark = pytest.mark.flows
 
-WARN = {"type": "fixed_threshold", "confidence_threshold": 0.55, "guards": {"one_class": False}}
+SELECTION = {"type": "fixed_threshold", "confidence_threshold": 0.55, "guards": {"one_class": False}}
 
 
 class Cycle:
@@ -50,12 +52,16 @@ class Cycle:
             time.sleep(0.3)
         raise TimeoutError(f"neither of {names}, but {name}")
 
-    def await_suspension(self, attempt: int) -> str:
-        """Wait for a question, and give the form's description."""
-        self.await_state("Suspended")
-        keyset = self.call("")["state"]["state_details"]["run_input_keyset"]
-        assert keyset["schema"].endswith(f"-{attempt}-schema")
-        return str(self.call(f"/input/{keyset['description']}"))
+    def await_question(self, attempt: int) -> str:
+        """Wait until the form is shown for that time, and give its description."""
+        deadline = time.monotonic() + 150
+        while time.monotonic() < deadline:
+            keyset = self.call("")["state"]["state_details"].get("run_input_keyset") or {}
+            if keyset.get("schema", "").endswith(f"-{attempt}-schema"):
+                self.await_state("Suspended")
+                return str(self.call(f"/input/{keyset['description']}"))
+            time.sleep(0.3)
+        raise TimeoutError(f"no question {attempt}, but {self.call('')['state']}")
 
     def processes(self) -> list[str]:
         """Processes whose environment names this flow run."""
@@ -104,17 +110,18 @@ class Cycle:
 
 def write_config(directory: Path, raw: Path) -> Path:
     directory.mkdir()
-    return write_tiny_config(directory, root=raw, review="wait", selection=WARN)
+    return write_tiny_config(directory, root=raw, review="wait", selection=SELECTION)
 
 
 def test_a_cycle_waits_without_a_process_and_goes_on_as_a_person_decides(
     operator: Operator, tmp_path: Path, raw: Path
 ) -> None:
-    by_form, by_command, rejected = (
-        Cycle(operator, write_config(tmp_path / name, raw)) for name in ("form", "command", "reject")
-    )
-    for cycle in (by_form, by_command, rejected):
-        description = cycle.await_suspension(1)
+    by_form, by_command = (Cycle(operator, write_config(tmp_path / name, raw)) for name in ("form", "command"))
+    for cycle in (by_form, by_command):
+        if cycle.await_state("Running", "Suspended") == "Running":
+            assert cycle.processes()
+    for cycle in (by_form, by_command):
+        description = cycle.await_question(1)
         cycle.await_exit()
         assert "may a student learn from these labels?" in description
         assert "| gender | female |" in description
@@ -126,28 +133,95 @@ def test_a_cycle_waits_without_a_process_and_goes_on_as_a_person_decides(
     # What no form can mean is refused on the spot; what a form can, but the gate cannot use, is asked again in words.
     assert by_form.answer_form(decision="perhaps")["status"] == "REJECT"
     assert by_form.answer_form(decision="change threshold", threshold=1.5)["status"] == "ACCEPT"
-    told = by_command.resume_command("--threshold", "0.6", "--note", "surer")
+    told = by_command.resume_command("--reject", "--note", "too few")
     assert told.returncode == 0, told.stderr
-    assert "the confidence_threshold was set to 0.6" in told.stdout
     assert "goes on as soon as a worker takes it" in told.stdout
-    assert rejected.answer_form(decision="reject", note="too few")["status"] == "ACCEPT"
 
-    deadline = time.monotonic() + 60
-    while "-2-" not in str(by_form.call("")["state"]["state_details"].get("run_input_keyset")):
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
-    assert "threshold 1.5: expected a number above 0 and up to 1" in by_form.await_suspension(2)
+    assert "threshold 1.5: expected a number above 0 and up to 1" in by_form.await_question(2)
     assert by_form.answer_form(decision="change threshold", threshold=0.6)["status"] == "ACCEPT"
+    by_command.await_state("Completed")
+    summary = read_json(by_command.run_dir / "summary.json")
+    assert (summary["status"], summary["promoted"]) == ("stopped by review", "teacher")
+    assert summary["reviews"][0]["note"] == "too few"
+    assert not (by_command.run_dir / "round-01/student").exists()
 
-    for cycle in (by_form, by_command, rejected):
+    # A changed mind: the ended flow run starts again, and trains.
+    told = by_command.resume_command("--threshold", "0.6")
+    assert told.returncode == 0, told.stderr
+    assert "in place of: the selection was rejected" in told.stdout
+    by_command.await_state("Scheduled", "Pending", "Running")
+    for cycle, way in ((by_form, "form"), (by_command, "command")):
         cycle.await_state("Completed")
-    by_form.check_trained_by(0.6, way="form")
-    by_command.check_trained_by(0.6, way="command")
+        cycle.check_trained_by(0.6, way=way)
     manifest = "round-01/pseudo_labels/manifest.parquet"
     assert (by_form.run_dir / manifest).read_bytes() == (by_command.run_dir / manifest).read_bytes()
 
-    summary = read_json(rejected.run_dir / "summary.json")
-    assert summary["status"] == "stopped by review"
-    assert summary["promoted"] == "teacher"
-    assert summary["reviews"][0]["note"] == "too few"
-    assert not (rejected.run_dir / "round-01/student").exists()
+
+def test_a_local_run_ends_with_exit_code_three_and_asks_where_there_is_a_terminal(
+    operator: Operator, tmp_path: Path, raw: Path
+) -> None:
+    config = write_config(tmp_path / "local", raw)
+    run_dir = config.parent / "runs/tiny"
+    command = [sys.executable, "-m", "flows.full_cycle", "--config", str(config)]
+    ended = subprocess.run(
+        command,
+        env=operator.environment,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 3, ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert f"ssl-pipeline cycle resume {run_dir} --accept   (or --threshold NUMBER, --reject)" in ended.stderr
+    assert not (run_dir / "round-01/student").exists()
+
+    keyboard, terminal = pty.openpty()
+    os.write(keyboard, b"threshold\n1.5\n\nthreshold\n0.6\nsurer\n")  # is asked again once
+    asked = subprocess.run(
+        command, env=operator.environment, cwd=ROOT, stdin=terminal, capture_output=True, text=True, check=False
+    )
+    os.close(keyboard)
+    os.close(terminal)
+    assert asked.returncode == 0, asked.stderr
+    assert "threshold 1.5: expected a number above 0 and up to 1" in asked.stdout
+    summary = read_json(run_dir / "summary.json")
+    assert [(of["confidence_threshold"], of["way"], of["note"]) for of in summary["reviews"]] == [
+        (0.6, "terminal", "surer")
+    ]
+
+
+def test_a_server_that_cannot_be_reached_leaves_the_decision_standing(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    (run.root / "round-01").mkdir(parents=True)
+    write_json(run.root / "run.json", {})
+    (run.root / "round-01/manifest.parquet").write_bytes(b"a manifest")
+    flow_run = FlowRun(id="00000000-0000-4000-8000-000000000000", name="able-ant", api_url="http://127.0.0.1:9/api")
+    request = Request(
+        run_name="run",
+        round_index=1,
+        manifest="round-01/manifest.parquet",
+        manifest_digest=digest_file(run.root / "round-01/manifest.parquet"),
+        basis="b",
+        selection_type="self_adaptive",
+        confidence_threshold=None,
+        flow_run=flow_run,
+    )
+    write_request(run, request)
+    told = subprocess.run(
+        [sys.executable, "-m", "ssl_pipeline.cli", "cycle", "resume", str(run.root), "--accept"],
+        env=clean_environment(tmp_path) | {"PREFECT_CLIENT_MAX_RETRIES": "0"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 1
+    assert "Traceback" not in told.stderr
+    assert told.stderr.startswith("ReviewError: decided, and kept in ")
+    assert "flow run 'able-ant'" in told.stderr
+    assert told.stderr.endswith(f"then let it go on by: python -m flows.resume {run.root}\n")
+    decision = read_decision(run, 1)
+    assert decision is not None
+    assert decision.choice == "accept"
