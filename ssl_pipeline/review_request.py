@@ -133,7 +133,7 @@ def ask_on_terminal(run: RunDir, request: Request, page: str, console: Console) 
     )
 
 
-def _ask_number(console: Console, answers: TextIO | None) -> float:
+def _ask_number(console: Console) -> float:
     while True:
         text = Prompt.ask("Threshold", console=console)
         try:
