@@ -17,7 +17,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
 from prefect.states import Scheduled
 
-from flows.review import resume_input
+from flows.review_form import resume_input
 from ssl_pipeline.errors import PipelineError, ReviewError
 from ssl_pipeline.review import Decision, FlowRun, decision_on, latest_request
 from ssl_pipeline.runs import RunDir

@@ -7,39 +7,22 @@ asks on the terminal, or ends and goes on when the same command is given after a
 
 import sys
 from itertools import count
-from typing import Any, Literal
 
 from prefect import suspend_flow_run
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
-from prefect.input import RunInput
 from prefect.logging import get_run_logger
 from prefect.settings import get_current_settings
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from rich.console import Console
 
 from flows import tasks
+from flows.review_form import CHOICES, ReviewForm
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.errors import ReviewError, ReviewPending, SelectionError
-from ssl_pipeline.review import Choice, Decision, FlowRun, Request, take_decision, withdraw_decision, write_decision
+from ssl_pipeline.review import Decision, FlowRun, Request, take_decision, withdraw_decision, write_decision
 from ssl_pipeline.review_request import ask_on_terminal, decision_so_far, read_page, waiting_message
 from ssl_pipeline.runs import RunDir
-
-CHOICES: dict[str, Choice] = {"accept": "accept", "change threshold": "threshold", "reject": "reject"}
-
-
-class ReviewForm(RunInput):
-    """What a person fills in to let a suspended run go on."""
-
-    decision: Literal["accept", "change threshold", "reject"] = Field(
-        description="accept: a student learns from these labels. change threshold: select again by the threshold below, "
-        "then train. reject: end the cycle; the teacher stays."
-    )
-    threshold: float | None = Field(
-        default=None,
-        description="With 'change threshold' only: the least confidence of an accepted label, above 0 and up to 1.",
-    )
-    note: str = Field(default="", description="Why; kept with the decision and in the run's summary.")
 
 
 def decided_to_go_on(config: RunConfig, run: RunDir, round_index: int) -> bool:
@@ -57,12 +40,6 @@ def decided_to_go_on(config: RunConfig, run: RunDir, round_index: int) -> bool:
     if decision is None:
         decision = _decide(config, run, round_index)
     return decision.choice != "reject"
-
-
-def resume_input(decision: Decision) -> dict[str, Any]:
-    """Give a decision as the form's answer."""
-    named = {choice: name for name, choice in CHOICES.items()}
-    return {"decision": named[decision.choice], "threshold": decision.confidence_threshold, "note": decision.note}
 
 
 def _decide(config: RunConfig, run: RunDir, round_index: int) -> Decision:

@@ -40,7 +40,8 @@ MANIFEST = "round-01/pseudo_labels/manifest.parquet"
 @pytest.fixture(scope="module")
 def asked_once(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     """A run whose first round is selected and put before a person."""
-    config = load_config(write_tiny_config(tmp_path_factory.mktemp("asked"), review="wait", selection=SELECTION))
+    path = write_tiny_config(tmp_path_factory.mktemp("asked"), review="wait", selection=SELECTION)
+    config = load_config(path, overrides=["student.training.epochs=1"])
     with open_run(config) as run:
         stages.prepare(config, run)
         stages.train_teacher(config, run)
