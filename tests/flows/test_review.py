@@ -6,6 +6,7 @@ import pty
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,17 @@ class Cycle:
         data = None if body is None else json.dumps(body).encode()
         url = f"{self.operator.environment['PREFECT_API_URL']}/flow_runs/{self.id}{path}"
         headers = {"Content-Type": "application/json"}
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=30) as answer:
-            return json.loads(answer.read())
+        for attempt in range(5):
+            try:
+                with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=30) as answer:
+                    return json.loads(answer.read())
+            except (
+                urllib.error.HTTPError
+            ) as error:  # 503: SQLite was locked and nothing was done; Prefect's client waits, too
+                if error.code != 503 or attempt == 4:
+                    raise
+                time.sleep(1)
+        raise AssertionError
 
     def answer_form(self, **run_input: Any) -> dict[str, Any]:
         return self.call("/resume", {"run_input": run_input})
