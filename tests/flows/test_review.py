@@ -188,14 +188,14 @@ def test_a_local_run_ends_with_exit_code_three_and_asks_where_there_is_a_termina
     assert not (run_dir / "round-01/student").exists()
 
     keyboard, terminal = pty.openpty()
-    os.write(keyboard, b"threshold\n1.5\n\nthreshold\n0.6\nsurer\n")  # is asked again once
+    os.write(keyboard, b"threshold\n1\n\nthreshold\n0.6\nsurer\n")  # the guards refuse the first
     asked = subprocess.run(
         command, env=operator.environment, cwd=ROOT, stdin=terminal, capture_output=True, text=True, check=False
     )
     os.close(keyboard)
     os.close(terminal)
     assert asked.returncode == 0, asked.stderr
-    assert "threshold 1.5: expected a number above 0 and up to 1" in asked.stdout
+    assert "Please decide again. accepted 0 of 100 candidates" in " ".join(asked.stdout.split())
     summary = read_json(run_dir / "summary.json")
     assert [(of["confidence_threshold"], of["way"], of["note"]) for of in summary["reviews"]] == [
         (0.6, "terminal", "surer")
