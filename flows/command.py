@@ -1,4 +1,4 @@
-"""Run a flow from the command line: one message for a user's mistake, exit code 1, no traceback."""
+"""Run a flow from the command line: one message for a user's mistake, exit code 1 (3: a person has to decide), no traceback."""
 
 import inspect
 import logging
@@ -61,7 +61,7 @@ def run_from_command_line(
             result = flow(config_path=str(config), overrides=overrides or [], run_name=run_name, **more)
         except PipelineError as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - a command's voice
-            raise typer.Exit(1) from None
+            raise typer.Exit(error.exit_code) from None
         if after is not None:
             after(result)
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from flows import tasks
 from flows.command import run_from_command_line
+from flows.review import decided_to_go_on
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.reports.comparison import comparison_markdown, comparison_table, verdict
 from ssl_pipeline.session import open_run
@@ -37,6 +38,8 @@ def full_cycle(
         for round_index in range(1, config.rounds + 1):
             tasks.predict(config, run, round_index, best / "best.safetensors")
             tasks.select(config, run, round_index)
+            if not decided_to_go_on(config, run, round_index):
+                break  # a person rejected what would be learned
             tasks.train_student(config, run, round_index)
             decision = tasks.gate(config, run, round_index, best)
             if not decision["promoted"]:
@@ -50,7 +53,8 @@ def full_cycle(
 def show(summary: dict[str, Any]) -> None:
     """Print what the cycle came to."""
     console = Console(soft_wrap=True)
-    console.print(comparison_table(summary))
+    if summary["student"] is not None:
+        console.print(comparison_table(summary))
     console.print(verdict(summary))
     counts = summary["counts"]
     console.print(

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
-from ssl_pipeline import fold_teachers, judging, session, stages
+from ssl_pipeline import fold_teachers, judging, review_request, session, stages
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,6 +25,7 @@ train_teacher = _task(stages.train_teacher, "train-teacher")
 train_fold_teachers = _task(fold_teachers.train_fold_teachers, "train-fold-teachers")
 predict = _task(stages.predict, "predict", run_name="predict-round-{round_index}")
 select = _task(stages.select, "select", run_name="select-round-{round_index}")
+ask_review = _task(review_request.ask_review, "ask-review", run_name="ask-review-round-{round_index}")
 train_student = _task(stages.train_student, "train-student", run_name="train-student-round-{round_index}")
 gate = _task(judging.gate, "gate", run_name="gate-round-{round_index}")
 finish = _task(session.finish, "finish")

@@ -178,6 +178,8 @@ class RunConfig(Section):
     selection: SelectionConfig
     shift: ShiftConfig | None = ShiftConfig()
     """Null leaves the diagnosis out."""
+    review: Literal["none", "wait"] = "none"
+    """`wait` trains no student before a person has decided on its round's selection; see docs/review.md."""
     gate: GateConfig = GateConfig()
     storage: StorageConfig | None = None
     """Where else the run is kept; null keeps it on this machine alone."""

@@ -51,6 +51,10 @@ class RunDir:
         """Predictions and manifest of a round."""
         return self.root / f"round-{round_index:02d}" / "pseudo_labels"
 
+    def review(self, round_index: int) -> Path:
+        """What a person was asked about a round's selection, and decided."""
+        return self.root / f"round-{round_index:02d}" / "review"
+
     def student(self, round_index: int) -> Path:
         """The student of a round."""
         return self.root / f"round-{round_index:02d}" / "student"

@@ -274,8 +274,12 @@ def make_manifest(
     faces_digest: str,
     teacher_digest: str,
     shift: dict[str, Any] | None = None,
+    change: dict[str, Any] | None = None,
 ) -> Manifest:
-    """Select among the round's predictions and write manifest.parquet, with the faults that the guards find."""
+    """Select among the round's predictions and write manifest.parquet, with the faults that the guards find.
+
+    `change` says which settings a person has changed; the manifest keeps it with the settings.
+    """
     directory, labels, settings = run.pseudo_labels(round_index), config.labels.space, config.selection
     pool = faces.pool
     what = "out-of-fold" if faces.is_out_of_fold else "validation"
@@ -306,7 +310,7 @@ def make_manifest(
             selection_digest=digest_of(settings.model_dump(mode="json")),
         ),
         targets=settings.targets,
-        settings=settings.model_dump(mode="json"),
+        settings={**settings.model_dump(mode="json"), **(change or {})},
         faults=selection_faults(selection, labels=labels, config=settings, unseen=unseen),
         shift=shift,
     )

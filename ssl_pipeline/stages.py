@@ -18,7 +18,7 @@ from ssl_pipeline.config_execution import ExecutionConfig
 from ssl_pipeline.config_masking import MaskingConfig
 from ssl_pipeline.config_metrics import metric_direction
 from ssl_pipeline.config_training import RoleConfig
-from ssl_pipeline.errors import ConfigError, FaceTableError, PipelineError, list_of_faults
+from ssl_pipeline.errors import ConfigError, FaceTableError, PipelineError, SelectionError, list_of_faults
 from ssl_pipeline.execution.shards import IN_PROCESS, check_execution
 from ssl_pipeline.faces.dataset import TrainingFaces
 from ssl_pipeline.faces.framing import detector_identity
@@ -38,16 +38,17 @@ from ssl_pipeline.pseudo_labels.manifest_report import purity, summarize
 from ssl_pipeline.pseudo_labels.merging import merge, write_training_table
 from ssl_pipeline.reports.calibration_picture import draw_calibration
 from ssl_pipeline.reports.pictures import draw_learning_curves
+from ssl_pipeline.review import with_decision
 from ssl_pipeline.runs import RunDir, digest_file, digest_of, read_json, run_stage, write_json
 from ssl_pipeline.selection_job import (
     RoundFaces,
-    judge_shift,
     load_members,
     make_manifest,
     measure_shift,
     predict_faces,
     write_shift,
 )
+from ssl_pipeline.selection_review import check_accepted, selection_inputs, standing_decision
 from ssl_pipeline.training_job import TrainingJob, run_job
 
 logger = logging.getLogger(__name__)
@@ -160,30 +161,23 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
 def select(config: RunConfig, run: RunDir, round_index: int) -> Record:
     """Decide which pseudo-labels to keep. Reads predictions; writes manifest.parquet, shift.json, then selection.json."""
     directory = run.pseudo_labels(round_index)
-    predictions = read_json(directory / "predictions" / "done.json")
-    shift = judge_shift(config, run, round_index)
-    records = (
-        directory / "predictions" / "done.json",
-        directory / "unseen" / "done.json",
-        run.out_of_fold / "done.json",
-    )
-    inputs = {
-        "predicted": [
-            digest_of([record["inputs"], record["outputs"]])
-            for record in map(read_json, (path for path in records if path.is_file()))
-        ],
-        "selection": config.selection,
-        "shift": shift,
-        "labels": config.labels,
-        "faces": faces_digest(run),
-        "round": round_index,
-        "run_name": config.run_name,
-    }
+    inputs = selection_inputs(config, run, round_index, faces_digest=faces_digest(run))
+    decision = standing_decision(config, run, round_index, faces_digest=faces_digest(run))
+    selection, change = with_decision(config.selection, decision)
+    shift, inputs = inputs["shift"], inputs | {"selection": selection, **change}
+    config = config.model_copy(update={"selection": selection})
 
     def work() -> Record:
-        faces, teacher = RoundFaces(run, round_index), predictions["inputs"]["teacher"]
+        faces, predictions = RoundFaces(run, round_index), read_json(directory / "predictions" / "done.json")
         manifest = make_manifest(
-            faces, config, run, round_index, faces_digest=faces_digest(run), teacher_digest=teacher, shift=shift
+            faces,
+            config,
+            run,
+            round_index,
+            faces_digest=faces_digest(run),
+            teacher_digest=predictions["inputs"]["teacher"],
+            shift=shift,
+            change=change,
         )
         if shift is None:
             (directory / "shift.json").unlink(missing_ok=True)
@@ -202,10 +196,17 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> Record:
         stop_on(faults, config.selection)
         for fault in faults:
             logger.warning("round %d: %s", round_index, fault)
-        return {"counts": counts, "purity": summary["purity"], "faults": faults}
+        return {"counts": counts, "purity": summary["purity"], "faults": faults, **change}
 
     outputs = ["manifest.parquet", "selection.json", *(["shift.json"] if shift is not None else [])]
-    return run_stage(directory, inputs=inputs, outputs=outputs, work=work)
+    try:
+        return run_stage(directory, inputs=inputs, outputs=outputs, work=work)
+    except SelectionError as error:
+        if not change:
+            raise
+        raise SelectionError(
+            f"{error}\n  so it is by the threshold that a person set; to decide again: ssl-pipeline cycle resume {run.root}"
+        ) from None
 
 
 def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_path: Path | None = None) -> Record:
@@ -216,7 +217,13 @@ def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_pat
         run: the run's directory.
         round_index: from 1.
         manifest_path: a manifest of this run; by default the round's own.
+
+    Raises:
+        ReviewPending: if a person has to decide on the round's own first.
+        ReviewError: if it was rejected.
     """
+    if manifest_path is None:
+        check_accepted(config, run, round_index, faces_digest=faces_digest(run))
     directory, labels = run.student(round_index), config.labels.space
     path = manifest_path or run.pseudo_labels(round_index) / "manifest.parquet"
     manifest = read_manifest(path)
