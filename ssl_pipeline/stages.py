@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from ssl_pipeline.config import RunConfig
-from ssl_pipeline.config_calibration import NoCalibration
+from ssl_pipeline.config_calibration import CalibrationConfig, NoCalibration
 from ssl_pipeline.config_execution import ExecutionConfig
 from ssl_pipeline.config_masking import MaskingConfig
 from ssl_pipeline.config_metrics import metric_direction
@@ -299,17 +299,10 @@ def train_model(
             metric=role.training.monitor,
             direction=metric_direction(role.training.monitor),
         )
-        calibrated = calibrate_checkpoint(
-            result.checkpoint,
-            TrainingFaces.from_directory(run.faces, labels=config.labels).validation,
-            calibration,
-            prediction=config.prediction,
-            device=config.device,
-        )
-        if calibrated is not None and "before" in calibrated:
-            draw_calibration(directory / "calibration.png", calibrated, title=f"{training.name} on validation")
         return {
-            "calibration": calibrated,
+            "calibration": _calibrate(
+                result.checkpoint, calibration, config, run, title=f"{training.name} on validation"
+            ),
             "best_epoch": result.best_epoch,
             "monitor": role.training.monitor,
             "best_metric": result.best_metric,
@@ -319,6 +312,19 @@ def train_model(
 
     outputs = ["best.safetensors", "history.csv", "curves.png"]
     return run_stage(directory, inputs=inputs, outputs=outputs, if_made=["calibration.png"], work=work)
+
+
+def _calibrate(
+    checkpoint: Path, calibration: CalibrationConfig, config: RunConfig, run: RunDir, *, title: str
+) -> Record | None:
+    """Calibrate a checkpoint on the validation faces; draws calibration.png beside it where it was done."""
+    validation = TrainingFaces.from_directory(run.faces, labels=config.labels).validation
+    about = calibrate_checkpoint(
+        checkpoint, validation, calibration, prediction=config.prediction, device=config.device
+    )
+    if about is not None and "before" in about:
+        draw_calibration(checkpoint.with_name("calibration.png"), about, title=title)
+    return about
 
 
 def faces_digest(run: RunDir) -> str:
