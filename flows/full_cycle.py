@@ -34,10 +34,13 @@ def full_cycle(
         tasks.train_teacher(config, run)
         if config.out_of_fold is not None:
             tasks.train_fold_teachers(config, run)
-        best = run.teacher
+        best, news = run.teacher, None
         for round_index in range(1, config.rounds + 1):
             tasks.predict(config, run, round_index, best / "best.safetensors")
             tasks.select(config, run, round_index)
+            if round_index > 1 and not (news := tasks.measure_news(config, run, round_index))["enough"]:
+                round_index -= 1  # the last one with a student
+                break
             if not decided_to_go_on(config, run, round_index):
                 break  # a person rejected what would be learned
             tasks.train_student(config, run, round_index)
@@ -45,7 +48,7 @@ def full_cycle(
             if not decision["promoted"]:
                 break  # the same teacher would give the same labels again
             best = run.student(round_index)
-        summary = tasks.finish(config, run, last_round=round_index, promoted=best)
+        summary = tasks.finish(config, run, last_round=round_index, promoted=best, news=news)
     create_markdown_artifact(comparison_markdown(summary), key="teacher-against-student")
     return summary
 

@@ -26,6 +26,7 @@ train_fold_teachers = _task(fold_teachers.train_fold_teachers, "train-fold-teach
 predict = _task(stages.predict, "predict", run_name="predict-round-{round_index}")
 select = _task(stages.select, "select", run_name="select-round-{round_index}")
 ask_review = _task(review_request.ask_review, "ask-review", run_name="ask-review-round-{round_index}")
+measure_news = _task(judging.measure_news, "measure-news", run_name="measure-news-round-{round_index}")
 train_student = _task(stages.train_student, "train-student", run_name="train-student-round-{round_index}")
 gate = _task(judging.gate, "gate", run_name="gate-round-{round_index}")
 finish = _task(session.finish, "finish")

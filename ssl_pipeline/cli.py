@@ -127,12 +127,20 @@ def manifest_audit(
     opened = read_manifest(manifest)
     drawn = draw_audit(opened, num=sample, seed=seed)
     if answers is not None:
-        found = audit(opened, drawn, read_answers(answers, drawn))
+        found = audit(opened, drawn, read_answers(answers, drawn), _hidden_truth(manifest))
         Console().print(render_audit(found))
         if json_file is not None:
             write_json(json_file, found)
     elif out is not None:
         _draw_audit(drawn, out, title=f"{manifest}: {len(drawn):,} accepted labels, --sample {sample} --seed {seed}")
+
+
+def _hidden_truth(manifest: Path) -> "pd.DataFrame | None":
+    """What the run of a manifest knows of its pool and hid, if the manifest lies where the run has written it."""
+    import pandas as pd
+
+    path = manifest.absolute().parents[2] / "faces" / "unlabeled_truth.parquet"
+    return pd.read_parquet(path) if path.is_file() else None
 
 
 def _draw_audit(drawn: "pd.DataFrame", out: Path, *, title: str) -> None:

@@ -165,6 +165,8 @@ class RunConfig(Section):
     runs_root: Path = Path("data/runs")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     rounds: int = Field(default=1, ge=1)
+    min_changed_labels: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """After the first round: one in which no larger share of the accepted labels is new or changed ends the cycle."""
     labels: LabelsConfig
     faces: FacesConfig
     teacher: RoleConfig

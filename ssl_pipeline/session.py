@@ -61,7 +61,7 @@ def environment(config: RunConfig) -> Record:
     return {"device": str(resolve_device(config.device)), "machine": platform.machine(), "versions": versions}
 
 
-def finish(config: RunConfig, run: RunDir, *, last_round: int, promoted: Path) -> Record:
+def finish(config: RunConfig, run: RunDir, *, last_round: int, promoted: Path, news: Record | None = None) -> Record:
     """Use the test split, once, on the first teacher and on the student; write summary.json.
 
     Where a person rejected the first round's selection there is no student, and the test split stays unused.
@@ -71,6 +71,7 @@ def finish(config: RunConfig, run: RunDir, *, last_round: int, promoted: Path) -
         run: the run's directory.
         last_round: the last round that ran; if a person rejected its selection, it has no student.
         promoted: directory of the model that the gates left standing, the first teacher's if they refused every student.
+        news: of the last round that was selected for, by `judging.measure_news`; None after the first.
     """
     kept_teacher = promoted == run.teacher
     reviews = _reviews(config, run, last_round)
@@ -98,6 +99,7 @@ def finish(config: RunConfig, run: RunDir, *, last_round: int, promoted: Path) -
         "selection_faults": selection["selection"]["faults"],
         "shift": selection["selection"]["shift"],
         "reviews": reviews,
+        "news": news,
         "rounds": [read_json(run.student(index) / "gate.json") for index in range(1, last_student + 1)],
         "manifest": str(run.pseudo_labels(selected) / "manifest.parquet"),
         "pictures": [*(["class_f1.png"] if compared else []), *stage_pictures(run)],
