@@ -3,7 +3,7 @@
 import logging
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,7 @@ import pandas as pd
 from ssl_pipeline import __version__
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_loading import dump_config
+from ssl_pipeline.errors import RunError
 from ssl_pipeline.judging import PREDICTIONS, compare_models, evaluate
 from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.reports.pictures import draw_class_f1
@@ -42,7 +43,10 @@ def open_run(config: RunConfig) -> Iterator[RunDir]:
         try:
             yield run
         except BaseException as error:
-            write_json(run.root / "run.json", {"status": "failed", "error": str(error) or repr(error), **about})
+            # what is no Exception came from outside: Ctrl-C, a signal, whoever runs the flows
+            status = "failed" if isinstance(error, Exception) else "cancelled"
+            with suppress(RunError):  # a full disk has been told already, and is what ended the run
+                write_json(run.root / "run.json", {"status": status, "error": str(error) or repr(error), **about})
             raise
         write_json(run.root / "run.json", {"status": "finished", **about})
 

@@ -45,6 +45,7 @@ from ssl_pipeline.selection_job import (
     predict_unseen,
     write_shift,
 )
+from ssl_pipeline.slots import gpu_slots
 from ssl_pipeline.training_job import TrainingJob, run_job
 
 logger = logging.getLogger(__name__)
@@ -275,7 +276,13 @@ def _train(
             "resumed_from_epoch": result.resumed_from_epoch,
         }
 
-    return run_stage(directory, inputs=inputs, outputs=["best.safetensors", "history.csv", "curves.png"], work=work)
+    return run_stage(
+        directory,
+        inputs=inputs,
+        outputs=["best.safetensors", "history.csv", "curves.png"],
+        work=work,
+        around=gpu_slots(role.training.num_processes),
+    )
 
 
 def faces_digest(run: RunDir) -> str:
