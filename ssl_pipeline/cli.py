@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from ssl_pipeline.cli_cycle import cycle_app
 from ssl_pipeline.cli_faces import faces_app
 from ssl_pipeline.cli_plot import plot_app
 from ssl_pipeline.config import PredictionConfig, RunConfig
@@ -32,6 +33,7 @@ manifest_app = typer.Typer(no_args_is_help=True, help="See what was pseudo-label
 app.add_typer(manifest_app, name="manifest")
 app.add_typer(plot_app, name="plot")
 app.add_typer(faces_app, name="faces")
+app.add_typer(cycle_app, name="cycle")
 
 ManifestPath = Annotated[Path, typer.Argument(help="A manifest.parquet of a run.")]
 ConfigPath = Annotated[Path, typer.Option("--config", help="A YAML config.")]

@@ -44,9 +44,11 @@ def open_run(config: RunConfig) -> Iterator[RunDir]:
             yield run
         except BaseException as error:
             # what is no Exception came from outside: Ctrl-C, a signal, whoever runs the flows
-            status = "failed" if isinstance(error, Exception) else "cancelled"
+            is_ours = isinstance(error, Exception)
+            how = {"status": "failed" if is_ours else "cancelled"}
+            how["error"] = str(error) or (repr(error) if is_ours else f"stopped from outside ({type(error).__name__})")
             with suppress(RunError):  # a full disk has been told already, and is what ended the run
-                write_json(run.root / "run.json", {"status": status, "error": str(error) or repr(error), **about})
+                write_json(run.root / "run.json", {**how, **about})
             raise
         write_json(run.root / "run.json", {"status": "finished", **about})
 
