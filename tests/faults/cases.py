@@ -96,6 +96,12 @@ def flow_killed_under_its_worker(station: Station, account: Account) -> None:
     killed = time.monotonic()
     station.await_state(flow_run, "Crashed")
     account.see(f"the worker reported Crashed after {time.monotonic() - killed:.0f} s")
+    # the worker says so twice, and its second report would end a retry that has begun by then
+    worker_log = station.directory / "worker.log"
+    await_that(
+        lambda: worker_log.read_text().count(f"Reported flow run '{flow_run}' as crashed") == 2, "it is said twice"
+    )
+    account.see(f"and once more after {time.monotonic() - killed:.0f} s")
     retry(station, flow_run, account)
 
 

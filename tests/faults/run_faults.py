@@ -1,21 +1,23 @@
 """Do every fault for real and write docs/faults.md: what was done, what was seen, how it ended.
 
-python -m tests.faults.run_faults [--only WORDS] [--out docs/faults.md]
+python -m tests.faults.run_faults [--only WORDS …]
 """
 
 import argparse
+import json
 import os
 import platform
 import sys
 import tempfile
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.faults.cases import CASES, Account, Case
 from tests.faults.station import COMPARED, TWO_PROCESSES, Station, digests
 
+SAME = "the same bytes"
 HEADER = """# Faults
 
 Each case was done for real by `make faults` (`tests/faults`): processes killed with `kill -9`, a server and a worker of
@@ -26,10 +28,18 @@ teacher's weights and the student's weights of an undisturbed run, byte for byte
 
 @dataclass(frozen=True)
 class Outcome:
-    case: Case
-    account: Account
+    """A row of the table, as it is kept in a file of its own, so that single cases can be done again."""
+
+    name: str
+    done: str
+    seen: str
+    went_on: str
     verdict: str
     seconds: float
+
+    @property
+    def is_as_promised(self) -> bool:
+        return self.verdict == SAME or self.verdict.startswith("skipped")
 
 
 def undisturbed(directory: Path, raw: Path, *, two_processes: bool) -> dict[str, str]:
@@ -44,24 +54,24 @@ def play(case: Case, directory: Path, raw: Path, expected: dict[str, str]) -> Ou
     account, started = Account(), time.monotonic()
     overrides = (TWO_PROCESSES,) if case.two_processes else ()
     if case.needs_root and os.geteuid() != 0:
-        return Outcome(case, account, "skipped: needs root, to mount a tmpfs", 0.0)
+        return Outcome(case.name, case.done, "", "", "skipped: needs root, to mount a tmpfs", 0.0)
     try:
         with Station(directory, raw=raw, overrides=overrides, **case.environment) as station:
             case.play(station, account)
             found = digests(station.run)
         differing = [name for name in COMPARED if found[name] != expected[name]]
-        verdict = f"differs: {', '.join(differing)}" if differing else "the same bytes"
+        verdict = f"DIFFERS: {', '.join(differing)}" if differing else SAME
     except Exception:
         traceback.print_exc()
         verdict = "NOT AS PROMISED"
-    return Outcome(case, account, verdict, time.monotonic() - started)
+    seconds = round(time.monotonic() - started, 1)
+    return Outcome(case.name, case.done, "; ".join(account.seen), account.ended, verdict, seconds)
 
 
 def table(outcomes: list[Outcome]) -> str:
     rows = ["| fault | done | seen | went on | manifest and weights | whole case |", "|---|---|---|---|---|---|"]
     rows += [
-        f"| {one.case.name} | {one.case.done} | {'; '.join(one.account.seen)} | {one.account.ended} | {one.verdict} | "
-        f"{one.seconds:.0f} s |"
+        f"| {one.name} | {one.done} | {one.seen} | {one.went_on} | {one.verdict} | {one.seconds:.0f} s |"
         for one in outcomes
     ]
     return "\n".join(rows)
@@ -69,11 +79,12 @@ def table(outcomes: list[Outcome]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="cases whose name has these words")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--only", nargs="*", default=[""], help="cases whose names have one of these words")
+    parser.add_argument("--results", type=Path, default=Path("data/runs/faults"), help="a folder: a file a case")
+    parser.add_argument("--out", type=Path, default=Path("docs/faults.md"), help="the table of all results kept")
     arguments = parser.parse_args()
-    cases = [case for case in CASES if arguments.only.lower() in case.name.lower()]
-    outcomes = []
+    cases = [case for case in CASES if any(words.lower() in case.name.lower() for words in arguments.only)]
+    arguments.results.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         root = Path(folder)
         expected = {
@@ -81,15 +92,13 @@ def main() -> int:
             for two in sorted({case.two_processes for case in cases})
         }
         for number, case in enumerate(cases):
-            outcomes.append(play(case, root / f"case-{number:02d}", root / "raw", expected[case.two_processes]))
-            print(table(outcomes[-1:]).splitlines()[-1], flush=True)
+            outcome = play(case, root / f"case-{number:02d}", root / "raw", expected[case.two_processes])
+            print(table([outcome]).splitlines()[-1], flush=True)  # noqa: T201 - a command's voice
+            (arguments.results / f"{CASES.index(case):02d}.json").write_text(json.dumps(asdict(outcome), indent=2))
+    kept = [Outcome(**json.loads(path.read_text())) for path in sorted(arguments.results.glob("*.json"))]
     machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    text = f"{HEADER}\n{table(outcomes)}\n\nRun on {time.strftime('%Y-%m-%d')}: {machine}.\n"
-    if arguments.out is not None:
-        arguments.out.write_text(text, encoding="utf-8")
-    return int(
-        any(one.verdict not in ("the same bytes",) and not one.verdict.startswith("skipped") for one in outcomes)
-    )
+    arguments.out.write_text(f"{HEADER}\n{table(kept)}\n\nRun on {time.strftime('%Y-%m-%d')}: {machine}.\n")
+    return int(not all(one.is_as_promised for one in kept))
 
 
 if __name__ == "__main__":

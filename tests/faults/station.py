@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,15 @@ SETTINGS = (
     "student.training.epochs=12",
     "prediction.shard_size=4",
 )
+QUIETLY = {
+    "OMP_NUM_THREADS": "1",
+    "SSL_PIPELINE_GPU_LIMIT": "",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+}
 TWO_PROCESSES = "teacher.training.num_processes=2"
 
 
-def await_that(condition: Callable[[], Any], what: str, *, seconds: float = 180, every: float = 0.02) -> Any:
+def await_that(condition: Callable[[], Any], what: str, *, seconds: float = 300, every: float = 0.02) -> Any:
     """Wait until a condition gives something true, and give that."""
     end = time.monotonic() + seconds
     while not (found := condition()):
@@ -71,7 +77,7 @@ class Station:
         self.run = directory / "runs/tiny"
         self.operator = Operator(directory / "prefect")
         # whatever is started for this station is known by its home, and ended by it
-        self.operator.environment |= {"OMP_NUM_THREADS": "1", "SSL_PIPELINE_GPU_LIMIT": ""} | environment
+        self.operator.environment |= QUIETLY | environment
         self.server: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Station":
@@ -106,10 +112,8 @@ class Station:
 
     @staticmethod
     def kill(number: int, sign: signal.Signals = signal.SIGKILL) -> None:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(number, sign)
-        except ProcessLookupError:
-            pass
 
     def start_run(self) -> str:
         """Have the worker run the full cycle; give the flow run's id."""
@@ -184,7 +188,7 @@ class Station:
 
     def flow_processes(self, flow_run: str) -> dict[int, str]:
         """The flow's process and all that it started: they carry its id in their environment."""
-        return {number: command for number, command in processes_with(f"PREFECT__FLOW_RUN_ID={flow_run}").items()}
+        return processes_with(f"PREFECT__FLOW_RUN_ID={flow_run}")
 
     def engine(self, flow_run: str) -> int:
         """The number of the flow's own process, by the server."""
