@@ -3,11 +3,11 @@
     python -m flows.stuck            # say which, and why
     python -m flows.stuck --mark     # and set them to Crashed (those being cancelled: to Cancelled), to be retried
 
-A process that is killed together with its worker cannot tell the server. Whether it lives is told by its number, which
-the server knows, where this is its host; and by the lock of its run's folder, where the folder can be seen from here.
+A process that is killed together with its worker cannot tell the server. Whether it lives is told by the note beside the
+lock of its run's folder: run this from the checkout that the worker runs, on its host. (The server knows the process by
+its number alone, not by its host.) What cannot be told is left alone.
 """
 
-import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,18 +40,10 @@ class Finding:
 
 def judge(flow_run: FlowRun) -> Finding:
     """Tell whether the process of a flow run lives."""
-    host, _, number = (flow_run.infrastructure_pid or "").rpartition(":")
-    if host == socket.gethostname() and number.isdecimal():
-        if is_alive(int(number)):
-            return Finding(False, f"its process {number} lives")
-        return Finding(True, f"its process {number} on this host is dead")
     root = _run_folder(flow_run.parameters)
     holder = last_holder(RunDir(root).lock_file) if root is not None else None
-    if host or holder is None or not holder.is_here or datetime.fromisoformat(holder.since) < _started(flow_run):
-        where = (
-            f"its process {number} was on host {host}" if host else "nobody here has opened its folder since it began"
-        )
-        return Finding(None, f"{where}: ask where it ran")
+    if holder is None or not holder.is_here or datetime.fromisoformat(holder.since) < _started(flow_run):
+        return Finding(None, "nobody here has opened its folder since it began: ask where it ran")
     if is_alive(holder.pid):
         return Finding(False, f"its {holder} lives")
     return Finding(True, f"{holder} took {root} {holder.since} and is dead")

@@ -69,11 +69,12 @@ def break_off_local(station: Station, moment: Callable[[Station], bool], unfinis
     account.see("`cycle status`: left as running, by a process that is dead")
     again = station.local()
     assert again.wait(240) == 0, station.logs()
-    log = station.logs()
-    assert log.count("finished before, skipped") >= 1
-    account.ended = f"the same command went on: {log.count('finished before, skipped')} skipped stages"
+    log = (station.directory / "local.log").read_text()
+    num_skipped = log.count("finished before, skipped")
+    assert num_skipped >= 1, log
+    account.ended = f"the same command went on: {num_skipped} records found finished, skipped"
     if "training goes on after epoch" in log:
-        account.ended += ", the training from its last step"
+        account.ended += "; the training from its last step"
 
 
 def killed_in_training(station: Station, account: Account) -> None:
@@ -96,11 +97,9 @@ def flow_killed_under_its_worker(station: Station, account: Account) -> None:
     killed = time.monotonic()
     station.await_state(flow_run, "Crashed")
     account.see(f"the worker reported Crashed after {time.monotonic() - killed:.0f} s")
-    # the worker says so twice, and its second report would end a retry that has begun by then
+    # the worker reports it once more when its own child has ended, and that would end a retry that has begun by then
     worker_log = station.directory / "worker.log"
-    await_that(
-        lambda: worker_log.read_text().count(f"Reported flow run '{flow_run}' as crashed") == 2, "it is said twice"
-    )
+    await_that(lambda: worker_log.read_text().count("Check whether the flow run exceeded") == 2, "it is said twice")
     account.see(f"and once more after {time.monotonic() - killed:.0f} s")
     retry(station, flow_run, account)
 
@@ -130,7 +129,7 @@ def worker_and_flow_killed(station: Station, account: Account) -> None:
     assert station.state(flow_run) == "Running"
     account.see("left as Running")
     look = station.command("flows.stuck")
-    assert look.returncode == 3 and "dead: its process" in look.stdout, look.stdout + look.stderr
+    assert look.returncode == 3 and "Running: dead: " in look.stdout, look.stdout + look.stderr
     account.see("`python -m flows.stuck`: its process is dead")
     marked = station.command("flows.stuck", "--mark")
     assert marked.returncode == 0 and "set to Crashed" in marked.stdout, marked.stdout + marked.stderr

@@ -25,6 +25,21 @@ their own, a disk that is full. A case has ended as it should when the run, gone
 teacher's weights and the student's weights of an undisturbed run, byte for byte. This file is written by that command.
 """
 
+FOOTER = """## What follows
+
+- A worker whose flow process is killed says Crashed twice: at once, and again when its own child has ended. A retry that
+  has begun in between is set to Crashed by the second report, although it works: wait for it before you retry.
+- A flow asks a server that is away again and again, `PREFECT_CLIENT_MAX_RETRIES` times with growing pauses (2 + 4 + …
+  seconds; 8 times here, some eight minutes). Stages need no server and go on; only when a task or the flow ends does the
+  flow wait for it. If it waits in vain, the files are finished and the flow run is not: mark it, retry it, and all
+  stages skip.
+- A server keeps the leases of a limit's places in memory unless told otherwise, and forgets them when it is restarted:
+  the places that were taken then stay taken for ever. Start it with
+  `PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem`, as the last case does.
+- A disk that is full ends a run with one message. An array that is mapped into memory has its room reserved first:
+  without that, the kernel ends the process with SIGBUS and no word.
+"""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -97,7 +112,7 @@ def main() -> int:
             (arguments.results / f"{CASES.index(case):02d}.json").write_text(json.dumps(asdict(outcome), indent=2))
     kept = [Outcome(**json.loads(path.read_text())) for path in sorted(arguments.results.glob("*.json"))]
     machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    arguments.out.write_text(f"{HEADER}\n{table(kept)}\n\nRun on {time.strftime('%Y-%m-%d')}: {machine}.\n")
+    arguments.out.write_text(f"{HEADER}\n{table(kept)}\n\n{FOOTER}\nRun on {time.strftime('%Y-%m-%d')}: {machine}.\n")
     return int(not all(one.is_as_promised for one in kept))
 
 
