@@ -169,7 +169,7 @@ def server_killed_and_restarted(station: Station, account: Account) -> None:
 
 def server_killed_for_good(station: Station, account: Account) -> None:
     station.start_worker()
-    flow_run = station.start_run()
+    flow_run = station.start_run(PREFECT_CLIENT_MAX_RETRIES="1")
     await_that(lambda: student_trains(station), "the student trains")
     engine = station.engine(flow_run)
     station.kill_server()
@@ -313,7 +313,6 @@ CASES = (
         "Server, away for longer than the flow asks",
         "`kill -9` while the student trains",
         server_killed_for_good,
-        environment={"PREFECT_CLIENT_MAX_RETRIES": "1"},
     ),
     Case(
         "One torchrun process",

@@ -115,10 +115,13 @@ class Station:
         with suppress(ProcessLookupError):
             os.kill(number, sign)
 
-    def start_run(self) -> str:
-        """Have the worker run the full cycle; give the flow run's id."""
+    def start_run(self, **environment: str) -> str:
+        """Have the worker run the full cycle, with an environment in place of the deployment's; give the flow run's id."""
+        variables = ("--job-variable", f"env={json.dumps(environment)}") if environment else ()
         parameters = json.dumps({"config_path": str(self.config), "overrides": list(self.overrides)})
-        output = self.check(self.operator.run("deployment", "run", "full-cycle/local", "--params", parameters))
+        output = self.check(
+            self.operator.run("deployment", "run", "full-cycle/local", "--params", parameters, *variables)
+        )
         return next(line.split(":", 1)[1].strip() for line in output.splitlines() if "UUID" in line)
 
     def retry(self, flow_run: str) -> None:
