@@ -11,7 +11,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME := $(CURDIR)/.prefect
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test check faults bench clean
 
 setup: $(READY)
 
@@ -36,6 +36,10 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Kills servers, workers and runs of its own and fills a disk, for some twenty minutes; writes docs/faults.md.
+faults: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.run_faults
 
 bench: setup
 	$(BIN)/python -m benchmarks.labeling

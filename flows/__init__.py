@@ -11,3 +11,8 @@ logging.getLogger("ssl_pipeline").setLevel(logging.INFO)
 # heartbeat fails now and then with a traceback about a locked database.
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
+# A server that is away, restarted say, is asked again for some eight minutes (2 + 4 + … + 256 s) before a flow gives up.
+os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "8")
+# Flow runs say that they live, so that one whose machine has died is noticed (deploy/automations).
+os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")

@@ -4,19 +4,27 @@ Prefect caches none of them: a stage skips itself by its own record, which knows
 """
 
 from collections.abc import Callable
+from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.limits import gpu_slots
 from ssl_pipeline import fold_teachers, judging, review_request, session, stages
+from ssl_pipeline.slots import slots_taken_by
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def _task(stage: Callable[P, R], name: str, *, run_name: str | None = None) -> Task[P, R]:
-    return task(name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)(stage)
+    @wraps(stage)
+    def in_its_turn(*args: P.args, **kwargs: P.kwargs) -> R:
+        with slots_taken_by(gpu_slots):
+            return stage(*args, **kwargs)
+
+    return task(name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)(in_its_turn)
 
 
 draw_masks = _task(stages.draw_masks, "draw-masks")

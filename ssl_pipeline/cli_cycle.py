@@ -1,4 +1,4 @@
-"""`ssl-pipeline cycle …`: decide on what a cycle asks, and let it go on."""
+"""`ssl-pipeline cycle …`: where a run stands, what it asks, and how it goes on."""
 
 import getpass
 import os
@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from ssl_pipeline.errors import ReviewError, RunError
 from ssl_pipeline.review import (
@@ -22,15 +24,32 @@ from ssl_pipeline.review import (
 )
 from ssl_pipeline.runs import RunDir
 
-cycle_app = typer.Typer(no_args_is_help=True, help="Decide on what a cycle asks, and let it go on.")
+cycle_app = typer.Typer(no_args_is_help=True, help="See where a run stands, decide on what it asks, and let it go on.")
 
 RUNS = Path("data/runs")
 CHECKOUT = Path(__file__).parents[1]
+_COLORS = {"finished": "green", "begun": "yellow", "to do": "dim"}
 
 
-@cycle_app.callback()
-def _cycle() -> None:
-    """Keep `resume` a command of its own, though it is the only one."""
+@cycle_app.command("status")
+def status(
+    run: Annotated[str, typer.Argument(help="A run's directory, or its name under data/runs.")],
+) -> None:
+    """Say whether a run works, waits, has ended or was left by a dead process; what is done, what is next, how to go on."""
+    from ssl_pipeline.run_status import run_status
+
+    directory = find_run(run).root
+    found = run_status(directory)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(
+        f"[bold]{escape(str(directory))}: {found.state}[/bold]" + (f": {escape(found.words)}" if found.words else "")
+    )
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for stage in found.stages:
+        table.add_row(f"[{_COLORS[stage.state]}]{stage.state}[/]", stage.name, stage.note)
+    console.print(table)
+    if found.cure:
+        console.print(escape(found.cure))
 
 
 @cycle_app.command("resume")

@@ -4,22 +4,25 @@ A stage writes its outputs, then its record. The record holds the digests of its
 finished only while both still match. Nothing here knows what a stage does.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ssl_pipeline import __version__
+from ssl_pipeline.disk_space import told_when_full
 from ssl_pipeline.errors import RunError
+from ssl_pipeline.run_lock import held
 
 logger = logging.getLogger(__name__)
+
+_PARTIAL, _SECONDS_UNTOUCHED = ".partial", 60
 
 
 @dataclass(frozen=True)
@@ -71,34 +74,43 @@ class RunDir:
         Raises:
             RunError: if another process holds it.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with open(self.root / ".lock", "a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                raise RunError(
-                    f"{self.root}: process {file.read().strip() or 'unknown'} is working in this run; "
-                    "wait for it, end it, or give this run another --run-name"
-                ) from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+        with told_when_full(self.lock_file):
+            self.root.mkdir(parents=True, exist_ok=True)
+        with held(self.lock_file):
+            remove_leftovers(self.root)
             yield
+
+    @property
+    def lock_file(self) -> Path:
+        """The file that a process working in the run has locked."""
+        return self.root / ".lock"
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; it takes `path`'s place when the block ends well, else it vanishes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Give a path beside `path` to write to; it takes `path`'s place when the block ends well, else it vanishes.
+
+    Raises:
+        RunError: if the disk is full.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
     try:
-        yield beside
-        with open(beside, "rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
+        with told_when_full(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield beside
+            with open(beside, "rb") as file:
+                os.fsync(file.fileno())
+            beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def remove_leftovers(root: Path) -> None:
+    """Remove the half-written files of processes that were killed; one touched in the last minute may be under way."""
+    for path in root.rglob(f".*{_PARTIAL}"):
+        if time.time() - path.stat().st_mtime > _SECONDS_UNTOUCHED:
+            path.unlink(missing_ok=True)
+            logger.info("%s: half-written by a process that was killed, removed", path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -142,7 +154,11 @@ def digest_of(content: Any) -> str:
 
 
 def finished_record(directory: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Give the stage's record if it is finished: same inputs, outputs still as they were. Else None."""
+    """Give the stage's record if it is finished: same inputs, outputs still as they were. Else None.
+
+    A file of the same size and time of change as when it was recorded is taken for the same; any other is read and
+    digested. So a stage that wrote a hundred gigabytes is skipped as fast as one that wrote a line.
+    """
     try:
         record = read_json(directory / "done.json")
     except RunError:
@@ -150,7 +166,8 @@ def finished_record(directory: Path, inputs: Mapping[str, Any]) -> dict[str, Any
     if record.get("inputs") != _stamped(inputs):
         return None
     for name, digest in record["outputs"].items():
-        if not (directory / name).is_file() or digest_file(directory / name) != digest:
+        path, as_written = directory / name, record.get("as_written", {}).get(name)
+        if not path.is_file() or (_size_and_time(path) != as_written and digest_file(path) != digest):
             return None
     return record
 
@@ -162,6 +179,7 @@ def run_stage(
     outputs: Sequence[str],
     work: Callable[[], Mapping[str, Any]],
     if_made: Sequence[str] = (),
+    around: AbstractContextManager[None] | None = None,
 ) -> dict[str, Any]:
     """Do a stage's work unless it is finished, and record it.
 
@@ -171,9 +189,11 @@ def run_stage(
         outputs: file names inside `directory` that `work` leaves behind.
         if_made: file names of outputs that `work` leaves only sometimes.
         work: does it, and returns what to keep of it in the record (small, JSON-able).
+        around: entered before the work and left after it; a stage that skips itself never enters it.
 
     Returns:
-        The record: `inputs`, `outputs` (file name → digest), `seconds`, `result`, and `skipped`.
+        The record: `inputs`, `outputs` (file name → digest), `as_written` (file name → bytes and nanoseconds since 1970),
+        `seconds`, `result`, and `skipped`.
     """
     name = f"{directory.parent.name}/{directory.name}"
     if (record := finished_record(directory, inputs)) is not None:
@@ -181,18 +201,25 @@ def run_stage(
         return record | {"skipped": True}
     for stale in ("done.json", *if_made):
         (directory / stale).unlink(missing_ok=True)
-    started = time.monotonic()
-    result = work()
+    with around or nullcontext():
+        started = time.monotonic()
+        result = work()
     made = [*outputs, *(name for name in if_made if (directory / name).is_file())]
     record = {
         "inputs": _stamped(inputs),
         "outputs": {output: digest_file(directory / output) for output in made},
+        "as_written": {output: _size_and_time(directory / output) for output in made},
         "seconds": round(time.monotonic() - started, 2),
         "result": json.loads(json.dumps(result, default=_jsonable)),
     }
     write_json(directory / "done.json", record)
     logger.info("%s: done in %.1f s", name, record["seconds"])
     return record | {"skipped": False}
+
+
+def _size_and_time(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
 
 
 def _stamped(inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import logging
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,7 @@ import pandas as pd
 from ssl_pipeline import __version__
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_loading import dump_config
+from ssl_pipeline.errors import RunError
 from ssl_pipeline.judging import PREDICTIONS, compare_models, evaluate
 from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.reports.pictures import draw_class_f1
@@ -46,10 +47,14 @@ def open_run(config: RunConfig) -> Iterator[RunDir]:
         try:
             yield run
         except BaseException as error:
+            # what is no Exception came from outside: Ctrl-C, a signal, whoever runs the flows
+            is_ours = isinstance(error, Exception)
+            how = {"status": "failed" if is_ours else "cancelled"}
+            how["error"] = str(error) or (repr(error) if is_ours else f"stopped from outside ({type(error).__name__})")
             if is_waiting(run):  # whatever it is that ended the process: an orchestrator's signal, a closed terminal
-                write_json(run.root / "run.json", {"status": "waiting for review", **about})
-            else:
-                write_json(run.root / "run.json", {"status": "failed", "error": str(error) or repr(error), **about})
+                how = {"status": "waiting for review"}
+            with suppress(RunError):  # a full disk has been told already, and is what ended the run
+                write_json(run.root / "run.json", {**how, **about})
             raise
         write_json(run.root / "run.json", {"status": "finished", **about})
 

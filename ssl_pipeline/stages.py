@@ -49,6 +49,7 @@ from ssl_pipeline.selection_job import (
     write_shift,
 )
 from ssl_pipeline.selection_review import check_accepted, selection_inputs, standing_decision
+from ssl_pipeline.slots import gpu_slots
 from ssl_pipeline.training_job import TrainingJob, run_job
 
 logger = logging.getLogger(__name__)
@@ -310,8 +311,14 @@ def train_model(
             "resumed_from_epoch": result.resumed_from_epoch,
         }
 
-    outputs = ["best.safetensors", "history.csv", "curves.png"]
-    return run_stage(directory, inputs=inputs, outputs=outputs, if_made=["calibration.png"], work=work)
+    return run_stage(
+        directory,
+        inputs=inputs,
+        outputs=["best.safetensors", "history.csv", "curves.png"],
+        if_made=["calibration.png"],
+        work=work,
+        around=gpu_slots(role.training.num_processes),
+    )
 
 
 def _calibrate(

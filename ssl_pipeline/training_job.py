@@ -10,11 +10,12 @@ machines that see the same directory, torchrun is started by hand:
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 from ssl_pipeline.config_base import Section
 from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.config_training import RoleConfig
+from ssl_pipeline.disk_space import refuse_full_disk
 from ssl_pipeline.errors import PipelineError, TrainingError
 from ssl_pipeline.faces.dataset import TrainingFaces, TrainingSet, UnlabeledSet
 from ssl_pipeline.faces.table import read_faces
@@ -96,6 +98,7 @@ def run_job(job: TrainingJob) -> FitResult:
     for error in sorted(job.directory.glob("training_error-*.txt")):
         raise TrainingError(error.read_text(encoding="utf-8"))
     if code != 0 or not result.is_file():
+        refuse_full_disk(_log_path(job))  # where the processes could not write why they ended
         raise TrainingError(
             f"{job.name}: a training process ended with code {code}; its words are in {_log_path(job)}; run again to go "
             "on from the last saved step"
@@ -138,7 +141,8 @@ def _ended_with_us(command: list[str], environment: dict[str, str], log: Any) ->
         try:
             process.wait(_SECONDS_TO_END)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # its session is its own
+            process.wait()
 
 
 def main(request: Path) -> int:
@@ -156,8 +160,9 @@ def main(request: Path) -> int:
             )
         result = job.train()
     except PipelineError as error:
-        write_text(job.directory / f"training_error-{rank:04d}.txt", str(error))
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        with suppress(PipelineError):  # the disk is full, which our starter sees for itself
+            write_text(job.directory / f"training_error-{rank:04d}.txt", str(error))
         return 1
     if rank == 0:
         write_json(job.directory / "training_result.json", asdict(result))

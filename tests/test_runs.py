@@ -1,11 +1,13 @@
 """Run directories: atomic writes, the lock, and stages that skip themselves only while nothing has changed."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ssl_pipeline import runs
 from ssl_pipeline.errors import RunError
 from ssl_pipeline.runs import RunDir, atomic_path, digest_of, read_json, run_stage, write_text
 
@@ -93,3 +95,30 @@ def test_a_record_that_is_none_is_refused(tmp_path: Path, text: str, message: st
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(RunError, match=message):
         read_json(tmp_path / "x.json")
+
+
+def test_a_finished_stages_files_are_not_read_again_while_their_size_and_time_are_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, read = Stage(tmp_path), []
+    stage(a=1)
+    digest = runs.digest_file
+    monkeypatch.setattr(runs, "digest_file", lambda path: read.append(path.name) or digest(path))
+    stage(a=1)
+    assert read == []
+    os.utime(tmp_path / "out.txt", ns=(0, 0))  # as after a copy: the bytes decide
+    stage(a=1)
+    assert (read, stage.times) == (["out.txt"], 1)
+
+
+def test_what_a_killed_process_left_half_written_is_removed_by_the_next_and_what_is_being_written_is_not(
+    tmp_path: Path,
+) -> None:
+    left, fresh = tmp_path / "faces/.pixels.npy.123.partial", tmp_path / ".a.txt.124.partial"
+    left.parent.mkdir()
+    left.touch()
+    fresh.touch()
+    os.utime(left, (0, 0))
+    with RunDir(tmp_path).lock():
+        assert not left.exists()
+        assert fresh.exists()

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import Progress
 
+from ssl_pipeline.disk_space import reserve
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels
 from ssl_pipeline.faces.framing import Framer, Framing
@@ -58,6 +59,7 @@ def decode_into(
     ):
         shape = (len(image_paths), size, size, 3)
         pixels = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape)
+        reserve(beside)
         task = bar.add_task("decoding", total=len(image_paths))
 
         def decode(row: int) -> _Row:

@@ -1,0 +1,115 @@
+"""Places on GPUs that a real server keeps, flow runs that it takes for running, and the automation that ends them."""
+
+import json
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.cycle_config import write_tiny_config
+from tests.flows.conftest import ROOT, Operator
+
+pytestmark = pytest.mark.flows
+
+HOLD = """
+import sys
+from prefect import flow
+from flows.limits import gpu_slots
+@flow
+def hold(name, num_gpus):
+    import os
+    os.environ["SSL_PIPELINE_GPU_LIMIT"] = name
+    with gpu_slots(num_gpus):
+        print(name, "held", flush=True)
+        sys.stdin.readline()
+hold("places", 2)
+hold("absent", 2)
+hold("few", 2)
+"""
+
+
+def python(operator: Operator, *arguments: str) -> "subprocess.Popen[str]":
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        env=operator.environment,
+        cwd=ROOT,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+    )
+
+
+def active_places(operator: Operator, name: str) -> int:
+    url = f"http://127.0.0.1:{operator.port}/api/v2/concurrency_limits/{name}"
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return int(json.loads(answer.read())["active_slots"])
+
+
+def test_places_are_held_by_the_server_while_they_are_used(operator: Operator) -> None:
+    for name, size in (("places", "2"), ("few", "1")):
+        assert operator.run("gcl", "create", name, "--limit", size).returncode == 0
+    holder = python(operator, "-c", HOLD)
+    assert holder.stdout is not None and holder.stdin is not None
+    assert holder.stdout.readline() == "places held\n"
+    assert active_places(operator, "places") == 2
+    holder.stdin.write("\n")
+    holder.stdin.flush()
+    assert holder.stdout.readline() == "absent held\n"  # no such limit: nobody waits
+    assert active_places(operator, "places") == 0
+    _, errors = holder.communicate(timeout=60)
+    assert "training.num_processes 2: each takes a place of the limit 'few', which has 1" in errors
+
+
+def test_a_run_left_as_running_is_found_and_set_to_crashed(operator: Operator, tmp_path: Path) -> None:
+    """A local flow is killed inside its run; no worker is there to tell the server."""
+    config = write_tiny_config(tmp_path)
+    code = (
+        "import sys, os, signal; from pathlib import Path; from prefect import flow\n"
+        "from ssl_pipeline.config_loading import load_config; from ssl_pipeline.runs import RunDir\n"
+        "@flow(name='full-cycle')\n"
+        "def dies(config_path, overrides, run_name):\n"
+        "    config = load_config(Path(config_path))\n"
+        "    with RunDir(config.runs_root / config.run_name).lock(): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "dies(sys.argv[1], [], None)"
+    )
+    process = python(operator, "-c", code, str(config))
+    process.communicate(timeout=60)
+    looked = python(operator, "-m", "flows.stuck")
+    output, _ = looked.communicate(timeout=60)
+    assert looked.returncode == 3
+    assert f"Running: dead: process {process.pid} took {tmp_path / 'runs/tiny'}" in output
+    assert "go on: start the same command again" in output
+
+    marked = python(operator, "-m", "flows.stuck", "--mark")
+    output, _ = marked.communicate(timeout=60)
+    assert (marked.returncode, "set to Crashed" in output) == (0, True)
+    again, _ = python(operator, "-m", "flows.stuck").communicate(timeout=60)
+    assert "0 dead" in again
+
+
+def test_a_run_that_somebody_elses_machine_may_run_is_left_alone(operator: Operator, tmp_path: Path) -> None:
+    config = write_tiny_config(tmp_path)
+    code = (
+        "import sys; from prefect import flow\n"
+        "@flow(name='full-cycle')\n"
+        "def waits(config_path, overrides, run_name): print('here', flush=True); sys.stdin.read()\n"
+        "waits(sys.argv[1], [], None)"
+    )
+    process = python(operator, "-c", code, str(config))
+    assert process.stdout is not None and process.stdout.readline() == "here\n"
+    output, _ = python(operator, "-m", "flows.stuck", "--mark").communicate(timeout=60)
+    assert "cannot tell: nobody here has opened its folder since it began" in output
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_the_server_takes_the_automation(operator: Operator) -> None:
+    path = "deploy/automations/left_as_running.yaml"
+    created = operator.run("automation", "create", "--from-file", path)
+    assert created.returncode == 0, created.stdout + created.stderr
+    told = operator.run("automation", "inspect", "left-as-running", "--yaml").stdout
+    assert "Proactive" in told and "within: 300" in told and "CRASHED" in told, told

@@ -1,0 +1,56 @@
+"""A stage takes its places on GPUs when it has work to do, and only then."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ssl_pipeline.runs import run_stage
+from ssl_pipeline.slots import gpu_slots, slots_taken_by
+
+
+class Limit:
+    """Notes what is taken and given back."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    @contextmanager
+    def __call__(self, num_gpus: int) -> Iterator[None]:
+        self.events.append(f"take {num_gpus}")
+        try:
+            yield
+        finally:
+            self.events.append(f"give {num_gpus}")
+
+
+def stage(directory: Path, limit: Limit, *, fails: bool = False) -> bool:
+    def work() -> dict[str, int]:
+        limit.events.append("work")
+        return {"x": 1 // (0 if fails else 1)}
+
+    record = run_stage(directory, inputs={"fails": fails}, outputs=[], work=work, around=gpu_slots(2))
+    return bool(record["skipped"])
+
+
+def test_a_stage_works_inside_its_places_and_takes_none_when_it_is_finished(tmp_path: Path) -> None:
+    limit = Limit()
+    with slots_taken_by(limit):
+        assert not stage(tmp_path, limit)
+        assert limit.events == ["take 2", "work", "give 2"]
+        assert stage(tmp_path, limit)
+    assert limit.events == ["take 2", "work", "give 2"]
+
+
+def test_a_stage_that_fails_gives_its_places_back(tmp_path: Path) -> None:
+    limit = Limit()
+    with slots_taken_by(limit), pytest.raises(ZeroDivisionError):
+        stage(tmp_path, limit, fails=True)
+    assert limit.events == ["take 2", "work", "give 2"]
+
+
+def test_outside_nobody_waits(tmp_path: Path) -> None:
+    limit = Limit()
+    assert not stage(tmp_path, limit)
+    assert limit.events == ["work"]
