@@ -293,13 +293,7 @@ def train_model(
             inputs=digest_of(inputs),
         )
         result = run_job(job)
-        draw_learning_curves(
-            directory / "curves.png",
-            pd.read_csv(directory / "history.csv"),
-            title=training.name,
-            metric=role.training.monitor,
-            direction=metric_direction(role.training.monitor),
-        )
+        _draw_curves(directory, title=training.name, monitor=role.training.monitor)
         return {
             "calibration": _calibrate(
                 result.checkpoint, calibration, config, run, title=f"{training.name} on validation"
@@ -319,6 +313,11 @@ def train_model(
         work=work,
         around=gpu_slots(role.training.num_processes),
     )
+
+
+def _draw_curves(directory: Path, *, title: str, monitor: str) -> None:
+    history, direction = pd.read_csv(directory / "history.csv"), metric_direction(monitor)
+    draw_learning_curves(directory / "curves.png", history, title=title, metric=monitor, direction=direction)
 
 
 def _calibrate(

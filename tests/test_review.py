@@ -202,7 +202,7 @@ def test_a_run_that_ends_while_it_waits_says_so(asked: tuple[RunConfig, RunDir])
     decide(run, "accept")
     with pytest.raises(KeyboardInterrupt), open_run(config):
         raise KeyboardInterrupt
-    assert read_json(run.root / "run.json")["status"] == "failed"
+    assert read_json(run.root / "run.json")["status"] == "cancelled"
 
 
 def test_the_sheet_asked_with_is_the_audits_and_answers_outlive_another_question(

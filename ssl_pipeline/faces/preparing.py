@@ -91,8 +91,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     _write(directory / "unlabeled_truth.parquet", truth)
     _write(directory / "rejected.parquet", found.rejected.sort_values(["role", "source", "image_path", "reason"]))
     write_crops(directory / "crops.parquet", found.crops)
-    write_json(directory / "leakage.json", leakage)
-    _write_leaks(directory / "leakage.csv", leakage["pairs"], found.faces)
+    _write_leaks(directory, leakage, found.faces)
     write_json(directory / "corrections.json", found.corrections)
     splits = Counter(labeled["split"])
     return {
@@ -300,13 +299,14 @@ def _by_class(labeled: pd.DataFrame, space: LabelSpace) -> dict[str, dict[str, i
     return {name: {split: counts[number, split] for split in splits} for number, name in enumerate(space.class_names)}
 
 
-def _write_leaks(path: Path, pairs: list[dict[str, Any]], faces: pd.DataFrame) -> None:
-    """Write what was removed from the pool beside what it equals, both with their paths."""
+def _write_leaks(directory: Path, leakage: dict[str, Any], faces: pd.DataFrame) -> None:
+    """Write what was removed from the pool: counts and pairs, and a table of what equals what, both with their paths."""
+    write_json(directory / "leakage.json", leakage)
     paths = faces.drop_duplicates("image_id").set_index("image_id")["image_path"]
-    table = pd.DataFrame(pairs, columns=["image_id", "same_as", "split", "why"])
+    table = pd.DataFrame(leakage["pairs"], columns=["image_id", "same_as", "split", "why"])
     table.insert(1, "image_path", table["image_id"].map(paths))
     table.insert(3, "same_as_path", table["same_as"].map(paths))
-    with atomic_path(path) as beside:
+    with atomic_path(directory / "leakage.csv") as beside:
         table.to_csv(beside, index=False, lineterminator="\n", encoding="utf-8")
 
 
