@@ -41,7 +41,6 @@ STRATEGIES: dict[str, list[str]] = {
     "human labels alone": ["selection={type: fixed_threshold, confidence_threshold: 1.0}"],
     "everything, soft": ["selection={type: fixed_threshold, confidence_threshold: 0.01}"],
     "fixed threshold 0.8": ["selection={type: fixed_threshold, confidence_threshold: 0.8}"],
-    "fixed threshold 0.8, hard": ["selection={type: fixed_threshold, confidence_threshold: 0.8, targets: hard}"],
     "balanced top-k, 1,500 of each value": ["selection={type: balanced_top_k, k: 1500}"],
     "percentile curriculum, the surest 40 %": ["selection={type: percentile_curriculum, step_percent: 40}"],
     "self-adaptive": ["selection={type: self_adaptive}"],
