@@ -18,9 +18,9 @@ def build_masked_faces(
     """Build the masked sets of a config, or what is missing of them. A run of that config does so by itself.
 
     Args:
-        config_path: a YAML config with a section `masking`, as configs/masked-utkface.yaml.
-        overrides: dotted.key=value each, as masking.0.seed=1.
-        run_name: not needed here; taken so that all flows are started alike.
+        config_path: A YAML file that says all of the run with a section `masking`, as configs/masked-utkface.yaml.
+        overrides: Any setting of the config, dotted.key=value each, as masking.0.seed=1.
+        run_name: Not needed here; taken so that all flows are started alike.
     """
     config = load_masking(Path(config_path), overrides=overrides or [])
     records: list[dict[str, Any]] = tasks.draw_masks(config.masking, config.execution)

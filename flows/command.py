@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.parameters import as_overrides
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.errors import PipelineError
 from ssl_pipeline.stages import check
@@ -57,7 +58,8 @@ def run_from_command_line(
         **more: Any,
     ) -> None:
         try:
-            refuse(config, overrides or [], run_name)
+            flat = {name: value for name, value in more.items() if name in FLAT}
+            refuse(config, as_overrides(overrides, **flat), run_name)
             result = flow(config_path=str(config), overrides=overrides or [], run_name=run_name, **more)
         except PipelineError as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - a command's voice
@@ -74,6 +76,8 @@ def run_from_command_line(
 
 
 _COMMON = ("config_path", "overrides", "run_name")
+FLAT = ("seed", "rounds", "review", "device")
+"""Parameters of flows that stand for the config's key of the same name."""
 
 
 quiet_tracebacks()

@@ -26,6 +26,7 @@ from ssl_pipeline.learning.checkpoint import Checkpoint
 from ssl_pipeline.learning.device import Device
 from ssl_pipeline.learning.prediction import Predictor, View
 from ssl_pipeline.runs import atomic_path
+from ssl_pipeline.watching import tell
 
 logger = logging.getLogger(__name__)
 
@@ -162,8 +163,14 @@ def predict_shards(
     )
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("labeling", total=sum(min(shard_size, len(faces) - n * shard_size) for n in open_shards))
-        advance, here = partial(bar.advance, task), isinstance(execution, InProcess)
+        num_open = sum(min(shard_size, len(faces) - n * shard_size) for n in open_shards)
+        task = bar.add_task("labeling", total=num_open)
+
+        def advance(num_faces: int) -> None:
+            bar.advance(task, num_faces)
+            tell("labeling", bar.tasks[0].completed / num_open)
+
+        here = isinstance(execution, InProcess)
         work = ShardPrediction(predictor, pixels, identity, on_batch=advance if here else None)
         map_shards(work, shards, execution, directory=directory, on_done=None if here else advance)
     return {"num_shards": num_shards, "num_skipped": num_shards - len(open_shards), "num_faces": len(faces)}

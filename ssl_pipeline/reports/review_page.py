@@ -22,18 +22,8 @@ def review_markdown(
     lines = [
         f"# Round {identity['round_index']} of run '{identity['run_name']}': may a student learn from these labels?",
         "",
-        _counts(summary),
-        *_concerns(summary["selection"]),
-        "",
-        "| attribute | value | accepted | mean confidence | lowest |",
-        "|---|---|---:|---:|---:|",
-        *_values(summary),
-        "",
+        *selection_lines(summary),
     ]
-    if summary["rejection_reasons"]:
-        reasons = list(summary["rejection_reasons"].items())
-        told = "; ".join(f"{_safe(reason)}: {number:,}" for reason, number in reasons[:MAX_REASONS])
-        lines += [f"Rejected: {told}{' …' if len(reasons) > MAX_REASONS else ''}.", ""]
     if sheets:
         lines += [
             f"Look at accepted labels, of every value as many: {', '.join(f'`{path}`' for path in sheets)}. With the sheet "
@@ -47,6 +37,24 @@ def review_markdown(
             f"Decide by the form of the flow run, or: `ssl-pipeline cycle resume {run_root} --accept |{change} --reject`",
         ]
     )
+
+
+def selection_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Write what became of the candidates, what speaks against it, and what was accepted of each value."""
+    lines = [
+        _counts(summary),
+        *_concerns(summary["selection"]),
+        "",
+        "| attribute | value | accepted | mean confidence | lowest |",
+        "|---|---|---:|---:|---:|",
+        *_values(summary),
+        "",
+    ]
+    if summary["rejection_reasons"]:
+        reasons = list(summary["rejection_reasons"].items())
+        told = "; ".join(f"{markdown_safe(reason)}: {number:,}" for reason, number in reasons[:MAX_REASONS])
+        lines += [f"Rejected: {told}{' …' if len(reasons) > MAX_REASONS else ''}.", ""]
+    return lines
 
 
 def _counts(summary: Mapping[str, Any]) -> str:
@@ -65,10 +73,10 @@ def _counts(summary: Mapping[str, Any]) -> str:
 def _concerns(selection: Mapping[str, Any]) -> Iterator[str]:
     """What speaks against accepting: faults that the guards found, a strong shift."""
     for fault in selection["faults"]:
-        yield f"- **fault**: {_safe(fault)}"
+        yield f"- **fault**: {markdown_safe(fault)}"
     shift = selection.get("shift")
     if shift is not None:
-        yield f"- shift: {_safe(shift['words'])}"
+        yield f"- shift: {markdown_safe(shift['words'])}"
 
 
 def _values(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -79,7 +87,7 @@ def _values(summary: Mapping[str, Any]) -> Iterator[str]:
     ]
     for name, value, numbers in rows[:MAX_VALUES]:
         mean, lowest = (_decimal(numbers[f"{what}_confidence"]) for what in ("mean", "min"))
-        yield f"| {_safe(name)} | {_safe(value)} | {numbers['accepted']:,} | {mean} | {lowest} |"
+        yield f"| {markdown_safe(name)} | {markdown_safe(value)} | {numbers['accepted']:,} | {mean} | {lowest} |"
     if len(rows) > MAX_VALUES:
         yield f"| … and {len(rows) - MAX_VALUES:,} more | | | | |"
 
@@ -88,6 +96,6 @@ def _decimal(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _safe(text: str) -> str:
+def markdown_safe(text: str) -> str:
     """Keep names and values of attributes, as ``<30`` or ``a|b``, from becoming Markdown or HTML."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|")
