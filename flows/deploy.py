@@ -50,9 +50,11 @@ def up(
         _wait_for_server(port, home)
     _prefect(["work-pool", "create", POOL, "--type", "process", "--overwrite"], environment)
     _prefect(["work-pool", "set-concurrency-limit", POOL, str(runs_at_a_time)], environment)
-    limits = _prefect(["gcl", "ls"], environment)
-    verb = "update" if f" {GPU_LIMIT} " in limits.replace("│", " ") else "create"
-    _prefect(["gcl", verb, GPU_LIMIT, "--limit", str(trainings_at_a_time)], environment)
+    limit = [GPU_LIMIT, "--limit", str(trainings_at_a_time)]
+    try:
+        _prefect(["gcl", "update", *limit], environment)
+    except DeployError:  # there is none yet
+        _prefect(["gcl", "create", *limit], environment)
     _prefect(["deploy", "--all"], environment)
     if not _lives(_pid_file(home, "worker")):
         _start("worker", ["worker", "start", "--pool", POOL], environment, home)
@@ -158,10 +160,11 @@ def _pid_file(home: Path, name: str) -> Path:
 
 def _lives(path: Path) -> bool:
     """Whether the process that a file names lives, and is Prefect's: its number may be another's by now."""
-    for child in _children:
-        child.poll()
     try:
         pid = int(path.read_text(encoding="utf-8"))
+        for child in _children:
+            if child.pid == pid:
+                return child.poll() is None
         return b"prefect" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (OSError, ValueError):
         return False

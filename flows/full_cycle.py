@@ -42,7 +42,8 @@ def full_cycle(
             where that run stopped; while another process works in it, a second one is refused.
         seed: Of every draw; another seed splits the faces anew. By default the config's own.
         rounds: How often a student may become the next teacher, from 1. By default the config's own.
-        review: `wait` asks a person before each student is trained, `none` asks nobody. By default the config's own.
+        review: Whether a person decides before each student is trained: `wait` asks, `none` asks nobody. By default the
+            config's own.
         device: Where to compute; `auto` takes a GPU where there is one. By default the config's own.
         overrides: Any other setting, dotted.key=value each, as teacher.training.epochs=5.
     """
