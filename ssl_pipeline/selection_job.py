@@ -128,6 +128,7 @@ def predict_faces(
     shard_size: int,
     identity: dict[str, Any],
     execution: ExecutionConfig,
+    what: str = "labeling",
 ) -> dict[str, Any]:
     """Predict faces by each member, shard by shard; several have a folder and a record each, and one record beside them.
 
@@ -139,6 +140,7 @@ def predict_faces(
         shard_size: faces in a shard.
         identity: what the predictions depend on.
         execution: where to compute.
+        what: is at work, for whoever watches.
     """
     outputs = [f"part-{shard:05d}.parquet" for shard in range(-(-len(faces) // shard_size))]
 
@@ -156,6 +158,7 @@ def predict_faces(
                 shard_size=shard_size,
                 identity=digest_of(inputs),
                 execution=execution,
+                name=what if name == "." else f"{what} by {name}",
             ),
         )
 

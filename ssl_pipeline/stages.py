@@ -145,6 +145,7 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
         shard_size=len(faces.validation),
         identity=identity,
         execution=IN_PROCESS,
+        what="labeling validation faces",
     )
     first = next(iter(members.values()))
     measure_shift(first, faces, config, run, directory.with_name("shift"), identity=identity)

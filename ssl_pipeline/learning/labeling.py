@@ -135,6 +135,7 @@ def predict_shards(
     shard_size: int,
     identity: str,
     execution: ExecutionConfig = IN_PROCESS,
+    name: str = "labeling",
 ) -> dict[str, int]:
     """Write ``part-00000.parquet``, …: image_id and class probabilities, float32 [K], in the order of `faces`.
 
@@ -145,6 +146,7 @@ def predict_shards(
         directory: where the shards lie. Finished ones of the same identity are left as they are.
         shard_size: faces in a shard.
         identity: digest of everything that the probabilities depend on.
+        name: what whoever watches is told.
         execution: where the shards are predicted; their bytes do not depend on it.
 
     Returns:
@@ -164,11 +166,11 @@ def predict_shards(
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         num_open = sum(min(shard_size, len(faces) - n * shard_size) for n in open_shards)
-        task = bar.add_task("labeling", total=num_open)
+        task = bar.add_task(name, total=num_open)
 
         def advance(num_faces: int) -> None:
             bar.advance(task, num_faces)
-            tell("labeling", bar.tasks[0].completed / num_open)
+            tell(name, bar.tasks[0].completed / num_open)
 
         here = isinstance(execution, InProcess)
         work = ShardPrediction(predictor, pixels, identity, on_batch=advance if here else None)
