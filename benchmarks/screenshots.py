@@ -25,18 +25,17 @@ def main(
     ui: Annotated[str, typer.Option(help="Where the server's UI is.")] = "http://127.0.0.1:4200",
     out: Annotated[Path, typer.Option(help="A folder.")] = Path("docs"),
 ) -> None:
-    """Picture the newest finished cycle's page, three of its artifacts and the form of its deployment."""
+    """Picture the newest finished cycle's page, two of its artifacts and the form of its deployment."""
     flow_run = _newest(ui, "flow_runs", {"flows": {"name": {"any_": ["full-cycle"]}}, "sort": "END_TIME_DESC"})
     deployment = _newest(ui, "deployments", {"flows": {"name": {"any_": ["full-cycle"]}}})
     pages = {
-        "run": (f"runs/flow-run/{flow_run['id']}", 1500),
-        "artifacts": ("artifacts", 1100),
+        "run": (f"runs/flow-run/{flow_run['id']}", 1000),
         "form": (f"deployments/deployment/{deployment['id']}/run", 1500),
     }
-    for name, key in (("faces", "faces"), ("teacher", "teacher"), ("pseudo-labels", "pseudo-labels-round-1"),
-                      ("comparison", "teacher-against-student")):  # fmt: skip
+    for name, key in (("pseudo-labels", "pseudo-labels-round-1"), ("comparison", "teacher-against-student")):
         artifact = _newest(ui, "artifacts", {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC"})
         pages[name] = (f"artifacts/artifact/{artifact['id']}", 1700)
+    out.mkdir(parents=True, exist_ok=True)
     for name, (page, height) in pages.items():
         path = out / f"prefect-{name}.png"
         _picture(f"{ui}/{page}", path, height=height)
@@ -59,7 +58,14 @@ def _picture(url: str, path: Path, *, height: int) -> None:
     if browser is None:
         raise SystemExit(f"needs one of {', '.join(_BROWSERS)}")
     with tempfile.TemporaryDirectory() as home:
-        command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        command = [
+            browser,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--force-prefers-reduced-motion",
+        ]
         command += [f"--user-data-dir={home}", f"--window-size=1280,{height}", "--virtual-time-budget=20000"]
         command += [f"--screenshot={path.absolute()}", url]
         subprocess.run(command, check=True, capture_output=True, timeout=180)

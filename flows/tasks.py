@@ -40,7 +40,7 @@ def _task(
             show(lambda: pages(result, *args, **kwargs))
         return result
 
-    return task(name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)(in_its_turn)
+    return task(name=name, task_run_name=run_name or name, cache_policy=NO_CACHE, persist_result=False)(in_its_turn)
 
 
 def _faces(record: stages.Record, config: RunConfig, run: RunDir) -> Iterable[Page]:

@@ -98,7 +98,7 @@ def selection_page(summary: Mapping[str, Any], directory: Path) -> Page:
         lines += [f"Right, by the labels that this run hid: {', '.join(right) or 'nothing accepted'}.", ""]
     thresholds = summary["selection"]["thresholds"]
     lines += [
-        "| attribute | value | threshold | candidates | accepted | unseen: right of | |",
+        "| attribute | value | threshold | candidates | accepted | unseen: right of | note |",
         "|---|---|---:|---:|---:|---:|---|",
     ]
     for row in thresholds[:MAX_CLASSES]:
