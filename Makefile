@@ -11,7 +11,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME := $(CURDIR)/.prefect
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: setup demo test check faults bench clean
+.PHONY: setup demo deploy undeploy test check faults bench clean
 
 setup: $(READY)
 
@@ -26,6 +26,14 @@ $(READY): requirements.lock pyproject.toml
 
 demo: setup
 	$(BIN)/python -m flows.full_cycle --config configs/demo.yaml
+
+# A server, a pool, all deployments and a worker on this machine; PORT=4300 for another port. Again: what runs is left.
+PORT ?= 4200
+deploy: setup
+	$(BIN)/python -m flows.deploy up --port $(PORT)
+
+undeploy: setup
+	$(BIN)/python -m flows.deploy down
 
 # One process a core, each with one thread: two that both want all cores wait for each other.
 test: setup

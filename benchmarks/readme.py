@@ -11,16 +11,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.marks import fill
 from ssl_pipeline.reports.comparison import comparison_table, verdict
 
 README = Path("README.md")
-
-
-def fill(name: str, text: str) -> None:
-    """Replace what stands between a pair of markers."""
-    before, _, rest = README.read_text(encoding="utf-8").partition(f"<!-- {name}:begin -->")
-    after = rest.partition(f"<!-- {name}:end -->")[2]
-    README.write_text(f"{before}<!-- {name}:begin -->\n{text}\n<!-- {name}:end -->{after}", encoding="utf-8")
 
 
 def demo(summary_path: Path) -> str:
@@ -62,8 +56,8 @@ def file_map() -> str:
 
 
 if __name__ == "__main__":
-    fill("filemap", file_map())
+    fill(README, "filemap", file_map())
     if Path("data/runs/demo/summary.json").is_file():
-        fill("demo", demo(Path("data/runs/demo/summary.json")))
+        fill(README, "demo", demo(Path("data/runs/demo/summary.json")))
     if Path("docs/utkface.md").is_file():
-        fill("results", results(Path("docs/utkface.md")))
+        fill(README, "results", results(Path("docs/utkface.md")))

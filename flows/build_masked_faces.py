@@ -8,7 +8,7 @@ from rich.console import Console
 
 from flows import tasks
 from flows.command import run_from_command_line
-from ssl_pipeline.config_loading import load_masked_sets
+from ssl_pipeline.config_loading import load_masking
 
 
 @flow(name="build-masked-faces")
@@ -18,11 +18,12 @@ def build_masked_faces(
     """Build the masked sets of a config, or what is missing of them. A run of that config does so by itself.
 
     Args:
-        config_path: a YAML config with a section `masking`, as configs/masked-utkface.yaml.
-        overrides: dotted.key=value each, as masking.0.seed=1.
-        run_name: not needed here; taken so that all flows are started alike.
+        config_path: A YAML file that says all of the run with a section `masking`, as configs/masked-utkface.yaml.
+        overrides: Any setting of the config, dotted.key=value each, as masking.0.seed=1.
+        run_name: Not needed here; taken so that all flows are started alike.
     """
-    records: list[dict[str, Any]] = tasks.draw_masks(load_masked_sets(Path(config_path), overrides=overrides or []))
+    config = load_masking(Path(config_path), overrides=overrides or [])
+    records: list[dict[str, Any]] = tasks.draw_masks(config.masking, config.execution)
     return records
 
 
@@ -42,6 +43,6 @@ def show(records: list[dict[str, Any]]) -> None:
 if __name__ == "__main__":
     run_from_command_line(
         build_masked_faces,
-        refuse=lambda config, overrides, _: load_masked_sets(config, overrides=overrides),
+        refuse=lambda config, overrides, _: load_masking(config, overrides=overrides),
         after=show,
     )

@@ -1,4 +1,4 @@
-"""Run a flow from the command line: one message for a user's mistake, exit code 1, no traceback."""
+"""Run a flow from the command line: one message for a user's mistake, exit code 1 (3: a person has to decide), no traceback."""
 
 import inspect
 import logging
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.parameters import as_overrides
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.errors import PipelineError
 from ssl_pipeline.stages import check
@@ -57,11 +58,12 @@ def run_from_command_line(
         **more: Any,
     ) -> None:
         try:
-            refuse(config, overrides or [], run_name)
+            flat = {name: value for name, value in more.items() if name in FLAT}
+            refuse(config, as_overrides(overrides, **flat), run_name)
             result = flow(config_path=str(config), overrides=overrides or [], run_name=run_name, **more)
         except PipelineError as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - a command's voice
-            raise typer.Exit(1) from None
+            raise typer.Exit(error.exit_code) from None
         if after is not None:
             after(result)
 
@@ -74,6 +76,8 @@ def run_from_command_line(
 
 
 _COMMON = ("config_path", "overrides", "run_name")
+FLAT = ("seed", "rounds", "review", "device")
+"""Parameters of flows that stand for the config's key of the same name."""
 
 
 quiet_tracebacks()

@@ -22,11 +22,11 @@ def pseudo_label(
     """Label the pool with a teacher and write the manifest of what was labeled, how surely and why.
 
     Args:
-        config_path: a YAML config, as configs/demo.yaml.
-        overrides: dotted.key=value each, as selection.confidence_threshold=0.9.
-        run_name: names the folder under data/runs; by default the config's own.
-        checkpoint: the teacher's best.safetensors; by default the run's own first teacher.
-        round_index: the round to label for, from 1.
+        config_path: A YAML file that says all of the run, as configs/demo.yaml.
+        overrides: Any setting of the config, dotted.key=value each, as selection.confidence_threshold=0.9.
+        run_name: Names the folder of the run under data/runs; by default the config's own.
+        checkpoint: The teacher's best.safetensors; by default the run's own first teacher.
+        round_index: The round to label for, from 1.
     """
     config = load_config(Path(config_path), overrides=overrides or [], run_name=run_name)
     with open_run(config) as run:

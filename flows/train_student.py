@@ -22,11 +22,11 @@ def train_student(
     """Train a student from fresh weights on the human labels and a manifest's accepted pseudo-labels.
 
     Args:
-        config_path: a YAML config, as configs/demo.yaml.
-        overrides: dotted.key=value each, as student.training.epochs=5.
-        run_name: names the folder under data/runs; by default the config's own.
-        manifest: a manifest of this run; by default the round's own.
-        round_index: the round whose student to train, from 1.
+        config_path: A YAML file that says all of the run, as configs/demo.yaml.
+        overrides: Any setting of the config, dotted.key=value each, as student.training.epochs=5.
+        run_name: Names the folder of the run under data/runs; by default the config's own.
+        manifest: A manifest of this run; by default the round's own.
+        round_index: The round whose student to train, from 1.
     """
     config = load_config(Path(config_path), overrides=overrides or [], run_name=run_name)
     with open_run(config) as run:

@@ -18,16 +18,18 @@ def train_teacher(
     """Prepare the faces and train a teacher on the labeled ones.
 
     Args:
-        config_path: a YAML config, as configs/demo.yaml.
-        overrides: dotted.key=value each, as teacher.training.epochs=5.
-        run_name: names the folder under data/runs; by default the config's own.
+        config_path: A YAML file that says all of the run, as configs/demo.yaml.
+        overrides: Any setting of the config, dotted.key=value each, as teacher.training.epochs=5.
+        run_name: Names the folder of the run under data/runs; by default the config's own.
     """
     config = load_config(Path(config_path), overrides=overrides or [], run_name=run_name)
     with open_run(config) as run:
         if config.masking:
-            tasks.draw_masks(config.masked_sets)
+            tasks.draw_masks(config.masked_sets, config.execution)
         tasks.prepare(config, run)
         record: dict[str, Any] = tasks.train_teacher(config, run)
+        if config.out_of_fold is not None:
+            tasks.train_fold_teachers(config, run)
     return {**record["result"], "checkpoint": str(run.teacher / "best.safetensors")}
 
 

@@ -22,6 +22,7 @@ from ssl_pipeline.pseudo_labels.manifest_audit import audit, draw_audit, read_an
 from ssl_pipeline.pseudo_labels.manifest_difference import render_difference
 from ssl_pipeline.pseudo_labels.manifest_explanation import render_explanation, render_selection
 from ssl_pipeline.pseudo_labels.manifest_report import export_csv, render_face, render_rows, render_summary
+from ssl_pipeline.storage.remote import local_copy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,11 +36,13 @@ app.add_typer(plot_app, name="plot")
 app.add_typer(faces_app, name="faces")
 app.add_typer(cycle_app, name="cycle")
 
-ManifestPath = Annotated[Path, typer.Argument(help="A manifest.parquet of a run.")]
+ManifestPath = Annotated[Path, typer.Argument(parser=local_copy, help="A manifest.parquet of a run; or its URL.")]
 ConfigPath = Annotated[Path, typer.Option("--config", help="A YAML config.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="dotted.key=value; may be repeated.")]
 RunName = Annotated[str | None, typer.Option("--run-name", help="Names the folder under data/runs.")]
-CheckpointPath = Annotated[Path, typer.Option("--checkpoint", help="A best.safetensors.")]
+CheckpointPath = Annotated[
+    Path, typer.Option("--checkpoint", parser=local_copy, help="A best.safetensors; or its URL, as s3://….")
+]
 
 
 @manifest_app.command("summary")
@@ -88,7 +91,7 @@ def manifest_explain(
 @manifest_app.command("diff")
 def manifest_diff(
     before: ManifestPath,
-    after: Annotated[Path, typer.Argument(help="Another manifest over the same labels.")],
+    after: Annotated[Path, typer.Argument(parser=local_copy, help="Another manifest over the same labels.")],
     examples: Annotated[int, typer.Option(min=0, help="Examples of each kind of change.")] = 3,
 ) -> None:
     """Count the pseudo-labels that one manifest gained, lost or changed against another."""
@@ -124,12 +127,20 @@ def manifest_audit(
     opened = read_manifest(manifest)
     drawn = draw_audit(opened, num=sample, seed=seed)
     if answers is not None:
-        found = audit(opened, drawn, read_answers(answers, drawn))
+        found = audit(opened, drawn, read_answers(answers, drawn), _hidden_truth(manifest))
         Console().print(render_audit(found))
         if json_file is not None:
             write_json(json_file, found)
     elif out is not None:
         _draw_audit(drawn, out, title=f"{manifest}: {len(drawn):,} accepted labels, --sample {sample} --seed {seed}")
+
+
+def _hidden_truth(manifest: Path) -> "pd.DataFrame | None":
+    """What the run of a manifest knows of its pool and hid, if the manifest lies where the run has written it."""
+    import pandas as pd
+
+    path = manifest.absolute().parents[2] / "faces" / "unlabeled_truth.parquet"
+    return pd.read_parquet(path) if path.is_file() else None
 
 
 def _draw_audit(drawn: "pd.DataFrame", out: Path, *, title: str) -> None:
@@ -153,7 +164,12 @@ def _draw_audit(drawn: "pd.DataFrame", out: Path, *, title: str) -> None:
 @app.command("predict")
 def predict(
     checkpoints: Annotated[
-        list[Path], typer.Option("--checkpoint", help="A best.safetensors; several vote: the mean of probabilities.")
+        list[Path],
+        typer.Option(
+            "--checkpoint",
+            parser=local_copy,
+            help="A best.safetensors, or its URL; several vote: the mean of probabilities.",
+        ),
     ],
     images: Annotated[
         Path, typer.Option("--images", help="A folder at any depth, an image, or a .txt or .csv list of paths.")

@@ -4,22 +4,25 @@
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from ssl_pipeline.config_base import Section
-from ssl_pipeline.config_calibration import CalibrationConfig, NoCalibration
+from ssl_pipeline.config_calibration import CalibrationConfig, NoCalibration, OutOfFoldConfig
 from ssl_pipeline.config_cropping import CroppingConfig, FaceCrop
+from ssl_pipeline.config_execution import ExecutionConfig, InProcess
 from ssl_pipeline.config_gate import GateConfig
 from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.config_losses import ExpectedNumber, terms_of
 from ssl_pipeline.config_masking import MaskingConfig
 from ssl_pipeline.config_metrics import check_metric
-from ssl_pipeline.config_selection import SelectionConfig
+from ssl_pipeline.config_selection import Agreement, SelectionConfig
 from ssl_pipeline.config_shift import ShiftConfig
 from ssl_pipeline.config_sources import Source
+from ssl_pipeline.config_storage import StorageConfig
 from ssl_pipeline.config_training import RoleConfig, TrainingConfig
 
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -142,6 +145,11 @@ class PredictionConfig(Section):
     """1 is the whole face; z keeps the centered square of 1/z of the side and resizes it back."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
+    @property
+    def views(self) -> tuple[tuple[float, bool], ...]:
+        """The views of a face: zoom, and whether mirrored."""
+        return tuple(product(self.zooms, (False, True) if self.horizontal_flip else (False,)))
+
     @model_validator(mode="after")
     def _check_zooms(self) -> Self:
         if len(set(self.zooms)) != len(self.zooms):
@@ -157,6 +165,8 @@ class RunConfig(Section):
     runs_root: Path = Path("data/runs")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     rounds: int = Field(default=1, ge=1)
+    min_changed_labels: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """After the first round: one in which no larger share of the accepted labels is new or changed ends the cycle."""
     labels: LabelsConfig
     faces: FacesConfig
     teacher: RoleConfig
@@ -165,10 +175,18 @@ class RunConfig(Section):
     masking: tuple[MaskingConfig, ...] = ()
     """Sets of faces with masks drawn on them, built before the faces are read; sources of type csv read them."""
     calibration: CalibrationConfig = NoCalibration(type="none")
+    out_of_fold: OutOfFoldConfig | None = None
+    """Without it one teacher labels the pool, and the validation faces are the unseen ones."""
     selection: SelectionConfig
     shift: ShiftConfig | None = ShiftConfig()
     """Null leaves the diagnosis out."""
+    review: Literal["none", "wait"] = "none"
+    """`wait` trains no student before a person has decided on its round's selection; see docs/review.md."""
     gate: GateConfig = GateConfig()
+    storage: StorageConfig | None = None
+    """Where else the run is kept; null keeps it on this machine alone."""
+    execution: ExecutionConfig = InProcess()
+    """Where the pool is predicted and masks are drawn; no result depends on it."""
 
     @model_validator(mode="after")
     def _check_borders(self) -> Self:
@@ -197,6 +215,7 @@ class RunConfig(Section):
             faults.append("teacher.training.consistency: the teacher sees no pool; set it for the student")
         if self.teacher.training.human_share is not None:
             faults.append("teacher.training.human_share: the teacher sees human labels only; set it for the student")
+        faults += self._faults_of_selection()
         if faults:
             raise ValueError("\n".join(faults))
         return self
@@ -206,6 +225,18 @@ class RunConfig(Section):
         """The masked sets, under faces.root where they name no other."""
         root = {"root": self.faces.root}
         return tuple(of if "root" in of.model_fields_set else of.model_copy(update=root) for of in self.masking)
+
+    def _faults_of_selection(self) -> Iterator[str]:
+        """Say where the selection asks for what the run does not predict."""
+        if self.selection.align == "validation" and self.out_of_fold is not None:
+            yield "selection.align: with out_of_fold the unseen faces are the training faces; use align: training"
+        several = self.out_of_fold is not None and self.rounds == 1
+        if isinstance(self.selection, Agreement) and not several and len(self.prediction.views) < 2:
+            where = "" if self.out_of_fold is None else " after the first round"
+            yield (
+                f"selection.type: agreement compares several teachers or views, and there is one{where}; "
+                "set out_of_fold, prediction.horizontal_flip or several prediction.zooms"
+            )
 
     def _faults_of(self, role: str) -> Iterator[str]:
         """Say where a role's training names what the labels have not."""

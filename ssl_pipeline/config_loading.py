@@ -34,19 +34,24 @@ def load_config(path: Path, *, overrides: Sequence[str] = (), run_name: str | No
     return _validated(RunConfig, data, path)
 
 
-def load_masked_sets(path: Path, *, overrides: Sequence[str] = ()) -> tuple[MaskingConfig, ...]:
-    """Read and check the section ``masking`` of a run's config, or of a file that has nothing else.
+def load_masking(path: Path, *, overrides: Sequence[str] = ()) -> MaskingFile:
+    """Read and check the section ``masking`` of a run's config, or of a file that has no more than it and ``execution``.
 
     Raises:
         ConfigError: naming every fault found, or that there is no such section.
     """
     data = _read_with_overrides(path, overrides)
-    if set(data) <= {"masking"}:
-        return _validated(MaskingFile, data, path).masking
-    sets = _validated(RunConfig, data, path).masked_sets
-    if not sets:
+    if set(data) <= set(MaskingFile.model_fields):
+        return _validated(MaskingFile, data, path)
+    config = _validated(RunConfig, data, path)
+    if not config.masking:
         raise ConfigError(f"{path}: no section 'masking'; docs/masking.md shows what it says")
-    return sets
+    return MaskingFile(masking=config.masked_sets, execution=config.execution)
+
+
+def load_masked_sets(path: Path, *, overrides: Sequence[str] = ()) -> tuple[MaskingConfig, ...]:
+    """Give the masked sets of `load_masking`."""
+    return load_masking(path, overrides=overrides).masking
 
 
 def _read_with_overrides(path: Path, overrides: Sequence[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ssl_pipeline.config_base import Section
+from ssl_pipeline.config_execution import ExecutionConfig, InProcess
 from ssl_pipeline.config_labels import AttributeConfig, LabelsConfig
 from ssl_pipeline.config_sources import Source
 
@@ -161,3 +162,4 @@ class MaskingFile(Section):
     """A config file of masked sets alone; a run's config may have the same section."""
 
     masking: tuple[MaskingConfig, ...] = Field(min_length=1)
+    execution: ExecutionConfig = InProcess()

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 
 class PipelineError(Exception):
-    """A fault outside the code: in the config, the faces, a file given. Commands print it and exit with 1."""
+    """A fault outside the code: in the config, the faces, a file given. Commands print it and exit with `exit_code`."""
+
+    exit_code = 1
 
 
 class ConfigError(PipelineError):
@@ -33,6 +35,20 @@ class TrainingError(PipelineError):
 
 class RunError(PipelineError):
     """The run directory cannot be used."""
+
+
+class StorageError(PipelineError):
+    """The storage of a run cannot be reached or used, or not everything got there."""
+
+
+class ReviewError(PipelineError):
+    """A decision on a selection cannot be used."""
+
+
+class ReviewPending(PipelineError):  # noqa: N818 - nothing went wrong
+    """A person has to decide before the run goes on."""
+
+    exit_code = 3
 
 
 def list_of_faults(headline: str, faults: Sequence[str], *, at_most: int = 20) -> str:

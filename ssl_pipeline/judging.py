@@ -17,6 +17,9 @@ from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.metrics import evaluate_predictions, without_tables
 from ssl_pipeline.learning.paired_bootstrap import PairedDifference, paired_bootstrap
 from ssl_pipeline.learning.prediction import Predictor
+from ssl_pipeline.learning.voting import SoftVote
+from ssl_pipeline.pseudo_labels.manifest import read_manifest
+from ssl_pipeline.pseudo_labels.manifest_difference import difference
 from ssl_pipeline.reports.pictures import SCORE_PICTURES, draw_scores
 from ssl_pipeline.runs import RunDir, atomic_path, digest_file, run_stage, write_json
 from ssl_pipeline.stages import Record, faces_digest
@@ -65,7 +68,9 @@ class Judged:
     """image_id, person_id, each attribute and origin as they are known; class_id and predicted_class_id; confidence."""
 
 
-def judge_split(predictor: Predictor, config: RunConfig, run: RunDir, split: Split | Literal["all"]) -> Judged:
+def judge_split(
+    predictor: Predictor | SoftVote, config: RunConfig, run: RunDir, split: Split | Literal["all"]
+) -> Judged:
     """Judge a model on the fully known faces of a split, or on all labeled ones."""
     labels = config.labels
     table, pixels = read_faces(run.faces / "labeled.parquet"), open_pixels(run.faces / "pixels.npy")
@@ -99,6 +104,28 @@ def gate(config: RunConfig, run: RunDir, round_index: int, teacher_dir: Path) ->
     write_json(student_dir / "gate.json", decision)
     logger.info("round %d: %s", round_index, decision["verdict"])
     return decision
+
+
+def measure_news(config: RunConfig, run: RunDir, round_index: int) -> Record:
+    """Say how much of what a round's selection accepts is new or changed since the round before.
+
+    Returns:
+        ``round``; ``share``, of its accepted labels, 0 without any; ``enough``, to train another student by
+        `min_changed_labels`; ``words``.
+    """
+    before, after = (
+        read_manifest(run.pseudo_labels(index) / "manifest.parquet") for index in (round_index - 1, round_index)
+    )
+    counts = pd.DataFrame(difference(before, after)["per_attribute"]).T
+    num_new, num_kept = int(counts["gained"].sum() + counts["changed"].sum()), int(counts["kept"].sum())
+    share = num_new / max(num_new + num_kept, 1)
+    enough = share > config.min_changed_labels
+    words = (
+        f"{num_new:,} of {num_new + num_kept:,} accepted labels of round {round_index} ({100 * share:.1f} %) are new or "
+        f"changed since the round before{'' if enough else ', too few to learn from: the rounds end'}"
+    )
+    logger.info("round %d: %s", round_index, words)
+    return {"round": round_index, "share": share, "enough": enough, "words": words}
 
 
 def decide_promotion(teacher: pd.DataFrame, student: pd.DataFrame, config: GateConfig, *, labels: LabelSpace) -> Record:

@@ -89,6 +89,8 @@ def _cure(root: Path, state: str, config: RunConfig) -> str:
             return (
                 f"Nothing to do; {root / 'summary.json'} has what it came to." if RunDir(root).summary.exists() else ""
             )
+        case "waiting for review":
+            return f"Decide: ssl-pipeline cycle resume {root} --accept, --threshold T or --reject."
         case "failed":
             return f"Mend what the message says and start it again as before, or: {command}"
         case _:
@@ -97,7 +99,12 @@ def _cure(root: Path, state: str, config: RunConfig) -> str:
 
 def _stages(run: RunDir, config: RunConfig) -> Iterator[StageStatus]:
     yield _stage(run, run.faces)
-    yield _stage(run, run.teacher, epochs=config.teacher.training.epochs)
+    epochs = config.teacher.training.epochs
+    yield _stage(run, run.teacher, epochs=epochs)
+    if config.out_of_fold is not None:
+        for fold in range(config.out_of_fold.num_folds):
+            yield _stage(run, run.fold_teacher(fold), epochs=epochs)
+        yield _stage(run, run.out_of_fold)
     for round_index in range(1, config.rounds + 1):
         labels = run.pseudo_labels(round_index)
         yield _stage(run, labels / "predictions", shard_size=config.prediction.shard_size)

@@ -41,9 +41,22 @@ class RunDir:
         """The first teacher."""
         return self.root / "round-00" / "teacher"
 
+    @property
+    def out_of_fold(self) -> Path:
+        """What the teachers that each miss a part of the training faces say of it, and these teachers, calibrated."""
+        return self.root / "round-00" / "out_of_fold"
+
+    def fold_teacher(self, fold: int) -> Path:
+        """The training of the teacher that misses this part of the training faces, counted from 0."""
+        return self.root / "round-00" / f"teacher-without-fold-{fold}"
+
     def pseudo_labels(self, round_index: int) -> Path:
         """Predictions and manifest of a round."""
         return self.root / f"round-{round_index:02d}" / "pseudo_labels"
+
+    def review(self, round_index: int) -> Path:
+        """What a person was asked about a round's selection, and decided."""
+        return self.root / f"round-{round_index:02d}" / "review"
 
     def student(self, round_index: int) -> Path:
         """The student of a round."""
@@ -165,6 +178,7 @@ def run_stage(
     inputs: Mapping[str, Any],
     outputs: Sequence[str],
     work: Callable[[], Mapping[str, Any]],
+    if_made: Sequence[str] = (),
     around: AbstractContextManager[None] | None = None,
 ) -> dict[str, Any]:
     """Do a stage's work unless it is finished, and record it.
@@ -173,6 +187,7 @@ def run_stage(
         directory: where the stage writes; its record is ``done.json`` there.
         inputs: what the result depends on, as digests and plain values.
         outputs: file names inside `directory` that `work` leaves behind.
+        if_made: file names of outputs that `work` leaves only sometimes.
         work: does it, and returns what to keep of it in the record (small, JSON-able).
         around: entered before the work and left after it; a stage that skips itself never enters it.
 
@@ -184,14 +199,16 @@ def run_stage(
     if (record := finished_record(directory, inputs)) is not None:
         logger.info("%s: finished before, skipped", name)
         return record | {"skipped": True}
-    (directory / "done.json").unlink(missing_ok=True)
+    for stale in ("done.json", *if_made):
+        (directory / stale).unlink(missing_ok=True)
     with around or nullcontext():
         started = time.monotonic()
         result = work()
+    made = [*outputs, *(name for name in if_made if (directory / name).is_file())]
     record = {
         "inputs": _stamped(inputs),
-        "outputs": {output: digest_file(directory / output) for output in outputs},
-        "as_written": {output: _size_and_time(directory / output) for output in outputs},
+        "outputs": {output: digest_file(directory / output) for output in made},
+        "as_written": {output: _size_and_time(directory / output) for output in made},
         "seconds": round(time.monotonic() - started, 2),
         "result": json.loads(json.dumps(result, default=_jsonable)),
     }

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from ssl_pipeline.config import RunConfig
-from ssl_pipeline.config_selection import PromisedPrecision
+from ssl_pipeline.config_execution import ExecutionConfig
+from ssl_pipeline.config_selection import Agreement, PromisedPrecision
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.labeling import predict_shards, read_shards
@@ -32,6 +33,7 @@ from ssl_pipeline.pseudo_labels.unseen import UnseenFaces
 from ssl_pipeline.runs import RunDir, digest_of, read_json, run_stage, write_json
 
 _SHIFT_SEED = 11  # other draws of the run's seed are other numbers
+_FOLD = "fold-"
 
 
 class RoundFaces:
@@ -55,42 +57,116 @@ class RoundFaces:
         """Those of the validation split."""
         return self.labeled[self.labeled["split"] == "validation"]
 
+    @property
+    def unseen(self) -> pd.DataFrame:
+        """Labeled faces that the members of the round did not learn from: of the validation split, or out of fold."""
+        return self.train if self.is_out_of_fold else self.validation
+
+    @property
+    def train(self) -> pd.DataFrame:
+        """The labeled faces of the training split."""
+        return self.labeled[self.labeled["split"] == "train"]
+
+    @cached_property
+    def is_out_of_fold(self) -> bool:
+        """Whether the teachers of `out_of_fold` label this round."""
+        return all(name.startswith(_FOLD) for name in self._member_names)
+
+    @cached_property
+    def _member_names(self) -> list[str]:
+        names: list[str] = read_json(self._directory / "predictions" / "done.json")["inputs"]["members"]
+        return names
+
+    @cached_property
+    def of_members(self) -> npt.NDArray[np.float32]:
+        """Class probabilities of the pool by each member, float32 [T, N, K]."""
+        return self._read("predictions", self.pool)
+
     @cached_property
     def of_pool(self) -> npt.NDArray[np.float32]:
-        """Class probabilities of the pool, float32 [N, K]."""
-        return read_shards(self._directory / "predictions", self.pool)
+        """Class probabilities of the pool, float32 [N, K]: the mean over the members."""
+        return np.asarray(self.of_members.mean(axis=0))
 
     @cached_property
     def of_validation(self) -> npt.NDArray[np.float32]:
-        """Class probabilities of the validation faces, float32 [M, K]."""
-        return read_shards(self._directory / "unseen", self.validation)
+        """Class probabilities of the validation faces, as the pool's, float32 [M, K]."""
+        return np.asarray(self._read("unseen", self.validation).mean(axis=0))
+
+    @property
+    def of_unseen(self) -> npt.NDArray[np.float32]:
+        """Class probabilities of the unseen faces, float32 [M, K]; out of fold, each by the one teacher without it."""
+        return read_shards(self._run.out_of_fold, self.train) if self.is_out_of_fold else self.of_validation
+
+    def _read(self, what: str, table: pd.DataFrame) -> npt.NDArray[np.float32]:
+        return np.stack([read_shards(self._directory / what / name, table) for name in self._member_names])
 
 
-def predict_unseen(
-    predictor: Predictor, faces: RoundFaces, run: RunDir, directory: Path, *, identity: dict[str, Any]
+def load_members(config: RunConfig, run: RunDir, teacher: Path) -> dict[str, Predictor]:
+    """Load what labels a round, by the folder that its predictions lie in: one teacher, its views, or one a fold.
+
+    Raises:
+        CheckpointError: if a checkpoint cannot be used.
+    """
+
+    def load(path: Path) -> Predictor:
+        return Predictor.load(path, config.prediction, labels=config.labels.space, device=config.device)
+
+    if config.out_of_fold is not None and teacher.parent == run.teacher:
+        folds = [f"{_FOLD}{fold}" for fold in range(config.out_of_fold.num_folds)]
+        return {name: load(run.out_of_fold / f"{name}.safetensors") for name in folds}
+    if isinstance(config.selection, Agreement):
+        return {f"view-{number}": view for number, view in enumerate(load(teacher).by_view())}
+    return {".": load(teacher)}
+
+
+def predict_faces(
+    members: dict[str, Predictor],
+    faces: pd.DataFrame,
+    run: RunDir,
+    directory: Path,
+    *,
+    shard_size: int,
+    identity: dict[str, Any],
+    execution: ExecutionConfig,
+    what: str = "labeling",
 ) -> dict[str, Any]:
-    """Predict the validation faces as the pool is predicted; writes ``part-00000.parquet`` and a record of its own.
+    """Predict faces by each member, shard by shard; several have a folder and a record each, and one record beside them.
 
     Args:
-        predictor: the teacher.
-        faces: the round's.
+        members: by the folder inside `directory` that their shards go to.
+        faces: a face table.
         run: the run's directory.
         directory: where to write.
+        shard_size: faces in a shard.
         identity: what the predictions depend on.
+        execution: where to compute.
+        what: is at work, for whoever watches.
     """
-    return run_stage(
-        directory,
-        inputs=identity,
-        outputs=["part-00000.parquet"],
-        work=lambda: predict_shards(
-            predictor,
-            faces.validation,
-            open_pixels(run.faces / "pixels.npy"),
-            directory=directory,
-            shard_size=max(len(faces.validation), 1),
-            identity=digest_of(identity),
-        ),
-    )
+    outputs = [f"part-{shard:05d}.parquet" for shard in range(-(-len(faces) // shard_size))]
+
+    def predict(name: str, member: Predictor) -> dict[str, Any]:
+        inputs = identity if name == "." else {**identity, "member": name}
+        return run_stage(
+            directory / name,
+            inputs=inputs,
+            outputs=outputs,
+            work=lambda: predict_shards(
+                member,
+                faces,
+                open_pixels(run.faces / "pixels.npy"),
+                directory=directory / name,
+                shard_size=shard_size,
+                identity=digest_of(inputs),
+                execution=execution,
+                name=what if name == "." else f"{what} by {name}",
+            ),
+        )
+
+    records = {name: predict(name, member) for name, member in members.items()}
+    if list(records) == ["."]:
+        return records["."]
+    together = {**identity, "outputs": {name: record["outputs"] for name, record in records.items()}}
+    return run_stage(directory, inputs=together, outputs=[], work=lambda: {"num_faces": len(faces)})
 
 
 def measure_shift(
@@ -201,12 +277,17 @@ def make_manifest(
     faces_digest: str,
     teacher_digest: str,
     shift: dict[str, Any] | None = None,
+    change: dict[str, Any] | None = None,
 ) -> Manifest:
-    """Select among the round's predictions and write manifest.parquet, with the faults that the guards find."""
+    """Select among the round's predictions and write manifest.parquet, with the faults that the guards find.
+
+    `change` says which settings a person has changed; the manifest keeps it with the settings.
+    """
     directory, labels, settings = run.pseudo_labels(round_index), config.labels.space, config.selection
-    pool, labeled = faces.pool, faces.labeled
-    unseen = UnseenFaces(faces.of_validation, labels.encode(faces.validation))
-    training_codes = labels.encode(labeled[labeled["split"] == "train"])
+    pool = faces.pool
+    what = "out-of-fold" if faces.is_out_of_fold else "validation"
+    unseen = UnseenFaces(faces.of_unseen, labels.encode(faces.unseen), what)
+    training_codes = labels.encode(faces.train)
     selection = select(
         faces.of_pool,
         labels.encode(pool),
@@ -215,6 +296,7 @@ def make_manifest(
         image_ids=pool["image_id"],
         round_index=round_index,
         unseen=unseen,
+        members=faces.of_members,
         training_codes=training_codes[(training_codes >= 0).any(axis=1)],
     )
     rejected = pd.read_parquet(run.faces / "rejected.parquet")
@@ -231,7 +313,7 @@ def make_manifest(
             selection_digest=digest_of(settings.model_dump(mode="json")),
         ),
         targets=settings.targets,
-        settings=settings.model_dump(mode="json"),
+        settings={**settings.model_dump(mode="json"), **(change or {})},
         faults=selection_faults(selection, labels=labels, config=settings, unseen=unseen),
         shift=shift,
     )

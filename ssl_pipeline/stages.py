@@ -6,45 +6,49 @@ rounds and when to stop are the flows' business.
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ssl_pipeline.config import RunConfig
+from ssl_pipeline.config_calibration import CalibrationConfig, NoCalibration
+from ssl_pipeline.config_execution import ExecutionConfig
 from ssl_pipeline.config_masking import MaskingConfig
 from ssl_pipeline.config_metrics import metric_direction
-from ssl_pipeline.config_selection import Agreement
 from ssl_pipeline.config_training import RoleConfig
-from ssl_pipeline.errors import ConfigError, FaceTableError, PipelineError, list_of_faults
+from ssl_pipeline.errors import ConfigError, FaceTableError, PipelineError, SelectionError, list_of_faults
+from ssl_pipeline.execution.shards import IN_PROCESS, check_execution
 from ssl_pipeline.faces.dataset import TrainingFaces
 from ssl_pipeline.faces.framing import detector_identity
-from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
 from ssl_pipeline.faces.sources.corrections import digest_correction
 from ssl_pipeline.faces.sources.reading import fingerprint
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.calibrating import calibrate_checkpoint
 from ssl_pipeline.learning.device import check_processes, resolve_device
-from ssl_pipeline.learning.labeling import check_image_size, predict_shards
+from ssl_pipeline.learning.labeling import check_image_size
 from ssl_pipeline.learning.model import check_architecture
 from ssl_pipeline.learning.optimizers import check_optimizer
-from ssl_pipeline.learning.prediction import Predictor
 from ssl_pipeline.masking.masked_set import build_masked_faces
 from ssl_pipeline.pseudo_labels.guards import stop_on
 from ssl_pipeline.pseudo_labels.manifest import check_belongs, read_manifest
 from ssl_pipeline.pseudo_labels.manifest_report import purity, summarize
 from ssl_pipeline.pseudo_labels.merging import merge, write_training_table
+from ssl_pipeline.reports.calibration_picture import draw_calibration
 from ssl_pipeline.reports.pictures import draw_learning_curves
+from ssl_pipeline.review import with_decision
 from ssl_pipeline.runs import RunDir, digest_file, digest_of, read_json, run_stage, write_json
 from ssl_pipeline.selection_job import (
     RoundFaces,
-    judge_shift,
+    load_members,
     make_manifest,
     measure_shift,
-    predict_unseen,
+    predict_faces,
     write_shift,
 )
+from ssl_pipeline.selection_review import check_accepted, selection_inputs, standing_decision
 from ssl_pipeline.slots import gpu_slots
 from ssl_pipeline.training_job import TrainingJob, run_job
 
@@ -61,7 +65,7 @@ def check(config: RunConfig) -> None:
     """
     faults = []
     try:
-        resolve_device(config.device)
+        check_execution(config.execution, device=resolve_device(config.device).type)
     except ConfigError as error:
         faults.append(str(error))
     try:
@@ -82,17 +86,13 @@ def check(config: RunConfig) -> None:
             check_processes(role.training.num_processes, config.device)
         except ConfigError as error:
             faults.append(f"'{key}.training': {error}")
-    if isinstance(config.selection, Agreement):
-        faults.append(
-            "'selection.type': agreement compares several teachers or views, and a run predicts with one teacher"
-        )
     if faults:
         raise ConfigError(list_of_faults("the config asks for what is not there", faults))
 
 
-def draw_masks(masked_sets: Sequence[MaskingConfig]) -> list[Record]:
+def draw_masks(masked_sets: Sequence[MaskingConfig], execution: ExecutionConfig = IN_PROCESS) -> list[Record]:
     """Draw masks on faces: build each masked set, or what is missing of it."""
-    return [build_masked_faces(masked_set) for masked_set in masked_sets]
+    return [build_masked_faces(masked_set, execution=execution) for masked_set in masked_sets]
 
 
 def prepare(config: RunConfig, run: RunDir) -> Record:
@@ -115,62 +115,71 @@ def prepare(config: RunConfig, run: RunDir) -> Record:
 
 def train_teacher(config: RunConfig, run: RunDir) -> Record:
     """Train the first teacher on the human labels."""
-    return _train(
-        config, config.teacher, run, directory=run.teacher, inputs={"faces": faces_digest(run)}, round_index=0
-    )
+    return train_model(config, config.teacher, run, Training("teacher", run.teacher, seed=config.seed * 1000))
 
 
 def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> Record:
-    """Give the teacher's class probabilities of every face of the pool, shard by shard, and of the validation faces."""
-    directory = run.pseudo_labels(round_index) / "predictions"
-    labels, prediction = config.labels.space, config.prediction
-    predictor = Predictor.load(teacher, prediction, labels=labels, device=config.device)
-    check_image_size(predictor.checkpoint, config.faces.image_size)
+    """Give the class probabilities of every face of the pool, shard by shard, and of the validation faces.
+
+    The run's first teacher is stood for by those of `out_of_fold`, if there are any. Where several teachers or views are
+    members of a round, each predicts by itself.
+    """
+    directory, prediction = run.pseudo_labels(round_index) / "predictions", config.prediction
+    members = load_members(config, run, teacher)
+    for member in members.values():
+        check_image_size(member.checkpoint, config.faces.image_size)
+    digests = list(dict.fromkeys(member.checkpoint.digest for member in members.values()))
     faces = RoundFaces(run, round_index)
-    num_shards = -(-len(faces.pool) // prediction.shard_size)
     identity = {
-        "teacher": predictor.checkpoint.digest,
+        "teacher": digests[0] if len(digests) == 1 else digest_of(digests),
+        "members": list(members),
         "faces": faces_digest(run),
         "prediction": prediction.model_dump(exclude={"batch_size"}),
         "device": str(resolve_device(config.device)),
     }
-    predict_unseen(predictor, faces, run, directory.with_name("unseen"), identity=identity)
-    measure_shift(predictor, faces, config, run, directory.with_name("shift"), identity=identity)
-    return run_stage(
+    predict_faces(
+        members,
+        faces.validation,
+        run,
+        directory.with_name("unseen"),
+        shard_size=len(faces.validation),
+        identity=identity,
+        execution=IN_PROCESS,
+        what="labeling validation faces",
+    )
+    first = next(iter(members.values()))
+    measure_shift(first, faces, config, run, directory.with_name("shift"), identity=identity)
+    return predict_faces(
+        members,
+        faces.pool,
+        run,
         directory,
-        inputs=identity,
-        outputs=[f"part-{shard:05d}.parquet" for shard in range(num_shards)],
-        work=lambda: predict_shards(
-            predictor,
-            faces.pool,
-            open_pixels(run.faces / "pixels.npy"),
-            directory=directory,
-            shard_size=prediction.shard_size,
-            identity=digest_of(identity),
-        ),
+        shard_size=prediction.shard_size,
+        identity=identity,
+        execution=config.execution,
     )
 
 
 def select(config: RunConfig, run: RunDir, round_index: int) -> Record:
     """Decide which pseudo-labels to keep. Reads predictions; writes manifest.parquet, shift.json, then selection.json."""
     directory = run.pseudo_labels(round_index)
-    predictions = read_json(directory / "predictions" / "done.json")
-    shift = judge_shift(config, run, round_index)
-    inputs = {
-        "predictions": predictions["outputs"],
-        "unseen": read_json(directory / "unseen" / "done.json")["outputs"],
-        "selection": config.selection,
-        "shift": shift,
-        "labels": config.labels,
-        "faces": faces_digest(run),
-        "round": round_index,
-        "run_name": config.run_name,
-    }
+    inputs = selection_inputs(config, run, round_index, faces_digest=faces_digest(run))
+    decision = standing_decision(config, run, round_index, faces_digest=faces_digest(run))
+    selection, change = with_decision(config.selection, decision)
+    shift, inputs = inputs["shift"], inputs | {"selection": selection, **change}
+    config = config.model_copy(update={"selection": selection})
 
     def work() -> Record:
-        faces, teacher = RoundFaces(run, round_index), predictions["inputs"]["teacher"]
+        faces, predictions = RoundFaces(run, round_index), read_json(directory / "predictions" / "done.json")
         manifest = make_manifest(
-            faces, config, run, round_index, faces_digest=faces_digest(run), teacher_digest=teacher, shift=shift
+            faces,
+            config,
+            run,
+            round_index,
+            faces_digest=faces_digest(run),
+            teacher_digest=predictions["inputs"]["teacher"],
+            shift=shift,
+            change=change,
         )
         if shift is None:
             (directory / "shift.json").unlink(missing_ok=True)
@@ -189,10 +198,17 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> Record:
         stop_on(faults, config.selection)
         for fault in faults:
             logger.warning("round %d: %s", round_index, fault)
-        return {"counts": counts, "purity": summary["purity"], "faults": faults}
+        return {"counts": counts, "purity": summary["purity"], "faults": faults, **change}
 
     outputs = ["manifest.parquet", "selection.json", *(["shift.json"] if shift is not None else [])]
-    return run_stage(directory, inputs=inputs, outputs=outputs, work=work)
+    try:
+        return run_stage(directory, inputs=inputs, outputs=outputs, work=work)
+    except SelectionError as error:
+        if not change:
+            raise
+        raise SelectionError(
+            f"{error}\n  so it is by the threshold that a person set; to decide again: ssl-pipeline cycle resume {run.root}"
+        ) from None
 
 
 def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_path: Path | None = None) -> Record:
@@ -203,7 +219,13 @@ def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_pat
         run: the run's directory.
         round_index: from 1.
         manifest_path: a manifest of this run; by default the round's own.
+
+    Raises:
+        ReviewPending: if a person has to decide on the round's own first.
+        ReviewError: if it was rejected.
     """
+    if manifest_path is None:
+        check_accepted(config, run, round_index, faces_digest=faces_digest(run))
     directory, labels = run.student(round_index), config.labels.space
     path = manifest_path or run.pseudo_labels(round_index) / "manifest.parquet"
     manifest = read_manifest(path)
@@ -217,58 +239,66 @@ def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_pat
         write_training_table(directory / "training.parquet", table)
         return directory / "training.parquet"
 
-    inputs = {"faces": faces_digest(run), "manifest": digest_file(path)}
-    return _train(
-        config, config.student, run, merge_labels, directory=directory, inputs=inputs, round_index=round_index
+    training = Training(
+        f"student {round_index}",
+        directory,
+        seed=config.seed * 1000 + round_index,  # a student of another round draws other weights
+        inputs={"manifest": digest_file(path)},
     )
+    return train_model(config, config.student, run, training, merge_labels)
 
 
-def _train(
+@dataclass(frozen=True)
+class Training:
+    """One of a run's trainings."""
+
+    name: str
+    directory: Path
+    seed: int
+    inputs: Record = field(default_factory=dict)
+    """What it depends on beside the config and the faces."""
+    calibrated: bool = True
+    """On the validation faces, if the config asks for calibration."""
+
+
+def train_model(
     config: RunConfig,
     role: RoleConfig,
     run: RunDir,
+    training: Training,
     training_table: Callable[[], Path | None] = lambda: None,
-    *,
-    directory: Path,
-    inputs: Record,
-    round_index: int,
 ) -> Record:
-    """Train teacher (round 0) or student through the one loop."""
-    seed = config.seed * 1000 + round_index  # a student of another round draws other weights
-    name = "teacher" if round_index == 0 else f"student {round_index}"
-    inputs = inputs | {"role": role.what_matters(), "labels": config.labels.space.to_dict(), "seed": str(seed)}
-    inputs["device"] = str(resolve_device(config.device))
-    inputs["calibration"] = [config.calibration, config.prediction.model_dump(exclude={"batch_size", "shard_size"})]
+    """Train a model through the one loop; `training_table` writes what it learns from, by default the human labels."""
+    directory = training.directory
+    calibration = config.calibration if training.calibrated else NoCalibration(type="none")
+    inputs = {
+        "faces": faces_digest(run),
+        **training.inputs,
+        "role": role.what_matters(),
+        "labels": config.labels.space.to_dict(),
+        "seed": str(training.seed),
+        "device": str(resolve_device(config.device)),
+        "calibration": [calibration, config.prediction.model_dump(exclude={"batch_size", "shard_size"})],
+    }
 
     def work() -> Record:
         job = TrainingJob(
-            name=name,
+            name=training.name,
             role=role,
             labels=config.labels,
             faces=run.faces,
             training_table=training_table(),
             directory=directory,
-            seed=seed,
+            seed=training.seed,
             device=config.device,
             inputs=digest_of(inputs),
         )
         result = run_job(job)
-        draw_learning_curves(
-            directory / "curves.png",
-            pd.read_csv(directory / "history.csv"),
-            title=name,
-            metric=role.training.monitor,
-            direction=metric_direction(role.training.monitor),
-        )
-        calibration = calibrate_checkpoint(
-            result.checkpoint,
-            TrainingFaces.from_directory(run.faces, labels=config.labels).validation,
-            config.calibration,
-            prediction=config.prediction,
-            device=config.device,
-        )
+        _draw_curves(directory, title=training.name, monitor=role.training.monitor)
         return {
-            "calibration": calibration,
+            "calibration": _calibrate(
+                result.checkpoint, calibration, config, run, title=f"{training.name} on validation"
+            ),
             "best_epoch": result.best_epoch,
             "monitor": role.training.monitor,
             "best_metric": result.best_metric,
@@ -280,9 +310,28 @@ def _train(
         directory,
         inputs=inputs,
         outputs=["best.safetensors", "history.csv", "curves.png"],
+        if_made=["calibration.png"],
         work=work,
         around=gpu_slots(role.training.num_processes),
     )
+
+
+def _draw_curves(directory: Path, *, title: str, monitor: str) -> None:
+    history, direction = pd.read_csv(directory / "history.csv"), metric_direction(monitor)
+    draw_learning_curves(directory / "curves.png", history, title=title, metric=monitor, direction=direction)
+
+
+def _calibrate(
+    checkpoint: Path, calibration: CalibrationConfig, config: RunConfig, run: RunDir, *, title: str
+) -> Record | None:
+    """Calibrate a checkpoint on the validation faces; draws calibration.png beside it where it was done."""
+    validation = TrainingFaces.from_directory(run.faces, labels=config.labels).validation
+    about = calibrate_checkpoint(
+        checkpoint, validation, calibration, prediction=config.prediction, device=config.device
+    )
+    if about is not None and "before" in about:
+        draw_calibration(checkpoint.with_name("calibration.png"), about, title=title)
+    return about
 
 
 def faces_digest(run: RunDir) -> str:

@@ -211,6 +211,16 @@ BAD_INPUTS = (
         command=("manifest", "summary", "{dir}/text"),
     ),
     BadInput(
+        "a review that is none",
+        "ConfigError: {dir}/config.yaml: 1 fault\n  'review': expected 'none' or 'wait', got 'ask'",
+        overrides=("review=ask",),
+    ),
+    BadInput(
+        "two decisions at once",
+        "ReviewError: give exactly one of --accept, --threshold and --reject; got --threshold, --reject",
+        command=("cycle", "resume", "{dir}", "--threshold", "0.9", "--reject"),
+    ),
+    BadInput(
         "predictions into an unknown format",
         "ConfigError: --out out.xlsx: expected a name that ends with .csv or .parquet",
         command=("predict", "--checkpoint", "x", "--images", ".", "--out", "out.xlsx"),

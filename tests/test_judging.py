@@ -1,12 +1,20 @@
 """The gate's rule: better on the whole, probably so, and in no group clearly worse where that is asked for."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from ssl_pipeline.config_gate import GateConfig
-from ssl_pipeline.judging import decide_promotion
+from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.config_selection import FixedThreshold
+from ssl_pipeline.judging import decide_promotion, measure_news
+from ssl_pipeline.pseudo_labels.manifest import ManifestIdentity, build_manifest, write_manifest
+from ssl_pipeline.pseudo_labels.selection import select
+from ssl_pipeline.runs import RunDir
 from tests.conftest import SPACE
+from tests.cycle_config import write_tiny_config
 
 
 def predictions(right: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
@@ -65,3 +73,39 @@ def test_a_group_that_suffers_is_named_and_may_forbid_the_promotion() -> None:
     assert "clearly worse in origin near -" in named["verdict"]
     refused = decide_promotion(teacher, student, GateConfig(refuse_regressions=True), labels=SPACE)
     assert not refused["promoted"]
+
+
+def test_news_is_what_is_new_or_changed_among_the_accepted_labels(tmp_path: Path) -> None:
+    def manifest_of(run: RunDir, round_index: int, probabilities: list[list[float]]) -> None:
+        ids = [f"face-{number}" for number in range(len(probabilities))]
+        config = FixedThreshold(type="fixed_threshold", confidence_threshold=0.8)
+        known = np.full((len(ids), 2), -1)
+        selection = select(np.array(probabilities), known, labels=SPACE, config=config, image_ids=ids)
+        pool = pd.DataFrame({"image_id": ids, "image_path": ids, "content_hash": ids, "person_id": ids})
+        table = build_manifest(
+            pool.assign(source="pool", derived=None),
+            selection,
+            labels=SPACE,
+            unreadable=pd.DataFrame({"source": [], "image_id": [], "image_path": [], "reason": []}),
+            identity=ManifestIdentity("news", round_index, "faces", "teacher", "selection"),
+            targets="soft",
+            settings=config.model_dump(mode="json"),
+        )
+        write_manifest(run.pseudo_labels(round_index) / "manifest.parquet", table)
+
+    run = RunDir(tmp_path)
+    sure = np.full((SPACE.num_classes, SPACE.num_classes), 0.01)
+    np.fill_diagonal(sure, 1 - 0.01 * (SPACE.num_classes - 1))
+    unsure = np.full(SPACE.num_classes, 1 / SPACE.num_classes)
+    for round_index in (1, 2, 3):
+        run.pseudo_labels(round_index).mkdir(parents=True)
+    last = SPACE.num_classes - 1
+    manifest_of(run, 1, [sure[0], sure[0], unsure])
+    manifest_of(run, 2, [sure[0], sure[last], sure[0]])  # of six labels two are kept, two changed, two gained
+    manifest_of(run, 3, [sure[0], sure[last], unsure])  # what is only lost is no news
+    config = load_config(write_tiny_config(tmp_path))
+    found = measure_news(config, run, 2)
+    assert (found["share"], found["enough"]) == (4 / 6, True)
+    assert not measure_news(config.model_copy(update={"min_changed_labels": 0.7}), run, 2)["enough"]
+    assert measure_news(config, run, 3)["share"] == 0
+    assert not measure_news(config, run, 3)["enough"]

@@ -13,7 +13,7 @@ from ssl_pipeline import judging, stages
 from ssl_pipeline.cli import app
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.errors import CheckpointError, ConfigError, ManifestError, PipelineError, RunError, SelectionError
+from ssl_pipeline.errors import CheckpointError, ManifestError, PipelineError, RunError, SelectionError
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.merging import read_training_table
@@ -298,12 +298,6 @@ def test_a_checkpoint_of_other_labels_or_another_size_is_refused(
     config, run = copy_of(finished, tmp_path / "size", "faces.image_size=32")
     with pytest.raises(CheckpointError, match=r"trained on faces of 24 pixels, faces\.image_size is 32"):
         stages.predict(config, run, 1, teacher)
-
-
-def test_agreement_is_refused_before_any_work(tmp_path: Path, raw: Path) -> None:
-    config = load_config(write_tiny_config(tmp_path, root=raw), overrides=["selection={type: agreement}"])
-    with pytest.raises(ConfigError, match=r"'selection\.type': agreement compares several teachers"), open_run(config):
-        pass
 
 
 def test_a_run_in_use_is_refused_and_a_failed_one_says_why(tmp_path: Path, raw: Path) -> None:

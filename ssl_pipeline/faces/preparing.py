@@ -31,6 +31,7 @@ OUTPUT_NAMES = (
     "rejected.parquet",
     "crops.parquet",
     "leakage.json",
+    "leakage.csv",
     "corrections.json",
     "pixels.npy",
 )
@@ -61,7 +62,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     found = _read(config, labels, seed=seed)
     _decode(found, directory / "pixels.npy", config)
     _reject_contradictions(found, space)
-    found.faces = found.faces.assign(picture=_pictures(found.faces, directory / "pixels.npy", config))
+    found.faces = found.faces.assign(picture=pictures_of(found.faces, directory / "pixels.npy", config))
     if config.labeled.test_sources:
         partly = (found.faces["role"] == "test") & (space.class_ids(space.encode(found.faces)) < 0)
         found.reject(partly, "a test face needs all attributes known")
@@ -90,7 +91,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     _write(directory / "unlabeled_truth.parquet", truth)
     _write(directory / "rejected.parquet", found.rejected.sort_values(["role", "source", "image_path", "reason"]))
     write_crops(directory / "crops.parquet", found.crops)
-    write_json(directory / "leakage.json", leakage)
+    _write_leaks(directory, leakage, found.faces)
     write_json(directory / "corrections.json", found.corrections)
     splits = Counter(labeled["split"])
     return {
@@ -170,7 +171,7 @@ def _reject_contradictions(found: FoundFaces, space: LabelSpace) -> None:
     found.reject(differ.reindex(found.faces.index, fill_value=False), reasons)
 
 
-def _pictures(faces: pd.DataFrame, pixels: Path, config: FacesConfig) -> list[str]:
+def pictures_of(faces: pd.DataFrame, pixels: Path, config: FacesConfig) -> list[str]:
     """Name the picture that each face shows: equal for equal files and, where that is asked for, for near ones."""
     names = faces["content_hash"].tolist()
     if config.near_duplicates is None:
@@ -296,6 +297,17 @@ def _by_class(labeled: pd.DataFrame, space: LabelSpace) -> dict[str, dict[str, i
     counts = Counter(zip(ids.tolist(), labeled["split"], strict=True))
     splits = ("train", "validation", "test")
     return {name: {split: counts[number, split] for split in splits} for number, name in enumerate(space.class_names)}
+
+
+def _write_leaks(directory: Path, leakage: dict[str, Any], faces: pd.DataFrame) -> None:
+    """Write what was removed from the pool: counts and pairs, and a table of what equals what, both with their paths."""
+    write_json(directory / "leakage.json", leakage)
+    paths = faces.drop_duplicates("image_id").set_index("image_id")["image_path"]
+    table = pd.DataFrame(leakage["pairs"], columns=["image_id", "same_as", "split", "why"])
+    table.insert(1, "image_path", table["image_id"].map(paths))
+    table.insert(3, "same_as_path", table["same_as"].map(paths))
+    with atomic_path(directory / "leakage.csv") as beside:
+        table.to_csv(beside, index=False, lineterminator="\n", encoding="utf-8")
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:

@@ -3,12 +3,15 @@
 Shapes: N faces, G groups (persons), S strata (classes, and one more for faces that are not fully known).
 """
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import StratifiedGroupKFold
 
+from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.labels import BoolArray, IntArray
 
 
@@ -69,6 +72,41 @@ def take_limit(strata: IntArray, groups: IntArray, *, limit: int, seed: Sequence
     targets[most_due[: limit - targets.sum()]] += 1
     taken = _take(counts, targets, seed=seed, at_most=limit)
     return np.asarray(taken[groups])
+
+
+def deal_folds(strata: IntArray, groups: IntArray, *, num_folds: int, seed: int) -> IntArray:
+    """Deal faces into parts as equal as can be, whole groups at a time, strata in their proportions.
+
+    Args:
+        strata: int [N], the class of each face; -1 where it is not fully known.
+        groups: int [N].
+        num_folds: at least 2.
+        seed: of the draw.
+
+    Returns:
+        int [N], the part of each face, 0 … num_folds - 1; each has a face.
+
+    Raises:
+        FaceTableError: if there are fewer groups than parts.
+    """
+    num_groups = len(np.unique(groups))
+    if num_groups < num_folds:
+        raise FaceTableError(
+            f"{num_groups} people with labeled training faces cannot be dealt into {num_folds} parts; "
+            "lower out_of_fold.num_folds, or give more labeled faces"
+        )
+    folds = np.full(len(strata), -1, dtype=np.int64)
+    dealer = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # a class of few faces is no fault
+        for fold, (_, held_out) in enumerate(dealer.split(strata, strata, groups)):
+            folds[held_out] = fold
+    if len(np.unique(folds)) < num_folds:
+        raise FaceTableError(
+            f"one person has so many of the {len(strata)} training faces that {num_folds} parts come out empty; "
+            "lower out_of_fold.num_folds"
+        )
+    return folds
 
 
 def _counts(strata: IntArray, groups: IntArray) -> IntArray:

@@ -8,8 +8,9 @@ from typing import Any
 from ssl_pipeline.config import PredictionConfig
 from ssl_pipeline.config_calibration import NoCalibration, TemperatureScaling
 from ssl_pipeline.faces.dataset import LabeledSet
+from ssl_pipeline.labels import FloatArray, IntArray, LabelSpace
 from ssl_pipeline.learning.calibration import Calibration, calibration_report, fit_calibration
-from ssl_pipeline.learning.checkpoint import save_checkpoint
+from ssl_pipeline.learning.checkpoint import Checkpoint, save_checkpoint
 from ssl_pipeline.learning.device import Device
 from ssl_pipeline.learning.prediction import Predictor
 
@@ -42,22 +43,41 @@ def calibrate_checkpoint(
     calibration: Calibration | None = None
     about: dict[str, Any] | None = None
     if isinstance(config, TemperatureScaling):
-        num_faces = len(validation.codes)
-        if num_faces < config.min_faces:
-            refusal = f"{num_faces} validation faces are fewer than calibration.min_faces {config.min_faces}"
-            logger.warning("%s: stays uncalibrated: %s", path.parent.name, refusal)
+        refusal = refuse_few_faces(len(validation.codes), config, what="validation")
+        if refusal is not None:
             about = {"refused": refusal}
         else:
             probabilities = predictor.predict_uncalibrated(validation.pixels, validation.pixel_rows)
-            calibration = fit_calibration(probabilities, validation.codes, labels=labels, per=config.per)
-            report = calibration_report(probabilities, validation.codes, labels=labels, per=config.per)
-            about = {**asdict(calibration), **report}
+            calibration, about = fit_and_report(probabilities, validation.codes, config, labels=labels)
     if calibration != checkpoint.calibration:
-        save_checkpoint(
-            path,
-            checkpoint.model,
-            model_config=checkpoint.model_config,
-            image_size=checkpoint.image_size,
-            calibration=calibration,
-        )
+        save_calibrated(path, checkpoint, calibration)
     return about
+
+
+def refuse_few_faces(num_faces: int, config: TemperatureScaling, *, what: str) -> str | None:
+    """Say why nothing is fitted, if the fully known faces are too few."""
+    if num_faces >= config.min_faces:
+        return None
+    refusal = f"{num_faces} {what} faces are fewer than calibration.min_faces {config.min_faces}"
+    logger.warning("stays uncalibrated: %s", refusal)
+    return refusal
+
+
+def fit_and_report(
+    probabilities: FloatArray, codes: IntArray, config: TemperatureScaling, *, labels: LabelSpace
+) -> tuple[Calibration, dict[str, Any]]:
+    """Fit temperatures on unseen faces, all fully known; beside them, what to record (see `calibrate_checkpoint`)."""
+    calibration = fit_calibration(probabilities, codes, labels=labels, per=config.per)
+    report = calibration_report(probabilities, codes, labels=labels, per=config.per)
+    return calibration, {**asdict(calibration), **report}
+
+
+def save_calibrated(path: Path, checkpoint: Checkpoint, calibration: Calibration | None) -> None:
+    """Write a checkpoint with these temperatures, or with none."""
+    save_checkpoint(
+        path,
+        checkpoint.model,
+        model_config=checkpoint.model_config,
+        image_size=checkpoint.image_size,
+        calibration=calibration,
+    )

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from ssl_pipeline.labels import FloatArray, IntArray, LabelSpace
-from ssl_pipeline.learning.metrics import score_predictions
+from ssl_pipeline.learning.metrics import evaluate_predictions
 
 TEMPERATURES = (0.05, 20.0)
 """The range that is searched; a temperature at its end says that the faces are too few or the model is no use."""
@@ -117,8 +117,8 @@ def calibration_report(probabilities: FloatArray, codes: IntArray, *, labels: La
     The faces are dealt into five parts; each is calibrated by temperatures fitted on the other four.
 
     Returns:
-        ``before`` and ``after``, each with ``expected_calibration_error, brier_score, log_loss`` jointly and in
-        ``per_attribute.<name>``.
+        ``before`` and ``after``, each with ``expected_calibration_error, brier_score, log_loss, reliability`` jointly and
+        in ``per_attribute.<name>``.
     """
     held_out = np.zeros(probabilities.shape)
     part_of = np.random.default_rng(0).permutation(len(codes)) % _NUM_FOLDS
@@ -130,7 +130,7 @@ def calibration_report(probabilities: FloatArray, codes: IntArray, *, labels: La
 
 
 def _scores(probabilities: FloatArray, codes: IntArray, labels: LabelSpace) -> dict[str, Any]:
-    names = ("expected_calibration_error", "brier_score", "log_loss")
-    scores = score_predictions(probabilities, codes, labels=labels)
+    names = ("expected_calibration_error", "brier_score", "log_loss", "reliability")
+    scores = evaluate_predictions(probabilities, codes, labels=labels)
     per_attribute = {name: {metric: own[metric] for metric in names} for name, own in scores["per_attribute"].items()}
     return {**{metric: scores[metric] for metric in names}, "per_attribute": per_attribute}

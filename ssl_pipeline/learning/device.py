@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_device(device: Device) -> torch.device:
@@ -127,6 +127,11 @@ class Compute:
     def is_main(self) -> bool:
         """Whether this process is the one that writes files."""
         return bool(self.accelerator.is_main_process)
+
+    @property
+    def precision(self) -> Precision:
+        """The precision that was taken, by its name in the config."""
+        return next(name for name, dtype in _DTYPES.items() if dtype == self.dtype)
 
     def autocast(self) -> AbstractContextManager[None]:
         """Multiply in the lower precision inside the block, where there is one."""

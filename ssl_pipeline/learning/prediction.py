@@ -5,8 +5,7 @@ Shapes: N faces, B of them in a batch, K classes, S the side of a face in pixels
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +21,10 @@ from ssl_pipeline.labels import IntArray, LabelSpace
 from ssl_pipeline.learning.checkpoint import Checkpoint, load_checkpoint
 from ssl_pipeline.learning.device import Compute, Device
 from ssl_pipeline.learning.model import FaceClassifier
+
+View = tuple[float, bool]
+"""How a face is shown: its zoom, and whether mirrored."""
+PLAIN: tuple[View, ...] = ((1.0, False),)
 
 
 class FacePredictor(Protocol):
@@ -50,6 +53,7 @@ class Predictor:
     checkpoint: Checkpoint
     config: PredictionConfig
     compute: Compute
+    views: Sequence[View]
 
     @classmethod
     def load(
@@ -63,7 +67,11 @@ class Predictor:
         checkpoint = load_checkpoint(path, labels=labels)
         compute = Compute.build(device, config.precision)
         checkpoint.model.to_channels_last(compute.device)
-        return cls(checkpoint, config, compute)
+        return cls(checkpoint, config, compute, config.views)
+
+    def by_view(self) -> "tuple[Predictor, ...]":
+        """Give a predictor for each view alone; the mean over their uncalibrated probabilities is this one's."""
+        return tuple(replace(self, views=(view,)) for view in self.views)
 
     @property
     def labels(self) -> LabelSpace:
@@ -99,8 +107,7 @@ class Predictor:
             pixel_rows,
             compute=self.compute,
             batch_size=self.config.batch_size,
-            horizontal_flip=self.config.horizontal_flip,
-            zooms=self.config.zooms,
+            views=self.views,
             on_batch=on_batch,
         )
 
@@ -118,8 +125,7 @@ def predict_probabilities(
     *,
     compute: Compute,
     batch_size: int,
-    horizontal_flip: bool,
-    zooms: Sequence[float] = (1.0,),
+    views: Sequence[View] = PLAIN,
     on_batch: Callable[[int], None] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Predict faces in batches, in order, each as the mean of the probabilities of its views.
@@ -132,8 +138,7 @@ def predict_probabilities(
         pixel_rows: int [N], the rows to predict.
         compute: device and precision.
         batch_size: faces at a time.
-        horizontal_flip: beside each view, its mirror image.
-        zooms: a view for each, at least 1; see `zoomed`.
+        views: of each face; see `zoomed` for what the zooms, at least 1, do.
         on_batch: told the number of faces after each batch.
 
     Returns:
@@ -143,7 +148,7 @@ def predict_probabilities(
     with evaluating(model):
         for batch in batches_of(pixels, pixel_rows, batch_size=batch_size, device=compute.device):
             with compute.autocast():
-                probabilities = _mean_over_views(model, batch, horizontal_flip=horizontal_flip, zooms=zooms)
+                probabilities = _mean_over_views(model, batch, views)
             parts.append(probabilities.float().cpu().numpy())
             if on_batch is not None:
                 on_batch(len(batch))
@@ -178,8 +183,7 @@ def zoomed(faces: Tensor, zoom: float) -> Tensor:
     return torch.as_tensor(resized_crop(faces, *box, [side, side], InterpolationMode.BILINEAR, antialias=True))
 
 
-def _mean_over_views(model: FaceClassifier, faces: Tensor, *, horizontal_flip: bool, zooms: Sequence[float]) -> Tensor:
-    views = list(product(zooms, (False, True) if horizontal_flip else (False,)))
+def _mean_over_views(model: FaceClassifier, faces: Tensor, views: Sequence[View]) -> Tensor:
     total = torch.zeros(len(faces), model.labels.num_classes, device=faces.device)
     for zoom, mirrored in views:
         view = zoomed(faces, zoom)

@@ -7,6 +7,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ssl_pipeline.watching import tell
+
 logger = logging.getLogger(__name__)
 
 
@@ -50,6 +52,7 @@ class TrainingProgress:
         self._epoch += 1
         self._scores = f"{monitor.replace('_', ' ')} {row[monitor]:.3f} best {best:.3f}"
         self._bar.update(self._task, completed=self._epoch)
+        tell(self._name, self._epoch / self._num_epochs)
         if not self._shown:
             return
         if self._epoch % max(self._num_epochs // 10, 1) == 0 or self._epoch == self._num_epochs:

@@ -297,7 +297,6 @@ class TrainingLoop:
             self.compute.part_of(faces.pixel_rows),
             compute=self.compute,
             batch_size=256,
-            horizontal_flip=False,
         )
         probabilities = self.compute.gather(probabilities, num_rows=len(faces.pixel_rows))
         return score_predictions(probabilities, faces.codes, labels=self.faces.labels, numbers=faces.numbers)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ssl_pipeline.config import PredictionConfig
 from ssl_pipeline.errors import CheckpointError, ConfigError
-from ssl_pipeline.labels import LabelSpace
+from ssl_pipeline.labels import IntArray, LabelSpace
 from ssl_pipeline.learning.checkpoint import describe_labels
 from ssl_pipeline.learning.device import Device
 from ssl_pipeline.learning.prediction import Predictor
@@ -71,6 +71,11 @@ class SoftVote:
     def batch_size(self) -> int:
         """Faces at a time."""
         return min(member.batch_size for member in self.members)
+
+    def predict(self, pixels: npt.NDArray[np.uint8], pixel_rows: IntArray) -> npt.NDArray[np.float32]:
+        """Give the weighted mean of the members' class probabilities, float32 [N, K], of these rows of uint8 [M, S, S, 3]."""
+        votes = [member.predict(pixels, pixel_rows) for member in self.members]
+        return np.average(np.stack(votes), axis=0, weights=self.weights).astype(np.float32)
 
     def predict_sizes(self, pixels: Mapping[int, npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
         """Give the weighted mean of the members' class probabilities, float32 [N, K].

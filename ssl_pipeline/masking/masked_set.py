@@ -7,32 +7,26 @@ record, ``masked_set.json``, is written last.
 import csv
 import io
 import logging
-import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
-from multiprocessing import get_context
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
-from rich.progress import Progress
 
+from ssl_pipeline.config_execution import ExecutionConfig
 from ssl_pipeline.config_labels import AttributeConfig, LabelsConfig
 from ssl_pipeline.config_masking import MASK_VALUES, MaskingConfig
 from ssl_pipeline.errors import FaceTableError, RunError
+from ssl_pipeline.execution.shards import IN_PROCESS
 from ssl_pipeline.faces.sources.raw import source_folder, source_name
 from ssl_pipeline.faces.sources.reading import fingerprint, read_source
+from ssl_pipeline.masking.drawing_units import draw_units
 from ssl_pipeline.masking.landmarks import LandmarkFinder, landmark_finder
 from ssl_pipeline.masking.pictures import (
     DRAWING_VERSION,
     HostFace,
     MadePicture,
     Unit,
-    UnitResult,
-    make_pictures,
     unit_folder,
 )
 from ssl_pipeline.runs import digest_file, digest_of, read_json, write_json, write_text
@@ -45,15 +39,15 @@ TABLE_NAME, REJECTED_NAME, RECORD_NAME, STARTED_NAME = (
     "masked_set.json",
     ".masked_set.json",
 )
-MAX_UNITS_IN_ONE_PROCESS = 64
 _WEARS = "wears a mask already"
 
 
-def build_masked_faces(config: MaskingConfig) -> dict[str, Any]:
+def build_masked_faces(config: MaskingConfig, *, execution: ExecutionConfig = IN_PROCESS) -> dict[str, Any]:
     """Build a masked set, or complete one of the same settings that was begun; the same settings give the same bytes.
 
     Args:
         config: whose faces, how many pictures, where to.
+        execution: where the pictures are drawn; in this process and those that it starts, or on a Ray cluster.
 
     Returns:
         The record: `found`, which is `filtered` + `beyond_limit` + `rejected` + `not_needed` + `used`; `reasons`
@@ -64,6 +58,7 @@ def build_masked_faces(config: MaskingConfig) -> dict[str, Any]:
     Raises:
         FaceTableError: if sources, landmarks or the folder `out` cannot be used, or no face is left.
         RunError: if a process that draws dies.
+        PipelineError: of a Ray cluster; see `execution.shards.map_shards`.
     """
     finder = landmark_finder(config.landmarks, root=config.root)
     fingerprints = [fingerprint(source, root=config.root) for source in config.sources]
@@ -72,7 +67,7 @@ def build_masked_faces(config: MaskingConfig) -> dict[str, Any]:
     digest = _begin(config, finder)
     faces, rejected, counts = _read(config)
     units = _units(faces, config)
-    results = list(_drawn(units, config, finder))
+    results = draw_units(units, config, finder, execution)
     for result in results:
         rejected.extend((image_id, reason) for image_id, reason in result.rejected.items())
     pictures = [picture for result in results for picture in result.pictures]
@@ -197,48 +192,6 @@ def _units(faces: pd.DataFrame, config: MaskingConfig) -> list[Unit]:
         Unit(unit_folder(str(identity)), tuple(HostFace(*map(str, row)) for row in rows[columns].to_numpy().tolist()))
         for identity, rows in faces.groupby(by, sort=True)
     ]
-
-
-def _drawn(units: Sequence[Unit], config: MaskingConfig, finder: LandmarkFinder) -> Iterator[UnitResult]:
-    """Draw the units, in fresh processes where they are many, with a bar on a terminal; results in the units' order."""
-    processes = min(config.processes or os.cpu_count() or 1, len(units))
-    one = processes <= 1 or len(units) <= MAX_UNITS_IN_ONE_PROCESS
-    console = Console(stderr=True)
-    with (
-        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
-        nullcontext() if one else _processes(processes, config) as pool,
-    ):
-        task = bar.add_task("drawing masks", total=len(units))
-        try:
-            results = (
-                (make_pictures(unit, config, finder) for unit in units)
-                if pool is None
-                else pool.map(_draw_unit, units, chunksize=8)
-            )
-            for result in results:
-                bar.advance(task)
-                yield result
-        except BrokenProcessPool:
-            raise RunError(
-                "a process that draws masks ended before its work; run again to go on (a script that calls "
-                "build_masked_faces needs `if __name__ == '__main__':`, or masking.processes: 1)"
-            ) from None
-
-
-def _processes(number: int, config: MaskingConfig) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(number, mp_context=get_context("spawn"), initializer=_start_process, initargs=(config,))
-
-
-_work: dict[str, Any] = {}
-"""Of a drawing process: the config, and the landmarks opened once."""
-
-
-def _start_process(config: MaskingConfig) -> None:
-    _work["config"], _work["finder"] = config, landmark_finder(config.landmarks, root=config.root)
-
-
-def _draw_unit(unit: Unit) -> UnitResult:
-    return make_pictures(unit, _work["config"], _work["finder"])
 
 
 def _table(pictures: Sequence[MadePicture], faces: pd.DataFrame, config: MaskingConfig) -> str:

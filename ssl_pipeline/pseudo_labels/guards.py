@@ -33,7 +33,7 @@ def selection_faults(
         selection: of the pool.
         labels: the label space.
         config: how it was made, with its guards.
-        unseen: validation faces; without any, nothing is compared with them.
+        unseen: labeled faces that the teacher has not seen; without any, nothing is compared with them.
     """
     faults = [*_acceptance_faults(int(selection.accepted_faces.sum()), len(selection.class_ids), config)]
     faults += _one_class_faults(selection, labels, config)
@@ -138,9 +138,7 @@ def _mix_faults(
             continue  # the acceptance rate is judged by itself
         for value, of_accepted, of_unseen in zip(values, share.tolist(), expected.tolist(), strict=True):
             least = guards.starved_below * of_unseen
-            about = (
-                f"'{name}': {value} is {_percent(of_accepted)} of accepted labels, {_percent(of_unseen)} of validation"
-            )
+            about = f"'{name}': {value} is {_percent(of_accepted)} of accepted labels, {_percent(of_unseen)} of {unseen.what} faces"
             other = "set selection.type to balanced_top_k, selection.align to training"
             if of_accepted < least:
                 yield f"{about}: starved; {other}, or lower selection.guards.starved_below (now {guards.starved_below})"
@@ -164,7 +162,7 @@ def _teacher_faults(labels: LabelSpace, config: SelectionConfig, unseen: UnseenF
         balanced = float(np.mean([right[true_codes == value].mean() for value in present]))
         if balanced < 1 / len(present):
             yield (
-                f"'{attribute.name}': the teacher's balanced accuracy on validation is {_percent(balanced)}, "
+                f"'{attribute.name}': the teacher's balanced accuracy on {unseen.what} faces is {_percent(balanced)}, "
                 f"naming one value for every face has {_percent(1 / len(present))}; train a better teacher, give more "
                 "labeled faces, or set selection.guards.worse_than_majority to false"
             )

@@ -124,30 +124,35 @@ def read_answers(path: Path, drawn: pd.DataFrame) -> "pd.Series[str]":
     return pd.Series([answers[str(number)] for number in drawn["number"]], index=drawn.index, dtype="str")
 
 
-def audit(manifest: Manifest, drawn: pd.DataFrame, answers: "pd.Series[str]") -> dict[str, Any]:
+def audit(
+    manifest: Manifest, drawn: pd.DataFrame, answers: "pd.Series[str]", truth: pd.DataFrame | None = None
+) -> dict[str, Any]:
     """Tell from a person's answers how pure the accepted pseudo-labels are, and whether the promise holds.
 
     Args:
         manifest: as read.
         drawn: by `draw_audit`.
         answers: of each row; ``unsure`` judges nothing.
+        truth: image_id and a nullable column an attribute, where a run hid what it knows of the pool.
 
     Returns:
         JSON-able: `promise` (`target`, None without a promised precision; `under_strong_shift`), `confidence` of the
         intervals, `num_drawn`, `overall`, `per_attribute` and `per_value` (attribute → value). Each has num_labels,
-        num_judged, num_right, num_unsure, purity, lower, upper, `promised`, `verdict` (kept, broken, open) and `words`.
+        num_judged, num_right, num_unsure, purity, lower, upper, `promised`, `verdict` (kept, broken, open) and `words`;
+        and `true_purity`, of all accepted labels whose truth is known, None without any.
     """
     settings = manifest.selection["settings"]
     target = settings.get("target") if settings.get("type") == "promised_precision" else None
-    table = (
-        accepted_labels(manifest)
-        .groupby("stratum", sort=True)
-        .agg(
-            attribute=("attribute", "first"),
-            value=("value", "first"),
-            size=("value", "size"),
-            confidence=("confidence", "mean"),
-        )
+    labels = accepted_labels(manifest)
+    labels["true"] = _true_values(labels, manifest, truth)
+    labels["truly_right"] = (labels["true"] == labels["value"]).where(labels["true"].notna())
+    table = labels.groupby("stratum", sort=True).agg(
+        attribute=("attribute", "first"),
+        value=("value", "first"),
+        size=("value", "size"),
+        confidence=("confidence", "mean"),
+        num_known=("true", "count"),
+        num_truly_right=("truly_right", "sum"),
     )
     for answer in ANSWERS:
         table[answer] = drawn.loc[answers == answer, "stratum"].value_counts().reindex(table.index, fill_value=0)
@@ -175,7 +180,7 @@ def render_audit(found: Mapping[str, Any]) -> Group:
     """Draw `audit` for a terminal."""
     table = new_table(
         f"Purity of accepted pseudo-labels, by {found['num_drawn']:,} judged by a person",
-        *("of", "value", "labels", "judged", "right", "unsure", "purity", "interval", "promised", "verdict"),
+        *("of", "value", "labels", "judged", "right", "unsure", "purity", "interval", "truly", "promised", "verdict"),
         left=2,
     )
     table.columns[-1].justify = "left"
@@ -201,10 +206,26 @@ def render_audit(found: Mapping[str, Any]) -> Group:
         for value, numbers in values.items()
         if numbers["verdict"] == "broken"
     ]
+    if overall["true_purity"] is not None:
+        lines.append("Truly: the share of all accepted labels that is right by what the run knows and hid.")
     lines.append(f"Overall {overall['words']}.")
     if broken:
         lines.append(f"Surely below it: {', '.join(broken)}.")
     return Group(table, Text("\n".join(lines)))
+
+
+def _true_values(labels: pd.DataFrame, manifest: Manifest, truth: pd.DataFrame | None) -> "pd.Series[Any]":
+    """Look up what accepted labels ought to be, in the order of `labels`; null where nobody knows."""
+    if truth is None or truth.empty:
+        return pd.Series(None, index=labels.index, dtype=object)
+    known = truth.set_index("image_id").reindex(labels["image_id"])
+    class_ids = manifest.labels.class_ids(manifest.labels.encode(known))
+    names = np.array([*manifest.labels.class_names, None], dtype=object)  # -1, not wholly known, is the last
+    found = names[class_ids]
+    for name in manifest.labels.names:
+        of_attribute = (labels["attribute"] == name).to_numpy(bool)
+        found[of_attribute] = known[name].astype(object).where(known[name].notna(), None).to_numpy(object)[of_attribute]
+    return pd.Series(found, index=labels.index, dtype=object)
 
 
 def _labels_of(rows: pd.DataFrame, attribute: str, values: Any, confidences: Any, codes: Any) -> pd.DataFrame:
@@ -269,6 +290,7 @@ def _judged(strata: pd.DataFrame, target: float | None) -> dict[str, Any]:
         "num_right": int(num_right.sum()),
         "num_unsure": int(strata["unsure"].sum()),
         **asdict(estimate),
+        "true_purity": float(strata["num_truly_right"].sum() / known) if (known := strata["num_known"].sum()) else None,
         "promised": promised,
         "verdict": verdict,
         "words": text,
@@ -279,4 +301,5 @@ def _add_judged(table: Any, name: str, value: str, numbers: Mapping[str, Any]) -
     counts = [f"{numbers[what]:,}" for what in ("num_labels", "num_judged", "num_right", "num_unsure")]
     purity = "" if numbers["purity"] is None else f"{numbers['purity']:.1%}"
     interval = f"{numbers['lower']:.1%} to {numbers['upper']:.1%}"
-    add_row(table, name, value, *counts, purity, interval, f"{numbers['promised']:.1%}", numbers["verdict"])
+    truly = "" if numbers["true_purity"] is None else f"{numbers['true_purity']:.1%}"
+    add_row(table, name, value, *counts, purity, interval, truly, f"{numbers['promised']:.1%}", numbers["verdict"])

@@ -56,6 +56,11 @@ def merge(labeled_train: pd.DataFrame, pool: pd.DataFrame, manifest: Manifest, *
     return table.sort_values(["label_source", "image_id"], kind="stable", ignore_index=True)
 
 
+def human_table(faces: pd.DataFrame, *, labels: LabelSpace) -> pd.DataFrame:
+    """Lay out labeled faces as `merge` does, without any pseudo-label; those of which nothing is known are left out."""
+    return _human_rows(faces, labels).sort_values("image_id", kind="stable", ignore_index=True)
+
+
 def write_training_table(path: Path, frame: pd.DataFrame) -> None:
     """Write what `merge` gives as Parquet, atomically, the same bytes for the same table."""
     targets = np.stack(frame["target"].to_list()) if len(frame) else np.zeros((0, 1), np.float32)

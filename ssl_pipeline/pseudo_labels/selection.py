@@ -4,7 +4,7 @@ Shapes: N faces of the pool, M unseen faces, T members, A attributes, K classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -187,7 +187,7 @@ def _aligned(
     ratio = alignment_ratio(probabilities, class_mix(codes, labels))
     return (
         aligned(probabilities, ratio),
-        None if unseen is None else UnseenFaces(aligned(unseen.probabilities, ratio), unseen.codes),
+        None if unseen is None else replace(unseen, probabilities=aligned(unseen.probabilities, ratio)),
         None if members is None else aligned(members, ratio),
     )
 

@@ -19,6 +19,8 @@ class UnseenFaces:
     """Calibrated as the pool's are, float [M, K], rows sum to 1."""
     codes: IntArray
     """The true value codes, int [M, A], -1 unknown."""
+    what: str = "validation"
+    """What messages call them."""
 
 
 @dataclass(frozen=True)

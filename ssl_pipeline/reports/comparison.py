@@ -7,6 +7,11 @@ from rich.table import Table
 
 def verdict(summary: dict[str, Any]) -> str:
     """Say in a few sentences whether the student was worth it, on validation and on test, and what it is worse at."""
+    stopped = [_stop(summary["reviews"][-1])] if summary.get("status") == "stopped by review" else []
+    if (news := summary.get("news")) and not news["enough"]:
+        stopped.append(f"Of round {news['round']} nothing was learned: {news['words']}.")
+    if summary["student"] is None:
+        return " ".join([*stopped, "There is no student: the teacher stays, and the test split was not used."])
     teacher, student = summary["teacher"], summary["student"]
     gain = 100 * (student["test"]["macro_f1"] - teacher["test"]["macro_f1"])
     on_test = (
@@ -16,7 +21,7 @@ def verdict(summary: dict[str, Any]) -> str:
     warning = [f"Mind the shift: {shift['words']}."] if shift.get("strong") else []
     if summary["promoted"] == "teacher":
         stays = f"The gate promoted no student: the teacher stays. The student's test: {on_test}."
-        return " ".join([stays, _certainty(summary), *warning])
+        return " ".join([*stopped, stays, _certainty(summary), *warning])
     sentences = [f"The student of round {student['round']} is promoted, being better on validation; {on_test}."]
     if gain <= 0:
         sentences.append("The gain on validation did not carry over: do not use this student without a closer look.")
@@ -27,7 +32,12 @@ def verdict(summary: dict[str, Any]) -> str:
     ]
     if losses:
         sentences.append(f"It is worse than the teacher at {' and at '.join(losses)}.")
-    return " ".join([*sentences, _certainty(summary), *warning])
+    return " ".join([*stopped, *sentences, _certainty(summary), *warning])
+
+
+def _stop(review: dict[str, Any]) -> str:
+    note = f": {review['note']}" if review["note"] else ""
+    return f"{review['by']} rejected the selection of round {review['round']}, which ended the cycle{note}."
 
 
 def _certainty(summary: dict[str, Any]) -> str:
@@ -66,13 +76,16 @@ def comparison_table(summary: dict[str, Any]) -> Table:
 
 
 def comparison_markdown(summary: dict[str, Any]) -> str:
-    """Write the verdict and the comparison as Markdown."""
+    """Write the verdict and, if there is a student, the comparison as Markdown."""
+    manifest = ["", f"Manifest: `{summary['manifest']}`", ""]
+    if summary["student"] is None:
+        return "\n".join([verdict(summary), *manifest])
     lines = [verdict(summary), "", "| % | teacher | student | difference |", "|---|---:|---:|---:|"]
     lines += [
         f"| {metric} | {100 * teacher:.1f} | {100 * student:.1f} | {100 * (student - teacher):+.1f} |"
         for metric, teacher, student in comparison_rows(summary)
     ]
-    return "\n".join([*lines, "", f"Manifest: `{summary['manifest']}`", ""])
+    return "\n".join([*lines, *manifest])
 
 
 _METRICS = (("macro_f1", "macro F1"), ("accuracy", "accuracy"))

@@ -20,7 +20,7 @@ from ssl_pipeline.runs import atomic_path
 SCORE_PICTURES = ("confusion.png", "reliability.png", "class_f1.png")
 
 # Okabe and Ito's palette, told apart by color-blind readers; it also differs in brightness.
-_BLUE, _ORANGE, _GREEN, _GRAY = "#0072B2", "#E69F00", "#009E73", "#666666"
+BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#E69F00", "#009E73", "#666666"
 _STYLE = {
     "axes.axisbelow": True,
     "axes.grid": True,
@@ -61,19 +61,19 @@ def draw_learning_curves(
     best = None
     if np.isfinite(values).any():
         best = int(np.nanargmax(values) if direction == "max" else np.nanargmin(values))
-    with _picture(path, width=7, height=7.2) as figure:
+    with picture(path, width=7, height=7.2) as figure:
         loss, score, rate = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.6])
         marker = "o" if len(history) <= 40 else ""
         line = {"marker": marker, "markersize": 3, "linewidth": 1.5}
-        loss.plot(epochs, history["train_loss"], color=_BLUE, label="training", **line)
-        loss.plot(epochs, history["validation_loss"], color=_ORANGE, label="validation", linestyle="--", **line)
-        score.plot(epochs, values, color=_ORANGE, label=f"validation {_words(metric)}", linestyle="--", **line)
-        rate.plot(epochs, history["learning_rate"], color=_GREEN, **line)
+        loss.plot(epochs, history["train_loss"], color=BLUE, label="training", **line)
+        loss.plot(epochs, history["validation_loss"], color=ORANGE, label="validation", linestyle="--", **line)
+        score.plot(epochs, values, color=ORANGE, label=f"validation {_words(metric)}", linestyle="--", **line)
+        rate.plot(epochs, history["learning_rate"], color=GREEN, **line)
         if best is not None:
             for axes in (loss, score, rate):
-                axes.axvline(epochs[best], color=_GRAY, linewidth=1, linestyle=":")
+                axes.axvline(epochs[best], color=GRAY, linewidth=1, linestyle=":")
             label = f"best: {values[best]:.3f} in epoch {epochs[best]}"
-            score.plot(epochs[best], values[best], "*", color=_GRAY, markersize=13, label=label)
+            score.plot(epochs[best], values[best], "*", color=GRAY, markersize=13, label=label)
         loss.set(ylabel="loss", title=title)
         score.set(ylabel=_words(metric))
         rate.set(ylabel="learning rate", xlabel="epoch, counted from 0")
@@ -99,7 +99,7 @@ def draw_confusion_matrix(path: Path, counts: Sequence[Sequence[int]], names: Se
     side = min(max(0.42 * size, 2.4), 14.0)
     labels = [_short(name) for name in names]
     margin = 1.2 + 0.075 * max(map(len, labels))
-    with _picture(path, width=side + margin + 0.9, height=side + margin) as figure:
+    with picture(path, width=side + margin + 0.9, height=side + margin) as figure:
         axes = figure.subplots()
         axes.grid(visible=False)
         axes.set_facecolor("#eeeeee")  # a class that does not occur
@@ -134,17 +134,17 @@ def draw_reliability(path: Path, bins: Sequence[Mapping[str, Any]], *, error: fl
     lower = [row["lower"] for row in filled]
     widths = [row["upper"] - row["lower"] for row in filled]
     counts = [row["num_faces"] for row in filled]
-    with _picture(path, width=5.6, height=6.4) as figure:
+    with picture(path, width=5.6, height=6.4) as figure:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         bars = {"align": "edge", "edgecolor": "white", "linewidth": 0.8}
-        above.bar(lower, accuracy, widths, color=_BLUE, label="accuracy", **bars)
-        above.plot([0, 1], [0, 1], color=_GRAY, linestyle="--", linewidth=1.2, label="calibrated")
-        above.plot(confidence, confidence, "o", color=_ORANGE, markersize=5, label="mean confidence")
-        above.vlines(confidence, accuracy, confidence, color=_ORANGE, linewidth=1.5)
+        above.bar(lower, accuracy, widths, color=BLUE, label="accuracy", **bars)
+        above.plot([0, 1], [0, 1], color=GRAY, linestyle="--", linewidth=1.2, label="calibrated")
+        above.plot(confidence, confidence, "o", color=ORANGE, markersize=5, label="mean confidence")
+        above.vlines(confidence, accuracy, confidence, color=ORANGE, linewidth=1.5)
         above.set(ylabel="accuracy", ylim=(0, 1.02), xlim=(0, 1))
         above.set_title(f"{title}\nexpected calibration error {100 * error:.1f} %, {sum(counts):,} faces")
         above.legend(loc="upper left")
-        below.bar(lower, counts, widths, color=_GRAY, **bars)
+        below.bar(lower, counts, widths, color=GRAY, **bars)
         for left, width, count in zip(lower, widths, counts, strict=True):
             place = {"ha": "center", "va": "bottom", "fontsize": 7}
             below.annotate(_compact(count), (left + width / 2, count), (0, 1), textcoords="offset points", **place)
@@ -164,9 +164,9 @@ def draw_class_f1(path: Path, models: Mapping[str, Mapping[str, Mapping[str, Any
     num_faces = {name: row["num_faces"] for per_class in models.values() for name, row in per_class.items()}
     height = 0.8 / len(models)
     rows = len(classes) * (0.24 + 0.09 * (len(models) - 1))
-    with _picture(path, width=6.5, height=min(rows + 1.3, 40)) as figure:
+    with picture(path, width=6.5, height=min(rows + 1.3, 40)) as figure:
         axes = figure.subplots()
-        for index, (model, color) in enumerate(zip(models, (_BLUE, _ORANGE, _GREEN, _GRAY), strict=False)):
+        for index, (model, color) in enumerate(zip(models, (BLUE, ORANGE, GREEN, GRAY), strict=False)):
             values = [models[model][name]["f1"] if name in models[model] else 0.0 for name in classes]
             places = np.arange(len(classes)) - 0.4 + height * (index + 0.5)
             axes.barh(places, values, height, color=color, label=f"{model}: mean {np.mean(values):.3f}")
@@ -192,7 +192,7 @@ def draw_scores(directory: Path, scores: Mapping[str, Any], *, title: str) -> No
 
 
 @contextmanager
-def _picture(path: Path, *, width: float, height: float) -> Iterator[Figure]:
+def picture(path: Path, *, width: float, height: float) -> Iterator[Figure]:
     """Give a figure of so many inches; it is saved when the block ends well."""
     with style.context(["default", _STYLE]):
         figure = Figure(figsize=(width, height), layout="constrained")

@@ -225,6 +225,9 @@ def test_a_picture_saved_anew_stands_on_one_side_and_not_in_the_pool(root: Path,
     assert sum(counts["leakage"].values()) == 20
     pairs = json.loads((tmp_path / "leakage.json").read_text())["pairs"]
     assert {pair["why"] for pair in pairs} == {"near"}
+    listed = pd.read_csv(tmp_path / "leakage.csv")
+    assert listed["image_id"].tolist() == [pair["image_id"] for pair in pairs]
+    assert all((root / path).is_file() for path in [*listed["image_path"], *listed["same_as_path"]])
 
 
 def test_the_limit_holds_for_training_and_validation_and_the_rest_may_join_the_pool(root: Path, tmp_path: Path) -> None:

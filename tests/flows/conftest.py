@@ -31,6 +31,7 @@ class Operator:
             port = free.getsockname()[1]
         self.environment = clean_environment(home) | {
             "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+            "PREFECT_WORKER_QUERY_SECONDS": "2",  # asks for work more often than every ten seconds
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         self.port = port

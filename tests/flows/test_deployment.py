@@ -1,6 +1,10 @@
 """A real server, a real worker, `prefect deployment run --watch`: exit codes and what the run leaves."""
 
+import json
+import time
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +28,43 @@ def test_a_deployment_run_does_the_full_cycle(operator: Operator, tmp_path: Path
     assert (tmp_path / "runs/tiny/round-01/pseudo_labels/manifest.parquet").is_file()
 
 
+def asked(operator: Operator, what: str, query: dict[str, Any]) -> list[dict[str, Any]]:
+    request = urllib.request.Request(
+        f"{operator.environment['PREFECT_API_URL']}/{what}/filter",
+        json.dumps(query).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request) as answer:
+        found = json.loads(answer.read())
+    return found["events"] if what == "events" else found
+
+
+def test_a_run_leaves_pages_log_lines_and_an_event(operator: Operator) -> None:
+    """Of the cycle that the test above has run, and the failed one below adds its own event."""
+    artifacts = {
+        found["key"]: found for found in asked(operator, "artifacts", {"sort": "CREATED_DESC"}) if found["key"]
+    }
+    pages = {"faces", "teacher", "pseudo-labels-round-1", "student-1", "gate-round-1", "teacher-against-student"}
+    assert pages <= set(artifacts)
+    assert "data:image/png;base64," in artifacts["teacher"]["data"]
+    bars = [artifacts[key]["data"] for key in ("progress-teacher", "progress-labeling", "progress-student-1")]
+    assert bars == [100.0, 100.0, 100.0]
+    lines = [line["message"] for line in asked(operator, "logs", {"sort": "TIMESTAMP_DESC"})]
+    assert any(line.startswith("tiny/faces: ") for line in lines)
+    (event,) = asked(operator, "events", {"filter": {"event": {"name": ["ssl-pipeline.cycle.finished"]}}})
+    assert event["resource"]["prefect.resource.id"] == "ssl-pipeline.run.tiny"
+    assert event["payload"]["promoted"] in ("teacher", "student")
+    assert set(event["payload"]["counts"]) >= {"accepted", "rejected"}
+
+
 def test_a_deployment_run_that_fails_exits_non_zero(operator: Operator, tmp_path: Path) -> None:
     absent = tmp_path / "absent.yaml"
     result = operator.run("deployment", "run", "full-cycle/local", "--watch", "-p", f"config_path={absent}")
     assert result.returncode != 0
+    deadline = time.monotonic() + 20  # events are sent beside the run
+    while time.monotonic() < deadline:
+        events = asked(operator, "events", {"filter": {"event": {"name": ["ssl-pipeline.cycle.failed"]}}})
+        if events:
+            break
+        time.sleep(0.5)
+    assert "absent.yaml" in events[0]["payload"]["error"]

@@ -67,7 +67,12 @@ def test_zooms_and_their_mirrors_are_averaged_as_probabilities(checkpoint: Path)
 def predict_in_training(model: torch.nn.Module, pixels: np.ndarray) -> np.ndarray:
     compute = Compute.build("cpu", "fp32")
     return predict_probabilities(
-        model, pixels, np.arange(len(pixels)), compute=compute, batch_size=4, horizontal_flip=True
+        model,
+        pixels,
+        np.arange(len(pixels)),
+        compute=compute,
+        batch_size=4,
+        views=[(1.0, False), (1.0, True)],
     )
 
 

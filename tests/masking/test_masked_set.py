@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ssl_pipeline.config_loading import load_masked_sets
 from ssl_pipeline.errors import ConfigError, FaceTableError
-from ssl_pipeline.masking import masked_set
+from ssl_pipeline.masking import drawing_units, masked_set
 from ssl_pipeline.masking.masked_set import build_masked_faces
 from tests.faces.sources_support import read, rows_of
 from tests.masking.support import config_of, put_sources
@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(bare, tmp_pa
 
 def test_fresh_processes_give_the_same_bytes_as_one(bare, tmp_path, monkeypatch) -> None:
     build_masked_faces(config_of(bare, out=tmp_path / "one"))
-    monkeypatch.setattr(masked_set, "MAX_UNITS_IN_ONE_PROCESS", 1)
+    monkeypatch.setattr(drawing_units, "MAX_UNITS_IN_ONE_PROCESS", 1)
     build_masked_faces(config_of(bare, out=tmp_path / "two", processes=2))
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 

@@ -70,11 +70,11 @@ def test_a_value_far_from_its_share_on_validation_is_starved_or_flooded(selectio
     unseen = UnseenFaces(np.full((40, 6), 1 / 6), codes)
     # accepted: each gender 50 %, each age a third; validation: each gender 50 %, ages 90 %, 0 %, 10 %
     assert faults_of(selection, unseen=unseen, starved_below=0.3, flooded_above=4.0) == [
-        "'age': 30-59 is 33.33 % of accepted labels, 0 % of validation: flooded; set selection.type to balanced_top_k, "
+        "'age': 30-59 is 33.33 % of accepted labels, 0 % of validation faces: flooded; set selection.type to balanced_top_k, "
         "selection.align to training, or raise selection.guards.flooded_above (now 4.0)"
     ]
     assert faults_of(selection, unseen=unseen, starved_below=0.5)[0].startswith(
-        "'age': <30 is 33.33 % of accepted labels, 90 % of validation: starved; "
+        "'age': <30 is 33.33 % of accepted labels, 90 % of validation faces: starved; "
     )
     per_class = faults_of(selection, {"type": "fixed_threshold", "per": "class"}, unseen, starved_below=0.2)
     assert [fault.partition(" of accepted")[0] for fault in per_class] == ["'class': female/<30 is 16.67 %"]
@@ -92,7 +92,7 @@ def test_a_teacher_worse_than_the_majority_class_is_a_fault(selection: Selection
     bad[3] = np.eye(6)[0]
     faults = faults_of(selection, unseen=UnseenFaces(bad, codes), worse_than_majority=True)
     assert [fault.partition(";")[0] for fault in faults] == [
-        "'gender': the teacher's balanced accuracy on validation is 0 %, naming one value for every face has 50 %"
+        "'gender': the teacher's balanced accuracy on validation faces is 0 %, naming one value for every face has 50 %"
     ]
     constant = np.eye(6)[[0, 0, 0, 0]]  # no better than naming one value, no worse either
     assert faults_of(selection, unseen=UnseenFaces(constant, codes), worse_than_majority=True) == []

@@ -197,3 +197,25 @@ def test_the_command_draws_sheets_lists_missing_pictures_and_reads_the_answers(t
     assert json.loads((tmp_path / "audit.json").read_text())["overall"]["num_judged"] == 110
     for options in ([], [*answers, "--out", str(out)], ["--out", str(tmp_path / "o"), "--json", "x.json"]):
         assert isinstance(CliRunner().invoke(app, [*command, *options]).exception, ManifestError)
+
+
+@pytest.mark.parametrize("per", ["attribute", "class"])
+def test_where_the_truth_is_known_it_stands_beside_what_the_person_says(tmp_path: Path, per: str) -> None:
+    manifest = manifest_of(tmp_path, per=per)
+    truth = pd.DataFrame({"image_id": manifest.faces["image_id"], "gender": "male", "age": ">=30"})
+    truth.loc[::5, "age"] = "-30"
+    truth.loc[40:49, "age"] = None
+    drawn = draw_audit(manifest, num=1000, seed=0)
+    answers = pd.Series("yes", index=drawn.index)
+    found = audit(manifest, drawn, answers, truth)
+    if per == "attribute":
+        assert found["per_value"]["gender"]["male"]["true_purity"] == 1
+        assert found["per_value"]["gender"]["female"]["true_purity"] == 0
+        assert found["per_value"]["age"][">=30"]["true_purity"] == 32 / 40
+        assert found["per_value"]["age"]["-30"]["true_purity"] is None  # of the ten, nobody knows
+        assert found["overall"]["true_purity"] == (50 + 0 + 32) / (60 + 40)
+    else:
+        assert found["per_value"]["class"]["male/>=30"]["true_purity"] == 32 / 40
+    assert audit(manifest, drawn, answers)["overall"]["true_purity"] is None
+    assert "Truly" in text_of(render_audit(found))
+    assert "Truly" not in text_of(render_audit(audit(manifest, drawn, answers)))

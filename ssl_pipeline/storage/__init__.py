@@ -1,0 +1,1 @@
+"""Runs kept on any file system that fsspec knows, beside the local directory in which they work."""

@@ -1,0 +1,34 @@
+"""The form of each deployment reads well, and a setting has one place."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.utilities.callables import parameter_schema
+
+from flows.parameters import as_overrides
+from ssl_pipeline.errors import ConfigError
+
+DEPLOYMENTS = yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["entrypoint"])
+def test_every_parameter_of_a_deployment_is_described_and_starts_with_the_configs_own(deployment: dict) -> None:
+    path, name = deployment["entrypoint"].split(":")
+    flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
+    properties = parameter_schema(flow.fn).properties
+    for parameter, shown in properties.items():
+        assert len(shown.get("description", "")) > 20, parameter
+        assert shown["description"][0].isupper()
+    assert set(deployment["parameters"]) <= set(properties)
+    assert not any(value for key, value in deployment["parameters"].items() if key != "config_path")
+    assert not any(schedule["active"] for schedule in deployment["schedules"])
+    assert "ssl-pipeline" in deployment["tags"]
+
+
+def test_parameters_become_overrides_and_a_key_given_twice_is_refused() -> None:
+    assert as_overrides(["teacher.training.epochs=5"], seed=3, rounds=None) == ["teacher.training.epochs=5", "seed=3"]
+    assert as_overrides(None, seed=None) == []
+    with pytest.raises(ConfigError, match=r"'seed': as a parameter \(3\) and in overrides; give it once"):
+        as_overrides(["seed=4"], seed=3)

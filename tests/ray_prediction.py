@@ -1,0 +1,34 @@
+"""The prediction of shards, leaving a trace of each attempt."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from ssl_pipeline.learning.labeling import FaceShard, ShardPrediction
+from tests.ray_support import leave_trace
+
+
+class TracedPrediction(ShardPrediction):
+    """Predicts; the first attempt at part-00002 never ends by itself."""
+
+    folder = Path()
+
+    def recipe(self) -> Callable[[], Callable[[FaceShard], int]]:
+        return partial(_open_traced, super().recipe(), self.folder)
+
+
+def _open_traced(recipe: Callable[[], ShardPrediction], folder: Path) -> Callable[[FaceShard], int]:
+    work = recipe()
+
+    def predict(shard: FaceShard) -> int:
+        if (
+            leave_trace(folder, shard.path.stem, threads=torch.get_num_threads()) == 1
+            and shard.path.stem == "part-00002"
+        ):
+            time.sleep(600)
+        return work(shard)
+
+    return predict

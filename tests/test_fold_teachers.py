@@ -1,0 +1,204 @@
+"""Teachers that each miss a part of the training faces: what each learned from, what it was asked, what that is used for."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ssl_pipeline import stages
+from ssl_pipeline.config import RunConfig
+from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.errors import ConfigError
+from ssl_pipeline.faces.pixels import open_pixels
+from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.fold_teachers import train_fold_teachers
+from ssl_pipeline.learning.labeling import read_shards
+from ssl_pipeline.learning.prediction import Predictor
+from ssl_pipeline.pseudo_labels.manifest import read_manifest
+from ssl_pipeline.pseudo_labels.merging import read_training_table
+from ssl_pipeline.runs import RunDir, read_json
+from ssl_pipeline.selection_job import RoundFaces
+from ssl_pipeline.session import open_run
+from tests.cycle_config import write_tiny_config
+
+FOLDS = ["out_of_fold={num_folds: 3}", "teacher.training.epochs=2"]
+AGREEMENT = "selection={type: agreement, confidence_threshold: 0.5, max_deviation: 0.03}"
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("raw")
+
+
+@pytest.fixture(scope="module")
+def labeled_pool(tmp_path_factory: pytest.TempPathFactory, raw: Path) -> tuple[RunConfig, RunDir]:
+    path = write_tiny_config(tmp_path_factory.mktemp("folds"), root=raw)
+    config = load_config(path, overrides=[*FOLDS, AGREEMENT, "calibration={type: temperature}"])
+    with open_run(config) as run:
+        stages.prepare(config, run)
+        stages.train_teacher(config, run)
+        train_fold_teachers(config, run)
+        stages.predict(config, run, 1, run.teacher / "best.safetensors")
+        stages.select(config, run, 1)
+    return config, run
+
+
+def train_faces(run: RunDir) -> pd.DataFrame:
+    labeled = read_faces(run.faces / "labeled.parquet")
+    return labeled[labeled["split"] == "train"].reset_index(drop=True)
+
+
+def learned(run: RunDir, fold: int) -> pd.DataFrame:
+    return read_training_table(run.fold_teacher(fold) / "training.parquet")
+
+
+def test_each_training_face_is_missed_by_one_teacher_and_so_are_all_of_its_person(
+    labeled_pool: tuple[RunConfig, RunDir],
+) -> None:
+    _, run = labeled_pool
+    faces = train_faces(run)
+    missed = [set(faces["image_id"]) - set(learned(run, fold)["image_id"]) for fold in range(3)]
+    assert sorted(image_id for part in missed for image_id in part) == sorted(faces["image_id"])
+    people = faces.set_index("image_id")["person_id"]
+    for fold, part in enumerate(missed):
+        assert set(learned(run, fold)["image_id"]) < set(faces["image_id"])  # neither validation nor test
+        assert not set(people[list(part)]) & set(learned(run, fold)["person_id"])
+
+
+def test_a_face_is_asked_of_the_teacher_that_missed_it_calibrated_on_all(
+    labeled_pool: tuple[RunConfig, RunDir],
+) -> None:
+    config, run = labeled_pool
+    faces, pixels = train_faces(run), open_pixels(run.faces / "pixels.npy")
+    found = read_shards(run.out_of_fold, faces)
+    temperatures = read_json(run.out_of_fold / "done.json")["result"]["calibration"]["temperatures"]
+    for fold in range(3):
+        missed = ~faces["image_id"].isin(learned(run, fold)["image_id"]).to_numpy()
+        plain = Predictor.load(run.fold_teacher(fold) / "best.safetensors", config.prediction)
+        calibrated = Predictor.load(run.out_of_fold / f"fold-{fold}.safetensors", config.prediction)
+        assert plain.checkpoint.calibration is None
+        assert calibrated.checkpoint.calibration is not None
+        assert list(calibrated.checkpoint.calibration.temperatures) == temperatures
+        assert calibrated.checkpoint.calibration.num_faces == len(faces)
+        expected = calibrated.predict(pixels, faces.loc[missed, "pixel_row"].to_numpy(np.int64))
+        np.testing.assert_allclose(found[missed], expected, atol=1e-6)
+    assert (run.out_of_fold / "calibration.png").is_file()
+
+
+def test_the_pool_is_labeled_by_their_mean_and_judged_by_their_disagreement(
+    labeled_pool: tuple[RunConfig, RunDir],
+) -> None:
+    config, run = labeled_pool
+    faces = RoundFaces(run, 1)
+    pixels = open_pixels(run.faces / "pixels.npy")
+    each = np.stack(
+        [
+            Predictor.load(path, config.prediction).predict(pixels, faces.pool["pixel_row"].to_numpy(np.int64))
+            for path in sorted(run.out_of_fold.glob("fold-*.safetensors"))
+        ]
+    )
+    np.testing.assert_allclose(faces.of_pool, each.mean(axis=0), atol=1e-6)
+    manifest = read_manifest(run.pseudo_labels(1) / "manifest.parquet")
+    table = manifest.faces.set_index("image_id").loc[faces.pool["image_id"]]
+    labels = config.labels.space
+    for place, name in enumerate(labels.names):
+        of_members = np.stack([labels.attribute_probabilities(one)[place] for one in each])
+        chosen, rows = of_members.mean(axis=0).argmax(axis=1), np.arange(len(table))
+        deviation = of_members[:, rows, chosen].std(axis=0, ddof=1)
+        accepted = (of_members.mean(axis=0).max(axis=1) >= 0.5) & (deviation <= 0.03)
+        clear = np.abs(deviation - 0.03) > 1e-5
+        assert ((table[f"{name}_decision"] == "accepted").to_numpy() == accepted)[clear].all()
+        assert 0 < accepted.sum() < len(table)
+
+
+def test_promises_are_tested_on_the_training_faces_out_of_their_folds(labeled_pool: tuple[RunConfig, RunDir]) -> None:
+    config, run = labeled_pool
+    faces = RoundFaces(run, 1)
+    assert faces.unseen["image_id"].tolist() == train_faces(run)["image_id"].tolist()
+    np.testing.assert_array_equal(faces.of_unseen, read_shards(run.out_of_fold, train_faces(run)))
+    manifest = read_manifest(run.pseudo_labels(1) / "manifest.parquet")
+    again = load_config(run.root / "config.yaml", overrides=["selection={type: promised_precision, target: 0.5}"])
+    with open_run(again):
+        stages.select(again, run, 1)
+    promised = read_manifest(run.pseudo_labels(1) / "manifest.parquet").selection["thresholds"]
+    assert sum(row["num_unseen"] or 0 for row in promised) > len(faces.validation)
+    with open_run(config):
+        stages.select(config, run, 1)
+    assert read_manifest(run.pseudo_labels(1) / "manifest.parquet").identity == manifest.identity
+
+
+def test_what_is_finished_is_skipped_and_another_number_of_parts_is_not(
+    labeled_pool: tuple[RunConfig, RunDir],
+) -> None:
+    config, run = labeled_pool
+    with open_run(config):
+        record = train_fold_teachers(config, run)
+        assert record is not None
+        assert record["skipped"]
+        assert stages.predict(config, run, 1, run.teacher / "best.safetensors")["skipped"]
+    assert sum(record["result"]["by_fold"]) == len(train_faces(run))
+
+
+def test_a_teacher_of_another_run_is_not_stood_for(labeled_pool: tuple[RunConfig, RunDir], tmp_path: Path) -> None:
+    config, run = labeled_pool
+    other = tmp_path / "best.safetensors"
+    other.write_bytes((run.teacher / "best.safetensors").read_bytes())
+    config = config.model_copy(update={"selection": load_fixed(tmp_path).selection})
+    with open_run(config):
+        stages.predict(config, run, 2, other)
+    assert not RoundFaces(run, 2).is_out_of_fold
+
+
+def load_fixed(tmp_path: Path) -> RunConfig:
+    return load_config(write_tiny_config(tmp_path))
+
+
+def test_without_folds_the_views_of_a_face_are_compared(labeled_pool: tuple[RunConfig, RunDir]) -> None:
+    config, run = labeled_pool
+    config = config.model_copy(update={"out_of_fold": None})
+    with open_run(config):
+        stages.predict(config, run, 3, run.teacher / "best.safetensors")
+    plain, mirrored = RoundFaces(run, 3).of_members
+    predictor = Predictor.load(run.teacher / "best.safetensors", config.prediction)
+    pixels, rows = open_pixels(run.faces / "pixels.npy"), RoundFaces(run, 3).pool["pixel_row"].to_numpy(np.int64)
+    np.testing.assert_allclose(mirrored, predictor.by_view()[0].predict(pixels[:, :, ::-1], rows), atol=1e-5)
+    assert np.abs(plain - mirrored).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fault"),
+    [
+        (
+            ["out_of_fold={num_folds: 3}", "selection.align=validation"],
+            "with out_of_fold the unseen faces are the train",
+        ),
+        (
+            [AGREEMENT, "prediction.horizontal_flip=false"],
+            "several teachers or views, and there is one; set out_of_fold",
+        ),
+        (
+            [AGREEMENT, "prediction.horizontal_flip=false", "out_of_fold={num_folds: 3}", "rounds=2"],
+            "and there is one after the first round",
+        ),
+        (["out_of_fold={num_folds: 1}"], "greater than or equal to 2|at least 2"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(tmp_path: Path, overrides: list[str], fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        load_config(write_tiny_config(tmp_path), overrides=overrides)
+
+
+def test_too_few_faces_leave_the_teachers_uncalibrated_and_the_record_says_so(
+    labeled_pool: tuple[RunConfig, RunDir],
+) -> None:
+    config, run = labeled_pool
+    few = config.calibration.model_copy(update={"min_faces": 10_000})
+    with open_run(config):
+        record = train_fold_teachers(config.model_copy(update={"calibration": few}), run)
+    assert record is not None
+    assert record["result"]["calibration"] == {
+        "refused": f"{len(train_faces(run))} training faces are fewer than calibration.min_faces 10000"
+    }
+    assert "calibration.png" not in record["outputs"]
+    assert Predictor.load(run.out_of_fold / "fold-0.safetensors", config.prediction).checkpoint.calibration is None

@@ -1,0 +1,336 @@
+"""A person between selection and student, without any flow: what counts as a decision, and what follows from it."""
+
+import logging
+import re
+import shutil
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ssl_pipeline import judging, stages
+from ssl_pipeline.config import RunConfig
+from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.errors import ReviewError, ReviewPending, RunError, SelectionError
+from ssl_pipeline.pseudo_labels.manifest import read_manifest
+from ssl_pipeline.pseudo_labels.manifest_audit import draw_audit, read_answers
+from ssl_pipeline.reports.comparison import comparison_markdown, verdict
+from ssl_pipeline.reports.review_page import review_markdown
+from ssl_pipeline.review import (
+    Choice,
+    Decision,
+    Request,
+    is_waiting,
+    read_request,
+    take_decision,
+    write_decision,
+)
+from ssl_pipeline.review_request import ask_on_terminal, ask_review, decision_so_far, read_page, waiting_message
+from ssl_pipeline.runs import RunDir, digest_file, read_json, write_json
+from ssl_pipeline.session import finish, open_run
+from tests.cycle_config import write_tiny_config
+
+SELECTION = {"type": "fixed_threshold", "confidence_threshold": 0.55, "guards": {"one_class": False}}
+MANIFEST = "round-01/pseudo_labels/manifest.parquet"
+
+
+@pytest.fixture(scope="module")
+def asked_once(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """A run whose first round is selected and put before a person."""
+    path = write_tiny_config(tmp_path_factory.mktemp("asked"), review="wait", selection=SELECTION)
+    config = load_config(path, overrides=["student.training.epochs=1"])
+    with open_run(config) as run:
+        stages.prepare(config, run)
+        stages.train_teacher(config, run)
+        stages.predict(config, run, 1, run.teacher / "best.safetensors")
+        stages.select(config, run, 1)
+        ask_review(config, run, 1)
+    return config
+
+
+@pytest.fixture
+def asked(asked_once: RunConfig, tmp_path: Path) -> tuple[RunConfig, RunDir]:
+    """The same, for one test to decide on."""
+    shutil.copytree(asked_once.runs_root, tmp_path / "runs")
+    return asked_once.model_copy(update={"runs_root": tmp_path / "runs"}), RunDir(tmp_path / "runs/tiny")
+
+
+def decide(
+    run: RunDir, choice: Choice, threshold: float | None = None, *, round_index: int = 1, note: str = ""
+) -> None:
+    request = read_request(run, round_index)
+    assert request is not None
+    decision = take_decision(request, choice, confidence_threshold=threshold, note=note, by="Ada", way="command")
+    write_decision(run, round_index, decision)
+
+
+def test_nothing_is_trained_before_a_person_has_decided(asked: tuple[RunConfig, RunDir]) -> None:
+    config, run = asked
+    assert is_waiting(run)
+    with pytest.raises(ReviewPending, match="nobody has decided on its selection"):
+        stages.train_student(config, run, 1)
+    assert not run.student(1).exists()
+    decide(run, "accept")
+    assert not is_waiting(run)
+    before = digest_file(run.root / MANIFEST)
+    assert stages.select(config, run, 1)["skipped"]
+    assert stages.train_student(config, run, 1)["inputs"]["manifest"] == before
+
+
+def test_a_changed_threshold_is_selected_by_recorded_and_kept(asked: tuple[RunConfig, RunDir]) -> None:
+    config, run = asked
+    before = read_manifest(run.root / MANIFEST)
+    decide(run, "threshold", 0.65, note="surer")
+    record = stages.select(config, run, 1)
+    manifest = read_manifest(run.root / MANIFEST)
+    changed = {"confidence_threshold": {"configured": 0.55, "decided": 0.65}}
+    for settings in (
+        manifest.selection["settings"],
+        read_json(run.pseudo_labels(1) / "selection.json")["selection"]["settings"],
+    ):
+        assert settings["confidence_threshold"] == 0.65
+        assert settings["changed_in_review"] == changed
+    assert record["result"]["changed_in_review"] == record["inputs"]["changed_in_review"] == changed
+    assert (manifest.faces["age_confidence"][manifest.accepted[:, 1]] >= 0.65).all()
+    assert 0 < manifest.accepted.sum() < before.accepted.sum()
+    assert stages.select(config, run, 1)["skipped"]
+    student = stages.train_student(config, run, 1)
+    assert student["inputs"]["manifest"] == digest_file(run.root / MANIFEST)
+    assert "changed_in_review" not in before.selection["settings"]
+
+
+def test_a_decision_does_not_count_for_another_selection(
+    asked: tuple[RunConfig, RunDir], caplog: pytest.LogCaptureFixture
+) -> None:
+    config, run = asked
+    decide(run, "threshold", 0.65)
+    other = config.model_copy(update={"selection": config.selection.model_copy(update={"confidence_threshold": 0.6})})
+    stages.select(other, run, 1)
+    assert read_manifest(run.root / MANIFEST).selection["settings"]["confidence_threshold"] == 0.6
+    with caplog.at_level(logging.WARNING):
+        assert decision_so_far(other, run, 1) is None
+    assert "set to 0.65 by Ada" in caplog.text
+    assert "on another selection" in caplog.text
+    with pytest.raises(ReviewPending):
+        stages.train_student(other, run, 1)
+    ask_review(other, run, 1)
+    assert is_waiting(run)
+
+
+def test_a_decision_on_another_manifest_does_not_count(asked: tuple[RunConfig, RunDir]) -> None:
+    config, run = asked
+    decide(run, "accept")
+    path = run.review(1) / "decision.json"
+    write_json(path, read_json(path) | {"manifest_digest": "0" * 64})
+    assert decision_so_far(config, run, 1) is None
+    with pytest.raises(ReviewPending):
+        stages.train_student(config, run, 1)
+
+
+def test_without_review_a_decision_is_not_looked_at(asked: tuple[RunConfig, RunDir]) -> None:
+    config, run = asked
+    decide(run, "threshold", 0.65)
+    alone = config.model_copy(update={"review": "none"})
+    assert stages.select(alone, run, 1)["skipped"]
+    assert read_manifest(run.root / MANIFEST).selection["settings"]["confidence_threshold"] == 0.55
+
+
+def test_a_threshold_that_the_guards_refuse_says_who_set_it_and_can_be_decided_anew(
+    asked: tuple[RunConfig, RunDir],
+) -> None:
+    config, run = asked
+    decide(run, "threshold", 1.0)
+    with pytest.raises(SelectionError, match=f"a person set; to decide again: ssl-pipeline cycle resume {run.root}"):
+        stages.select(config, run, 1)
+    decide(run, "accept")
+    stages.select(config, run, 1)
+    request = read_request(run, 1)
+    assert request is not None
+    assert digest_file(run.root / MANIFEST) == request.manifest_digest
+
+
+def test_a_rejected_first_round_ends_without_student_and_without_the_test_split(
+    asked: tuple[RunConfig, RunDir],
+) -> None:
+    config, run = asked
+    decide(run, "reject", note="too many young")
+    with pytest.raises(ReviewError, match="rejected by Ada"):
+        stages.train_student(config, run, 1)
+    with open_run(config):
+        summary = finish(config, run, last_round=1, promoted=run.teacher)
+    assert summary["status"] == "stopped by review"
+    assert (summary["promoted"], summary["student"], summary["rounds"]) == ("teacher", None, [])
+    assert set(summary["teacher"]) == {"validation"}
+    assert not (run.teacher / "test").exists()
+    assert summary["reviews"][0]["note"] == "too many young"
+    counts = summary["counts"]
+    assert counts["candidates"] == counts["accepted"] + counts["rejected"] + counts["unreadable"] == 100
+    assert read_json(run.summary) == summary
+    for text in (verdict(summary), comparison_markdown(summary)):
+        assert text.startswith("Ada rejected the selection of round 1, which ended the cycle: too many young.")
+        assert "no student: the teacher stays" in text
+    assert read_json(run.root / "run.json")["status"] == "finished"
+
+
+def test_a_rejected_second_round_keeps_the_first_student(asked: tuple[RunConfig, RunDir]) -> None:
+    config, run = asked
+    decide(run, "accept")
+    stages.train_student(config, run, 1)
+    judging.gate(config, run, 1, run.teacher)
+    stages.predict(config, run, 2, run.student(1) / "best.safetensors")
+    stages.select(config, run, 2)
+    ask_review(config, run, 2)
+    assert is_waiting(run)
+    decide(run, "reject", round_index=2)
+    summary = finish(config, run, last_round=2, promoted=run.student(1))
+    assert (summary["status"], summary["promoted"]) == ("stopped by review", "student")
+    assert summary["student"]["round"] == 1
+    assert len(summary["rounds"]) == 1
+    assert [(of["round"], of["choice"]) for of in summary["reviews"]] == [(1, "accept"), (2, "reject")]
+    assert summary["manifest"].endswith(MANIFEST)
+    assert verdict(summary).startswith("Ada rejected the selection of round 2, which ended the cycle. The student of")
+
+
+def test_a_run_that_ends_while_it_waits_says_so(asked: tuple[RunConfig, RunDir]) -> None:
+    config, run = asked
+    with pytest.raises(KeyboardInterrupt), open_run(config):
+        raise KeyboardInterrupt
+    assert read_json(run.root / "run.json")["status"] == "waiting for review"
+    decide(run, "accept")
+    with pytest.raises(KeyboardInterrupt), open_run(config):
+        raise KeyboardInterrupt
+    assert read_json(run.root / "run.json")["status"] == "cancelled"
+
+
+def test_the_sheet_asked_with_is_the_audits_and_answers_outlive_another_question(
+    asked: tuple[RunConfig, RunDir],
+) -> None:
+    config, run = asked
+    request = read_request(run, 1)
+    assert request is not None
+    assert request.answers is not None
+    sheet = run.root / request.answers
+    sheet.write_text(sheet.read_text().replace(",\n", ",yes\n"))
+    again = ask_review(config, run, 1)
+    assert again == request
+    manifest = read_manifest(run.root / MANIFEST)
+    answers = read_answers(sheet, draw_audit(manifest, num=request.num_audited, seed=config.seed))
+    assert (answers == "yes").all()
+    assert len(answers) == request.num_audited
+    assert all((run.root / page).read_bytes().startswith(b"\x89PNG") for page in request.sheets)
+
+
+def test_the_page_tells_the_counts_and_how_to_decide(asked: tuple[RunConfig, RunDir]) -> None:
+    _, run = asked
+    request = read_request(run, 1)
+    assert request is not None
+    page = read_page(run, request)
+    counts = read_json(run.pseudo_labels(1) / "selection.json")["counts"]
+    assert f"100 candidates = **{counts['accepted']} accepted**" in page
+    assert "| age | &lt;45 |" in page  # no tag of HTML
+    assert re.search(
+        r"`ssl-pipeline cycle resume \S+/runs/tiny --accept \| --threshold NUMBER \(now 0.55\) \| --reject`", page
+    )
+    assert f"/{MANIFEST} --sample {request.num_audited} --seed 0 --answers" in page
+    assert request.sheets[0] in page
+
+
+def test_a_page_stays_readable_whatever_values_are_called() -> None:
+    numbers = {"accepted": 1, "mean_confidence": 0.9, "min_confidence": None}
+    summary: dict[str, Any] = {
+        "identity": {"round_index": 1, "run_name": "r"},
+        "targets": "soft",
+        "selection": {"settings": {"type": "self_adaptive"}, "faults": ["<b>"], "shift": None},
+        "counts": {"candidates": 1, "accepted": 1, "rejected": 0, "unreadable": 0},
+        "acceptance_rate": 1.0,
+        "per_attribute": {"age": {"per_value": {f"a|{value}": numbers for value in range(60)}}},
+        "rejection_reasons": {},
+    }
+    page = review_markdown(summary, sheets=[], audit_command="", run_root="x", threshold=None)
+    assert "| age | a\\|0 | 1 | 0.900 |  |" in page
+    assert "| … and 20 more | | | | |" in page
+    assert "- **fault**: &lt;b&gt;" in page
+    assert "--threshold" not in page
+
+
+@pytest.mark.parametrize(
+    ("kind", "threshold", "message"),
+    [
+        ("fixed_threshold", None, "the threshold is to change, but to what? give a number above 0 and up to 1"),
+        ("fixed_threshold", 0.0, "threshold 0: expected a number above 0 and up to 1"),
+        ("fixed_threshold", 1.2, "threshold 1.2: expected a number above 0 and up to 1"),
+        ("fixed_threshold", float("nan"), "threshold nan: expected a number above 0 and up to 1"),
+        ("fixed_threshold", 0.55, "threshold 0.55: is what it was; accept, or give another number"),
+        (
+            "promised_precision",
+            0.9,
+            "the threshold cannot be changed: selection.type promised_precision has no confidence_threshold; accept or "
+            "reject, or change selection.target in the config and run it again",
+        ),
+    ],
+)
+def test_a_threshold_that_cannot_be_used_is_refused_in_words(kind: str, threshold: float | None, message: str) -> None:
+    request = make_request(kind)
+    with pytest.raises(ReviewError) as error:
+        take_decision(request, "threshold", confidence_threshold=threshold, by="Ada", way="form")
+    assert str(error.value) == message
+    assert take_decision(request, "accept", confidence_threshold=0.9, by="Ada", way="form").confidence_threshold is None
+
+
+def make_request(kind: str = "fixed_threshold") -> Request:
+    return Request(
+        run_name="run",
+        round_index=1,
+        manifest=MANIFEST,
+        manifest_digest="d",
+        basis="b",
+        selection_type=kind,
+        confidence_threshold=0.55 if kind == "fixed_threshold" else None,
+    )
+
+
+@pytest.fixture
+def type_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Decision, str]]:
+    """Type something at the question; gives the decision, and what was shown."""
+
+    def type_in(text: str, request: Request) -> tuple[Decision, str]:
+        monkeypatch.setattr("sys.stdin", StringIO(text))
+        screen = StringIO()
+        decision = ask_on_terminal(RunDir(tmp_path), request, "# Labels?", Console(file=screen, width=200))
+        return decision, screen.getvalue()
+
+    return type_in
+
+
+def test_a_terminal_asks_until_it_understands(type_in: Callable[..., tuple[Decision, str]]) -> None:
+    decision, shown = type_in("perhaps\nthreshold\nhigh\n0.7\nsurer\n", make_request())
+    assert (decision.choice, decision.confidence_threshold, decision.note) == ("threshold", 0.7, "surer")
+    assert "Labels?" in shown
+    assert "'high': expected a number above 0 and up to 1" in shown
+    decision, _ = type_in("reject\n\n", make_request())
+    assert (decision.choice, decision.note, decision.way) == ("reject", "", "terminal")
+
+
+def test_a_terminal_offers_a_threshold_only_where_there_is_one(type_in: Callable[..., tuple[Decision, str]]) -> None:
+    _, shown = type_in("accept\n\n", make_request("self_adaptive"))
+    assert "accept/reject" in shown
+    assert "threshold" not in shown
+
+
+def test_a_closed_terminal_decides_nothing(type_in: Callable[..., tuple[Decision, str]], tmp_path: Path) -> None:
+    with pytest.raises(ReviewPending) as error:
+        type_in("threshold\n", make_request())
+    assert str(error.value) == waiting_message(RunDir(tmp_path), make_request())
+    assert error.value.exit_code == 3
+
+
+def test_a_damaged_decision_is_told(asked: tuple[RunConfig, RunDir]) -> None:
+    config, run = asked
+    decide(run, "accept")
+    path = run.review(1) / "decision.json"
+    write_json(path, read_json(path) | {"choice": "maybe"})
+    with pytest.raises(RunError, match=r"decision.json: damaged \(choice: Input should be 'accept'"):
+        stages.select(config, run, 1)

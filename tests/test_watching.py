@@ -1,0 +1,29 @@
+"""Whoever wants to know is told how far trainings and labelings have come; without anybody, nothing happens."""
+
+from pathlib import Path
+
+from ssl_pipeline import stages
+from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.session import open_run
+from ssl_pipeline.watching import tell, told_to
+from tests.cycle_config import write_tiny_config
+
+
+def test_a_training_and_a_labeling_tell_how_far_they_are(tmp_path: Path) -> None:
+    config, told = load_config(write_tiny_config(tmp_path)), list[tuple[str, float]]()
+    with open_run(config) as run, told_to(lambda what, share: told.append((what, share))):
+        stages.prepare(config, run)
+        stages.train_teacher(config, run)
+        stages.predict(config, run, 1, run.teacher / "best.safetensors")
+    assert [share for what, share in told if what == "teacher"] == [1 / 3, 2 / 3, 1]
+    labeled = [share for what, share in told if what == "labeling"]
+    assert labeled == [0.4, 0.8, 1.0]  # 100 faces in shards of 40
+    assert ("labeling validation faces", 1.0) in told
+
+
+def test_nobody_is_told_outside_the_context() -> None:
+    told = list[str]()
+    with told_to(lambda what, share: told.append(what)):
+        tell("inside", 0.5)
+    tell("outside", 0.5)
+    assert told == ["inside"]
