@@ -30,11 +30,12 @@ FOOTER = """## What follows
 - A worker whose flow process is killed says Crashed twice: at once, and again when its own child has ended. A retry that
   has begun in between is set to Crashed by the second report, although it works: wait for it before you retry.
 - A flow asks a server that is away again and again, `PREFECT_CLIENT_MAX_RETRIES` times with growing pauses (2 + 4 + …
-  seconds; 8 times here, some eight minutes). Stages need no server and go on; only when a task or the flow ends does the
-  flow wait for it. If it waits in vain, the files are finished and the flow run is not: mark it, retry it, and all
-  stages skip.
+  seconds; 8 times here, some eight minutes). Stages need no server and go on; what waits for it is the end of the flow,
+  and a training that takes a place of a limit. If it waits in vain, the files are finished and the flow run is not:
+  retry it (after `python -m flows.stuck --mark`, if it is left as Running), and all stages skip.
 - A server keeps the leases of a limit's places in memory unless told otherwise, and forgets them when it is restarted:
-  the places that were taken then stay taken for ever. Start it with
+  the places that were taken then stay taken until somebody sets them free (`prefect gcl update gpu --active-slots 0`).
+  Start it with
   `PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem`, as the last case does.
 - A disk that is full ends a run with one message. An array that is mapped into memory has its room reserved first:
   without that, the kernel ends the process with SIGBUS and no word.
