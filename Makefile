@@ -11,7 +11,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME := $(CURDIR)/.prefect
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: setup demo deploy undeploy test check faults bench clean
+.PHONY: setup demo deploy undeploy test test-slow check faults bench clean
 
 setup: $(READY)
 
@@ -37,7 +37,11 @@ undeploy: setup
 
 # One process a core, each with one thread: two that both want all cores wait for each other.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope -m "not slow"
+
+# Clusters, an S3 over HTTP, reviews and limits on a server: some minutes more.
+test-slow: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope -m slow
 
 check: setup
 	$(BIN)/ruff format --check .

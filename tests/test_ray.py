@@ -31,6 +31,7 @@ from tests.ray_support import TOKEN, Errand, cluster_of_two, kill_worker_of, tra
 # Ray reads the mode of its tokens when it is imported: not before the fixture has set it
 pytestmark = [
     pytest.mark.ray,
+    pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra [ray]"),
 ]
 

@@ -24,6 +24,8 @@ from tests.cycle_config import write_tiny_config
 pytest.importorskip("s3fs", reason="needs the extra [s3]")
 moto_server = pytest.importorskip("moto.server", reason="needs moto with flask and flask-cors")
 
+pytestmark = pytest.mark.slow
+
 KEPT = (
     "round-01/pseudo_labels/manifest.parquet",
     "round-00/teacher/best.safetensors",

@@ -19,7 +19,7 @@ from ssl_pipeline.runs import RunDir, digest_file, read_json, write_json
 from tests.cycle_config import write_tiny_config
 from tests.flows.conftest import ROOT, Operator, clean_environment
 
-pytestmark = pytest.mark.flows
+pytestmark = [pytest.mark.flows, pytest.mark.slow]
 
 SELECTION = {"type": "fixed_threshold", "confidence_threshold": 0.55, "guards": {"one_class": False}}
 
