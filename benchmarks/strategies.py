@@ -40,6 +40,10 @@ STARVED_BELOW = 0.2
 STRATEGIES: dict[str, list[str]] = {
     "human labels alone": ["selection={type: fixed_threshold, confidence_threshold: 1.0}"],
     "everything, soft": ["selection={type: fixed_threshold, confidence_threshold: 0.01}"],
+    "everything, soft, a quarter of the draws human": [
+        "selection={type: fixed_threshold, confidence_threshold: 0.01}",
+        "student.training.human_share=0.25",
+    ],
     "fixed threshold 0.8": ["selection={type: fixed_threshold, confidence_threshold: 0.8}"],
     "balanced top-k, 1,500 of each value": ["selection={type: balanced_top_k, k: 1500}"],
     "percentile curriculum, the surest 40 %": ["selection={type: percentile_curriculum, step_percent: 40}"],

@@ -14,5 +14,7 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 # A server that is away, restarted say, is asked again for some eight minutes (2 + 4 + … + 256 s) before a flow gives up.
 os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "8")
+# Without a server each flow starts one of its own; on a machine that is busy, Prefect's 20 s are not enough for that.
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "90")
 # Flow runs say that they live, so that one whose machine has died is noticed (deploy/automations).
 os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")

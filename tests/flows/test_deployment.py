@@ -49,8 +49,10 @@ def test_a_run_leaves_pages_log_lines_and_an_event(operator: Operator) -> None:
     assert "data:image/png;base64," in artifacts["teacher"]["data"]
     bars = [artifacts[key]["data"] for key in ("progress-teacher", "progress-labeling", "progress-student-1")]
     assert bars == [100.0, 100.0, 100.0]
-    lines = [line["message"] for line in asked(operator, "logs", {"sort": "TIMESTAMP_DESC"})]
-    assert any(line.startswith("tiny/faces: ") for line in lines)
+
+    of_run = {"logs": {"flow_run_id": {"any_": [artifacts["faces"]["flow_run_id"]]}}, "sort": "TIMESTAMP_ASC"}
+    lines = [line["message"] for line in asked(operator, "logs", of_run)]
+    assert any(line.startswith("tiny/faces: ") for line in lines), lines
     (event,) = asked(operator, "events", {"filter": {"event": {"name": ["ssl-pipeline.cycle.finished"]}}})
     assert event["resource"]["prefect.resource.id"] == "ssl-pipeline.run.tiny"
     assert event["payload"]["promoted"] in ("teacher", "student")
