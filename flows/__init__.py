@@ -3,7 +3,8 @@
 import logging
 import os
 
-# Prefect reads its settings when it is first imported: only so do the library's log lines reach its console and UI.
+# Prefect reads its settings when it is first imported: so do the library's log lines reach its console and UI. Where it
+# was imported before, `command.show_library_lines` does it.
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "ssl_pipeline")
 logging.getLogger("ssl_pipeline").setLevel(logging.INFO)
 

@@ -34,6 +34,14 @@ def quiet_tracebacks() -> None:
             logger.addFilter(_MessageOnly())
 
 
+def show_library_lines() -> None:
+    """Hand the library's log lines to Prefect, too, where it was imported before `flows`, as in a worker's flow process."""
+    library = logging.getLogger("ssl_pipeline")
+    for handler in logging.getLogger("prefect.extra").handlers:
+        if handler not in library.handlers:
+            library.addHandler(handler)
+
+
 def _refuse_bad_config(config: Path, overrides: list[str], run_name: str | None) -> None:
     check(load_config(config, overrides=overrides, run_name=run_name))
 
@@ -81,3 +89,4 @@ FLAT = ("seed", "rounds", "review", "device")
 
 
 quiet_tracebacks()
+show_library_lines()

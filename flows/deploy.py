@@ -44,9 +44,11 @@ def up(
     home = _home()
     home.mkdir(parents=True, exist_ok=True)
     environment = _environment(home, port)
+    _check_no_other_port(home, port)
     if not _answers(port):
         _check_free(port)
         _start("server", ["server", "start", "--host", "127.0.0.1", "--port", str(port)], environment, home)
+        _port_file(home).write_text(f"{port}\n", encoding="utf-8")
         _wait_for_server(port, home)
     _prefect(["work-pool", "create", POOL, "--type", "process", "--overwrite"], environment)
     _prefect(["work-pool", "set-concurrency-limit", POOL, str(runs_at_a_time)], environment)
@@ -112,6 +114,18 @@ def _answers(port: int) -> bool:
         return False
 
 
+def _check_no_other_port(home: Path, port: int) -> None:
+    """Refuse a second server beside the one that runs: both would write one database, and the worker knows the first."""
+    if not _lives(_pid_file(home, "server")) or not _port_file(home).is_file():
+        return
+    other = int(_port_file(home).read_text(encoding="utf-8"))
+    if other != port:
+        raise DeployError(
+            f"port {port}: a server of this checkout runs on port {other}; give --port {other}, or take it down first "
+            "(make undeploy)"
+        )
+
+
 def _check_free(port: int) -> None:
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -156,6 +170,10 @@ _children: list["subprocess.Popen[bytes]"] = []
 
 def _pid_file(home: Path, name: str) -> Path:
     return home / f"{name}.pid"
+
+
+def _port_file(home: Path) -> Path:
+    return home / "server.port"
 
 
 def _lives(path: Path) -> bool:

@@ -6,6 +6,7 @@ from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import emit_event
 
+from flows.naming import run_name_of
 from flows.showing import decoration
 from ssl_pipeline.reports.comparison import verdict
 
@@ -36,8 +37,7 @@ def announce_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any])
     """Emit `FAILED` with the error's words: a hook of the flow for when it fails, crashes or is cancelled."""
     if _WAITING in (state.message or ""):
         return  # a person is asked; nothing failed
-    parameters = flow_run.parameters or {}
-    name = str(parameters.get("run_name") or parameters.get("config_path") or flow_run.name)
+    name = run_name_of(flow_run.parameters or {})
     payload = {"run_name": name, "state": state.name, "error": state.message, "flow_run": str(flow_run.id)}
     with decoration():
         emit_event(FAILED, resource=_resource(name), payload=payload)

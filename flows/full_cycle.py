@@ -9,6 +9,7 @@ from rich.console import Console
 from flows import tasks
 from flows.command import run_from_command_line
 from flows.events import announce_failure, announce_finished
+from flows.naming import named_by_run
 from flows.parameters import as_overrides
 from flows.review import decided_to_go_on
 from flows.showing import show
@@ -20,6 +21,7 @@ from ssl_pipeline.session import open_run
 
 @flow(
     name="full-cycle",
+    flow_run_name=named_by_run,
     log_prints=False,
     on_failure=[announce_failure],
     on_crashed=[announce_failure],

@@ -2,9 +2,10 @@
 
 import base64
 import logging
-import time
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,6 +18,8 @@ from ssl_pipeline.watching import told_to
 logger = logging.getLogger("ssl_pipeline.showing")  # the library's name, so that the UI shows the lines
 
 _SECONDS_BETWEEN_UPDATES = 2.0
+_SECONDS_BETWEEN_TRIES = 60.0  # of a server that is away, after which it is asked as seldom
+_SECONDS_TO_END = 5.0
 _MAX_PICTURE_BYTES = 400_000
 
 
@@ -45,30 +48,64 @@ def _embedded(picture: Path) -> str:
 
 
 class _Bars:
-    """A progress artifact for each thing at work, moved at most every other second."""
+    """A progress artifact for each thing at work, moved by a thread: the work never waits for a server that is away."""
 
     def __init__(self) -> None:
-        self._bars: dict[str, tuple[UUID, float, float]] = {}
+        self._shares: dict[str, float] = {}
+        """How far each thing is, as the work told."""
+        self._shown: dict[str, tuple[UUID, float]] = {}
+        """Its artifact, and how far that is moved."""
+        self._is_over = threading.Event()
+        here = copy_context()  # the artifacts are the running task's
+        self._mover = threading.Thread(target=here.run, args=(self._move_on,), name="bars", daemon=True)
 
-    def move(self, what: str, share: float) -> None:
-        """Move a bar on, or put it up."""
-        now = time.monotonic()
-        known = self._bars.get(what)
-        if known is not None and (share <= known[2] or (share < 1 and now - known[1] < _SECONDS_BETWEEN_UPDATES)):
-            return
+    def told(self, what: str, share: float) -> None:
+        """Note how far something is, in [0, 1]."""
+        self._shares[what] = max(share, self._shares.get(what, 0.0))
+        if self._mover.ident is None:
+            self._mover.start()
+
+    def end(self) -> None:
+        """Move the bars to where the work has ended; do not wait long for a server that is away."""
+        self._is_over.set()
+        if self._mover.ident is not None:
+            self._mover.join(_SECONDS_TO_END)
+
+    def _move_on(self) -> None:
+        pause, is_last = _SECONDS_BETWEEN_UPDATES, False
+        while True:
+            pause = _SECONDS_BETWEEN_UPDATES if self._publish() else min(2 * pause, _SECONDS_BETWEEN_TRIES)
+            if is_last:
+                return
+            is_last = self._is_over.wait(pause)
+
+    def _publish(self) -> bool:
+        """Put up or move on what has changed; tell whether that went well."""
         with decoration():
-            percent = round(100 * min(max(share, 0.0), 1.0), 1)
-            if known is None:
-                key = "progress-" + "".join(letter if letter.isalnum() else "-" for letter in what.lower()).strip("-")
-                made: Any = create_progress_artifact(percent, key=key, description=what)
-                known = (made, now, share)
-            else:
-                update_progress_artifact(known[0], progress=percent)
-            self._bars[what] = (known[0], now, share)
+            for what, share in list(self._shares.items()):
+                artifact, shown = self._shown.get(what, (None, -1.0))
+                if share <= shown:
+                    continue
+                percent = round(100 * min(share, 1.0), 1)
+                if artifact is None:
+                    key = "progress-" + "".join(letter if letter.isalnum() else "-" for letter in what.lower()).strip(
+                        "-"
+                    )
+                    made: Any = create_progress_artifact(percent, key=key, description=what)
+                    artifact = made
+                else:
+                    update_progress_artifact(artifact, progress=percent)
+                self._shown[what] = (artifact, share)
+            return True
+        return False
 
 
 @contextmanager
 def progress_shown() -> Iterator[None]:
     """Show how far the work inside has come."""
-    with told_to(_Bars().move):
-        yield
+    bars = _Bars()
+    try:
+        with told_to(bars.told):
+            yield
+    finally:
+        bars.end()

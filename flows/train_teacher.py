@@ -7,11 +7,12 @@ from prefect import flow
 
 from flows import tasks
 from flows.command import run_from_command_line
+from flows.naming import named_by_run
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.session import open_run
 
 
-@flow(name="train-teacher")
+@flow(name="train-teacher", flow_run_name=named_by_run)
 def train_teacher(
     config_path: str = "configs/demo.yaml", overrides: list[str] | None = None, run_name: str | None = None
 ) -> dict[str, Any]:

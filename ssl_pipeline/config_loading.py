@@ -26,10 +26,13 @@ def load_config(path: Path, *, overrides: Sequence[str] = (), run_name: str | No
         run_name: replaces the config's own.
 
     Raises:
-        ConfigError: naming every fault found.
+        ConfigError: naming every fault found, or that overrides name the run otherwise.
     """
     data = _read_with_overrides(path, overrides)
     if run_name is not None:
+        named = [override for override in overrides if override.partition("=")[0].strip() == "run_name"]
+        if named and data["run_name"] != run_name:
+            raise ConfigError(f"the run is named twice: '{run_name}', and '{named[-1]}' in overrides; name it once")
         data["run_name"] = run_name
     return _validated(RunConfig, data, path)
 

@@ -237,3 +237,11 @@ def test_a_config_that_extends_itself_or_nothing_is_refused(tmp_path: Path) -> N
     for name, message in (("a", "extends itself"), ("c", "absent.yaml: no such config"), ("d", "expected the path")):
         with pytest.raises(ConfigError, match=message):
             load_config(tmp_path / f"{name}.yaml")
+
+
+def test_a_run_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "named.yaml"
+    path.write_text(yaml.safe_dump(VALID))
+    assert load_config(path, overrides=["run_name=mine"], run_name="mine").run_name == "mine"
+    with pytest.raises(ConfigError, match="the run is named twice: 'mine', and 'run_name=yours' in overrides"):
+        load_config(path, overrides=["run_name=yours"], run_name="mine")

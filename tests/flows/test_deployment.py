@@ -59,6 +59,11 @@ def test_a_run_leaves_pages_log_lines_and_an_event(operator: Operator) -> None:
     assert set(event["payload"]["counts"]) >= {"accepted", "rejected"}
 
 
+def test_the_automation_for_ended_cycles_is_accepted(operator: Operator) -> None:
+    created = operator.run("automation", "create", "--from-file", "deploy/automations/cycle_ended.yaml")
+    assert created.returncode == 0, created.stdout + created.stderr
+
+
 def test_a_deployment_run_that_fails_exits_non_zero(operator: Operator, tmp_path: Path) -> None:
     absent = tmp_path / "absent.yaml"
     result = operator.run("deployment", "run", "full-cycle/local", "--watch", "-p", f"config_path={absent}")
