@@ -16,8 +16,13 @@ _WAITING = "ReviewPending"
 
 def announce_finished(summary: dict[str, Any]) -> None:
     """Emit `FINISHED`: who was promoted, by which scores, what was accepted, in how many seconds."""
+    with decoration():
+        emit_event(FINISHED, resource=_resource(summary["run_name"]), payload=_told(summary))
+
+
+def _told(summary: dict[str, Any]) -> dict[str, Any]:
     student = summary["student"]
-    payload = {
+    return {
         "run_name": summary["run_name"],
         "status": summary["status"],
         "promoted": summary["promoted"],
@@ -29,8 +34,6 @@ def announce_finished(summary: dict[str, Any]) -> None:
         "verdict": verdict(summary),
         "manifest": summary["manifest"],
     }
-    with decoration():
-        emit_event(FINISHED, resource=_resource(summary["run_name"]), payload=payload)
 
 
 def announce_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:

@@ -1,13 +1,14 @@
 """Label the pool with a teacher and decide which labels to keep; leaves a manifest to open."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import flow
 
 from flows import tasks
 from flows.command import run_from_command_line
 from flows.naming import named_by_run
+from flows.parameters import as_overrides
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.session import open_run
 
@@ -15,21 +16,27 @@ from ssl_pipeline.session import open_run
 @flow(name="pseudo-label", flow_run_name=named_by_run)
 def pseudo_label(
     config_path: str = "configs/demo.yaml",
-    overrides: list[str] | None = None,
     run_name: str | None = None,
+    seed: int | None = None,
     checkpoint: str | None = None,
     round_index: int = 1,
+    device: Literal["auto", "cpu", "cuda"] | None = None,
+    overrides: list[str] | None = None,
 ) -> dict[str, Any]:
     """Label the pool with a teacher and write the manifest of what was labeled, how surely and why.
 
     Args:
-        config_path: A YAML file that says all of the run, as configs/demo.yaml.
-        overrides: Any setting of the config, dotted.key=value each, as selection.confidence_threshold=0.9.
-        run_name: Names the folder of the run under data/runs; by default the config's own.
+        config_path: A YAML file that says all of the run, as configs/demo.yaml, seen from the checkout's root.
+        run_name: Names the folder of the run under data/runs; by default the config's own. The same name again goes on
+            where that run stopped; while another process works in it, a second one is refused.
+        seed: Of every draw; another seed splits the faces anew. By default the config's own.
         checkpoint: The teacher's best.safetensors; by default the run's own first teacher.
         round_index: The round to label for, from 1.
+        device: Where to compute; `auto` takes a GPU where there is one. By default the config's own.
+        overrides: Any other setting, dotted.key=value each, as selection.confidence_threshold=0.9.
     """
-    config = load_config(Path(config_path), overrides=overrides or [], run_name=run_name)
+    settings = as_overrides(overrides, seed=seed, device=device)
+    config = load_config(Path(config_path), overrides=settings, run_name=run_name)
     with open_run(config) as run:
         tasks.prepare(config, run)
         teacher = Path(checkpoint) if checkpoint else run.teacher / "best.safetensors"

@@ -15,7 +15,7 @@ from flows.limits import gpu_slots
 from flows.showing import progress_shown, show
 from ssl_pipeline import fold_teachers, judging, review_request, session, stages
 from ssl_pipeline.config import RunConfig
-from ssl_pipeline.reports.stage_pages import Page, faces_page, gate_page, selection_page, training_page
+from ssl_pipeline.reports.stage_pages import Page, faces_page, gate_page, masks_page, selection_page, training_page
 from ssl_pipeline.runs import RunDir, read_json
 from ssl_pipeline.slots import slots_taken_by
 
@@ -65,10 +65,10 @@ def _student(
 def _gate(
     decision: stages.Record, config: RunConfig, run: RunDir, round_index: int, teacher_dir: Path
 ) -> Iterable[Page]:
-    yield gate_page(decision, round_index, run.student(round_index))
+    yield gate_page(decision, round_index, run.root)
 
 
-draw_masks = _task(stages.draw_masks, "draw-masks")
+draw_masks = _task(stages.draw_masks, "draw-masks", pages=lambda records, *_: [masks_page(records)])
 prepare = _task(stages.prepare, "prepare", pages=_faces)
 train_teacher = _task(stages.train_teacher, "train-teacher", pages=_teacher)
 train_fold_teachers = _task(fold_teachers.train_fold_teachers, "train-fold-teachers")

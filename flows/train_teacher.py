@@ -1,29 +1,38 @@
 """Prepare the faces and train a teacher on the labeled ones."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import flow
 
 from flows import tasks
 from flows.command import run_from_command_line
 from flows.naming import named_by_run
+from flows.parameters import as_overrides
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.session import open_run
 
 
 @flow(name="train-teacher", flow_run_name=named_by_run)
 def train_teacher(
-    config_path: str = "configs/demo.yaml", overrides: list[str] | None = None, run_name: str | None = None
+    config_path: str = "configs/demo.yaml",
+    run_name: str | None = None,
+    seed: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] | None = None,
+    overrides: list[str] | None = None,
 ) -> dict[str, Any]:
     """Prepare the faces and train a teacher on the labeled ones.
 
     Args:
-        config_path: A YAML file that says all of the run, as configs/demo.yaml.
-        overrides: Any setting of the config, dotted.key=value each, as teacher.training.epochs=5.
-        run_name: Names the folder of the run under data/runs; by default the config's own.
+        config_path: A YAML file that says all of the run, as configs/demo.yaml, seen from the checkout's root.
+        run_name: Names the folder of the run under data/runs; by default the config's own. The same name again goes on
+            where that run stopped; while another process works in it, a second one is refused.
+        seed: Of every draw; another seed splits the faces anew. By default the config's own.
+        device: Where to compute; `auto` takes a GPU where there is one. By default the config's own.
+        overrides: Any other setting, dotted.key=value each, as teacher.training.epochs=5.
     """
-    config = load_config(Path(config_path), overrides=overrides or [], run_name=run_name)
+    settings = as_overrides(overrides, seed=seed, device=device)
+    config = load_config(Path(config_path), overrides=settings, run_name=run_name)
     with open_run(config) as run:
         if config.masking:
             tasks.draw_masks(config.masked_sets, config.execution)

@@ -19,10 +19,12 @@ from ssl_pipeline.errors import RunError
 from ssl_pipeline.execution.shards import map_shards
 from ssl_pipeline.masking.landmarks import LandmarkFinder, landmark_finder
 from ssl_pipeline.masking.pictures import Unit, UnitResult, make_pictures
+from ssl_pipeline.watching import tell
 
 MAX_UNITS_IN_ONE_PROCESS = 64
 UNITS_IN_A_SHARD = 64
 """Of a Ray worker: some seconds of drawing."""
+_NAME = "drawing masks"
 
 
 def draw_units(
@@ -36,7 +38,12 @@ def draw_units(
     """
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        advance = partial(bar.advance, bar.add_task("drawing masks", total=len(units)))
+        task = bar.add_task(_NAME, total=len(units))
+
+        def advance(num_units: int) -> None:
+            bar.advance(task, num_units)
+            tell(_NAME, bar.tasks[0].completed / len(units))
+
         if isinstance(execution, InProcess):
             results = []
             for result in _drawn_here(units, config, finder):

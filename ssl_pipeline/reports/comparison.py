@@ -1,5 +1,6 @@
 """Teacher against student, for a person to read."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
@@ -56,7 +57,11 @@ def _certainty(summary: dict[str, Any]) -> str:
 
 def comparison_rows(summary: dict[str, Any]) -> list[tuple[str, float, float]]:
     """Give (metric, teacher, student) of the test split, joint first, then each attribute; all in [0, 1]."""
-    teacher, student = summary["teacher"]["test"], summary["student"]["test"]
+    return score_rows(summary["teacher"]["test"], summary["student"]["test"])
+
+
+def score_rows(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> list[tuple[str, float, float]]:
+    """Give (metric, teacher, student) of two models' scores of the same faces, joint first, then each attribute."""
     rows = [(f"joint {metric}", teacher[name], student[name]) for name, metric in _METRICS]
     for attribute, scores in teacher["per_attribute"].items():
         own = student["per_attribute"][attribute]

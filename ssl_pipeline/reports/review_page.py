@@ -97,5 +97,8 @@ def _decimal(value: float | None) -> str:
 
 
 def markdown_safe(text: str) -> str:
-    """Keep names and values of attributes, as ``<30`` or ``a|b``, from becoming Markdown or HTML."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|")
+    """Keep names, values and reasons, as ``<30``, ``a|b`` or ``*``, from becoming Markdown, HTML or a row of their own."""
+    text = " ".join(text.split())
+    for letter in "\\`*[]|~":
+        text = text.replace(letter, f"\\{letter}")
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,14 +1,18 @@
 """What a person reads of each finished stage, as Markdown: from its record and the files that it left."""
 
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_pipeline.reports.comparison import comparison_markdown
-from ssl_pipeline.reports.review_page import markdown_safe, selection_lines
+import pandas as pd
 
-MAX_CLASSES = 40
+from ssl_pipeline.reports.comparison import comparison_markdown, score_rows
+from ssl_pipeline.reports.review_page import markdown_safe, selection_lines
+from ssl_pipeline.runs import read_json
+
+MAX_CLASSES, MAX_REASONS = 40, 20
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,29 @@ class Page:
     """PNG files to show below."""
 
 
+def masks_page(records: Sequence[Mapping[str, Any]]) -> Page:
+    """Tell what masks were drawn on whom; a record of `masking.masked_set.build_masked_faces` each."""
+    lines = ["# Masked faces"]
+    for record in records:
+        drawn = ", ".join(f"{number:,} {mask}" for mask, number in record["drawn"].items())
+        left_out = ("rejected", "filtered", "beyond_limit", "not_needed")
+        parts = " + ".join(f"{record[part]:,} {part.replace('_', ' ')}" for part in ("used", *left_out))
+        lines += [
+            "",
+            f"`{record['folder']}`: **{record['pictures']:,} pictures** ({drawn}), {record['kept']:,} of them there before.",
+            "",
+            f"{record['found']:,} faces found = {parts}.",
+        ]
+        if record["reasons"]:
+            lines += [
+                "",
+                *_reasons([(record["folder"], reason, number) for reason, number in record["reasons"].items()]),
+            ]
+    return Page("masked-faces", "The masks that were drawn", "\n".join(lines))
+
+
 def faces_page(record: Mapping[str, Any], directory: Path) -> Page:
-    """Tell what was read, split and left out; `record` is the stage's."""
+    """Tell what was read, split and left out, and why; `record` is the stage's, ``rejected.parquet`` lies in `directory`."""
     found = record["result"]
     lines = [
         "# Faces",
@@ -45,8 +70,9 @@ def faces_page(record: Mapping[str, Any], directory: Path) -> Page:
     lines += [
         "",
         f"Taken out of the pool, being faces or persons of another part: {told} (`{directory / 'leakage.csv'}`). "
-        f"Rejected faces, with reasons: `{directory / 'rejected.parquet'}`.",
+        f"Rejected faces, one by one: `{directory / 'rejected.parquet'}`.",
         "",
+        *_rejected(directory / "rejected.parquet"),
         "| class | train | validation | test |",
         "|---|---:|---:|---:|",
     ]
@@ -54,23 +80,62 @@ def faces_page(record: Mapping[str, Any], directory: Path) -> Page:
         f"| {markdown_safe(name)} | {of['train']:,} | {of['validation']:,} | {of['test']:,} |"
         for name, of in list(found["by_class"].items())[:MAX_CLASSES]
     ]
+    if len(found["by_class"]) > MAX_CLASSES:
+        lines.append(f"| … and {len(found['by_class']) - MAX_CLASSES:,} more | | | |")
     return Page("faces", "The faces of this run", "\n".join(lines))
 
 
+def _rejected(table: Path) -> list[str]:
+    """Count the rejected faces by source and reason."""
+    counts = pd.read_parquet(table, columns=["source", "reason"]).value_counts(sort=True)
+    return [*_reasons([(*about, int(number)) for about, number in counts.items()]), ""] if len(counts) else []
+
+
+def _reasons(counts: Sequence[tuple[str, str, int]]) -> Iterator[str]:
+    """Draw a table of (source, reason, number), the commonest first."""
+    yield "| source | rejected because | faces |"
+    yield "|---|---|---:|"
+    for source, reason, number in counts[:MAX_REASONS]:
+        yield f"| {markdown_safe(source)} | {markdown_safe(reason)} | {number:,} |"
+    if others := counts[MAX_REASONS:]:
+        yield f"| | {len(others):,} other reasons | {sum(number for _, _, number in others):,} |"
+
+
 def training_page(name: str, record: Mapping[str, Any], directory: Path) -> Page:
-    """Tell how a training went; ``name`` is ``teacher`` or ``student 1``."""
+    """Tell how a training went; ``name`` is ``teacher`` or ``student 1``, ``history.csv`` lies in `directory`."""
     found = record["result"]
+    with open(directory / "history.csv", newline="", encoding="utf-8") as file:
+        epochs = list(csv.DictReader(file))
     lines = [
         f"# {name[:1].upper()}{name[1:]}",
         "",
-        f"Best in epoch {found['best_epoch']} of {found['num_epochs']}: {found['monitor'].replace('_', ' ')} "
+        f"Best in epoch {found['best_epoch'] + 1} of {found['num_epochs']}: {_spelled(found['monitor'])} "
         f"**{found['best_metric']:.3f}** on validation; {record['seconds']:,.0f} s.",
         *_calibration(found.get("calibration")),
+        "",
+        *_epochs(epochs, found["best_epoch"]),
         "",
         f"Checkpoint: `{directory / 'best.safetensors'}`",
     ]
     pictures = [directory / name for name in record["outputs"] if name.endswith(".png")]
     return Page(name.replace(" ", "-"), f"How the {name} was trained", "\n".join(lines), pictures)
+
+
+def _epochs(epochs: Sequence[Mapping[str, str]], best: int) -> Iterator[str]:
+    """Set the first, the best and the last epoch of a history side by side."""
+    columns = [column for column in epochs[0] if column not in ("epoch", "learning_rate")]
+    yield "| epoch | " + " | ".join(map(_spelled, columns)) + " |"
+    yield "|---|" + "---:|" * len(columns)
+    for name, row in (("first", epochs[0]), (f"best ({best + 1})", epochs[best]), ("last", epochs[-1])):
+        yield (
+            f"| {name} | "
+            + " | ".join(f"{float(row[column]):.3f}" if row[column] else "–" for column in columns)
+            + " |"
+        )
+
+
+def _spelled(metric: str) -> str:
+    return metric.replace("_", " ").replace("f1", "F1")
 
 
 def _calibration(about: Mapping[str, Any] | None) -> Iterator[str]:
@@ -126,9 +191,18 @@ def cycle_page(summary: Mapping[str, Any], root: Path) -> Page:
     return Page("teacher-against-student", f"What run {summary['run_name']} came to", "\n".join(lines), pictures)
 
 
-def gate_page(decision: Mapping[str, Any], round_index: int, student: Path) -> Page:
-    """Tell whether the student takes its teacher's place; `decision` is gate.json's."""
-    lines = [f"# Gate of round {round_index}", "", f"{markdown_safe(decision['verdict'])}."]
+def gate_page(decision: Mapping[str, Any], round_index: int, root: Path) -> Page:
+    """Tell whether the student takes its teacher's place, and both models' scores on the validation faces.
+
+    Args:
+        decision: gate.json's.
+        round_index: the student's.
+        root: of the run; the scores lie in it.
+    """
+    student = root / decision["student"]
+    teachers, own = (read_json(model / "validation" / "scores.json") for model in (root / decision["teacher"], student))
+    verdict = markdown_safe(decision["verdict"])
+    lines = [f"# Gate of round {round_index}", "", f"{verdict[:1].upper()}{verdict[1:]}."]
     if decision["regressions"]:
         lines += ["", "| clearly worse in | faces | accuracy |", "|---|---:|---:|"]
         lines += [
@@ -136,5 +210,30 @@ def gate_page(decision: Mapping[str, Any], round_index: int, student: Path) -> P
             f"| {100 * of['difference']:+.1f} |"
             for of in decision["regressions"]
         ]
+    lines += ["", *_against(teachers, own)]
     pictures = [student / "validation" / "confusion.png", student / "validation" / "reliability.png"]
     return Page(f"gate-round-{round_index}", "Student against teacher on validation", "\n".join(lines), pictures)
+
+
+def _against(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> Iterator[str]:
+    """Draw a table of two models' scores of the same faces: joint, of each attribute, F1 of each value and class."""
+    yield f"| % of {teacher['num_faces']:,} validation faces | faces | teacher | student | difference |"
+    yield "|---|---:|---:|---:|---:|"
+    for name, one, other in score_rows(teacher, student):
+        yield f"| **{markdown_safe(name)}** | | {_both(one, other)} |"
+    by_value = [
+        (f"{attribute} {value}: F1", of, student["per_attribute"][attribute]["per_value"][value])
+        for attribute, scores in teacher["per_attribute"].items()
+        for value, of in scores["per_value"].items()
+    ]
+    by_class = [(f"{name}: F1", of, student["per_class"][name]) for name, of in teacher["per_class"].items()]
+    for name, of, own in by_value + by_class[:MAX_CLASSES]:
+        yield f"| {markdown_safe(name)} | {of['num_faces']:,} | {_both(of['f1'], own['f1'])} |"
+    if len(by_class) > MAX_CLASSES:
+        yield f"| … and {len(by_class) - MAX_CLASSES:,} more classes | | | | |"
+
+
+def _both(teacher: float | None, student: float | None) -> str:
+    if teacher is None or student is None:
+        return " | ".join(["–" if score is None else f"{100 * score:.1f}" for score in (teacher, student)] + [""])
+    return f"{100 * teacher:.1f} | {100 * student:.1f} | {100 * (student - teacher):+.1f}"

@@ -5,10 +5,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
+from flows.full_cycle import full_cycle
 from flows.parameters import as_overrides
+from flows.pseudo_label import pseudo_label
+from flows.train_student import train_student
+from flows.train_teacher import train_teacher
 from ssl_pipeline.errors import ConfigError
+from tests.cycle_config import write_tiny_config
 
 DEPLOYMENTS = yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
 
@@ -25,6 +31,21 @@ def test_every_parameter_of_a_deployment_is_described_and_starts_with_the_config
     assert not any(value for key, value in deployment["parameters"].items() if key != "config_path")
     assert not any(schedule["active"] for schedule in deployment["schedules"])
     assert "ssl-pipeline" in deployment["tags"]
+    if "run_name" in properties and name != "build_masked_faces":
+        assert "refused" in " ".join(properties["run_name"]["description"].split())
+        assert "another process works in" in " ".join(deployment["description"].split())
+
+
+@pytest.mark.parametrize("flow", [full_cycle, train_teacher, pseudo_label, train_student], ids=lambda flow: flow.name)
+def test_what_the_form_gives_is_checked_as_the_configs_own(flow: Flow, tmp_path: Path) -> None:
+    config = str(write_tiny_config(tmp_path))
+    flat = {"seed": -1, "device": "moon"} | ({"rounds": 0} if flow is full_cycle else {})
+    with pytest.raises(ConfigError) as refused:
+        flow.fn(config_path=config, **flat)
+    assert all(f"'{key}'" in str(refused.value) for key in flat)
+    with pytest.raises(ConfigError, match="give it once"):
+        flow.fn(config_path=config, seed=3, overrides=["seed=4"])
+    assert not (tmp_path / "runs").exists()
 
 
 def test_parameters_become_overrides_and_a_key_given_twice_is_refused() -> None:

@@ -3,7 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-from ssl_pipeline.reports.stage_pages import faces_page, gate_page, selection_page, training_page
+import pandas as pd
+import pytest
+
+from ssl_pipeline.reports.review_page import markdown_safe
+from ssl_pipeline.reports.stage_pages import (
+    MAX_REASONS,
+    faces_page,
+    gate_page,
+    masks_page,
+    selection_page,
+    training_page,
+)
+from ssl_pipeline.runs import write_json
 
 FACES: dict[str, Any] = {
     "result": {
@@ -34,18 +46,61 @@ SUMMARY: dict[str, Any] = {
 }
 
 
-def test_the_faces_page_accounts_for_every_face() -> None:
-    text = faces_page(FACES, Path("faces")).markdown
+def write_rejected(directory: Path, reasons: list[str]) -> None:
+    rejected = pd.DataFrame({"source": "a|b", "reason": reasons, "image_id": "x"}, dtype="string")
+    rejected.to_parquet(directory / "rejected.parquet")
+
+
+def test_the_faces_page_accounts_for_every_face(tmp_path: Path) -> None:
+    write_rejected(tmp_path, ["too *small*"] * 57 + ["no such file"] * 3)
+    text = faces_page(FACES, tmp_path).markdown
     assert "**1,200** to train on, **300** for validation, **400** to test on, **5,000** in the pool" in text
     assert "| a\\|b | 2,000 | 1,900 | 60 | 40 |" in text
     assert "3 of test, 2 of train" in text
     assert "| male/&lt;30 | 700 | 150 | 200 |" in text
+    assert "| a\\|b | too \\*small\\* | 57 |\n| a\\|b | no such file | 3 |" in text
 
 
-def test_the_training_page_names_the_best_epoch_and_what_calibration_did() -> None:
+def test_reasons_beyond_the_commonest_are_counted_together(tmp_path: Path) -> None:
+    write_rejected(tmp_path, ["often"] * 9 + [f"reason {number}" for number in range(MAX_REASONS + 1)])
+    text = faces_page(FACES, tmp_path).markdown
+    assert "| often | 9 |" in text
+    assert "| | 2 other reasons | 2 |" in text
+    write_rejected(tmp_path, [])
+    assert "rejected because" not in faces_page(FACES, tmp_path).markdown
+
+
+def test_the_masks_page_says_what_was_drawn_and_why_not_the_rest() -> None:
+    counts = {"found": 10, "used": 6, "rejected": 3, "filtered": 1, "beyond_limit": 0, "not_needed": 0}
+    record = {**counts, "folder": "masked", "pictures": 12, "kept": 4, "reasons": {"no landmarks": 3}}
+    text = masks_page([record | {"drawn": {"wear": 8, "normal": 4}}]).markdown
+    assert "`masked`: **12 pictures** (8 wear, 4 normal), 4 of them there before." in text
+    assert "10 faces found = 6 used + 3 rejected + 1 filtered + 0 beyond limit + 0 not needed." in text
+    assert "| masked | no landmarks | 3 |" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("<b>&", "&lt;b&gt;&amp;"),
+        ("a|b", "a\\|b"),
+        ("*x* `y` [z](u)", "\\*x\\* \\`y\\` \\[z\\](u)"),
+        ("a\n| b", "a \\| b"),
+        ("\\|", "\\\\\\|"),
+        ("mask_kind", "mask_kind"),
+    ],
+)
+def test_a_users_text_stays_text(text: str, safe: str) -> None:
+    assert markdown_safe(text) == safe
+
+
+def test_the_training_page_names_the_best_epoch_as_people_count_and_what_calibration_did(tmp_path: Path) -> None:
+    rows = [f"{epoch},0.1,{2 - epoch / 10},,{epoch / 20}" for epoch in range(10)]
+    header = "epoch,learning_rate,train_loss,validation_loss,macro_f1"
+    (tmp_path / "history.csv").write_text("\n".join([header, *rows]) + "\n")
     record = {
         "result": {
-            "best_epoch": 7,
+            "best_epoch": 6,
             "num_epochs": 10,
             "monitor": "macro_f1",
             "best_metric": 0.5,
@@ -58,12 +113,16 @@ def test_the_training_page_names_the_best_epoch_and_what_calibration_did() -> No
         "seconds": 61.4,
         "outputs": {"best.safetensors": "", "curves.png": "", "history.csv": ""},
     }
-    page = training_page("student 1", record, Path("d"))
-    assert "Best in epoch 7 of 10: macro f1 **0.500** on validation; 61 s" in page.markdown
+    page = training_page("student 1", record, tmp_path)
+    assert "Best in epoch 7 of 10: macro F1 **0.500** on validation; 61 s" in page.markdown
+    assert "| epoch | train loss | validation loss | macro F1 |" in page.markdown
+    assert (
+        "| first | 2.000 | – | 0.000 |\n| best (7) | 1.400 | – | 0.300 |\n| last | 1.100 | – | 0.450 |" in page.markdown
+    )
     assert "temperatures 1.50: calibration error 20.0 % → 5.0 %" in page.markdown
-    assert (page.key, list(page.pictures)) == ("student-1", [Path("d/curves.png")])
+    assert (page.key, list(page.pictures)) == ("student-1", [tmp_path / "curves.png"])
     record["result"] |= {"calibration": {"refused": "9 faces are too few"}}
-    assert "Not calibrated: 9 faces are too few." in training_page("teacher", record, Path("d")).markdown
+    assert "Not calibrated: 9 faces are too few." in training_page("teacher", record, tmp_path).markdown
 
 
 def test_the_selection_page_has_thresholds_purity_and_faults_with_names_made_safe() -> None:
@@ -75,8 +134,23 @@ def test_the_selection_page_has_thresholds_purity_and_faults_with_names_made_saf
     assert page.key == "pseudo-labels-round-2"
 
 
-def test_the_gate_page_names_the_groups_that_lose() -> None:
+def scores(macro_f1: float, f1: float | None) -> dict[str, Any]:
+    main = {"macro_f1": macro_f1, "accuracy": 0.5}
+    value = {"num_faces": 30, "f1": f1}
+    attribute = {**main, "per_value": {">=60": value}}
+    return {"num_faces": 88, **main, "per_attribute": {"age": attribute}, "per_class": {"male/>=60": value}}
+
+
+def test_the_gate_page_names_the_groups_that_lose_and_has_both_models_scores(tmp_path: Path) -> None:
     regressions = [{"column": "age", "value": ">=60", "num_faces": 30, "difference": -0.12}]
-    page = gate_page({"verdict": "the student is not promoted", "regressions": regressions}, 1, Path("s"))
-    assert "the student is not promoted." in page.markdown
+    decision = {"verdict": "the student is not promoted", "regressions": regressions, "teacher": "t", "student": "s"}
+    for name, own in (("t", scores(0.4, 0.25)), ("s", scores(0.35, None))):
+        write_json(tmp_path / name / "validation/scores.json", own)
+    page = gate_page(decision, 1, tmp_path)
+    assert "The student is not promoted." in page.markdown
     assert "| age &gt;=60 | 30 | -12.0 |" in page.markdown
+    assert "| **joint macro F1** | | 40.0 | 35.0 | -5.0 |" in page.markdown
+    assert "| age &gt;=60: F1 | 30 | 25.0 | – |  |" in page.markdown
+    assert "| male/&gt;=60: F1 | 30 | 25.0 | – |  |" in page.markdown
+    write_json(tmp_path / "s/validation/scores.json", scores(0.35, 0.5))
+    assert "| male/&gt;=60: F1 | 30 | 25.0 | 50.0 | +25.0 |" in gate_page(decision, 1, tmp_path).markdown
