@@ -87,8 +87,8 @@ def faces_page(record: Mapping[str, Any], directory: Path) -> Page:
 
 def _rejected(table: Path) -> list[str]:
     """Count the rejected faces by source and reason."""
-    counts = pd.read_parquet(table, columns=["source", "reason"]).value_counts(sort=True)
-    return [*_reasons([(*about, int(number)) for about, number in counts.items()]), ""] if len(counts) else []
+    counts = pd.read_parquet(table, columns=["source", "reason"]).value_counts(sort=True).reset_index(name="faces")
+    return [*_reasons(list(counts.itertuples(index=False, name=None))), ""] if len(counts) else []
 
 
 def _reasons(counts: Sequence[tuple[str, str, int]]) -> Iterator[str]:
