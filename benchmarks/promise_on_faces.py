@@ -60,8 +60,10 @@ def main(
         list(pool.map(start, seeds.split(",")))
     loaded = load_config(config, overrides=settings)
     found = [read_json(_run_of(loaded, int(seed)).root / "promise.json") for seed in seeds.split(",")]
-    shown = "".join(f" --set {setting}" for setting in overrides or [] if not setting.startswith("faces.root="))
-    command = f"python -m benchmarks.promise_on_faces --config {config} --jobs {jobs}{shown}"
+    shown = "".join(
+        f" --set {setting}" for setting in overrides or [] if not setting.startswith(("faces.root=", "runs_root="))
+    )
+    command = f"python -m benchmarks.promise_on_faces --config {config} --seeds {seeds} --jobs {jobs}{shown}"
     out.write_text(_report(found, command=command, about=environment(loaded), seeds=seeds), encoding="utf-8")
     print(f"written to {out}")
 
