@@ -53,7 +53,7 @@ class Predictor:
     checkpoint: Checkpoint
     config: PredictionConfig
     compute: Compute
-    views: Sequence[View]
+    views: Sequence[View] = PLAIN
 
     @classmethod
     def load(
