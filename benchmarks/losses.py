@@ -20,8 +20,8 @@ from ssl_pipeline.config_training import RoleConfig
 from ssl_pipeline.faces.dataset import TrainingFaces
 from ssl_pipeline.judging import evaluate
 from ssl_pipeline.learning.training import fit
-from ssl_pipeline.runs import RunDir, digest_of, read_json
-from ssl_pipeline.stages import faces_digest, prepare
+from ssl_pipeline.runs import RunDir, digest_of, faces_digest, read_json
+from ssl_pipeline.stages import prepare
 
 CROSS_ENTROPY: dict[str, Any] = {"type": "cross_entropy"}
 FOCAL: dict[str, Any] = {"type": "focal", "gamma": 2.0}

@@ -27,6 +27,7 @@ from ssl_pipeline.errors import PipelineError
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.fold_teachers import train_fold_teachers
 from ssl_pipeline.judging import evaluate, judge_split
+from ssl_pipeline.learning.metrics import without_tables
 from ssl_pipeline.learning.voting import SoftVote
 from ssl_pipeline.pseudo_labels.manifest import Manifest, read_manifest
 from ssl_pipeline.pseudo_labels.merging import human_table, write_training_table
@@ -77,7 +78,7 @@ def main(
     only: Annotated[str | None, typer.Option(help="Do this one of --seeds, as SEED:ROW, and write no table.")] = None,
 ) -> None:
     """Train a student by each strategy in each seed, and write the table."""
-    settings = [*(overrides or []), "shift=null", "selection.guards.on_fault=warn"]
+    settings = [*(overrides or []), "shift=null"]
     if only is not None:
         seed, row = only.split(":", 1)
         _do(config, settings, int(seed), row, steps=steps)
@@ -111,11 +112,8 @@ def _result(config: RunConfig, seed: int, row: str) -> dict[str, Any]:
 
 def _do(path: Path, settings: list[str], seed: int, row: str, *, steps: int) -> None:
     """Do one cell of the table, unless it is done."""
-    config = load_config(path, overrides=[*settings, *STRATEGIES.get(row, []), f"seed={seed}"])
-    guards = config.selection.model_copy(
-        update={"guards": config.selection.guards.model_copy(update={"on_fault": "warn"})}
-    )
-    config = config.model_copy(update={"selection": guards})
+    own = [*STRATEGIES.get(row, []), "selection.guards.on_fault=warn"]  # what a row selects replaces the whole section
+    config = load_config(path, overrides=[*settings, *own, f"seed={seed}"])
     run = _run_of(config, seed, row)
     if (run.root / "result.json").is_file():
         return
@@ -141,7 +139,7 @@ def _make_base(config: RunConfig, run: RunDir) -> dict[str, Any]:
     together = judge_split(vote, config, run, "test").scores
     calibration = read_json(run.out_of_fold / "done.json")["result"]["calibration"]
     counts = read_json(run.faces / "done.json")["result"]
-    return {"test": teacher, "together": _short(together), "calibration": calibration, "counts": counts}
+    return {"test": teacher, "together": without_tables(together), "calibration": calibration, "counts": counts}
 
 
 def _by_strategy(config: RunConfig, run: RunDir, steps: int) -> dict[str, Any]:
@@ -204,14 +202,6 @@ def _starved(manifest: Manifest, train: pd.DataFrame) -> list[str]:
             if of < STARVED_BELOW * expected.get(value, 0)
         ]
     return starved
-
-
-def _short(scores: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "macro_f1": scores["macro_f1"],
-        "accuracy": scores["accuracy"],
-        "per_attribute": {name: {"macro_f1": of["macro_f1"]} for name, of in scores["per_attribute"].items()},
-    }
 
 
 if __name__ == "__main__":

@@ -18,7 +18,14 @@ from ssl_pipeline.config import PredictionConfig, RunConfig
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.errors import ConfigError, FaceTableError, ManifestError, PipelineError
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
-from ssl_pipeline.pseudo_labels.manifest_audit import audit, draw_audit, read_answers, render_audit, write_sheet
+from ssl_pipeline.pseudo_labels.manifest_audit import (
+    audit,
+    captions,
+    draw_audit,
+    read_answers,
+    render_audit,
+    write_sheet,
+)
 from ssl_pipeline.pseudo_labels.manifest_difference import render_difference
 from ssl_pipeline.pseudo_labels.manifest_explanation import render_explanation, render_selection
 from ssl_pipeline.pseudo_labels.manifest_report import export_csv, render_face, render_rows, render_summary
@@ -151,8 +158,7 @@ def _draw_audit(drawn: "pd.DataFrame", out: Path, *, title: str) -> None:
         raise ManifestError(f"--out {out}: is a file; give a folder")
     if sheet.exists():
         raise ManifestError(f"--out {out}: audit.csv there may hold answers; give another folder, or delete it")
-    captions = [f"{attribute}: {value}" for attribute, value in zip(drawn["attribute"], drawn["value"], strict=True)]
-    pages, unreadable = draw_audit_sheets(out, drawn["image_path"].tolist(), captions, title=title)
+    pages, unreadable = draw_audit_sheets(out, drawn["image_path"].tolist(), captions(drawn), title=title)
     write_sheet(sheet, drawn)
     lines = [f"{len(drawn):,} labels drawn; look at {', '.join(map(str, pages))}; answer yes, no or unsure in {sheet}"]
     if unreadable:

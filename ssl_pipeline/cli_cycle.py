@@ -108,9 +108,7 @@ def _go_on(run: RunDir, request: Request) -> str:
         ReviewError: if that fails; the decision stands.
     """
     if request.flow_run is None:
-        return (
-            f"to go on, give the same command again, or: python -m flows.full_cycle --config {run.root / 'config.yaml'}"
-        )
+        return f"to go on, give the same command again, or: {run.command}"
     command = [sys.executable, "-m", "flows.resume", str(run.root.resolve())]
     done = subprocess.run(command, cwd=CHECKOUT, env=os.environ, capture_output=True, text=True, check=False)
     if done.returncode == 0:

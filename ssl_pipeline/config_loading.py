@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ssl_pipeline.config import RunConfig
-from ssl_pipeline.config_masking import MaskingConfig, MaskingFile
+from ssl_pipeline.config_masking import MaskingFile
 from ssl_pipeline.errors import ConfigError, list_of_faults
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
@@ -50,11 +50,6 @@ def load_masking(path: Path, *, overrides: Sequence[str] = ()) -> MaskingFile:
     if not config.masking:
         raise ConfigError(f"{path}: no section 'masking'; docs/masking.md shows what it says")
     return MaskingFile(masking=config.masked_sets, execution=config.execution)
-
-
-def load_masked_sets(path: Path, *, overrides: Sequence[str] = ()) -> tuple[MaskingConfig, ...]:
-    """Give the masked sets of `load_masking`."""
-    return load_masking(path, overrides=overrides).masking
 
 
 def _read_with_overrides(path: Path, overrides: Sequence[str]) -> dict[str, Any]:

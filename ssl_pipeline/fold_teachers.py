@@ -24,8 +24,8 @@ from ssl_pipeline.learning.labeling import write_shard
 from ssl_pipeline.learning.prediction import Predictor
 from ssl_pipeline.pseudo_labels.merging import human_table, write_training_table
 from ssl_pipeline.reports.calibration_picture import draw_calibration
-from ssl_pipeline.runs import RunDir, digest_file, digest_of, run_stage
-from ssl_pipeline.stages import Record, Training, faces_digest, train_model
+from ssl_pipeline.runs import RunDir, digest_file, digest_of, faces_digest, run_stage
+from ssl_pipeline.stages import Record, Training, train_model
 
 _SEED = 500  # beside those of the teacher (0) and of the rounds' students (1, 2, …)
 _PREDICTIONS = "part-00000.parquet"

@@ -21,8 +21,8 @@ from ssl_pipeline.learning.voting import SoftVote
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.manifest_difference import difference
 from ssl_pipeline.reports.pictures import SCORE_PICTURES, draw_scores
-from ssl_pipeline.runs import RunDir, atomic_path, digest_file, run_stage, write_json
-from ssl_pipeline.stages import Record, faces_digest
+from ssl_pipeline.runs import RunDir, atomic_path, digest_file, faces_digest, run_stage, write_json
+from ssl_pipeline.stages import Record
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,10 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.prompt import Prompt
 
-from ssl_pipeline import stages
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.errors import ReviewPending
 from ssl_pipeline.pseudo_labels.manifest import Manifest, read_manifest
-from ssl_pipeline.pseudo_labels.manifest_audit import accepted_labels, draw_audit, write_sheet
+from ssl_pipeline.pseudo_labels.manifest_audit import accepted_labels, captions, draw_audit, write_sheet
 from ssl_pipeline.pseudo_labels.manifest_report import summarize
 from ssl_pipeline.reports.audit_sheet import draw_audit_sheets
 from ssl_pipeline.reports.review_page import review_markdown
@@ -28,7 +27,7 @@ NUM_AUDITED = 100
 
 def decision_so_far(config: RunConfig, run: RunDir, round_index: int) -> Decision | None:
     """Give the decision that counts for the round as it is now; one on another manifest is passed over, in words."""
-    decision = standing_decision(config, run, round_index, faces_digest=stages.faces_digest(run))
+    decision = standing_decision(config, run, round_index)
     if decision is None and (other := read_decision(run, round_index)) is not None:
         logger.warning(
             "round %d: %s; but that was on another selection (manifest %s), so it is asked again",
@@ -53,7 +52,7 @@ def ask_review(config: RunConfig, run: RunDir, round_index: int, flow_run: FlowR
     audited = run.review(round_index) / f"audit-{digest[:12]}"  # a sheet may hold answers: each manifest has its own
     num_audited, sheets = _draw_sheets(manifest, audited, seed=config.seed)
     answers = audited / "audit.csv" if sheets else None
-    inputs = selection_inputs(config, run, round_index, faces_digest=stages.faces_digest(run))
+    inputs = selection_inputs(config, run, round_index)
     threshold = getattr(config.selection, "confidence_threshold", None)
     page = review_markdown(
         summarize(manifest),
@@ -93,13 +92,8 @@ def waiting_message(run: RunDir, request: Request) -> str:
         f"nothing was trained on it\n"
         f"  read    {run.review(request.round_index) / 'request.md'}\n"
         f"  decide  ssl-pipeline cycle resume {run.root} --accept   (or{change} --reject)\n"
-        f"  go on   by the same command again, or: {again(run)}"
+        f"  go on   by the same command again, or: {run.command}"
     )
-
-
-def again(run: RunDir) -> str:
-    """Give the command that takes a run up where it is."""
-    return f"python -m flows.full_cycle --config {run.root / 'config.yaml'}"
 
 
 def ask_on_terminal(run: RunDir, request: Request, page: str, console: Console) -> Decision:
@@ -150,8 +144,7 @@ def _draw_sheets(manifest: Manifest, directory: Path, *, seed: int) -> tuple[int
     drawn = draw_audit(manifest, num=max(NUM_AUDITED, labels["stratum"].nunique()), seed=seed)
     if (directory / "audit.csv").is_file():  # written last, and may hold answers
         return len(drawn), sorted(directory.glob("audit-*.png"))
-    captions = [f"{attribute}: {value}" for attribute, value in zip(drawn["attribute"], drawn["value"], strict=True)]
     title = f"{manifest.path}: {len(drawn):,} accepted labels"
-    pages, _ = draw_audit_sheets(directory, drawn["image_path"].tolist(), captions, title=title)
+    pages, _ = draw_audit_sheets(directory, drawn["image_path"].tolist(), captions(drawn), title=title)
     write_sheet(directory / "audit.csv", drawn)
     return len(drawn), pages

@@ -81,7 +81,7 @@ def _how_it_was_left(holder: Holder | None) -> str:
 
 
 def _cure(root: Path, state: str, config: RunConfig) -> str:
-    command = f"python -m flows.full_cycle --config {root / 'config.yaml'}"
+    command = RunDir(root).command
     match state:
         case "running":
             return "Wait for it, or cancel it; then the same command goes on."

@@ -17,7 +17,7 @@ from typing import Any
 
 from ssl_pipeline import __version__
 from ssl_pipeline.disk_space import told_when_full
-from ssl_pipeline.errors import RunError
+from ssl_pipeline.errors import PipelineError, RunError
 from ssl_pipeline.run_lock import held
 
 logger = logging.getLogger(__name__)
@@ -66,6 +66,11 @@ class RunDir:
     def summary(self) -> Path:
         """What a finished cycle came to."""
         return self.root / "summary.json"
+
+    @property
+    def command(self) -> str:
+        """What takes the run up where it is, at a shell."""
+        return f"python -m flows.full_cycle --config {self.root / 'config.yaml'}"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -215,6 +220,17 @@ def run_stage(
     write_json(directory / "done.json", record)
     logger.info("%s: done in %.1f s", name, record["seconds"])
     return record | {"skipped": False}
+
+
+def faces_digest(run: RunDir) -> str:
+    """One digest for all that `prepare` wrote.
+
+    Raises:
+        PipelineError: if nothing was prepared.
+    """
+    if not (run.faces / "done.json").is_file():
+        raise PipelineError(f"{run.faces}: no faces are prepared here; run flows.train_teacher with this config first")
+    return digest_of(read_json(run.faces / "done.json")["outputs"])
 
 
 def _size_and_time(path: Path) -> list[int]:

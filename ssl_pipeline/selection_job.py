@@ -30,7 +30,7 @@ from ssl_pipeline.pseudo_labels.manifest import (
 )
 from ssl_pipeline.pseudo_labels.selection import select
 from ssl_pipeline.pseudo_labels.unseen import UnseenFaces
-from ssl_pipeline.runs import RunDir, digest_of, read_json, run_stage, write_json
+from ssl_pipeline.runs import RunDir, digest_of, faces_digest, read_json, run_stage, write_json
 
 _SHIFT_SEED = 11  # other draws of the run's seed are other numbers
 _FOLD = "fold-"
@@ -72,10 +72,19 @@ class RoundFaces:
         """Whether the teachers of `out_of_fold` label this round."""
         return all(name.startswith(_FOLD) for name in self._member_names)
 
-    @cached_property
+    @property
+    def teacher_digest(self) -> str:
+        """The digest of the checkpoint that labels the round, or of all of them."""
+        return str(self._predicted_by["teacher"])
+
+    @property
     def _member_names(self) -> list[str]:
-        names: list[str] = read_json(self._directory / "predictions" / "done.json")["inputs"]["members"]
-        return names
+        return list(self._predicted_by["members"])
+
+    @cached_property
+    def _predicted_by(self) -> dict[str, Any]:
+        inputs: dict[str, Any] = read_json(self._directory / "predictions" / "done.json")["inputs"]
+        return inputs
 
     @cached_property
     def of_members(self) -> npt.NDArray[np.float32]:
@@ -274,8 +283,6 @@ def make_manifest(
     run: RunDir,
     round_index: int,
     *,
-    faces_digest: str,
-    teacher_digest: str,
     shift: dict[str, Any] | None = None,
     change: dict[str, Any] | None = None,
 ) -> Manifest:
@@ -296,7 +303,7 @@ def make_manifest(
         image_ids=pool["image_id"],
         round_index=round_index,
         unseen=unseen,
-        members=faces.of_members,
+        members=faces.of_members if isinstance(settings, Agreement) else None,
         training_codes=training_codes[(training_codes >= 0).any(axis=1)],
     )
     rejected = pd.read_parquet(run.faces / "rejected.parquet")
@@ -308,8 +315,8 @@ def make_manifest(
         identity=ManifestIdentity(
             run_name=config.run_name,
             round_index=round_index,
-            faces_digest=faces_digest,
-            teacher_digest=teacher_digest,
+            faces_digest=faces_digest(run),
+            teacher_digest=faces.teacher_digest,
             selection_digest=digest_of(settings.model_dump(mode="json")),
         ),
         targets=settings.targets,

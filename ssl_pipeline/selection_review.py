@@ -6,11 +6,11 @@ from ssl_pipeline import __version__
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.errors import ReviewError, ReviewPending
 from ssl_pipeline.review import Decision, decision_on
-from ssl_pipeline.runs import RunDir, digest_of, read_json
+from ssl_pipeline.runs import RunDir, digest_of, faces_digest, read_json
 from ssl_pipeline.selection_job import judge_shift
 
 
-def selection_inputs(config: RunConfig, run: RunDir, round_index: int, *, faces_digest: str) -> dict[str, Any]:
+def selection_inputs(config: RunConfig, run: RunDir, round_index: int) -> dict[str, Any]:
     """All that a round's selection by the config depends on.
 
     A decision counts for as long as these are what they were when it was taken, see `basis_of`.
@@ -23,7 +23,7 @@ def selection_inputs(config: RunConfig, run: RunDir, round_index: int, *, faces_
         "selection": config.selection,
         "shift": judge_shift(config, run, round_index),
         "labels": config.labels,
-        "faces": faces_digest,
+        "faces": faces_digest(run),
         "round": round_index,
         "run_name": config.run_name,
     }
@@ -34,15 +34,15 @@ def basis_of(inputs: dict[str, Any]) -> str:
     return digest_of(inputs | {"version": __version__})
 
 
-def standing_decision(config: RunConfig, run: RunDir, round_index: int, *, faces_digest: str) -> Decision | None:
+def standing_decision(config: RunConfig, run: RunDir, round_index: int) -> Decision | None:
     """Give the decision on a round's selection as it is now; None without any, or if the config wants none."""
     if config.review == "none":
         return None
-    inputs = selection_inputs(config, run, round_index, faces_digest=faces_digest)
+    inputs = selection_inputs(config, run, round_index)
     return decision_on(run, round_index, basis=basis_of(inputs))
 
 
-def check_accepted(config: RunConfig, run: RunDir, round_index: int, *, faces_digest: str) -> None:
+def check_accepted(config: RunConfig, run: RunDir, round_index: int) -> None:
     """Refuse to train on a selection that waits for a person, or was rejected by one.
 
     Raises:
@@ -51,7 +51,7 @@ def check_accepted(config: RunConfig, run: RunDir, round_index: int, *, faces_di
     """
     if config.review == "none":
         return
-    decision = standing_decision(config, run, round_index, faces_digest=faces_digest)
+    decision = standing_decision(config, run, round_index)
     if decision is None:
         raise ReviewPending(
             f"{run.root}: round {round_index}: nobody has decided on its selection (review: wait), so no student is "

@@ -21,7 +21,7 @@ from ssl_pipeline.reports.pictures import draw_class_f1
 from ssl_pipeline.review import is_waiting
 from ssl_pipeline.runs import RunDir, read_json, write_json, write_text
 from ssl_pipeline.selection_review import standing_decision
-from ssl_pipeline.stages import Record, check, faces_digest
+from ssl_pipeline.stages import Record, check
 from ssl_pipeline.storage.mirror import kept_in
 
 logger = logging.getLogger(__name__)
@@ -120,10 +120,7 @@ def _reviews(config: RunConfig, run: RunDir, last_round: int) -> list[Record]:
     """What a person decided, round by round."""
     if config.review == "none":
         return []
-    digest = faces_digest(run)
-    decisions = {
-        index: standing_decision(config, run, index, faces_digest=digest) for index in range(1, last_round + 1)
-    }
+    decisions = {index: standing_decision(config, run, index) for index in range(1, last_round + 1)}
     return [{"round": index, **of.model_dump(mode="json")} for index, of in decisions.items() if of is not None]
 
 

@@ -18,7 +18,7 @@ from ssl_pipeline.config_execution import ExecutionConfig
 from ssl_pipeline.config_masking import MaskingConfig
 from ssl_pipeline.config_metrics import metric_direction
 from ssl_pipeline.config_training import RoleConfig
-from ssl_pipeline.errors import ConfigError, FaceTableError, PipelineError, SelectionError, list_of_faults
+from ssl_pipeline.errors import ConfigError, FaceTableError, SelectionError, list_of_faults
 from ssl_pipeline.execution.shards import IN_PROCESS, check_execution
 from ssl_pipeline.faces.dataset import TrainingFaces
 from ssl_pipeline.faces.framing import detector_identity
@@ -39,7 +39,7 @@ from ssl_pipeline.pseudo_labels.merging import merge, write_training_table
 from ssl_pipeline.reports.calibration_picture import draw_calibration
 from ssl_pipeline.reports.pictures import draw_learning_curves
 from ssl_pipeline.review import with_decision
-from ssl_pipeline.runs import RunDir, digest_file, digest_of, read_json, run_stage, write_json
+from ssl_pipeline.runs import RunDir, digest_file, digest_of, faces_digest, run_stage, write_json
 from ssl_pipeline.selection_job import (
     RoundFaces,
     load_members,
@@ -163,21 +163,19 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
 def select(config: RunConfig, run: RunDir, round_index: int) -> Record:
     """Decide which pseudo-labels to keep. Reads predictions; writes manifest.parquet, shift.json, then selection.json."""
     directory = run.pseudo_labels(round_index)
-    inputs = selection_inputs(config, run, round_index, faces_digest=faces_digest(run))
-    decision = standing_decision(config, run, round_index, faces_digest=faces_digest(run))
+    inputs = selection_inputs(config, run, round_index)
+    decision = standing_decision(config, run, round_index)
     selection, change = with_decision(config.selection, decision)
     shift, inputs = inputs["shift"], inputs | {"selection": selection, **change}
     config = config.model_copy(update={"selection": selection})
 
     def work() -> Record:
-        faces, predictions = RoundFaces(run, round_index), read_json(directory / "predictions" / "done.json")
+        faces = RoundFaces(run, round_index)
         manifest = make_manifest(
             faces,
             config,
             run,
             round_index,
-            faces_digest=faces_digest(run),
-            teacher_digest=predictions["inputs"]["teacher"],
             shift=shift,
             change=change,
         )
@@ -225,7 +223,7 @@ def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_pat
         ReviewError: if it was rejected.
     """
     if manifest_path is None:
-        check_accepted(config, run, round_index, faces_digest=faces_digest(run))
+        check_accepted(config, run, round_index)
     directory, labels = run.student(round_index), config.labels.space
     path = manifest_path or run.pseudo_labels(round_index) / "manifest.parquet"
     manifest = read_manifest(path)
@@ -332,14 +330,3 @@ def _calibrate(
     if about is not None and "before" in about:
         draw_calibration(checkpoint.with_name("calibration.png"), about, title=title)
     return about
-
-
-def faces_digest(run: RunDir) -> str:
-    """One digest for all that `prepare` wrote.
-
-    Raises:
-        PipelineError: if nothing was prepared.
-    """
-    if not (run.faces / "done.json").is_file():
-        raise PipelineError(f"{run.faces}: no faces are prepared here; run flows.train_teacher with this config first")
-    return digest_of(read_json(run.faces / "done.json")["outputs"])

@@ -72,6 +72,11 @@ def draw_audit(manifest: Manifest, *, num: int, seed: int) -> pd.DataFrame:
     return drawn.assign(number=np.arange(1, len(drawn) + 1))
 
 
+def captions(drawn: pd.DataFrame) -> list[str]:
+    """Say what is claimed of each label that `draw_audit` drew, as ``age: <30``."""
+    return [f"{attribute}: {value}" for attribute, value in zip(drawn["attribute"], drawn["value"], strict=True)]
+
+
 def write_sheet(path: Path, drawn: pd.DataFrame) -> None:
     """Write what `draw_audit` drew as CSV, the column `right` left empty; texts are kept from becoming formulas."""
     sheet = drawn.assign(confidence=drawn["confidence"].map("{:.4f}".format), right="")[list(COLUMNS)]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from ssl_pipeline.config_loading import load_masked_sets
+from ssl_pipeline.config_loading import load_masking
 from ssl_pipeline.errors import ConfigError, FaceTableError
 from ssl_pipeline.masking import drawing_units, masked_set
 from ssl_pipeline.masking.masked_set import build_masked_faces
@@ -210,8 +210,8 @@ def test_contradictions_are_refused_before_any_work(tmp_path, change, message) -
 def test_a_config_file_is_read_with_overrides_and_its_faults_are_worded(tmp_path) -> None:
     text = "masking:\n- sources: [{type: utkface, path: utk}]\n  out: made\n  landmarks: {type: canonical}\n  per_person: {wear: 3}\n"
     (tmp_path / "a.yaml").write_text(text)
-    (config,) = load_masked_sets(tmp_path / "a.yaml", overrides=["masking.0.seed=7"])
+    (config,) = load_masking(tmp_path / "a.yaml", overrides=["masking.0.seed=7"]).masking
     assert (config.seed, config.pictures.wear, config.pictures.normal) == (7, 3, 1)
     (tmp_path / "b.yaml").write_text(text + "  sead: 1\n")
     with pytest.raises(ConfigError, match=r"unknown key 'masking.0.sead'; did you mean 'seed'\?"):
-        load_masked_sets(tmp_path / "b.yaml")
+        load_masking(tmp_path / "b.yaml")
