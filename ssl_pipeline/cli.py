@@ -146,7 +146,8 @@ def _hidden_truth(manifest: Path) -> "pd.DataFrame | None":
     """What the run of a manifest knows of its pool and hid, if the manifest lies where the run has written it."""
     import pandas as pd
 
-    path = manifest.absolute().parents[2] / "faces" / "unlabeled_truth.parquet"
+    run = manifest.absolute().parent.parent.parent  # also of a path that has no three parents
+    path = run / "faces" / "unlabeled_truth.parquet"
     return pd.read_parquet(path) if path.is_file() else None
 
 

@@ -297,6 +297,22 @@ def test_a_stored_name_that_leads_out_stops_the_run_before_anything_is_fetched(
     assert [path.name for path in root.iterdir()] == ["storage.json"]
 
 
+def test_the_folder_itself_is_no_file_in_it_but_a_file_without_a_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote, kind = RemoteDirectory(f"file://{tmp_path}/store"), "directory"
+
+    def itself(self: Any, path: str, **kwargs: Any) -> dict[str, Any]:
+        """As s3fs answers where the first file came between its two questions."""
+        return {path: {"name": path, "size": 0, "type": kind}}
+
+    monkeypatch.setattr(LocalFileSystem, "find", itself)
+    assert remote.names() == {}
+    kind = "file"
+    with pytest.raises(RunError, match="would lead out"):
+        remote.names()
+
+
 def test_a_record_whose_outputs_lie_outside_is_refused(tmp_path: Path) -> None:
     with kept_in(settings(tmp_path), tmp_path / "here" / "run"):
         stage(tmp_path / "here" / "run")

@@ -70,6 +70,9 @@ class RemoteDirectory:
         """
         with self._told_in_words("listed"):
             found = self._fs.find(self._root, detail=True)
+        # s3fs answers with the folder itself where it was empty when listed and has a first file a moment later
+        if found.get(self._root, {}).get("type") == "directory":
+            del found[self._root]
         names = {path[len(self._root) :].removeprefix("/"): info.get("size") or 0 for path, info in found.items()}
         for name in names:
             check_inside(name, self.url)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from ssl_pipeline.cli import app
+from ssl_pipeline.cli import _hidden_truth, app
 from ssl_pipeline.config_selection import FixedThreshold
 from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import LabelSpace
@@ -219,3 +219,7 @@ def test_where_the_truth_is_known_it_stands_beside_what_the_person_says(tmp_path
     assert audit(manifest, drawn, answers)["overall"]["true_purity"] is None
     assert "Truly" in text_of(render_audit(found))
     assert "Truly" not in text_of(render_audit(audit(manifest, drawn, answers)))
+
+
+def test_a_manifest_that_lies_in_no_run_has_no_hidden_truth() -> None:
+    assert _hidden_truth(Path("/manifest.parquet")) is None
