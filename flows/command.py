@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from prefect import Flow
+from prefect.utilities.callables import parameter_docstrings
 
 from flows.parameters import as_overrides
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.errors import PipelineError
 from ssl_pipeline.stages import check
-
-Flow = Callable[..., Any]
 
 
 class _MessageOnly(logging.Filter):
@@ -47,22 +47,24 @@ def _refuse_bad_config(config: Path, overrides: list[str], run_name: str | None)
 
 
 def run_from_command_line(
-    flow: Flow,
+    flow: Flow[..., Any],
     *,
     refuse: Callable[[Path, list[str], str | None], object] = _refuse_bad_config,
     after: Callable[[Any], None] | None = None,
 ) -> None:
     """Parse the flow's parameters as options, refuse a bad config before Prefect starts, run the flow.
 
-    Every flow takes ``--config``, ``--set`` and ``--run-name``; what else it has becomes an option of its own name.
+    Every flow takes ``--config``, ``--set`` and ``--run-name``; what else it has becomes an option of its own name. Each
+    is described as in the flow's docstring, and so as in the form of its deployment.
     """
+    described = {name: " ".join(text.split()) for name, text in parameter_docstrings(inspect.getdoc(flow.fn)).items()}
 
     def command(
-        config: Annotated[Path, typer.Option(help="A YAML config, as configs/demo.yaml.")],
+        config: Annotated[Path, typer.Option(help=described["config_path"])],
         overrides: Annotated[
-            list[str] | None, typer.Option("--set", help="dotted.key=value, the value as YAML; may be repeated.")
+            list[str] | None, typer.Option("--set", help=f"{described['overrides']} May be repeated.")
         ] = None,
-        run_name: Annotated[str | None, typer.Option(help="Names the folder under data/runs.")] = None,
+        run_name: Annotated[str | None, typer.Option(help=described["run_name"])] = None,
         **more: Any,
     ) -> None:
         try:
@@ -75,7 +77,11 @@ def run_from_command_line(
         if after is not None:
             after(result)
 
-    own = [p for p in inspect.signature(flow).parameters.values() if p.name not in _COMMON]
+    own = [
+        p.replace(annotation=Annotated[p.annotation, typer.Option(help=described[p.name])])
+        for p in inspect.signature(flow).parameters.values()
+        if p.name not in _COMMON
+    ]
     common = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
     command.__signature__ = inspect.Signature([*common, *own])  # type: ignore[attr-defined] # typer reads options from it
     command.__annotations__ |= {parameter.name: parameter.annotation for parameter in own}

@@ -6,6 +6,7 @@
 What runs already is left as it is. Logs and process numbers lie in PREFECT_HOME, .prefect in the checkout by default.
 """
 
+import json
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -45,11 +47,11 @@ def up(
     home.mkdir(parents=True, exist_ok=True)
     environment = _environment(home, port)
     _check_no_other_port(home, port)
-    if not _answers(port):
+    if not _lives(_pid_file(home, "server")):
         _check_free(port)
         _start("server", ["server", "start", "--host", "127.0.0.1", "--port", str(port)], environment, home)
         _port_file(home).write_text(f"{port}\n", encoding="utf-8")
-        _wait_for_server(port, home)
+    _wait_for("server", lambda: _answers(port), home)
     _prefect(["work-pool", "create", POOL, "--type", "process", "--overwrite"], environment)
     _prefect(["work-pool", "set-concurrency-limit", POOL, str(runs_at_a_time)], environment)
     limit = [GPU_LIMIT, "--limit", str(trainings_at_a_time)]
@@ -60,6 +62,8 @@ def up(
     _prefect(["deploy", "--all"], environment)
     if not _lives(_pid_file(home, "worker")):
         _start("worker", ["worker", "start", "--pool", POOL], environment, home)
+    # a run that is started before the server has heard of a worker lies there as Late
+    _wait_for("worker", lambda: _has_worker(port), home)
     typer.echo(
         f"The UI:   http://127.0.0.1:{port}\n"
         f"A run:    PREFECT_API_URL={environment['PREFECT_API_URL']} {Path(sys.executable).with_name('prefect')} "
@@ -127,17 +131,32 @@ def _check_no_other_port(home: Path, port: int) -> None:
 
 
 def _check_free(port: int) -> None:
+    """Refuse a port on which something listens: another program, or a server with somebody else's runs and limits."""
+    if _answers(port):
+        raise DeployError(
+            f"port {port}: a Prefect server that this checkout did not start answers there; give another --port, or bring "
+            "the deployments to that one by hand (docs/operations.md, By hand)"
+        )
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise DeployError(f"port {port}: something that is no Prefect server listens there; give another --port")
 
 
-def _wait_for_server(port: int, home: Path) -> None:
+def _wait_for(name: str, is_up: Callable[[], bool], home: Path) -> None:
     deadline = time.monotonic() + _SECONDS_TO_START
-    while not _answers(port):
-        if time.monotonic() > deadline or not _lives(_pid_file(home, "server")):
-            raise DeployError(f"the server did not come up on port {port}; its words are in {home / 'server.log'}")
+    while not is_up():
+        if time.monotonic() > deadline or not _lives(_pid_file(home, name)):
+            raise DeployError(f"the {name} did not come up; its words are in {home / f'{name}.log'}")
         time.sleep(0.3)
+
+
+def _has_worker(port: int) -> bool:
+    """Whether a worker of the pool has lately told the server that it lives."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/work_pools/{POOL}", timeout=2) as answer:
+            return bool(json.loads(answer.read())["status"] == "READY")
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def _prefect(arguments: list[str], environment: dict[str, str]) -> str:

@@ -9,7 +9,6 @@ import sys
 from itertools import count
 
 from prefect import suspend_flow_run
-from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 from prefect.settings import get_current_settings
@@ -18,8 +17,10 @@ from rich.console import Console
 
 from flows import tasks
 from flows.review_form import CHOICES, ReviewForm
+from flows.showing import show
 from ssl_pipeline.config import RunConfig
 from ssl_pipeline.errors import ReviewError, ReviewPending, SelectionError
+from ssl_pipeline.reports.stage_pages import Page
 from ssl_pipeline.review import Decision, FlowRun, Request, take_decision, withdraw_decision, write_decision
 from ssl_pipeline.review_request import ask_on_terminal, decision_so_far, read_page, waiting_message
 from ssl_pipeline.runs import RunDir
@@ -47,7 +48,7 @@ def _decide(config: RunConfig, run: RunDir, round_index: int) -> Decision:
     flow_run = _resumable_flow_run()
     request = tasks.ask_review(config, run, round_index, flow_run)
     page = read_page(run, request)
-    create_markdown_artifact(page, key=f"review-round-{round_index}", description="What a person is to decide on.")
+    show(lambda: [Page(f"review-round-{round_index}", "What a person is to decide on", page)])
     for attempt in count(1):
         try:
             decision = _ask(run, request, page, attempt)

@@ -1,4 +1,4 @@
-"""What a person sees in Prefect's UI: a page after each stage, bars that move. Decoration: its failures stop no run."""
+"""What a person sees in Prefect's UI: pages that lead to each other, bars that move. Decoration: its failures stop no run."""
 
 import base64
 import logging
@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect import runtime
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.settings import get_current_settings
 
 from ssl_pipeline.reports.stage_pages import Page
 from ssl_pipeline.watching import told_to
@@ -32,12 +36,35 @@ def decoration() -> Iterator[None]:
         logger.warning("not shown in Prefect: %s: %s", type(error).__name__, error)
 
 
-def show(pages: Callable[[], Iterable[Page]]) -> None:
-    """Publish pages as artifacts of the running task or flow; their pictures are put into the text itself."""
-    with decoration():
+def show(pages: Callable[[], Iterable[Page]], *, flow_run_id: UUID | None = None) -> None:
+    """Publish pages as artifacts of the running task or flow, each with links to those that this flow run showed before.
+
+    Their pictures are put into the text itself: a server keeps no files.
+
+    Args:
+        pages: makes them; what goes wrong in it stops no run either.
+        flow_run_id: whose they are where no flow runs, as in a hook for one whose process died.
+    """
+    with decoration(), get_client(sync_client=True) as client:
+        flow_run, task_run = flow_run_id or runtime.flow_run.id, runtime.task_run.id
+        shown = _shown.setdefault(str(flow_run), {})
         for page in pages():
-            text = "\n\n".join([page.markdown, *map(_embedded, page.pictures)])
-            create_markdown_artifact(text, key=page.key, description=page.title)
+            earlier = [link for key, link in shown.items() if key != page.key]
+            text = "\n\n".join([page.markdown, *map(_embedded, page.pictures), *_links(earlier)])
+            about = {"key": page.key, "description": page.title, "flow_run_id": flow_run, "task_run_id": task_run}
+            made = client.create_artifact(ArtifactCreate(type="markdown", data=text, **about))
+            shown[page.key] = (page.title, made.id)
+
+
+_shown: dict[str, dict[str, tuple[str, UUID]]] = {}
+"""Title and artifact of each page of this process, by flow run and key."""
+
+
+def _links(pages: Iterable[tuple[str, UUID]]) -> Iterator[str]:
+    """Name pages with their addresses in the UI, if there is one: a server that ends with its flow shows nothing."""
+    ui = get_current_settings().ui_url
+    if ui and (links := [f"[{title}]({ui}/artifacts/artifact/{artifact})" for title, artifact in pages]):
+        yield "---\n\nBefore this: " + " · ".join(links)
 
 
 def _embedded(picture: Path) -> str:

@@ -10,7 +10,6 @@ its number alone, not by its host.) What cannot be told is left alone.
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -21,8 +20,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled, Crashed
 from rich.console import Console
 
-from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.errors import PipelineError
+from flows.naming import run_folder_of
 from ssl_pipeline.run_lock import is_alive, last_holder
 from ssl_pipeline.runs import RunDir
 
@@ -40,7 +38,8 @@ class Finding:
 
 def judge(flow_run: FlowRun) -> Finding:
     """Tell whether the process of a flow run lives."""
-    root = _run_folder(flow_run.parameters)
+    # what names no config is no flow of ours: another project's, on the same server
+    root = run_folder_of(flow_run.parameters) if "config_path" in flow_run.parameters else None
     holder = last_holder(RunDir(root).lock_file) if root is not None else None
     if holder is None or not holder.is_here or datetime.fromisoformat(holder.since) < _started(flow_run):
         return Finding(None, "nobody here has opened its folder since it began: ask where it ran")
@@ -54,18 +53,6 @@ def _started(flow_run: FlowRun) -> datetime:
     running = flow_run.state is not None and flow_run.state.type is StateType.RUNNING
     began = flow_run.state.timestamp if running and flow_run.state else flow_run.start_time or flow_run.created
     return (began or datetime.now(UTC)).replace(microsecond=0)
-
-
-def _run_folder(parameters: dict[str, Any]) -> Path | None:
-    try:
-        config = load_config(
-            Path(parameters["config_path"]),
-            overrides=parameters.get("overrides") or [],
-            run_name=parameters.get("run_name"),
-        )
-    except (KeyError, PipelineError):
-        return None
-    return config.runs_root / config.run_name
 
 
 def find(client: SyncPrefectClient) -> list[tuple[FlowRun, Finding]]:

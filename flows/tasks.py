@@ -15,7 +15,15 @@ from flows.limits import gpu_slots
 from flows.showing import progress_shown, show
 from ssl_pipeline import fold_teachers, judging, review_request, session, stages
 from ssl_pipeline.config import RunConfig
-from ssl_pipeline.reports.stage_pages import Page, faces_page, gate_page, masks_page, selection_page, training_page
+from ssl_pipeline.reports.stage_pages import (
+    Page,
+    faces_page,
+    fold_teachers_page,
+    gate_page,
+    masks_page,
+    selection_page,
+    training_page,
+)
 from ssl_pipeline.runs import RunDir, read_json
 from ssl_pipeline.slots import slots_taken_by
 
@@ -51,6 +59,13 @@ def _teacher(record: stages.Record, config: RunConfig, run: RunDir) -> Iterable[
     yield training_page("teacher", record, run.teacher)
 
 
+def _fold_teachers(record: stages.Record, config: RunConfig, run: RunDir) -> Iterable[Page]:
+    folds = range(len(record["result"]["by_fold"]))
+    yield fold_teachers_page(
+        record, [read_json(run.fold_teacher(fold) / "done.json") for fold in folds], run.out_of_fold
+    )
+
+
 def _pseudo_labels(record: stages.Record, config: RunConfig, run: RunDir, round_index: int) -> Iterable[Page]:
     directory = run.pseudo_labels(round_index)
     yield selection_page(read_json(directory / "selection.json"), directory)
@@ -71,7 +86,7 @@ def _gate(
 draw_masks = _task(stages.draw_masks, "draw-masks", pages=lambda records, *_: [masks_page(records)])
 prepare = _task(stages.prepare, "prepare", pages=_faces)
 train_teacher = _task(stages.train_teacher, "train-teacher", pages=_teacher)
-train_fold_teachers = _task(fold_teachers.train_fold_teachers, "train-fold-teachers")
+train_fold_teachers = _task(fold_teachers.train_fold_teachers, "train-fold-teachers", pages=_fold_teachers)
 predict = _task(stages.predict, "predict", run_name="predict-round-{round_index}")
 select = _task(stages.select, "select", run_name="select-round-{round_index}", pages=_pseudo_labels)
 ask_review = _task(review_request.ask_review, "ask-review", run_name="ask-review-round-{round_index}")

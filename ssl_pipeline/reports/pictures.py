@@ -48,16 +48,16 @@ def draw_learning_curves(
     metric: str = "macro_f1",
     direction: Literal["max", "min"] = "max",
 ) -> None:
-    """Draw loss, metric and learning rate by epoch, the best epoch marked.
+    """Draw loss, metric and learning rate by epoch, the best epoch marked; epochs are counted from 1, as people do.
 
     Args:
         path: of the PNG to write.
-        history: a row an epoch: ``epoch, learning_rate, train_loss, validation_loss`` and the metric's column.
+        history: a row an epoch: ``epoch`` (from 0), ``learning_rate, train_loss, validation_loss`` and the metric's column.
         title: what was trained.
         metric: the column that chose the best epoch; the first of equal ones is the best.
         direction: which way the metric is better.
     """
-    epochs, values = history["epoch"].to_numpy(), history[metric].to_numpy(np.float64)
+    epochs, values = history["epoch"].to_numpy() + 1, history[metric].to_numpy(np.float64)
     best = None
     if np.isfinite(values).any():
         best = int(np.nanargmax(values) if direction == "max" else np.nanargmin(values))
@@ -76,7 +76,7 @@ def draw_learning_curves(
             score.plot(epochs[best], values[best], "*", color=GRAY, markersize=13, label=label)
         loss.set(ylabel="loss", title=title)
         score.set(ylabel=_words(metric))
-        rate.set(ylabel="learning rate", xlabel="epoch, counted from 0")
+        rate.set(ylabel="learning rate", xlabel="epoch")
         rate.set_ylim(bottom=0)
         rate.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
         rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

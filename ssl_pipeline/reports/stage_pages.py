@@ -10,6 +10,7 @@ import pandas as pd
 
 from ssl_pipeline.reports.comparison import comparison_markdown, score_rows
 from ssl_pipeline.reports.review_page import markdown_safe, selection_lines
+from ssl_pipeline.run_status import RunStatus
 from ssl_pipeline.runs import read_json
 
 MAX_CLASSES, MAX_REASONS = 40, 20
@@ -121,6 +122,27 @@ def training_page(name: str, record: Mapping[str, Any], directory: Path) -> Page
     return Page(name.replace(" ", "-"), f"How the {name} was trained", "\n".join(lines), pictures)
 
 
+def fold_teachers_page(record: Mapping[str, Any], trainings: Sequence[Mapping[str, Any]], directory: Path) -> Page:
+    """Tell how the teachers of `out_of_fold` were trained; ``trainings`` are their records, in the order of their parts."""
+    found = record["result"]
+    lines = [
+        "# Teachers out of fold",
+        "",
+        f"**{found['num_faces']:,}** training faces, each labeled by the teacher that never saw it.",
+        *_calibration(found["calibration"]),
+        "",
+        "| teacher without part | faces of that part | best epoch | on validation |",
+        "|---|---:|---:|---:|",
+    ]
+    for fold, (training, num_faces) in enumerate(zip(trainings, found["by_fold"], strict=True)):
+        of = training["result"]
+        score = f"{_spelled(of['monitor'])} {of['best_metric']:.3f}"
+        lines.append(f"| {fold + 1} | {num_faces:,} | {of['best_epoch'] + 1} of {of['num_epochs']} | {score} |")
+    lines += ["", f"What they say of the training faces, and they: `{directory}`"]
+    pictures = [directory / name for name in record["outputs"] if name.endswith(".png")]
+    return Page("fold-teachers", "How the teachers out of fold were trained", "\n".join(lines), pictures)
+
+
 def _epochs(epochs: Sequence[Mapping[str, str]], best: int) -> Iterator[str]:
     """Set the first, the best and the last epoch of a history side by side."""
     columns = [column for column in epochs[0] if column not in ("epoch", "learning_rate")]
@@ -189,6 +211,18 @@ def cycle_page(summary: Mapping[str, Any], root: Path) -> Page:
     ]
     pictures = [root / "class_f1.png"] if summary["student"] is not None else []
     return Page("teacher-against-student", f"What run {summary['run_name']} came to", "\n".join(lines), pictures)
+
+
+def failure_page(words: str, status: RunStatus | None) -> Page:
+    """Tell what is wrong, how far the run came and how it goes on; None where it had not begun."""
+    lines = ["# What went wrong", "", *(f"> {markdown_safe(line.strip())}  " for line in words.splitlines())]
+    if status is None:
+        lines += ["", "Nothing was begun: mend that and start it again."]
+        return Page("what-went-wrong", "What went wrong", "\n".join(lines))
+    lines += ["", "| stage | | |", "|---|---|---|"]
+    lines += [f"| {markdown_safe(of.name)} | {of.state} | {markdown_safe(of.note)} |" for of in status.stages]
+    lines += ["", f"Run directory: `{status.root}`. {status.cure}".rstrip()]
+    return Page("what-went-wrong", "What went wrong", "\n".join(lines))
 
 
 def gate_page(decision: Mapping[str, Any], round_index: int, root: Path) -> Page:

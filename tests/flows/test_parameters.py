@@ -8,6 +8,7 @@ import yaml
 from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
+from flows.command import run_from_command_line
 from flows.full_cycle import full_cycle
 from flows.parameters import as_overrides
 from flows.pseudo_label import pseudo_label
@@ -46,6 +47,21 @@ def test_what_the_form_gives_is_checked_as_the_configs_own(flow: Flow, tmp_path:
     with pytest.raises(ConfigError, match="give it once"):
         flow.fn(config_path=config, seed=3, overrides=["seed=4"])
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["entrypoint"])
+def test_help_describes_each_option_as_the_form_does(
+    deployment: dict, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, name = deployment["entrypoint"].split(":")
+    flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        run_from_command_line(flow)
+    assert ended.value.code == 0
+    shown = "".join(letter for letter in capsys.readouterr().out if letter not in " │\n")
+    for parameter, about in parameter_schema(flow.fn).properties.items():
+        assert "".join(about["description"].split()) in shown, parameter
 
 
 def test_parameters_become_overrides_and_a_key_given_twice_is_refused() -> None:

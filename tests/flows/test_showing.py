@@ -4,12 +4,15 @@ import logging
 import threading
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 import pytest
 
 from flows import events, naming, showing
+from ssl_pipeline.errors import TrainingError
+from ssl_pipeline.reports.stage_pages import Page
+from ssl_pipeline.runs import write_json, write_text
 from ssl_pipeline.watching import tell
 from tests.cycle_config import write_tiny_config
 
@@ -83,6 +86,54 @@ def test_without_anything_to_tell_no_thread_is_started() -> None:
         assert threading.active_count() == before
 
 
+class Pages:
+    """Stands for Prefect's client: keeps the artifacts that it is given."""
+
+    def __init__(self) -> None:
+        self.made: list[Any] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def create_artifact(self, artifact: Any) -> Any:
+        self.made.append(artifact)
+        return SimpleNamespace(id=f"id-{len(self.made)}")
+
+
+@pytest.fixture
+def pages(monkeypatch: pytest.MonkeyPatch) -> Pages:
+    pages = Pages()
+    monkeypatch.setattr(showing, "get_client", lambda sync_client: pages)
+    monkeypatch.setattr(showing, "_shown", {})
+    monkeypatch.setattr(showing, "get_current_settings", lambda: SimpleNamespace(ui_url="http://ui"))
+    return pages
+
+
+def test_a_page_leads_to_those_before_it_of_its_own_flow_run_and_not_to_itself(pages: Pages) -> None:
+    one, other = uuid4(), uuid4()
+    for flow_run, key in ((one, "faces"), (other, "faces"), (one, "teacher"), (one, "faces"), (one, "gate")):
+        showing.show(lambda key=key: [Page(key, key.title(), f"# {key}")], flow_run_id=flow_run)  # type: ignore[misc]
+    assert [(made.key, made.flow_run_id) for made in pages.made][:2] == [("faces", one), ("faces", other)]
+    first, of_another, second, again, last = (made.data for made in pages.made)
+    assert first == of_another == "# faces"
+    assert second.endswith("Before this: [Faces](http://ui/artifacts/artifact/id-1)")
+    assert again.endswith("Before this: [Teacher](http://ui/artifacts/artifact/id-3)")
+    assert "[Faces](http://ui/artifacts/artifact/id-4) · [Teacher](http://ui/artifacts/artifact/id-3)" in last
+
+
+def test_a_page_that_cannot_be_made_costs_a_warning(pages: Pages, caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> list[Page]:
+        raise OSError("history.csv is gone")
+
+    with caplog.at_level(logging.WARNING):
+        showing.show(broken)
+    assert "not shown in Prefect: OSError: history.csv is gone" in caplog.text
+    assert not pages.made
+
+
 @pytest.mark.parametrize(
     ("parameters", "name"),
     [
@@ -93,18 +144,44 @@ def test_without_anything_to_tell_no_thread_is_started() -> None:
     ],
 )
 def test_a_failure_is_told_of_the_run_that_the_config_names(
-    parameters: dict[str, Any], name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parameters: dict[str, Any], name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages: Pages
 ) -> None:
     emitted: list[dict[str, Any]] = []
     monkeypatch.setattr(events, "emit_event", lambda event, **about: emitted.append({"event": event, **about}))
     config = str(write_tiny_config(tmp_path))
     run: Any = SimpleNamespace(parameters={"config_path": config, **parameters}, name="wild-fox", id=uuid4())
-    state: Any = SimpleNamespace(name="Failed", message="TrainingError: the loss is no longer finite")
+    error = TrainingError("the loss is no longer finite")
+    message = f"Flow run encountered an exception: TrainingError: {error}"
+    state: Any = SimpleNamespace(name="Failed", message=message, result=lambda raise_on_failure: error)
     events.announce_failure(None, run, state)  # type: ignore[arg-type]
     (told,) = emitted
     assert told["event"] == "ssl-pipeline.cycle.failed"
     assert told["resource"]["prefect.resource.id"] == f"ssl-pipeline.run.{name or config}"
     assert told["payload"]["error"] == "TrainingError: the loss is no longer finite"
+    (page,) = pages.made
+    assert (page.key, page.flow_run_id) == ("what-went-wrong", run.id)
+    assert "> TrainingError: the loss is no longer finite" in page.data
+    assert "Nothing was begun" in page.data
+
+
+def test_the_page_of_a_failure_says_how_far_the_run_came_and_how_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages: Pages
+) -> None:
+    monkeypatch.setattr(events, "emit_event", lambda *_, **__: None)
+    config = write_tiny_config(tmp_path)
+    root = tmp_path / "runs/tiny"
+    write_text(root / "config.yaml", config.read_text())
+    write_json(root / "run.json", {"status": "failed", "error": "the disk is full"})
+    write_json(root / "faces/done.json", {"seconds": 2.0})
+    run: Any = SimpleNamespace(parameters={"config_path": str(config)}, name="wild-fox", id=uuid4())
+    # as a worker reports a process that died: no error is in it
+    state: Any = SimpleNamespace(name="Crashed", message="Flow run process exited with non-zero status code -9.")
+    events.announce_failure(None, run, state)  # type: ignore[arg-type]
+    text = pages.made[0].data
+    assert "> Flow run process exited with non-zero status code -9." in text
+    assert "| faces | finished | 2.0 s |" in text
+    assert "| round-00/teacher | to do |  |" in text
+    assert f"python -m flows.full_cycle --config {root / 'config.yaml'}" in text
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
+from ssl_pipeline.reports import pictures
 from ssl_pipeline.reports.pictures import (
     SCORE_PICTURES,
     draw_class_f1,
@@ -118,6 +120,15 @@ def test_another_input_gives_another_picture(tmp_path: Path) -> None:
     draw_learning_curves(tmp_path / "max.png", history(), title="teacher", direction="max")
     draw_learning_curves(tmp_path / "min.png", history(), title="teacher", direction="min")
     assert (tmp_path / "max.png").read_bytes() != (tmp_path / "min.png").read_bytes()
+
+
+def test_curves_count_epochs_from_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(pictures, "save_picture", lambda figure, path: drawn.append(figure))
+    draw_learning_curves(tmp_path / "curves.png", history(5), title="teacher", direction="max")
+    loss, score, rate = drawn[0].axes
+    assert [list(axes.lines[0].get_xdata()) for axes in (loss, score, rate)] == [[1, 2, 3, 4, 5]] * 3
+    assert "in epoch 5" in score.get_legend_handles_labels()[1][1]
 
 
 @pytest.mark.parametrize("num_classes", [6, 18])

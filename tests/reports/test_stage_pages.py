@@ -10,6 +10,7 @@ from ssl_pipeline.reports.review_page import markdown_safe
 from ssl_pipeline.reports.stage_pages import (
     MAX_REASONS,
     faces_page,
+    fold_teachers_page,
     gate_page,
     masks_page,
     selection_page,
@@ -123,6 +124,19 @@ def test_the_training_page_names_the_best_epoch_as_people_count_and_what_calibra
     assert (page.key, list(page.pictures)) == ("student-1", [tmp_path / "curves.png"])
     record["result"] |= {"calibration": {"refused": "9 faces are too few"}}
     assert "Not calibrated: 9 faces are too few." in training_page("teacher", record, tmp_path).markdown
+
+
+def test_the_page_of_fold_teachers_has_each_with_its_part(tmp_path: Path) -> None:
+    trained = [
+        {"result": {"best_epoch": best, "num_epochs": 9, "monitor": "macro_f1", "best_metric": score}}
+        for best, score in ((0, 0.25), (8, 0.5))
+    ]
+    found = {"num_faces": 1201, "by_fold": [601, 600], "calibration": {"refused": "9 faces are too few"}}
+    page = fold_teachers_page({"result": found, "outputs": {"calibration.png": ""}}, trained, tmp_path)
+    assert "**1,201** training faces" in page.markdown
+    assert "| 1 | 601 | 1 of 9 | macro F1 0.250 |\n| 2 | 600 | 9 of 9 | macro F1 0.500 |" in page.markdown
+    assert "Not calibrated: 9 faces are too few." in page.markdown
+    assert list(page.pictures) == [tmp_path / "calibration.png"]
 
 
 def test_the_selection_page_has_thresholds_purity_and_faults_with_names_made_safe() -> None:
