@@ -25,16 +25,20 @@ def main(
     ui: Annotated[str, typer.Option(help="Where the server's UI is.")] = "http://127.0.0.1:4200",
     out: Annotated[Path, typer.Option(help="A folder.")] = Path("docs"),
 ) -> None:
-    """Picture the newest finished cycle's page, two of its artifacts and the form of its deployment."""
+    """Picture the newest finished cycle's page, three of its artifacts and the form of its deployment."""
     flow_run = _newest(ui, "flow_runs", {"flows": {"name": {"any_": ["full-cycle"]}}, "sort": "END_TIME_DESC"})
     deployment = _newest(ui, "deployments", {"flows": {"name": {"any_": ["full-cycle"]}}})
     pages = {
         "run": (f"runs/flow-run/{flow_run['id']}", 1000),
         "form": (f"deployments/deployment/{deployment['id']}/run", 1500),
     }
-    for name, key in (("pseudo-labels", "pseudo-labels-round-1"), ("comparison", "teacher-against-student")):
+    for name, key, height in (
+        ("pseudo-labels", "pseudo-labels-round-1", 1700),
+        ("gate", "gate-round-1", 1900),
+        ("comparison", "teacher-against-student", 1700),
+    ):
         artifact = _newest(ui, "artifacts", {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC"})
-        pages[name] = (f"artifacts/artifact/{artifact['id']}", 1700)
+        pages[name] = (f"artifacts/artifact/{artifact['id']}", height)
     out.mkdir(parents=True, exist_ok=True)
     for name, (page, height) in pages.items():
         path = out / f"prefect-{name}.png"

@@ -3,7 +3,8 @@
     python -m benchmarks.strategies --config configs/utkface.yaml --set faces.root=../shared/data --out docs/strategies.md
 
 Faces, teachers and predictions are made once a seed; each strategy's run begins with links to them. Every student has
-the network and the settings of the config and as many steps, whatever it learns from. What is finished is not done again.
+the network and the settings of the config and as many steps, whatever it learns from. What is finished is not done again;
+other settings want another runs_root.
 """
 
 import math
@@ -22,8 +23,8 @@ import typer
 from benchmarks.seeds import environment_for
 from benchmarks.strategies_report import strategies_report
 from ssl_pipeline.config import RunConfig
-from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.errors import PipelineError
+from ssl_pipeline.config_loading import dump_config, load_config
+from ssl_pipeline.errors import ConfigError, PipelineError, RunError
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.fold_teachers import train_fold_teachers
 from ssl_pipeline.judging import evaluate, judge_split
@@ -41,10 +42,6 @@ STARVED_BELOW = 0.2
 STRATEGIES: dict[str, list[str]] = {
     "human labels alone": ["selection={type: fixed_threshold, confidence_threshold: 1.0}"],
     "everything, soft": ["selection={type: fixed_threshold, confidence_threshold: 0.01}"],
-    "everything, soft, a quarter of the draws human": [
-        "selection={type: fixed_threshold, confidence_threshold: 0.01}",
-        "student.training.human_share=0.25",
-    ],
     "fixed threshold 0.8": ["selection={type: fixed_threshold, confidence_threshold: 0.8}"],
     "balanced top-k, 1,500 of each value": ["selection={type: balanced_top_k, k: 1500}"],
     "percentile curriculum, the surest 40 %": ["selection={type: percentile_curriculum, step_percent: 40}"],
@@ -75,6 +72,7 @@ def main(
     overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Training steps of every student.")] = 500,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time; they share the cores.")] = 1,
+    rows: Annotated[list[str] | None, typer.Option("--row", help="Only this row; may be repeated.")] = None,
     only: Annotated[str | None, typer.Option(help="Do this one of --seeds, as SEED:ROW, and write no table.")] = None,
 ) -> None:
     """Train a student by each strategy in each seed, and write the table."""
@@ -83,6 +81,9 @@ def main(
         seed, row = only.split(":", 1)
         _do(config, settings, int(seed), row, steps=steps)
         return
+    rows = rows or list(STRATEGIES)
+    if strange := [row for row in rows if row not in STRATEGIES]:
+        raise ConfigError(f"--row {strange[0]!r}: no such row; expected one of {', '.join(map(repr, STRATEGIES))}")
     options = ["--config", str(config), "--steps", str(steps), *(o for s in overrides or [] for o in ("--set", s))]
 
     def start(wanted: str) -> None:
@@ -92,11 +93,12 @@ def main(
     every = seeds.split(",")
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(start, [f"{seed}:base" for seed in every]))
-        list(pool.map(start, [f"{seed}:{row}" for seed in every for row in (*STRATEGIES, ALL_TRUE)]))
+        list(pool.map(start, [f"{seed}:{row}" for seed in every for row in (*rows, ALL_TRUE)]))
     loaded = load_config(config, overrides=settings)
-    found = {row: [_result(loaded, int(seed), row) for seed in every] for row in ("base", *STRATEGIES, ALL_TRUE)}
+    found = {row: [_result(loaded, int(seed), row) for seed in every] for row in ("base", *rows, ALL_TRUE)}
     about = {**environment(loaded), "seeds": every, "steps": steps, "jobs": jobs, "config": str(config)}
-    shown = [setting for setting in overrides or [] if not setting.startswith("faces.root=")]
+    shown = [of for of in overrides or [] if not of.startswith(("faces.root=", "runs_root="))]
+    about["rows"] = rows if rows != list(STRATEGIES) else []
     out.write_text(strategies_report(found, about=about, overrides=shown), encoding="utf-8")
     print(f"written to {out}")
 
@@ -114,8 +116,10 @@ def _do(path: Path, settings: list[str], seed: int, row: str, *, steps: int) -> 
     """Do one cell of the table, unless it is done."""
     own = [*STRATEGIES.get(row, []), "selection.guards.on_fault=warn"]  # what a row selects replaces the whole section
     config = load_config(path, overrides=[*settings, *own, f"seed={seed}"])
-    run = _run_of(config, seed, row)
+    run, made_by = _run_of(config, seed, row), {"config": dump_config(config), "steps": steps}
     if (run.root / "result.json").is_file():
+        if read_json(run.root / "made_by.json") != made_by:
+            raise RunError(f"{run.root}: a result of other settings lies there; give another --set runs_root=FOLDER")
         return
     if row == "base":
         result = _make_base(config, run)
@@ -125,21 +129,26 @@ def _do(path: Path, settings: list[str], seed: int, row: str, *, steps: int) -> 
             if not (run.root / shared).exists():
                 shutil.copytree(base.root / shared, run.root / shared, copy_function=os.link)
         result = _all_true(config, run, steps) if row == ALL_TRUE else _by_strategy(config, run, steps)
+    write_json(run.root / "made_by.json", made_by)
     write_json(run.root / "result.json", result)
 
 
 def _make_base(config: RunConfig, run: RunDir) -> dict[str, Any]:
-    """Faces, teacher, teachers out of fold, predictions; how good the teacher is, and all of them together."""
+    """Faces, teacher, teachers out of fold, predictions; how good the teacher is, and all of them together if there are any."""
     prepare(config, run)
-    train_teacher(config, run)
-    train_fold_teachers(config, run)
+    calibration = train_teacher(config, run)["result"]["calibration"]
+    folds = train_fold_teachers(config, run)
     predict(config, run, 1, run.teacher / "best.safetensors")
     teacher = evaluate(config, run, run.teacher, "test")["result"]
-    vote = SoftVote.load(sorted(run.out_of_fold.glob("fold-*.safetensors")), config.prediction, device=config.device)
-    together = judge_split(vote, config, run, "test").scores
-    calibration = read_json(run.out_of_fold / "done.json")["result"]["calibration"]
-    counts = read_json(run.faces / "done.json")["result"]
-    return {"test": teacher, "together": without_tables(together), "calibration": calibration, "counts": counts}
+    counts, together = read_json(run.faces / "done.json")["result"], None
+    if folds is not None:
+        checkpoints = sorted(run.out_of_fold.glob("fold-*.safetensors"))
+        vote = SoftVote.load(checkpoints, config.prediction, device=config.device)
+        calibration, together = (
+            folds["result"]["calibration"],
+            without_tables(judge_split(vote, config, run, "test").scores),
+        )
+    return {"test": teacher, "together": together, "calibration": calibration, "counts": counts}
 
 
 def _by_strategy(config: RunConfig, run: RunDir, steps: int) -> dict[str, Any]:

@@ -17,13 +17,21 @@ def strategies_report(found: dict[str, Results], *, about: dict[str, Any], overr
     """
     base, best = found["base"], found["all true labels"]
     teacher = [_points(one["test"]) for one in base]
-    together = [_points(one["together"]) for one in base]
+    together = [_points(one["together"]) for one in base if one["together"] is not None]
     gap = [own - other for own, other in zip(map(_points, (one["test"] for one in best)), teacher, strict=True)]
     counts = base[0]["counts"]
     names = list(base[0]["test"]["per_attribute"])
     command = " ".join(
         [f"python -m benchmarks.strategies --config {about['config']} --steps {about['steps']} --jobs {about['jobs']}"]
         + [f"--set {setting}" for setting in overrides]
+        + [f"--row '{row}'" for row in about["rows"]]
+    )
+    labeler = (
+        "One teacher is the baseline; the pool is labeled by the teachers of `out_of_fold` together, calibrated on the faces "
+        "that each did not see,"
+        if together
+        else "The baseline is the one teacher that labels the pool, "
+        + ("calibrated on the validation faces," if base[0]["calibration"] else "not calibrated,")
     )
     lines = [
         "# Selection strategies compared",
@@ -31,9 +39,8 @@ def strategies_report(found: dict[str, Results], *, about: dict[str, Any], overr
         f"Written by `{command}`. Seeds {', '.join(about['seeds'])}; {os.cpu_count()} cores, {about['machine']}, "
         f"{about['device']}, torch {about['versions']['torch']}; {counts['labeled']['train']} faces to train on, "
         f"{counts['labeled']['validation']} for validation, {counts['labeled']['test']} to test on, "
-        f"{counts['unlabeled']:,} in the pool, whose labels are hidden. One teacher is the baseline; the pool is labeled by "
-        "the teachers of `out_of_fold` together, calibrated on the faces that each did not see, and every strategy "
-        "chooses among the same predictions. Every student has the same network, settings and number of steps. Figures "
+        f"{counts['unlabeled']:,} in the pool, whose labels are hidden. {labeler} and every strategy chooses among the "
+        "same predictions. Every student has the same network, settings and number of steps. Figures "
         "are percent, mean over the seeds; gains in macro F1 on the test split over the one teacher, seed by seed in "
         "brackets. *Gap closed* is the gain over that of the same student on all true labels. A value is starved if its "
         "share of accepted labels is below a fifth of its share of the training faces, in any seed.",
@@ -42,8 +49,9 @@ def strategies_report(found: dict[str, Results], *, about: dict[str, Any], overr
         "| starved | macro F1 | gain over the teacher | gap closed |",
         "|---|---:|" + "---:|" * len(names) + "---:|---|---:|---:|---:|",
         f"| *one teacher* |  | {' | ' * len(names)}|  | {mean(teacher):.1f} |  |  |",
-        _row("*teachers together*", together, teacher, gap, [""] * (len(names) + 3)),
     ]
+    if together:
+        lines.append(_row("*teachers together*", together, teacher, gap, [""] * (len(names) + 3)))
     for row, results in found.items():
         if row in ("base", "all true labels"):
             continue
@@ -74,7 +82,7 @@ def _accepted(results: Results, name: str) -> str:
 
 
 def _calibration(base: Results, names: list[str]) -> list[str]:
-    if not all(one["calibration"] and "before" in one["calibration"] for one in base):
+    if not all(one["together"] and one["calibration"] and "before" in one["calibration"] for one in base):
         return []
     lines = [
         "## Calibration out of fold",
