@@ -226,12 +226,17 @@ class RunConfig(Section):
         root = {"root": self.faces.root}
         return tuple(of if "root" in of.model_fields_set else of.model_copy(update=root) for of in self.masking)
 
+    def num_members(self, round_index: int) -> int:
+        """Count what labels the pool in a round, from 1: the teachers of `out_of_fold`, the views of one, or one."""
+        if self.out_of_fold is not None and round_index == 1:
+            return self.out_of_fold.num_folds
+        return len(self.prediction.views) if isinstance(self.selection, Agreement) else 1
+
     def _faults_of_selection(self) -> Iterator[str]:
         """Say where the selection asks for what the run does not predict."""
         if self.selection.align == "validation" and self.out_of_fold is not None:
             yield "selection.align: with out_of_fold the unseen faces are the training faces; use align: training"
-        several = self.out_of_fold is not None and self.rounds == 1
-        if isinstance(self.selection, Agreement) and not several and len(self.prediction.views) < 2:
+        if isinstance(self.selection, Agreement) and min(self.num_members(1), self.num_members(self.rounds)) < 2:
             where = "" if self.out_of_fold is None else " after the first round"
             yield (
                 f"selection.type: agreement compares several teachers or views, and there is one{where}; "

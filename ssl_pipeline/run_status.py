@@ -107,7 +107,8 @@ def _stages(run: RunDir, config: RunConfig) -> Iterator[StageStatus]:
         yield _stage(run, run.out_of_fold)
     for round_index in range(1, config.rounds + 1):
         labels = run.pseudo_labels(round_index)
-        yield _stage(run, labels / "predictions", shard_size=config.prediction.shard_size)
+        shards = config.prediction.shard_size, config.num_members(round_index)
+        yield _stage(run, labels / "predictions", shards=shards)
         yield _stage(run, labels)
         student = run.student(round_index)
         yield _stage(run, student, epochs=config.student.training.epochs)
@@ -121,7 +122,10 @@ def _stages(run: RunDir, config: RunConfig) -> Iterator[StageStatus]:
     yield StageStatus(summary, "finished" if run.summary.exists() else "to do")
 
 
-def _stage(run: RunDir, directory: Path, *, epochs: int | None = None, shard_size: int | None = None) -> StageStatus:
+def _stage(
+    run: RunDir, directory: Path, *, epochs: int | None = None, shards: tuple[int, int] | None = None
+) -> StageStatus:
+    """Tell how far a stage is; `epochs` of a training, `shards` of a labeling: their size, and how many label each."""
     name, record = _name(run, directory), directory / "done.json"
     if record.exists():
         return StageStatus(name, "finished", f"{read_json(record)['seconds']:,.1f} s")
@@ -129,9 +133,10 @@ def _stage(run: RunDir, directory: Path, *, epochs: int | None = None, shard_siz
         history = directory / "history.csv"
         done = len(history.read_text(encoding="utf-8").splitlines()) - 1 if history.exists() else 0
         return StageStatus(name, "begun", f"{done} of {epochs} epochs saved")
-    if shard_size is not None and (shards := len(list(directory.glob("part-*.parquet")))):
+    if shards is not None and (saved := len(list(directory.rglob("part-*.parquet")))):
+        shard_size, num_members = shards
         num_faces = read_json(run.faces / "done.json")["result"]["unlabeled"]
-        return StageStatus(name, "begun", f"{shards} of {-(-num_faces // shard_size)} shards saved")
+        return StageStatus(name, "begun", f"{saved} of {num_members * -(-num_faces // shard_size)} shards saved")
     return StageStatus(name, "to do")
 
 

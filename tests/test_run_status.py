@@ -102,6 +102,17 @@ def test_stages_are_told_in_their_order_with_how_far_each_has_come(config: Path)
     assert [name for name, _, _ in told[4:]][-2:] == ["round-02/student/gate.json", "summary.json"]
 
 
+def test_shards_of_several_teachers_are_counted_together(config: Path) -> None:
+    with session.open_run(load_config(config, overrides=["out_of_fold={num_folds: 3}"])) as run:
+        write_json(run.faces / "done.json", {"seconds": 1.5, "result": {"unlabeled": 100}})
+        for part in ("fold-0/part-00000", "fold-0/part-00001", "fold-0/part-00002", "fold-1/part-00000"):
+            path = run.pseudo_labels(1) / "predictions" / f"{part}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    told = {stage.name: stage.note for stage in run_status(run.root).stages}
+    assert told["round-01/pseudo_labels/predictions"] == "4 of 9 shards saved"
+
+
 def test_a_gate_that_refused_leaves_the_rounds_after_it_out(config: Path) -> None:
     with session.open_run(load_config(config, overrides=["rounds=2"])) as run:
         write_json(run.student(1) / "done.json", {"seconds": 1})

@@ -1,6 +1,7 @@
 """Places on GPUs that a real server keeps, flow runs that it takes for running, and the automation that ends them."""
 
 import json
+import select
 import subprocess
 import sys
 import urllib.request
@@ -62,6 +63,33 @@ def test_places_are_held_by_the_server_while_they_are_used(operator: Operator) -
     assert active_places(operator, "places") == 0
     _, errors = holder.communicate(timeout=60)
     assert "training.num_processes 2: each takes a place of the limit 'few', which has 1" in errors
+
+
+def test_of_two_trainings_for_one_place_the_second_waits_and_then_begins(operator: Operator) -> None:
+    """Two processes, as two flow runs of a worker are."""
+    assert operator.run("gcl", "create", "one", "--limit", "1").returncode == 0
+    code = (
+        "import os, sys; os.environ['SSL_PIPELINE_GPU_LIMIT'] = 'one'\n"
+        "from prefect import flow; from flows.limits import gpu_slots\n"
+        "@flow\n"
+        "def trains():\n"
+        "    with gpu_slots(1):\n"
+        "        print('begun', flush=True); sys.stdin.readline()\n"
+        "trains()"
+    )
+    first, second = python(operator, "-c", code), python(operator, "-c", code)
+    for process in (first, second):
+        assert process.stdout is not None and process.stdin is not None
+    begun = select.select([first.stdout, second.stdout], [], [], 60)[0]
+    assert len(begun) == 1, "both or neither began"
+    one, other = (first, second) if begun[0] is first.stdout else (second, first)
+    assert one.stdout.readline() == "begun\n"
+    assert not select.select([other.stdout], [], [], 3)[0], "the second did not wait"
+    assert active_places(operator, "one") == 1
+    one.communicate("\n", timeout=60)
+    assert select.select([other.stdout], [], [], 60)[0], "the second never began"
+    other.communicate("\n", timeout=60)
+    assert (one.returncode, other.returncode, active_places(operator, "one")) == (0, 0, 0)
 
 
 def test_a_run_left_as_running_is_found_and_set_to_crashed(operator: Operator, tmp_path: Path) -> None:
