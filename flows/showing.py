@@ -50,7 +50,7 @@ def show(pages: Callable[[], Iterable[Page]], *, flow_run_id: UUID | None = None
         shown = _shown.setdefault(str(flow_run), {})
         for page in pages():
             earlier = [link for key, link in shown.items() if key != page.key]
-            text = "\n\n".join([page.markdown, *map(_embedded, page.pictures), *_links(earlier)])
+            text = "\n\n".join([*_links(earlier), page.markdown, *map(_embedded, page.pictures)])
             about = {"key": page.key, "description": page.title, "flow_run_id": flow_run, "task_run_id": task_run}
             made = client.create_artifact(ArtifactCreate(type="markdown", data=text, **about))
             shown[page.key] = (page.title, made.id)
@@ -64,7 +64,7 @@ def _links(pages: Iterable[tuple[str, UUID]]) -> Iterator[str]:
     """Name pages with their addresses in the UI, if there is one: a server that ends with its flow shows nothing."""
     ui = get_current_settings().ui_url
     if ui and (links := [f"[{title}]({ui}/artifacts/artifact/{artifact})" for title, artifact in pages]):
-        yield "---\n\nBefore this: " + " · ".join(links)
+        yield "Before this: " + " · ".join(links)
 
 
 def _embedded(picture: Path) -> str:

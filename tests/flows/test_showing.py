@@ -119,8 +119,8 @@ def test_a_page_leads_to_those_before_it_of_its_own_flow_run_and_not_to_itself(p
     assert [(made.key, made.flow_run_id) for made in pages.made][:2] == [("faces", one), ("faces", other)]
     first, of_another, second, again, last = (made.data for made in pages.made)
     assert first == of_another == "# faces"
-    assert second.endswith("Before this: [Faces](http://ui/artifacts/artifact/id-1)")
-    assert again.endswith("Before this: [Teacher](http://ui/artifacts/artifact/id-3)")
+    assert second == "Before this: [Faces](http://ui/artifacts/artifact/id-1)\n\n# teacher"
+    assert again == "Before this: [Teacher](http://ui/artifacts/artifact/id-3)\n\n# faces"
     assert "[Faces](http://ui/artifacts/artifact/id-4) · [Teacher](http://ui/artifacts/artifact/id-3)" in last
 
 
