@@ -1,8 +1,8 @@
 r"""A training as a file that says all of it, run in this process or by several that torchrun starts.
 
 A stage writes the job beside what the training will leave. With ``num_processes: 1`` it is run here. With more, this
-process starts torchrun, hands on what the processes log, and ends them all if it ends itself, however it ends. On other
-machines that see the same directory, torchrun is started by hand:
+process starts torchrun, hands on what the processes log and how far they are, and ends them all if it ends itself, however
+it ends. On other machines that see the same directory, torchrun is started by hand:
 
     torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint host:29500 \
         -m ssl_pipeline.training_job RUN/round-00/teacher/training_job.json
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,13 @@ from ssl_pipeline.learning.device import Device, resolve_device
 from ssl_pipeline.learning.training import FitResult, fit
 from ssl_pipeline.pseudo_labels.merging import read_training_table
 from ssl_pipeline.runs import read_json, write_json, write_text
+from ssl_pipeline.watching import tell, told_to
 
 logger = logging.getLogger(__name__)
 
 _SUPERVISED = "SSL_PIPELINE_SUPERVISED"
 _SECONDS_TO_END = 20
+_PROGRESS = "\x1e"  # the record separator: begins a line of the first process that says how far it is, and no log line
 
 
 class TrainingJob(Section):
@@ -122,7 +124,10 @@ def _supervise(job: TrainingJob, request: Path) -> int:
     with open(_log_path(job), "w", encoding="utf-8") as log, _ended_with_us(command, environment, log) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            logger.info("%s", line.rstrip())
+            if line.startswith(_PROGRESS):
+                tell(job.name, float(line.removeprefix(_PROGRESS)))
+            else:
+                logger.info("%s", line.rstrip())
         return process.wait()
 
 
@@ -158,7 +163,8 @@ def main(request: Path) -> int:
                 f"{job.name}: {request} asks for num_processes {job.role.training.num_processes}, torchrun started "
                 f"{world_size}; --nnodes × --nproc-per-node must be that many"
             )
-        result = job.train()
+        with told_to(_tell_starter) if rank == 0 and os.environ.get(_SUPERVISED) else nullcontext():
+            result = job.train()
     except PipelineError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         with suppress(PipelineError):  # the disk is full, which our starter sees for itself
@@ -167,6 +173,11 @@ def main(request: Path) -> int:
     if rank == 0:
         write_json(job.directory / "training_result.json", asdict(result))
     return 0
+
+
+def _tell_starter(what: str, share: float) -> None:
+    sys.stdout.write(f"{_PROGRESS}{share}\n")
+    sys.stdout.flush()
 
 
 def _end_with_standard_input() -> None:

@@ -18,6 +18,7 @@ from ssl_pipeline.learning.training import FitResult
 from ssl_pipeline.runs import RunDir, write_text
 from ssl_pipeline.stages import prepare
 from ssl_pipeline.training_job import TrainingJob, run_job
+from ssl_pipeline.watching import told_to
 from tests.cycle_config import write_tiny_config
 
 NO_BATCH_NORM = "test_vit"
@@ -76,7 +77,11 @@ def assert_close(one: Path, other: Path, *, buffers: bool = True) -> None:
 def test_two_processes_equal_one(prepared: tuple[RunConfig, RunDir], tmp_path: Path) -> None:
     run_job(make_job(prepared, tmp_path / "one"))
     job = make_job(prepared, tmp_path / "two", num_processes=2)
-    result = run_job(job)
+    told: list[tuple[str, float]] = []
+    with told_to(lambda what, share: told.append((what, share))):
+        result = run_job(job)
+    epochs = job.role.training.epochs
+    assert told == [(job.name, (epoch + 1) / epochs) for epoch in range(epochs)]  # once, by the first process
     assert isinstance(result, FitResult)
     assert result.checkpoint.is_file()
     assert_close(tmp_path / "one", tmp_path / "two")
