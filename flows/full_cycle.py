@@ -9,6 +9,7 @@ from rich.console import Console
 from flows import tasks
 from flows.command import run_from_command_line
 from flows.events import announce_failure, announce_finished
+from flows.failure import show_failure
 from flows.naming import named_by_run
 from flows.parameters import as_overrides
 from flows.review import decided_to_go_on
@@ -23,9 +24,9 @@ from ssl_pipeline.session import open_run
     name="full-cycle",
     flow_run_name=named_by_run,
     log_prints=False,
-    on_failure=[announce_failure],
-    on_crashed=[announce_failure],
-    on_cancellation=[announce_failure],
+    on_failure=[announce_failure, show_failure],
+    on_crashed=[announce_failure, show_failure],
+    on_cancellation=[announce_failure, show_failure],
 )
 def full_cycle(
     config_path: str = "configs/demo.yaml",

@@ -7,13 +7,20 @@ from prefect import flow
 
 from flows import tasks
 from flows.command import run_from_command_line
+from flows.failure import show_failure
 from flows.naming import named_by_run
 from flows.parameters import as_overrides
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.session import open_run
 
 
-@flow(name="pseudo-label", flow_run_name=named_by_run)
+@flow(
+    name="pseudo-label",
+    flow_run_name=named_by_run,
+    on_failure=[show_failure],
+    on_crashed=[show_failure],
+    on_cancellation=[show_failure],
+)
 def pseudo_label(
     config_path: str = "configs/demo.yaml",
     run_name: str | None = None,

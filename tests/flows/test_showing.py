@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from flows import events, naming, showing
+from flows import events, failure, naming, showing
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.reports.stage_pages import Page
 from ssl_pipeline.runs import write_json, write_text
@@ -154,6 +154,7 @@ def test_a_failure_is_told_of_the_run_that_the_config_names(
     message = f"Flow run encountered an exception: TrainingError: {error}"
     state: Any = SimpleNamespace(name="Failed", message=message, result=lambda raise_on_failure: error)
     events.announce_failure(None, run, state)  # type: ignore[arg-type]
+    failure.show_failure(None, run, state)  # type: ignore[arg-type]
     (told,) = emitted
     assert told["event"] == "ssl-pipeline.cycle.failed"
     assert told["resource"]["prefect.resource.id"] == f"ssl-pipeline.run.{name or config}"
@@ -164,10 +165,7 @@ def test_a_failure_is_told_of_the_run_that_the_config_names(
     assert "Nothing was begun" in page.data
 
 
-def test_the_page_of_a_failure_says_how_far_the_run_came_and_how_it_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages: Pages
-) -> None:
-    monkeypatch.setattr(events, "emit_event", lambda *_, **__: None)
+def test_the_page_of_a_failure_says_how_far_the_run_came_and_how_it_goes_on(tmp_path: Path, pages: Pages) -> None:
     config = write_tiny_config(tmp_path)
     root = tmp_path / "runs/tiny"
     write_text(root / "config.yaml", config.read_text())
@@ -176,12 +174,21 @@ def test_the_page_of_a_failure_says_how_far_the_run_came_and_how_it_goes_on(
     run: Any = SimpleNamespace(parameters={"config_path": str(config)}, name="wild-fox", id=uuid4())
     # as a worker reports a process that died: no error is in it
     state: Any = SimpleNamespace(name="Crashed", message="Flow run process exited with non-zero status code -9.")
-    events.announce_failure(None, run, state)  # type: ignore[arg-type]
+    failure.show_failure(None, run, state)  # type: ignore[arg-type]
     text = pages.made[0].data
     assert "> Flow run process exited with non-zero status code -9." in text
     assert "| faces | finished | 2.0 s |" in text
     assert "| round-00/teacher | to do |  |" in text
     assert f"python -m flows.full_cycle --config {root / 'config.yaml'}" in text
+
+
+def test_a_run_that_waits_for_a_person_has_not_failed(monkeypatch: pytest.MonkeyPatch, pages: Pages) -> None:
+    monkeypatch.setattr(events, "emit_event", lambda *_, **__: pytest.fail("announced"))
+    run: Any = SimpleNamespace(parameters={}, id=uuid4())
+    state: Any = SimpleNamespace(name="Failed", message="Flow run encountered an exception: ReviewPending: decide")
+    events.announce_failure(None, run, state)  # type: ignore[arg-type]
+    failure.show_failure(None, run, state)  # type: ignore[arg-type]
+    assert not pages.made
 
 
 @pytest.mark.parametrize(
