@@ -64,7 +64,8 @@ def _validated(schema: type[_Schema], data: dict[str, Any], path: Path) -> _Sche
     try:
         return schema.model_validate(data)
     except ValidationError as error:
-        described = [_describe(details, data, schema) for details in error.errors(include_url=False)]
+        found = [details for details in error.errors(include_url=False) if not _only_seems_short(details)]
+        described = [_describe(details, data, schema) for details in found]
         faults = [fault for one in described for fault in one.split("\n")]  # one check may find several
         count = f"{len(faults)} faults" if len(faults) > 1 else "1 fault"
         raise ConfigError(list_of_faults(f"{path}: {count}", faults)) from None
@@ -150,6 +151,11 @@ def _child(at: Any, part: Any) -> Any:
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
+def _only_seems_short(details: ErrorDetails) -> bool:
+    """Whether a list is long enough, and pydantic counts those of its items alone that have no fault of their own."""
+    return details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]
+
+
 def _describe(details: ErrorDetails, data: dict[str, Any], schema: type[BaseModel]) -> str:
     """Word one fault as ``'dotted.key': what is wrong, got …``."""
     location = _without_tags(details["loc"], data)
@@ -161,7 +167,8 @@ def _describe(details: ErrorDetails, data: dict[str, Any], schema: type[BaseMode
         case "missing":
             return f"'{key}': missing; it has no default"
         case "union_tag_not_found":
-            return f"'{key}': missing 'type'; expected one of {details['ctx']['discriminator']!s} …, got {got}"
+            names = [tag for model in _models_at(location, data, schema) for tag in _tags(model)]
+            return f"'{key}': missing 'type'; expected one of {names}, got {got}"
         case "union_tag_invalid":
             context = details["ctx"]
             names = [name.strip(" '") for name in str(context["expected_tags"]).split(",")]
@@ -180,7 +187,13 @@ def _describe(details: ErrorDetails, data: dict[str, Any], schema: type[BaseMode
         case "string_pattern_mismatch":
             return f"'{key}': expected a name like {details['ctx']['pattern']}, got {got}"
         case _:
-            return f"'{key}': {details['msg'].replace('Input should be', 'expected')}, got {got}"
+            return f"'{key}': {_expected(details)}, got {got}"
+
+
+def _expected(details: ErrorDetails) -> str:
+    if details["type"] == "too_short":
+        return f"expected at least {details['ctx']['min_length']} of them"
+    return details["msg"].replace("Input should be", "expected")
 
 
 def _without_tags(location: Sequence[str | int], data: dict[str, Any]) -> list[str | int]:
@@ -209,9 +222,14 @@ def _did_you_mean(key: str, names: Sequence[str]) -> str:
 
 def _field_names(parents: Sequence[str | int], data: dict[str, Any], schema: type[BaseModel]) -> list[str]:
     """The keys that the section at `parents` knows."""
+    return [name for model in _models_at(parents, data, schema) for name in model.model_fields]
+
+
+def _models_at(location: Sequence[str | int], data: dict[str, Any], schema: type[BaseModel]) -> list[type[BaseModel]]:
+    """What the section at `location` may be: one, or of a union all that its `type` leaves."""
     models: list[type[BaseModel]] = [schema]
     at: Any = data
-    for part in parents:
+    for part in location:
         at = _child(at, part)
         if isinstance(part, str):
             models = [
@@ -223,7 +241,7 @@ def _field_names(parents: Sequence[str | int], data: dict[str, Any], schema: typ
         tag = at.get("type") if isinstance(at, dict) else None
         if tag is not None:
             models = [model for model in models if tag in _tags(model)] or models
-    return [name for model in models for name in model.model_fields]
+    return models
 
 
 def _tags(model: type[BaseModel]) -> tuple[Any, ...]:

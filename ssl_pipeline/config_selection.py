@@ -118,3 +118,6 @@ SelectionConfig = Annotated[
     | PromisedPrecision,
     Field(discriminator="type"),
 ]
+
+EVERY_LABEL = FixedThreshold(type="fixed_threshold", confidence_threshold=0.01)
+"""Every label, soft: a label of an unsure teacher says that it is unsure. What docs/strategies.md supports, and the default."""

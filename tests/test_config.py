@@ -63,6 +63,11 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
             "'self_adaptive', 'gaussian_weights', 'agreement', 'promised_precision'], got 'fixed_treshold'; did you mean 'fixed_threshold'?",
         ),
         (
+            "teacher.training.loss={gamma: 2}",
+            "'teacher.training.loss': missing 'type'; expected one of ['cross_entropy', 'focal', 'f1', 'mixture'], got {'gamma': 2}",
+        ),
+        ("faces.unlabeled.sources=[]", "'faces.unlabeled.sources': expected at least 1 of them, got []"),
+        (
             "selection={type: promised_precision, align: validation}",
             "'selection': align: validation would let the faces that test the promise shape the predictions; "
             "use align: training or none",
@@ -203,6 +208,12 @@ def test_a_file_that_is_no_config_is_refused(path: Path, content: str | None, me
     with pytest.raises(ConfigError) as error:
         load_config(path)
     assert message in str(error.value)
+
+
+def test_a_list_whose_only_item_is_wrong_is_not_called_short(path: Path) -> None:
+    with pytest.raises(ConfigError, match="1 fault") as error:
+        load_config(path, overrides=["faces.unlabeled.sources=[{path: x}]"])
+    assert "missing 'type'; expected one of ['drawn', 'folder'," in str(error.value)
 
 
 def test_a_loaded_config_never_changes(path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
+from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_selection import GuardsConfig, SelectionConfig
 
 TEXT = (Path(__file__).parents[1] / "docs/selection.md").read_text(encoding="utf-8")
@@ -17,6 +18,18 @@ SECTIONS = get_args(get_args(SelectionConfig)[0])
 @pytest.mark.parametrize("shown", SHOWN, ids=str)
 def test_a_selection_shown_in_the_docs_can_be_loaded(shown: dict[str, object]) -> None:
     TypeAdapter(SelectionConfig).validate_python(shown)
+
+
+def test_without_the_section_every_label_is_learned_soft_as_the_docs_say() -> None:
+    default = RunConfig.model_fields["selection"].default
+    assert default == TypeAdapter(SelectionConfig).validate_python(
+        {"type": "fixed_threshold", "confidence_threshold": 0.01}
+    )
+    assert (default.per, default.targets) == ("attribute", "soft")
+    assert (
+        "Without the section every label is learned, soft, as by `{type: fixed_threshold, confidence_threshold: 0.01}`"
+        in TEXT
+    )
 
 
 def test_the_docs_show_every_strategy_with_its_settings_and_every_guard() -> None:
