@@ -47,6 +47,9 @@ def test_a_run_leaves_pages_log_lines_and_an_event(operator: Operator) -> None:
     pages = {"faces", "teacher", "pseudo-labels-round-1", "student-1", "gate-round-1", "teacher-against-student"}
     assert pages <= set(artifacts)
     assert "data:image/png;base64," in artifacts["teacher"]["data"]
+    ui = operator.environment["PREFECT_API_URL"].removesuffix("/api")
+    for key in pages - {"teacher-against-student"}:
+        assert f"({ui}/artifacts/artifact/{artifacts[key]['id']})" in artifacts["teacher-against-student"]["data"]
     bars = [artifacts[key]["data"] for key in ("progress-teacher", "progress-labeling", "progress-student-1")]
     assert bars == [100.0, 100.0, 100.0]
 
@@ -75,3 +78,6 @@ def test_a_deployment_run_that_fails_exits_non_zero(operator: Operator, tmp_path
             break
         time.sleep(0.5)
     assert "absent.yaml" in events[0]["payload"]["error"]
+    (page,) = asked(operator, "artifacts", {"artifacts": {"key": {"any_": ["what-went-wrong"]}}})
+    assert "> ConfigError: " in page["data"] and "no such config file" in page["data"], page["data"]
+    assert page["flow_run_id"] == events[0]["payload"]["flow_run"]
