@@ -3,8 +3,9 @@
 And what it needs of the stage `predict` beside the pool's predictions: the unseen faces', and how unlike both are.
 """
 
-from dataclasses import asdict
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from ssl_pipeline.config_execution import ExecutionConfig
 from ssl_pipeline.config_selection import Agreement, PromisedPrecision
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
-from ssl_pipeline.learning.labeling import predict_shards, read_shards
+from ssl_pipeline.learning.checkpoint import digest_checkpoint
+from ssl_pipeline.learning.labeling import check_image_size, predict_shards, read_shards
 from ssl_pipeline.learning.prediction import Predictor
 from ssl_pipeline.learning.shift import acceptance_by_group, compare_predictions, pooled_features, separability
 from ssl_pipeline.pseudo_labels.guards import selection_faults
@@ -110,26 +112,42 @@ class RoundFaces:
         return np.stack([read_shards(self._directory / what / name, table) for name in self._member_names])
 
 
-def load_members(config: RunConfig, run: RunDir, teacher: Path) -> dict[str, Predictor]:
-    """Load what labels a round, by the folder that its predictions lie in: one teacher, its views, or one a fold.
+@dataclass(frozen=True)
+class Member:
+    """One of those that label a round, loaded when there is something to label: what is finished needs no model."""
+
+    digest: str
+    """Of its checkpoint."""
+    load: Callable[[], Predictor]
+    """Raises CheckpointError if the checkpoint does not fit the run."""
+
+
+def members_of(config: RunConfig, run: RunDir, teacher: Path) -> dict[str, Member]:
+    """Give what labels a round, by the folder that its predictions lie in: one teacher, its views, or one a fold.
 
     Raises:
-        CheckpointError: if a checkpoint cannot be used.
+        CheckpointError: if a checkpoint is not there.
     """
 
+    @cache  # the views of one teacher share it
     def load(path: Path) -> Predictor:
-        return Predictor.load(path, config.prediction, labels=config.labels.space, device=config.device)
+        predictor = Predictor.load(path, config.prediction, labels=config.labels.space, device=config.device)
+        check_image_size(predictor.checkpoint, config.faces.image_size)
+        return predictor
+
+    def member(path: Path, view: int | None = None) -> Member:
+        return Member(digest_checkpoint(path), lambda: load(path) if view is None else load(path).by_view()[view])
 
     if config.out_of_fold is not None and teacher.parent == run.teacher:
         folds = [f"{_FOLD}{fold}" for fold in range(config.out_of_fold.num_folds)]
-        return {name: load(run.out_of_fold / f"{name}.safetensors") for name in folds}
+        return {name: member(run.out_of_fold / f"{name}.safetensors") for name in folds}
     if isinstance(config.selection, Agreement):
-        return {f"view-{number}": view for number, view in enumerate(load(teacher).by_view())}
-    return {".": load(teacher)}
+        return {f"view-{view}": member(teacher, view) for view in range(len(config.prediction.views))}
+    return {".": member(teacher)}
 
 
 def predict_faces(
-    members: dict[str, Predictor],
+    members: dict[str, Member],
     faces: pd.DataFrame,
     run: RunDir,
     directory: Path,
@@ -153,14 +171,14 @@ def predict_faces(
     """
     outputs = [f"part-{shard:05d}.parquet" for shard in range(-(-len(faces) // shard_size))]
 
-    def predict(name: str, member: Predictor) -> dict[str, Any]:
+    def predict(name: str, member: Member) -> dict[str, Any]:
         inputs = identity if name == "." else {**identity, "member": name}
         return run_stage(
             directory / name,
             inputs=inputs,
             outputs=outputs,
             work=lambda: predict_shards(
-                member,
+                member.load(),
                 faces,
                 open_pixels(run.faces / "pixels.npy"),
                 directory=directory / name,
@@ -179,7 +197,7 @@ def predict_faces(
 
 
 def measure_shift(
-    predictor: Predictor,
+    member: Member,
     faces: RoundFaces,
     config: RunConfig,
     run: RunDir,
@@ -190,7 +208,7 @@ def measure_shift(
     """Measure how well the pool is told from the validation faces by the teacher's features; the record has it.
 
     Args:
-        predictor: the teacher.
+        member: the teacher, or one of them.
         faces: the round's.
         config: the run's; without `shift` nothing is measured.
         run: the run's directory.
@@ -203,7 +221,7 @@ def measure_shift(
 
     def work() -> dict[str, Any]:
         rng = np.random.default_rng((config.seed, _SHIFT_SEED))
-        pixels, sides = open_pixels(run.faces / "pixels.npy"), {}
+        pixels, predictor, sides = open_pixels(run.faces / "pixels.npy"), member.load(), {}
         for side, table in (("pool", faces.pool), ("validation", faces.validation)):
             chosen = np.sort(rng.choice(len(table), size=min(settings.max_faces, len(table)), replace=False))
             rows = table.iloc[chosen]

@@ -28,7 +28,6 @@ from ssl_pipeline.faces.sources.reading import fingerprint
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.calibrating import calibrate_checkpoint
 from ssl_pipeline.learning.device import check_processes, resolve_device
-from ssl_pipeline.learning.labeling import check_image_size
 from ssl_pipeline.learning.model import check_architecture
 from ssl_pipeline.learning.optimizers import check_optimizer
 from ssl_pipeline.masking.masked_set import build_masked_faces
@@ -42,9 +41,9 @@ from ssl_pipeline.review import with_decision
 from ssl_pipeline.runs import RunDir, digest_file, digest_of, faces_digest, run_stage, write_json
 from ssl_pipeline.selection_job import (
     RoundFaces,
-    load_members,
     make_manifest,
     measure_shift,
+    members_of,
     predict_faces,
     write_shift,
 )
@@ -125,10 +124,8 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
     members of a round, each predicts by itself.
     """
     directory, prediction = run.pseudo_labels(round_index) / "predictions", config.prediction
-    members = load_members(config, run, teacher)
-    for member in members.values():
-        check_image_size(member.checkpoint, config.faces.image_size)
-    digests = list(dict.fromkeys(member.checkpoint.digest for member in members.values()))
+    members = members_of(config, run, teacher)
+    digests = list(dict.fromkeys(member.digest for member in members.values()))
     faces = RoundFaces(run, round_index)
     identity = {
         "teacher": digests[0] if len(digests) == 1 else digest_of(digests),

@@ -15,6 +15,7 @@ from ssl_pipeline.config import RunConfig
 from ssl_pipeline.config_loading import load_config
 from ssl_pipeline.errors import CheckpointError, ManifestError, PipelineError, RunError, SelectionError
 from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.learning.prediction import Predictor
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.merging import read_training_table
 from ssl_pipeline.reports.comparison import verdict
@@ -293,10 +294,24 @@ def test_a_checkpoint_of_other_labels_or_another_size_is_refused(
 ) -> None:
     teacher = finished[1].teacher / "best.safetensors"
     config, run = copy_of(finished, tmp_path, "labels.attributes.0.values=[man, woman]")
+    shutil.rmtree(run.pseudo_labels(1))  # as after `prepare`, whose faces are others now
     with pytest.raises(CheckpointError, match="a checkpoint of other labels"):
         stages.predict(config, run, 1, teacher)
     config, run = copy_of(finished, tmp_path / "size", "faces.image_size=32")
+    shutil.rmtree(run.pseudo_labels(1))
     with pytest.raises(CheckpointError, match=r"trained on faces of 24 pixels, faces\.image_size is 32"):
+        stages.predict(config, run, 1, teacher)
+
+
+def test_what_is_labeled_needs_no_model_to_be_skipped_and_no_less_its_file(
+    finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Predictor, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    config, run = copy_of(finished, tmp_path)
+    teacher = run.teacher / "best.safetensors"
+    assert stages.predict(config, run, 1, teacher)["skipped"]
+    teacher.unlink()
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
         stages.predict(config, run, 1, teacher)
 
 

@@ -65,6 +65,17 @@ def save_checkpoint(
         save_file(tensors, beside, metadata={METADATA_KEY: json.dumps(about)})
 
 
+def digest_checkpoint(path: Path) -> str:
+    """Give the digest of a checkpoint's file, without loading it.
+
+    Raises:
+        CheckpointError: if there is no such file.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint; a trained model is best.safetensors in its run's directory")
+    return digest_file(path)
+
+
 def load_checkpoint(path: Path, *, labels: LabelSpace | None = None) -> Checkpoint:
     """Rebuild a model from its file alone.
 
@@ -75,8 +86,7 @@ def load_checkpoint(path: Path, *, labels: LabelSpace | None = None) -> Checkpoi
     Raises:
         CheckpointError: if there is no such file, it is no checkpoint of ours, or its labels differ.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint; a trained model is best.safetensors in its run's directory")
+    digest = digest_checkpoint(path)
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})[METADATA_KEY])
@@ -99,7 +109,7 @@ def load_checkpoint(path: Path, *, labels: LabelSpace | None = None) -> Checkpoi
         raise CheckpointError(f"{path}: its weights do not fit its own description: {error}") from None
     model.mean.copy_(torch.tensor(normalization["mean"]).view(1, 3, 1, 1))
     model.std.copy_(torch.tensor(normalization["std"]).view(1, 3, 1, 1))
-    return Checkpoint(path, model.eval(), model_config, own_labels, image_size, digest_file(path), calibration)
+    return Checkpoint(path, model.eval(), model_config, own_labels, image_size, digest, calibration)
 
 
 def _other_labels(path: Path, own: LabelSpace, asked: LabelSpace) -> str:
