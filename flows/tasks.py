@@ -15,6 +15,7 @@ from flows.limits import gpu_slots
 from flows.showing import progress_shown, show
 from ssl_pipeline import fold_teachers, judging, review_request, session, stages
 from ssl_pipeline.config import RunConfig
+from ssl_pipeline.label_sheet import draw_label_sheet
 from ssl_pipeline.reports.stage_pages import (
     Page,
     faces_page,
@@ -68,7 +69,9 @@ def _fold_teachers(record: stages.Record, config: RunConfig, run: RunDir) -> Ite
 
 def _pseudo_labels(record: stages.Record, config: RunConfig, run: RunDir, round_index: int) -> Iterable[Page]:
     directory = run.pseudo_labels(round_index)
-    yield selection_page(read_json(directory / "selection.json"), directory)
+    yield selection_page(
+        read_json(directory / "selection.json"), directory, sheet=draw_label_sheet(config, run, round_index)
+    )
 
 
 def _student(

@@ -172,8 +172,8 @@ def _calibration(about: Mapping[str, Any] | None) -> Iterator[str]:
     yield f"Calibrated by temperatures {temperatures}: calibration error {before:.1f} % → {after:.1f} %."
 
 
-def selection_page(summary: Mapping[str, Any], directory: Path) -> Page:
-    """Tell what was accepted, value by value; `summary` is selection.json's."""
+def selection_page(summary: Mapping[str, Any], directory: Path, *, sheet: Path | None = None) -> Page:
+    """Tell what was accepted, value by value; `summary` is selection.json's, `sheet` a picture that all may see."""
     round_index, manifest = summary["identity"]["round_index"], directory / "manifest.parquet"
     lines = [f"# Pseudo-labels of round {round_index}", "", *selection_lines(summary)]
     if summary.get("purity"):
@@ -196,7 +196,8 @@ def selection_page(summary: Mapping[str, Any], directory: Path) -> Page:
             f"| {row['num_candidates']:,} | {row['num_accepted']:,} | {unseen} | {markdown_safe(row['note'])} |"
         )
     lines += ["", f"Manifest: `{manifest}`. Open it: `ssl-pipeline manifest summary {manifest}`"]
-    return Page(f"pseudo-labels-round-{round_index}", f"What round {round_index} accepted", "\n".join(lines))
+    pictures = [] if sheet is None else [sheet]
+    return Page(f"pseudo-labels-round-{round_index}", f"What round {round_index} accepted", "\n".join(lines), pictures)
 
 
 def cycle_page(summary: Mapping[str, Any], root: Path) -> Page:
