@@ -1,6 +1,6 @@
 """Which selection serves a student best? One student by each strategy, from the same teachers' predictions, over seeds.
 
-    python -m benchmarks.strategies --config configs/utkface.yaml --set faces.root=../shared/data --out docs/strategies.md
+    python -m benchmarks.strategies --config configs/utkface.yaml --set faces.root=../shared/data --mark table
 
 Faces, teachers and predictions are made once a seed; each strategy's run begins with links to them. Every student has
 the network and the settings of the config and as many steps, whatever it learns from. What is finished is not done again;
@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import typer
 
+from benchmarks.marks import fill
 from benchmarks.seeds import environment_for
 from benchmarks.strategies_report import strategies_report
 from ssl_pipeline.config import RunConfig
@@ -42,6 +43,10 @@ STARVED_BELOW = 0.2
 STRATEGIES: dict[str, list[str]] = {
     "human labels alone": ["selection={type: fixed_threshold, confidence_threshold: 1.0}"],
     "everything, soft": ["selection={type: fixed_threshold, confidence_threshold: 0.01}"],
+    "everything, soft, a quarter of the draws human": [
+        "selection={type: fixed_threshold, confidence_threshold: 0.01}",
+        "student.training.human_share=0.25",
+    ],
     "fixed threshold 0.8": ["selection={type: fixed_threshold, confidence_threshold: 0.8}"],
     "balanced top-k, 1,500 of each value": ["selection={type: balanced_top_k, k: 1500}"],
     "percentile curriculum, the surest 40 %": ["selection={type: percentile_curriculum, step_percent: 40}"],
@@ -67,7 +72,8 @@ _SHARED = ("faces", "round-00", "round-01/pseudo_labels/predictions", "round-01/
 
 def main(
     config: Annotated[Path, typer.Option()],
-    out: Annotated[Path, typer.Option(help="A Markdown file.")] = Path("docs/strategies.md"),
+    out: Annotated[Path, typer.Option(help="A Markdown file with marks for the table.")] = Path("docs/strategies.md"),
+    mark: Annotated[str, typer.Option(help="Which of the marks.")] = "table",
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
     overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Training steps of every student.")] = 500,
@@ -99,7 +105,7 @@ def main(
     about = {**environment(loaded), "seeds": every, "steps": steps, "jobs": jobs, "config": str(config)}
     shown = [of for of in overrides or [] if not of.startswith(("faces.root=", "runs_root="))]
     about["rows"] = rows if rows != list(STRATEGIES) else []
-    out.write_text(strategies_report(found, about=about, overrides=shown), encoding="utf-8")
+    fill(out, mark, strategies_report(found, about=about, overrides=shown))
     print(f"written to {out}")
 
 

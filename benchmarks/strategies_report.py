@@ -22,7 +22,10 @@ def strategies_report(found: dict[str, Results], *, about: dict[str, Any], overr
     counts = base[0]["counts"]
     names = list(base[0]["test"]["per_attribute"])
     command = " ".join(
-        [f"python -m benchmarks.strategies --config {about['config']} --steps {about['steps']} --jobs {about['jobs']}"]
+        [
+            f"python -m benchmarks.strategies --config {about['config']} --seeds {','.join(about['seeds'])} "
+            f"--steps {about['steps']} --jobs {about['jobs']}"
+        ]
         + [f"--set {setting}" for setting in overrides]
         + [f"--row '{row}'" for row in about["rows"]]
     )
@@ -34,8 +37,6 @@ def strategies_report(found: dict[str, Results], *, about: dict[str, Any], overr
         + ("calibrated on the validation faces," if base[0]["calibration"] else "not calibrated,")
     )
     lines = [
-        "# Selection strategies compared",
-        "",
         f"Written by `{command}`. Seeds {', '.join(about['seeds'])}; {os.cpu_count()} cores, {about['machine']}, "
         f"{about['device']}, torch {about['versions']['torch']}; {counts['labeled']['train']} faces to train on, "
         f"{counts['labeled']['validation']} for validation, {counts['labeled']['test']} to test on, "
