@@ -1,6 +1,6 @@
 """Which selection serves a student best? One student by each strategy, from the same teachers' predictions, over seeds.
 
-    python -m benchmarks.strategies --config configs/utkface.yaml --set faces.root=../shared/data --mark table
+    python -m benchmarks.strategies --config configs/utkface.yaml --set faces.root=../shared/data --mark all
 
 Faces, teachers and predictions are made once a seed; each strategy's run begins with links to them. Every student has
 the network and the settings of the config and as many steps, whatever it learns from. What is finished is not done again;
@@ -73,7 +73,7 @@ _SHARED = ("faces", "round-00", "round-01/pseudo_labels/predictions", "round-01/
 def main(
     config: Annotated[Path, typer.Option()],
     out: Annotated[Path, typer.Option(help="A Markdown file with marks for the table.")] = Path("docs/strategies.md"),
-    mark: Annotated[str, typer.Option(help="Which of the marks.")] = "table",
+    mark: Annotated[str, typer.Option(help="Which of the marks.")] = "all",
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
     overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Training steps of every student.")] = 500,
@@ -224,3 +224,5 @@ if __name__ == "__main__":
         typer.run(main)
     except PipelineError as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except subprocess.CalledProcessError as error:  # one of our own has said why
+        sys.exit(error.returncode)

@@ -65,7 +65,7 @@ def strategies_report(found: dict[str, Results], *, about: dict[str, Any], overr
     lines.append(
         _row("*all true labels*", [_points(one["test"]) for one in best], teacher, gap, [""] * (len(names) + 3))
     )
-    return "\n".join([*lines, "", *_calibration(base, names)]) + "\n"
+    return "\n".join([*lines, "", *_calibration(base, names)]).rstrip()
 
 
 def _row(name: str, scores: list[float], teacher: list[float], gap: list[float], cells: list[str]) -> str:
@@ -86,7 +86,7 @@ def _calibration(base: Results, names: list[str]) -> list[str]:
     if not all(one["together"] and one["calibration"] and "before" in one["calibration"] for one in base):
         return []
     lines = [
-        "## Calibration out of fold",
+        "**Calibration out of fold**",
         "",
         "Before and after, each training face predicted by the teacher that did not see it, and calibrated by "
         "temperatures that were fitted without it; mean over the seeds.",

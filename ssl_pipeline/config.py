@@ -19,7 +19,7 @@ from ssl_pipeline.config_labels import LabelsConfig
 from ssl_pipeline.config_losses import ExpectedNumber, terms_of
 from ssl_pipeline.config_masking import MaskingConfig
 from ssl_pipeline.config_metrics import check_metric
-from ssl_pipeline.config_selection import EVERY_LABEL, Agreement, SelectionConfig
+from ssl_pipeline.config_selection import DEFAULT, Agreement, SelectionConfig
 from ssl_pipeline.config_shift import ShiftConfig
 from ssl_pipeline.config_sources import Source
 from ssl_pipeline.config_storage import StorageConfig
@@ -177,7 +177,7 @@ class RunConfig(Section):
     calibration: CalibrationConfig = NoCalibration(type="none")
     out_of_fold: OutOfFoldConfig | None = None
     """Without it one teacher labels the pool, and the validation faces are the unseen ones."""
-    selection: SelectionConfig = EVERY_LABEL
+    selection: SelectionConfig = DEFAULT
     shift: ShiftConfig | None = ShiftConfig()
     """Null leaves the diagnosis out."""
     review: Literal["none", "wait"] = "none"

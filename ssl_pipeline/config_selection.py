@@ -119,5 +119,5 @@ SelectionConfig = Annotated[
     Field(discriminator="type"),
 ]
 
-EVERY_LABEL = FixedThreshold(type="fixed_threshold", confidence_threshold=0.01)
-"""Every label, soft: a label of an unsure teacher says that it is unsure. What docs/strategies.md supports, and the default."""
+DEFAULT = PromisedPrecision(type="promised_precision", target=0.8)
+"""No way to select has been shown to serve a student better (docs/strategies.md); this one says how often it is right."""
