@@ -30,10 +30,10 @@ demo: setup
 # A server, a pool, all deployments and a worker on this machine; PORT=4300 for another port. Again: what runs is left.
 PORT ?= 4200
 deploy: setup
-	$(BIN)/python -m flows.deploy up --port $(PORT)
+	$(BIN)/python -m flows.operations.deploy up --port $(PORT)
 
 undeploy: setup
-	$(BIN)/python -m flows.deploy down
+	$(BIN)/python -m flows.operations.deploy down
 
 # One process a core, each with one thread: two that both want all cores wait for each other.
 test: setup

@@ -11,13 +11,14 @@ from typing import Annotated, Any
 
 import typer
 
-from ssl_pipeline.config import RunConfig
-from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.faces.dataset import TrainingFaces
-from ssl_pipeline.judging import evaluate
-from ssl_pipeline.learning.training import fit
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.learning.dataset import TrainingFaces
+from ssl_pipeline.learning.fit import fit
 from ssl_pipeline.pseudo_labels.merging import read_training_table
-from ssl_pipeline.runs import RunDir, read_json
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import read_json
+from ssl_pipeline.stages.evaluate import evaluate
 
 
 def train_control(config: RunConfig, *, round_index: int) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def train_control(config: RunConfig, *, round_index: int) -> dict[str, Any]:
         round_index: of the student whose control this is.
 
     Returns:
-        Scores as `ssl_pipeline.learning.metrics.evaluate_predictions` gives them.
+        Scores as `ssl_pipeline.evaluation.metrics.evaluate_predictions` gives them.
     """
     run = RunDir(config.runs_root / config.run_name)
     directory = run.root / "control"

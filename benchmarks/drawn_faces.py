@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from PIL import Image
 
-from ssl_pipeline.faces.drawing import draw_face
-from ssl_pipeline.faces.drawn import Population, sample_faces, sample_people
+from ssl_pipeline.synthetic.people.face import draw_face
+from ssl_pipeline.synthetic.people.parameters import Population, sample_faces, sample_people
 
 COLUMNS, ROWS, SIZE, GAP = 10, 2, 96, 12
 

@@ -18,19 +18,19 @@ import torch
 import typer
 from PIL import Image, ImageFilter
 
-from ssl_pipeline.config import PredictionConfig
-from ssl_pipeline.config_cropping import FaceSettings
-from ssl_pipeline.config_labels import AttributeConfig, LabelsConfig
-from ssl_pipeline.config_masking import MaskingConfig
-from ssl_pipeline.config_training import RoleConfig
+from ssl_pipeline.config.cropping import FaceSettings
+from ssl_pipeline.config.labels import AttributeConfig, LabelsConfig
+from ssl_pipeline.config.masking import MaskingConfig
+from ssl_pipeline.config.run import PredictionConfig
+from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.faces.cropping import CANONICAL_POINTS, choose_face, crop_face, similarity_transform, warp
-from ssl_pipeline.faces.dataset import LabeledSet, TrainingFaces, TrainingSet
 from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb
 from ssl_pipeline.faces.detection import FaceDetector
-from ssl_pipeline.learning.prediction import Predictor
-from ssl_pipeline.learning.training import fit
-from ssl_pipeline.masking.masked_set import build_masked_faces
-from ssl_pipeline.runs import write_json
+from ssl_pipeline.learning.dataset import LabeledSet, TrainingFaces, TrainingSet
+from ssl_pipeline.learning.fit import fit
+from ssl_pipeline.learning.predict import Predictor
+from ssl_pipeline.runs.files import write_json
+from ssl_pipeline.synthetic.masks.masked_set import build_masked_faces
 
 CLASSES = ("with_mask", "without_mask")
 LABELS = LabelsConfig(attributes=(AttributeConfig(name="mask", values=CLASSES),))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from ssl_pipeline.config_training import ModelConfig
+from ssl_pipeline.config.training import ModelConfig
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.device import resolve_device, resolve_dtype
 from ssl_pipeline.learning.model import FaceClassifier, build_model

@@ -14,14 +14,16 @@ from typing import Annotated, Any
 
 import typer
 
-from ssl_pipeline.config import RunConfig
-from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.config_training import RoleConfig
-from ssl_pipeline.faces.dataset import TrainingFaces
-from ssl_pipeline.judging import evaluate
-from ssl_pipeline.learning.training import fit
-from ssl_pipeline.runs import RunDir, digest_of, faces_digest, read_json
-from ssl_pipeline.stages import prepare
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.config.training import RoleConfig
+from ssl_pipeline.learning.dataset import TrainingFaces
+from ssl_pipeline.learning.fit import fit
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import digest_of, read_json
+from ssl_pipeline.runs.records import faces_digest
+from ssl_pipeline.stages.evaluate import evaluate
+from ssl_pipeline.stages.prepare import prepare
 
 CROSS_ENTROPY: dict[str, Any] = {"type": "cross_entropy"}
 FOCAL: dict[str, Any] = {"type": "focal", "gamma": 2.0}
@@ -57,7 +59,7 @@ def main(
     for seed in seeds.split(","):
         loaded = load_config(config, overrides=[*(overrides or []), f"seed={seed}"])
         run = RunDir(loaded.runs_root / f"{loaded.run_name}-losses-seed-{seed}")
-        counts = prepare(loaded, run)["result"]["labeled"]
+        counts = dict(prepare(loaded, run).counts["labeled"])
         for name in ROWS:
             scores = train_and_judge(loaded, run, name)
             table[name].append(scores)

@@ -12,12 +12,12 @@ import numpy as np
 import typer
 from PIL import Image
 
-from ssl_pipeline.faces.drawing import draw_face
-from ssl_pipeline.faces.drawing_canvas import Canvas
-from ssl_pipeline.faces.drawn import DrawnFace, Pose, sample_faces, sample_people
-from ssl_pipeline.masking.head import Landmarks
-from ssl_pipeline.masking.parameters import KINDS, WAYS, draw_parameters, picture_rng
-from ssl_pipeline.masking.rendering import put_mask
+from ssl_pipeline.synthetic.masks.head import Landmarks
+from ssl_pipeline.synthetic.masks.parameters import KINDS, WAYS, draw_parameters, picture_rng
+from ssl_pipeline.synthetic.masks.rendering import put_mask
+from ssl_pipeline.synthetic.people.canvas import Canvas
+from ssl_pipeline.synthetic.people.face import draw_face
+from ssl_pipeline.synthetic.people.parameters import DrawnFace, Pose, sample_faces, sample_people
 
 SIZE, YAWS = 120, (0.0, 24.0)
 NOSE_AHEAD = 0.26  # how far the nose stands out from eyes and mouth, in the drawn head's frame

@@ -15,13 +15,13 @@ import numpy as np
 import typer
 from PIL import Image
 
-from ssl_pipeline.config_masking import CanonicalLandmarks, YuNetLandmarks
+from ssl_pipeline.config.masking import CanonicalLandmarks, YuNetLandmarks
 from ssl_pipeline.faces.decoding import decode_rgb
-from ssl_pipeline.faces.drawing import draw_face
-from ssl_pipeline.faces.drawn import sample_faces, sample_people
-from ssl_pipeline.masking.landmarks import NoLandmarks, landmark_finder
-from ssl_pipeline.masking.parameters import Way, draw_parameters, picture_rng
-from ssl_pipeline.masking.rendering import put_mask
+from ssl_pipeline.synthetic.masks.landmarks import NoLandmarks, landmark_finder
+from ssl_pipeline.synthetic.masks.parameters import Way, draw_parameters, picture_rng
+from ssl_pipeline.synthetic.masks.rendering import put_mask
+from ssl_pipeline.synthetic.people.face import draw_face
+from ssl_pipeline.synthetic.people.parameters import sample_faces, sample_people
 
 NUM_FACES, SIZE, REPEATS = 100, 200, 3
 WAYS: dict[Way, float] = {"right": 5.0, "nose_out": 0.4, "chin_out": 0.3, "on_chin": 0.3}

@@ -24,26 +24,36 @@ from benchmarks.marks import fill
 PREPARE = """
 import sys
 from pathlib import Path
-from ssl_pipeline import session, stages
-from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.stages.draw import draw
+from ssl_pipeline.stages.open import open_run
+from ssl_pipeline.stages.prepare import prepare
 config = load_config(Path(sys.argv[1]), overrides=sys.argv[2:], run_name="prepared")
-with session.open_run(config) as run:
-    stages.prepare(config, run)
+with open_run(config) as run:
+    draw(config)
+    prepare(config, run)
 """
 PLAIN = """
 import sys
 from pathlib import Path
-from ssl_pipeline import judging, session, stages
-from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.stages.draw import draw
+from ssl_pipeline.stages.finish import RoundOutcome, finish
+from ssl_pipeline.stages.gate import gate
+from ssl_pipeline.stages.open import open_run
+from ssl_pipeline.stages.predict import predict
+from ssl_pipeline.stages.prepare import prepare
+from ssl_pipeline.stages.selection import select
+from ssl_pipeline.stages.train import train_student, train_teacher
 config = load_config(Path(sys.argv[1]), overrides=sys.argv[3:], run_name=sys.argv[2])
-with session.open_run(config) as run:
-    stages.prepare(config, run)
-    stages.train_teacher(config, run)
-    stages.predict(config, run, 1, run.teacher / "best.safetensors")
-    stages.select(config, run, 1)
-    stages.train_student(config, run, 1)
-    decision = judging.gate(config, run, 1, run.teacher)
-    session.finish(config, run, last_round=1, promoted=run.student(1) if decision["promoted"] else run.teacher)
+with open_run(config) as run:
+    draw(config)
+    prepare(config, run)
+    train_teacher(config, run)
+    predict(config, run, 1, run.teacher / "best.safetensors")
+    select(config, run, 1)
+    train_student(config, run, 1)
+    finish(config, run, [RoundOutcome(1, gate=gate(config, run, 1, run.teacher))])
 """
 
 

@@ -19,8 +19,8 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.seeds import environment_for
-from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.runs import read_json
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.runs.files import read_json
 
 VARIANTS: dict[str, list[str]] = {"partly known": [], "nothing known": ["faces.unlabeled.hide_labels=true"]}
 """What is known of the pool, and what makes it so: as the config says, or all of it hidden."""

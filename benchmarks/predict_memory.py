@@ -17,12 +17,12 @@ from typing import Annotated
 
 import typer
 
-from ssl_pipeline.config_training import ModelConfig
-from ssl_pipeline.faces.drawing import draw_face
-from ssl_pipeline.faces.drawn import sample_faces, sample_people
+from ssl_pipeline.config.training import ModelConfig
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.checkpoint import save_checkpoint
 from ssl_pipeline.learning.model import build_model
+from ssl_pipeline.synthetic.people.face import draw_face
+from ssl_pipeline.synthetic.people.parameters import sample_faces, sample_people
 
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
 NUM_FACES, SIZE, NAMES_IN_FOLDER = 200, 32, 1000

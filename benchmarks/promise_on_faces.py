@@ -18,19 +18,20 @@ import pandas as pd
 import typer
 
 from benchmarks.seeds import environment_for
-from ssl_pipeline.config import RunConfig
-from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.config_selection import PromisedPrecision
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.config.selection import PromisedPrecision
+from ssl_pipeline.evaluation.shift import separability
 from ssl_pipeline.faces.pixels import open_pixels
-from ssl_pipeline.fold_teachers import train_fold_teachers
-from ssl_pipeline.learning.prediction import Predictor
-from ssl_pipeline.learning.shift import pooled_features, separability
+from ssl_pipeline.learning.predict import Predictor, pooled_features
+from ssl_pipeline.pseudo_labels.held_out import UnseenFaces
 from ssl_pipeline.pseudo_labels.selection import select
-from ssl_pipeline.pseudo_labels.unseen import UnseenFaces
-from ssl_pipeline.runs import RunDir, read_json, write_json
-from ssl_pipeline.selection_job import RoundFaces
-from ssl_pipeline.session import environment
-from ssl_pipeline.stages import predict, prepare
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import read_json, write_json
+from ssl_pipeline.stages.cross_fit import train_fold_teachers
+from ssl_pipeline.stages.open import environment
+from ssl_pipeline.stages.predict import RoundFaces, predict
+from ssl_pipeline.stages.prepare import prepare
 
 TARGETS = (0.8, 0.9)
 DELTA = 0.1

@@ -18,7 +18,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import typer
 
-from ssl_pipeline.pseudo_labels.promised_precision import (
+from ssl_pipeline.pseudo_labels.precision_guarantee import (
     count_right,
     counts_by_confidence,
     faces_needed,

@@ -18,16 +18,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ssl_pipeline.config import PredictionConfig
-from ssl_pipeline.config_execution import RayExecution
-from ssl_pipeline.config_training import ModelConfig
+from ssl_pipeline.config.execution import RayExecution
+from ssl_pipeline.config.run import PredictionConfig
+from ssl_pipeline.config.training import ModelConfig
 from ssl_pipeline.execution.ray_cluster import connected
 from ssl_pipeline.execution.shards import IN_PROCESS, map_shards
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.checkpoint import save_checkpoint
-from ssl_pipeline.learning.labeling import predict_shards
 from ssl_pipeline.learning.model import build_model
-from ssl_pipeline.learning.prediction import Predictor
+from ssl_pipeline.learning.predict import Predictor
+from ssl_pipeline.learning.shards import predict_shards
 
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
 SIZE, SHARD_SIZE, NUM_EMPTY = 64, 4096, 200

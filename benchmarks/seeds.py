@@ -19,8 +19,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.runs import read_json
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.runs.files import read_json
 
 
 def main(

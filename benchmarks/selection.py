@@ -19,7 +19,7 @@ import numpy as np
 import typer
 
 from ssl_pipeline.labels import BoolArray
-from ssl_pipeline.pseudo_labels.promised_precision import count_right, faces_needed, fixed_sequence, threshold_grid
+from ssl_pipeline.pseudo_labels.precision_guarantee import count_right, faces_needed, fixed_sequence, threshold_grid
 from ssl_pipeline.pseudo_labels.streaming import ColumnPool, at_least, count_columns, top_k_cutoffs, within_cutoffs
 
 NUM_VALUES, TARGET, DELTA = 18, 0.9, 0.1

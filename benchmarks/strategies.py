@@ -23,19 +23,24 @@ import typer
 from benchmarks.marks import fill
 from benchmarks.seeds import environment_for
 from benchmarks.strategies_report import strategies_report
-from ssl_pipeline.config import RunConfig
-from ssl_pipeline.config_loading import dump_config, load_config
+from ssl_pipeline.config.loading import dump_config, load_config
+from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError, PipelineError, RunError
+from ssl_pipeline.evaluation.metrics import without_tables
 from ssl_pipeline.faces.table import read_faces
-from ssl_pipeline.fold_teachers import train_fold_teachers
-from ssl_pipeline.judging import evaluate, judge_split
-from ssl_pipeline.learning.metrics import without_tables
-from ssl_pipeline.learning.voting import SoftVote
+from ssl_pipeline.inference.voting import SoftVote
 from ssl_pipeline.pseudo_labels.manifest import Manifest, read_manifest
 from ssl_pipeline.pseudo_labels.merging import human_table, write_training_table
-from ssl_pipeline.runs import RunDir, read_json, write_json
-from ssl_pipeline.session import environment
-from ssl_pipeline.stages import Training, predict, prepare, select, train_model, train_student, train_teacher
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import read_json, write_json
+from ssl_pipeline.runs.records import StageRecord
+from ssl_pipeline.stages.cross_fit import train_fold_teachers
+from ssl_pipeline.stages.evaluate import evaluate, judge_split
+from ssl_pipeline.stages.open import environment
+from ssl_pipeline.stages.predict import predict
+from ssl_pipeline.stages.prepare import prepare
+from ssl_pipeline.stages.selection import select
+from ssl_pipeline.stages.train import Training, train_model, train_student, train_teacher
 
 STARVED_BELOW = 0.2
 """A value is starved if its share of the accepted labels is below so many times its share of the training faces."""
@@ -142,37 +147,37 @@ def _do(path: Path, settings: list[str], seed: int, row: str, *, steps: int) -> 
 def _make_base(config: RunConfig, run: RunDir) -> dict[str, Any]:
     """Faces, teacher, teachers out of fold, predictions; how good the teacher is, and all of them together if there are any."""
     prepare(config, run)
-    calibration = train_teacher(config, run)["result"]["calibration"]
+    calibration = train_teacher(config, run).calibration
     folds = train_fold_teachers(config, run)
     predict(config, run, 1, run.teacher / "best.safetensors")
-    teacher = evaluate(config, run, run.teacher, "test")["result"]
-    counts, together = read_json(run.faces / "done.json")["result"], None
+    teacher = evaluate(config, run, run.teacher, "test")
+    counts, together = StageRecord.read(run.faces).result, None
     if folds is not None:
         checkpoints = sorted(run.out_of_fold.glob("fold-*.safetensors"))
         vote = SoftVote.load(checkpoints, config.prediction, device=config.device)
         calibration, together = (
-            folds["result"]["calibration"],
+            folds.calibration,
             without_tables(judge_split(vote, config, run, "test").scores),
         )
     return {"test": teacher, "together": together, "calibration": calibration, "counts": counts}
 
 
 def _by_strategy(config: RunConfig, run: RunDir, steps: int) -> dict[str, Any]:
-    record = select(config, run, 1)["result"]
+    selection = select(config, run, 1)
     manifest = read_manifest(run.pseudo_labels(1) / "manifest.parquet")
     train = read_faces(run.faces / "labeled.parquet").query("split == 'train'")
     num_learned = len(train)
     if config.student.training.consistency is None:
         num_learned += int(manifest.taught.any(axis=1).sum())
     student = train_student(_with_steps(config, num_learned, steps), run, 1)
-    scores = evaluate(config, run, run.student(1), "test")["result"]
+    scores = evaluate(config, run, run.student(1), "test")
     return {
-        "counts": record["counts"],
+        "counts": selection.counts,
         "labels": {name: int(manifest.accepted[:, place].sum()) for place, name in enumerate(manifest.labels.names)},
-        "purity": record["purity"],
+        "purity": selection.purity,
         "starved": _starved(manifest, train),
         "test": scores,
-        "seconds": student["seconds"],
+        "seconds": student.seconds,
     }
 
 
@@ -193,7 +198,7 @@ def _all_true(config: RunConfig, run: RunDir, steps: int) -> dict[str, Any]:
     config = _with_steps(config, len(everyone), steps)
     training = Training("student of all true labels", directory, seed=config.seed * 1000 + 1)
     student = train_model(config, config.student, run, training, table)
-    return {"test": evaluate(config, run, directory, "test")["result"], "seconds": student["seconds"]}
+    return {"test": evaluate(config, run, directory, "test"), "seconds": student.seconds}
 
 
 def _with_steps(config: RunConfig, num_learned: int, steps: int) -> RunConfig:

@@ -6,9 +6,10 @@ from typing import Any
 from prefect import flow
 from rich.console import Console
 
-from flows import tasks
-from flows.command import run_from_command_line
-from ssl_pipeline.config_loading import load_masking
+from ssl_pipeline.config.loading import load_masking
+
+from . import tasks
+from .operations.command import run_from_command_line
 
 
 @flow(name="build-masked-faces")
@@ -23,8 +24,7 @@ def build_masked_faces(
         run_name: Not needed here; taken so that all flows are started alike.
     """
     config = load_masking(Path(config_path), overrides=overrides or [])
-    records: list[dict[str, Any]] = tasks.draw_masks(config.masking, config.execution)
-    return records
+    return [dict(record) for record in tasks.draw_masks(config.masking, config.execution).masked_sets]
 
 
 def show(records: list[dict[str, Any]]) -> None:

@@ -6,18 +6,22 @@ from typing import Any, Literal
 from prefect import flow
 from rich.console import Console
 
-from flows import tasks
-from flows.command import run_from_command_line
-from flows.events import announce_failure, announce_finished
-from flows.failure import show_failure
-from flows.naming import named_by_run
-from flows.parameters import as_overrides
-from flows.review import decided_to_go_on
-from flows.showing import show
-from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.reports.comparison import comparison_table, verdict
 from ssl_pipeline.reports.stage_pages import cycle_page
-from ssl_pipeline.session import open_run
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.stages.finish import RoundOutcome
+from ssl_pipeline.stages.open import open_run
+
+from . import tasks
+from .operations.artifacts import show
+from .operations.command import run_from_command_line
+from .operations.events import announce_failure, announce_finished
+from .operations.failure import show_failure
+from .operations.naming import named_by_run
+from .operations.parameters import as_overrides
+from .operations.review import decide
 
 
 @flow(
@@ -53,30 +57,36 @@ def full_cycle(
     settings = as_overrides(overrides, seed=seed, rounds=rounds, review=review, device=device)
     config = load_config(Path(config_path), overrides=settings, run_name=run_name)
     with open_run(config) as run:
-        if config.masking:
-            tasks.draw_masks(config.masked_sets, config.execution)
+        tasks.draw(config)
         tasks.prepare(config, run)
-        tasks.train_teacher(config, run)
+        teacher = tasks.train_teacher(config, run).directory
         if config.out_of_fold is not None:
             tasks.train_fold_teachers(config, run)
-        best, news = run.teacher, None
+        outcomes: list[RoundOutcome] = []
         for round_index in range(1, config.rounds + 1):
-            tasks.predict(config, run, round_index, best / "best.safetensors")
-            tasks.select(config, run, round_index)
-            if round_index > 1 and not (news := tasks.measure_news(config, run, round_index))["enough"]:
-                round_index -= 1  # the last one with a student
-                break
-            if not decided_to_go_on(config, run, round_index):
-                break  # a person rejected what would be learned
-            tasks.train_student(config, run, round_index)
-            decision = tasks.gate(config, run, round_index, best)
-            if not decision["promoted"]:
+            outcomes.append(_round(config, run, round_index, teacher))
+            if not outcomes[-1].promoted:
                 break  # the same teacher would give the same labels again
-            best = run.student(round_index)
-        summary = tasks.finish(config, run, last_round=round_index, promoted=best, news=news)
+            teacher = run.student(round_index)
+        summary: dict[str, Any] = tasks.finish(config, run, outcomes)
     show(lambda: [cycle_page(summary, run.root)])
     announce_finished(summary)
     return summary
+
+
+def _round(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> RoundOutcome:
+    """One round: predict, select, ask for a review, train a student, gate."""
+    tasks.predict(config, run, round_index, teacher / "best.safetensors")
+    tasks.select(config, run, round_index)
+    changed = tasks.changed_label_share(config, run, round_index) if round_index > 1 else None
+    if changed is not None and not changed.should_continue:
+        return RoundOutcome(round_index, changed)
+    review = decide(config, run, round_index)
+    if review is not None and review.choice == "reject":
+        return RoundOutcome(round_index, changed, review)
+    student = tasks.train_student(config, run, round_index)
+    gate = tasks.gate(config, run, round_index, teacher)
+    return RoundOutcome(round_index, changed, review, student, gate)
 
 
 def tell(summary: dict[str, Any]) -> None:

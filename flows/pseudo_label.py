@@ -1,17 +1,19 @@
 """Label the pool with a teacher and decide which labels to keep; leaves a manifest to open."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow
 
-from flows import tasks
-from flows.command import run_from_command_line
-from flows.failure import show_failure
-from flows.naming import named_by_run
-from flows.parameters import as_overrides
-from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.session import open_run
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.stages.open import open_run
+
+from . import tasks
+from .operations.command import run_from_command_line
+from .operations.failure import show_failure
+from .operations.naming import named_by_run
+from .operations.parameters import as_overrides
 
 
 @flow(
@@ -45,11 +47,12 @@ def pseudo_label(
     settings = as_overrides(overrides, seed=seed, device=device)
     config = load_config(Path(config_path), overrides=settings, run_name=run_name)
     with open_run(config) as run:
+        tasks.draw(config)
         tasks.prepare(config, run)
         teacher = Path(checkpoint) if checkpoint else run.teacher / "best.safetensors"
         tasks.predict(config, run, round_index, teacher)
-        record: dict[str, Any] = tasks.select(config, run, round_index)
-    return {**record["result"], "manifest": str(run.pseudo_labels(round_index) / "manifest.parquet")}
+        selection = tasks.select(config, run, round_index)
+    return asdict(selection) | {"manifest": str(selection.manifest)}
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Prefect caches none of them: a stage skips itself by its own record, which knows
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -11,11 +12,7 @@ from typing import ParamSpec, TypeVar
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.limits import gpu_slots
-from flows.showing import progress_shown, show
-from ssl_pipeline import fold_teachers, judging, review_request, session, stages
-from ssl_pipeline.config import RunConfig
-from ssl_pipeline.label_sheet import draw_label_sheet
+from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.reports.stage_pages import (
     Page,
     faces_page,
@@ -25,8 +22,25 @@ from ssl_pipeline.reports.stage_pages import (
     selection_page,
     training_page,
 )
-from ssl_pipeline.runs import RunDir, read_json
-from ssl_pipeline.slots import slots_taken_by
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import read_json
+from ssl_pipeline.runs.gpu_slots import slots_taken_by
+from ssl_pipeline.stages import cross_fit, review, selection, train
+from ssl_pipeline.stages import draw as drawing
+from ssl_pipeline.stages import finish as finishing
+from ssl_pipeline.stages import gate as gating
+from ssl_pipeline.stages import predict as predicting
+from ssl_pipeline.stages import prepare as preparing
+from ssl_pipeline.stages.cross_fit import CrossFit
+from ssl_pipeline.stages.draw import DrawnFaces
+from ssl_pipeline.stages.gate import GateResult
+from ssl_pipeline.stages.label_sheet import draw_label_sheet
+from ssl_pipeline.stages.prepare import PreparedFaces
+from ssl_pipeline.stages.selection import SelectionResult
+from ssl_pipeline.stages.train import TrainedModel
+
+from .operations.artifacts import progress_shown, show
+from .operations.limits import gpu_slots
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,22 +66,29 @@ def _task(
     return task(name=name, task_run_name=run_name or name, cache_policy=NO_CACHE, persist_result=False)(in_its_turn)
 
 
-def _faces(record: stages.Record, config: RunConfig, run: RunDir) -> Iterable[Page]:
-    yield faces_page(record, run.faces)
+def _masked_faces(result: DrawnFaces, *_: object) -> Iterable[Page]:
+    if result.masked_sets:
+        yield masks_page(result.masked_sets)
 
 
-def _teacher(record: stages.Record, config: RunConfig, run: RunDir) -> Iterable[Page]:
-    yield training_page("teacher", record, run.teacher)
+def _faces(result: PreparedFaces, config: RunConfig, run: RunDir) -> Iterable[Page]:
+    yield faces_page(result.counts, run.faces)
 
 
-def _fold_teachers(record: stages.Record, config: RunConfig, run: RunDir) -> Iterable[Page]:
-    folds = range(len(record["result"]["by_fold"]))
-    yield fold_teachers_page(
-        record, [read_json(run.fold_teacher(fold) / "done.json") for fold in folds], run.out_of_fold
-    )
+def _training(name: str, model: TrainedModel) -> Page:
+    return training_page(name, asdict(model), model.directory, pictures=model.pictures)
 
 
-def _pseudo_labels(record: stages.Record, config: RunConfig, run: RunDir, round_index: int) -> Iterable[Page]:
+def _teacher(model: TrainedModel, config: RunConfig, run: RunDir) -> Iterable[Page]:
+    yield _training("teacher", model)
+
+
+def _fold_teachers(result: CrossFit | None, config: RunConfig, run: RunDir) -> Iterable[Page]:
+    if result is not None:
+        yield fold_teachers_page(asdict(result), result.directory, pictures=result.pictures)
+
+
+def _pseudo_labels(result: SelectionResult, config: RunConfig, run: RunDir, round_index: int) -> Iterable[Page]:
     directory = run.pseudo_labels(round_index)
     yield selection_page(
         read_json(directory / "selection.json"), directory, sheet=draw_label_sheet(config, run, round_index)
@@ -75,27 +96,28 @@ def _pseudo_labels(record: stages.Record, config: RunConfig, run: RunDir, round_
 
 
 def _student(
-    record: stages.Record, config: RunConfig, run: RunDir, round_index: int, manifest_path: Path | None = None
+    model: TrainedModel, config: RunConfig, run: RunDir, round_index: int, manifest_path: Path | None = None
 ) -> Iterable[Page]:
-    yield training_page(f"student {round_index}", record, run.student(round_index))
+    yield _training(f"student {round_index}", model)
 
 
-def _gate(
-    decision: stages.Record, config: RunConfig, run: RunDir, round_index: int, teacher_dir: Path
-) -> Iterable[Page]:
-    yield gate_page(decision, round_index, run.root)
+def _gate(result: GateResult, config: RunConfig, run: RunDir, round_index: int, teacher_dir: Path) -> Iterable[Page]:
+    yield gate_page(asdict(result), round_index, run.root)
 
 
-draw_masks = _task(stages.draw_masks, "draw-masks", pages=lambda records, *_: [masks_page(records)])
-prepare = _task(stages.prepare, "prepare", pages=_faces)
-train_teacher = _task(stages.train_teacher, "train-teacher", pages=_teacher)
-train_fold_teachers = _task(fold_teachers.train_fold_teachers, "train-fold-teachers", pages=_fold_teachers)
-predict = _task(stages.predict, "predict", run_name="predict-round-{round_index}")
-select = _task(stages.select, "select", run_name="select-round-{round_index}", pages=_pseudo_labels)
-ask_review = _task(review_request.ask_review, "ask-review", run_name="ask-review-round-{round_index}")
-measure_news = _task(judging.measure_news, "measure-news", run_name="measure-news-round-{round_index}")
-train_student = _task(
-    stages.train_student, "train-student", run_name="train-student-round-{round_index}", pages=_student
+draw = _task(drawing.draw, "draw", pages=_masked_faces)
+draw_masks = _task(drawing.draw_masks, "draw-masks", pages=_masked_faces)
+prepare = _task(preparing.prepare, "prepare", pages=_faces)
+train_teacher = _task(train.train_teacher, "train-teacher", pages=_teacher)
+train_fold_teachers = _task(cross_fit.train_fold_teachers, "train-fold-teachers", pages=_fold_teachers)
+predict = _task(predicting.predict, "predict", run_name="predict-round-{round_index}")
+select = _task(selection.select, "select", run_name="select-round-{round_index}", pages=_pseudo_labels)
+changed_label_share = _task(
+    selection.changed_label_share, "changed-label-share", run_name="changed-label-share-round-{round_index}"
 )
-gate = _task(judging.gate, "gate", run_name="gate-round-{round_index}", pages=_gate)
-finish = _task(session.finish, "finish")
+ask_review = _task(review.ask_review, "ask-review", run_name="ask-review-round-{round_index}")
+train_student = _task(
+    train.train_student, "train-student", run_name="train-student-round-{round_index}", pages=_student
+)
+gate = _task(gating.gate, "gate", run_name="gate-round-{round_index}", pages=_gate)
+finish = _task(finishing.finish, "finish")

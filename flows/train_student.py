@@ -1,17 +1,19 @@
 """Train a student on human labels and a manifest's accepted pseudo-labels."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow
 
-from flows import tasks
-from flows.command import run_from_command_line
-from flows.failure import show_failure
-from flows.naming import named_by_run
-from flows.parameters import as_overrides
-from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.session import open_run
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.stages.open import open_run
+
+from . import tasks
+from .operations.command import run_from_command_line
+from .operations.failure import show_failure
+from .operations.naming import named_by_run
+from .operations.parameters import as_overrides
 
 
 @flow(
@@ -45,9 +47,10 @@ def train_student(
     settings = as_overrides(overrides, seed=seed, device=device)
     config = load_config(Path(config_path), overrides=settings, run_name=run_name)
     with open_run(config) as run:
+        tasks.draw(config)
         tasks.prepare(config, run)
-        record: dict[str, Any] = tasks.train_student(config, run, round_index, Path(manifest) if manifest else None)
-    return {**record["result"], "checkpoint": str(run.student(round_index) / "best.safetensors")}
+        student = tasks.train_student(config, run, round_index, Path(manifest) if manifest else None)
+    return asdict(student) | {"checkpoint": str(student.checkpoint)}
 
 
 if __name__ == "__main__":

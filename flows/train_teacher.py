@@ -1,17 +1,19 @@
 """Prepare the faces and train a teacher on the labeled ones."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow
 
-from flows import tasks
-from flows.command import run_from_command_line
-from flows.failure import show_failure
-from flows.naming import named_by_run
-from flows.parameters import as_overrides
-from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.session import open_run
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.stages.open import open_run
+
+from . import tasks
+from .operations.command import run_from_command_line
+from .operations.failure import show_failure
+from .operations.naming import named_by_run
+from .operations.parameters import as_overrides
 
 
 @flow(
@@ -41,13 +43,12 @@ def train_teacher(
     settings = as_overrides(overrides, seed=seed, device=device)
     config = load_config(Path(config_path), overrides=settings, run_name=run_name)
     with open_run(config) as run:
-        if config.masking:
-            tasks.draw_masks(config.masked_sets, config.execution)
+        tasks.draw(config)
         tasks.prepare(config, run)
-        record: dict[str, Any] = tasks.train_teacher(config, run)
+        teacher = tasks.train_teacher(config, run)
         if config.out_of_fold is not None:
             tasks.train_fold_teachers(config, run)
-    return {**record["result"], "checkpoint": str(run.teacher / "best.safetensors")}
+    return asdict(teacher) | {"checkpoint": str(teacher.checkpoint)}
 
 
 if __name__ == "__main__":

@@ -1,3 +1,5 @@
-"""Semi-supervised pseudo-labeling for face attributes: a library of files in, files out. It never imports Prefect."""
+"""Semi-supervised pseudo-labeling for face-attribute classification. Never imports Prefect."""
 
-__version__ = "0.1.0"
+from importlib.metadata import version
+
+__version__ = version("ssl-pipeline")

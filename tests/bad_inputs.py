@@ -12,13 +12,13 @@ import torch
 import yaml
 from PIL import Image
 
-from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.config_training import ModelConfig
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.config.training import ModelConfig
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.checkpoint import save_checkpoint
 from ssl_pipeline.learning.model import build_model
-from ssl_pipeline.session import open_run
-from ssl_pipeline.stages import prepare
+from ssl_pipeline.stages.open import open_run
+from ssl_pipeline.stages.prepare import prepare
 from tests.cycle_config import TINY
 
 GENDER = {"name": "gender", "values": ["male", "female"]}

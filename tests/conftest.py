@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_pipeline.config_training import RoleConfig
-from ssl_pipeline.faces.dataset import LabeledSet, TrainingFaces, TrainingSet
+from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.labels import LabelSpace
+from ssl_pipeline.learning.dataset import LabeledSet, TrainingFaces, TrainingSet
 
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
 

@@ -5,6 +5,11 @@ from typing import Any
 
 import yaml
 
+from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.stages.draw import draw
+from ssl_pipeline.stages.prepare import PreparedFaces, prepare
+
 TINY: dict[str, Any] = {
     "run_name": "tiny",
     "seed": 0,
@@ -63,3 +68,9 @@ def write_tiny_config(directory: Path, *, root: Path | None = None, **sections: 
     path = directory / "tiny.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
+
+
+def draw_and_prepare(config: RunConfig, run: RunDir) -> PreparedFaces:
+    """The stages before any training."""
+    draw(config)
+    return prepare(config, run)

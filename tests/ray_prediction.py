@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ssl_pipeline.learning.labeling import FaceShard, ShardPrediction
+from ssl_pipeline.learning.shards import FaceShard, ShardPrediction
 from tests.ray_support import leave_trace
 
 

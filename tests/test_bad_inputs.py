@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_pipeline import cli
+from ssl_pipeline.cli import main as cli
 from ssl_pipeline.errors import PipelineError
 from tests.bad_inputs import BAD_INPUTS, BadInput, page, prepare_faces, write_folders
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ssl_pipeline import cli
-from ssl_pipeline.review import Request, read_decision, write_request
-from ssl_pipeline.runs import RunDir, digest_file, write_json
+from ssl_pipeline.cli import main as cli
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import digest_file, write_json
+from ssl_pipeline.runs.review import Request, read_decision, write_request
 
 MANIFEST = "round-01/pseudo_labels/manifest.parquet"
 

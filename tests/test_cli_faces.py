@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ssl_pipeline import cli
+from ssl_pipeline.cli import main as cli
 from ssl_pipeline.faces.inspection import kinds_of
 from tests.bad_inputs import write_folders
 

@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ssl_pipeline import cli, stages
-from ssl_pipeline.cli_plot import count_training_faces
-from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.cli import main as cli
+from ssl_pipeline.cli.plot import count_training_faces
+from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.errors import ConfigError
 from ssl_pipeline.faces.table import read_faces
-from ssl_pipeline.runs import RunDir
-from tests.cycle_config import write_tiny_config
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.stages.check import check
+from tests.cycle_config import draw_and_prepare, write_tiny_config
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -47,7 +48,7 @@ def test_a_number_of_faces_that_is_given_is_used(
 def test_the_faces_of_a_run_are_counted_from_its_tables(tmp_path: Path) -> None:
     config = load_config(write_tiny_config(tmp_path))
     directory = RunDir(config.runs_root / config.run_name)
-    stages.prepare(config, directory)
+    draw_and_prepare(config, directory)
     faces = read_faces(directory.faces / "labeled.parquet")
     num_train = int((faces["split"] == "train").sum())
     num_pool = len(read_faces(directory.faces / "unlabeled.parquet"))
@@ -101,6 +102,6 @@ def test_an_optimizer_that_cannot_be_built_is_refused_before_any_work(tmp_path: 
         ],
     )
     with pytest.raises(ConfigError) as error:
-        stages.check(config)
+        check(config)
     assert "'teacher.training.optimizer': optimizer 'lambb': not one of timm's; did you mean" in str(error.value)
     assert "'student.training.optimizer': optimizer 'lamb': unknown option 'beta'" in str(error.value)

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ssl_pipeline.config import RunConfig
-from ssl_pipeline.config_loading import dump_config, load_config
-from ssl_pipeline.config_optimization import Sgd
+from ssl_pipeline.config.loading import dump_config, load_config
+from ssl_pipeline.config.optimization import Sgd
+from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError
 from tests.cycle_config import write_tiny_config
 

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from ssl_pipeline.config_metrics import MetricName, check_metric, metric_direction, split_metric
+from ssl_pipeline.config.metrics import MetricName, check_metric, metric_direction, split_metric
 
 
 def test_a_name_is_of_the_joint_classes_or_of_an_attribute() -> None:

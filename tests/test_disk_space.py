@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.errors import RunError
 from ssl_pipeline.faces.pixels import decode_into
 from ssl_pipeline.learning.checkpoint import save_training_state
-from ssl_pipeline.runs import atomic_path, read_json, write_json, write_text
-from ssl_pipeline.session import open_run
+from ssl_pipeline.runs.files import atomic_path, read_json, write_json, write_text
+from ssl_pipeline.stages.open import open_run
 from tests.cycle_config import write_tiny_config
 
 NUM_BYTES = 4 << 20

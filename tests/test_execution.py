@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_pipeline import stages
-from ssl_pipeline.config_execution import InProcess, RayExecution
-from ssl_pipeline.config_loading import dump_config, load_config
+from ssl_pipeline.config.execution import InProcess, RayExecution
+from ssl_pipeline.config.loading import dump_config, load_config
 from ssl_pipeline.errors import ConfigError, RunError
 from ssl_pipeline.execution import ray_workers
 from ssl_pipeline.execution.ray_workers import Worker
 from ssl_pipeline.execution.shards import check_execution, map_shards
-from ssl_pipeline.learning.labeling import ShardPrediction, predict_shards
+from ssl_pipeline.learning.shards import ShardPrediction, predict_shards
+from ssl_pipeline.stages.check import check
 from tests.cycle_config import write_tiny_config
 from tests.learning.prediction_support import predictor, save_random_model
 from tests.learning.test_labeling import pool
@@ -71,7 +71,7 @@ def test_without_the_extra_ray_is_refused_before_any_work(tmp_path: Path, monkey
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *of: None if name == "ray" else found(name, *of))
     config = load_config(write_tiny_config(tmp_path), overrides=["execution=ray"])
     with pytest.raises(ConfigError, match=r"needs the extra: pip install 'ssl-pipeline\[ray\]'"):
-        stages.check(config)
+        check(config)
 
 
 @pytest.mark.usefixtures("with_ray")

@@ -5,22 +5,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from ssl_pipeline.predict import RoundFaces
 
-from ssl_pipeline import stages
-from ssl_pipeline.config import RunConfig
-from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
-from ssl_pipeline.fold_teachers import train_fold_teachers
-from ssl_pipeline.learning.labeling import read_shards
-from ssl_pipeline.learning.prediction import Predictor
+from ssl_pipeline.learning.predict import Predictor
+from ssl_pipeline.learning.shards import read_shards
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.merging import read_training_table
-from ssl_pipeline.runs import RunDir, read_json
-from ssl_pipeline.selection_job import RoundFaces
-from ssl_pipeline.session import open_run
-from tests.cycle_config import write_tiny_config
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import read_json
+from ssl_pipeline.stages.cross_fit import train_fold_teachers
+from ssl_pipeline.stages.open import open_run
+from ssl_pipeline.stages.predict import predict
+from ssl_pipeline.stages.selection import select
+from ssl_pipeline.stages.train import train_teacher
+from tests.cycle_config import draw_and_prepare, write_tiny_config
 
 FOLDS = ["out_of_fold={num_folds: 3}", "teacher.training.epochs=2"]
 AGREEMENT = "selection={type: agreement, confidence_threshold: 0.5, max_deviation: 0.03}"
@@ -36,11 +39,11 @@ def labeled_pool(tmp_path_factory: pytest.TempPathFactory, raw: Path) -> tuple[R
     path = write_tiny_config(tmp_path_factory.mktemp("folds"), root=raw)
     config = load_config(path, overrides=[*FOLDS, AGREEMENT, "calibration={type: temperature}"])
     with open_run(config) as run:
-        stages.prepare(config, run)
-        stages.train_teacher(config, run)
+        draw_and_prepare(config, run)
+        train_teacher(config, run)
         train_fold_teachers(config, run)
-        stages.predict(config, run, 1, run.teacher / "best.safetensors")
-        stages.select(config, run, 1)
+        predict(config, run, 1, run.teacher / "best.safetensors")
+        select(config, run, 1)
     return config, run
 
 
@@ -120,11 +123,11 @@ def test_promises_are_tested_on_the_training_faces_out_of_their_folds(labeled_po
     manifest = read_manifest(run.pseudo_labels(1) / "manifest.parquet")
     again = load_config(run.root / "config.yaml", overrides=["selection={type: promised_precision, target: 0.5}"])
     with open_run(again):
-        stages.select(again, run, 1)
+        select(again, run, 1)
     promised = read_manifest(run.pseudo_labels(1) / "manifest.parquet").selection["thresholds"]
     assert sum(row["num_unseen"] or 0 for row in promised) > len(faces.validation)
     with open_run(config):
-        stages.select(config, run, 1)
+        select(config, run, 1)
     assert read_manifest(run.pseudo_labels(1) / "manifest.parquet").identity == manifest.identity
 
 
@@ -135,9 +138,9 @@ def test_what_is_finished_is_skipped_and_another_number_of_parts_is_not(
     with open_run(config):
         record = train_fold_teachers(config, run)
         assert record is not None
-        assert record["skipped"]
-        assert stages.predict(config, run, 1, run.teacher / "best.safetensors")["skipped"]
-    assert sum(record["result"]["by_fold"]) == len(train_faces(run))
+        assert record.skipped
+        assert predict(config, run, 1, run.teacher / "best.safetensors").skipped
+    assert sum(record.by_fold) == len(train_faces(run))
 
 
 def test_a_teacher_of_another_run_is_not_stood_for(labeled_pool: tuple[RunConfig, RunDir], tmp_path: Path) -> None:
@@ -146,7 +149,7 @@ def test_a_teacher_of_another_run_is_not_stood_for(labeled_pool: tuple[RunConfig
     other.write_bytes((run.teacher / "best.safetensors").read_bytes())
     config = config.model_copy(update={"selection": load_fixed(tmp_path).selection})
     with open_run(config):
-        stages.predict(config, run, 2, other)
+        predict(config, run, 2, other)
     assert not RoundFaces(run, 2).is_out_of_fold
 
 
@@ -158,7 +161,7 @@ def test_without_folds_the_views_of_a_face_are_compared(labeled_pool: tuple[RunC
     config, run = labeled_pool
     config = config.model_copy(update={"out_of_fold": None})
     with open_run(config):
-        stages.predict(config, run, 3, run.teacher / "best.safetensors")
+        predict(config, run, 3, run.teacher / "best.safetensors")
     plain, mirrored = RoundFaces(run, 3).of_members
     predictor = Predictor.load(run.teacher / "best.safetensors", config.prediction)
     pixels, rows = open_pixels(run.faces / "pixels.npy"), RoundFaces(run, 3).pool["pixel_row"].to_numpy(np.int64)
@@ -197,7 +200,7 @@ def test_too_few_faces_leave_the_teachers_uncalibrated_and_the_record_says_so(
     with open_run(config):
         record = train_fold_teachers(config.model_copy(update={"calibration": few}), run)
     assert record is not None
-    assert record["result"]["calibration"] == {
+    assert record.calibration == {
         "refused": f"{len(train_faces(run))} training faces are fewer than calibration.min_faces 10000"
     }
     assert "calibration.png" not in record["outputs"]

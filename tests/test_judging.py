@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ssl_pipeline.config_gate import GateConfig
-from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.config_selection import FixedThreshold
-from ssl_pipeline.judging import decide_promotion, measure_news
+from ssl_pipeline.config.evaluation import GateConfig
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.config.selection import FixedThreshold
 from ssl_pipeline.pseudo_labels.manifest import ManifestIdentity, build_manifest, write_manifest
 from ssl_pipeline.pseudo_labels.selection import select
-from ssl_pipeline.runs import RunDir
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.stages.gate import decide_promotion
+from ssl_pipeline.stages.selection import changed_label_share
 from tests.conftest import SPACE
 from tests.cycle_config import write_tiny_config
 
@@ -104,8 +105,8 @@ def test_news_is_what_is_new_or_changed_among_the_accepted_labels(tmp_path: Path
     manifest_of(run, 2, [sure[0], sure[last], sure[0]])  # of six labels two are kept, two changed, two gained
     manifest_of(run, 3, [sure[0], sure[last], unsure])  # what is only lost is no news
     config = load_config(write_tiny_config(tmp_path))
-    found = measure_news(config, run, 2)
-    assert (found["share"], found["enough"]) == (4 / 6, True)
-    assert not measure_news(config.model_copy(update={"min_changed_labels": 0.7}), run, 2)["enough"]
-    assert measure_news(config, run, 3)["share"] == 0
-    assert not measure_news(config, run, 3)["enough"]
+    found = changed_label_share(config, run, 2)
+    assert (found.share, found.should_continue) == (4 / 6, True)
+    assert not changed_label_share(config.model_copy(update={"min_changed_labels": 0.7}), run, 2).should_continue
+    assert changed_label_share(config, run, 3).share == 0
+    assert not changed_label_share(config, run, 3).should_continue

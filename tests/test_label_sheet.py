@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ssl_pipeline import label_sheet
-from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.label_sheet import draw_label_sheet
+from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.pseudo_labels.manifest import write_manifest
-from ssl_pipeline.runs import RunDir
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.stages import label_sheet
+from ssl_pipeline.stages.label_sheet import draw_label_sheet
 from tests.cycle_config import TINY, write_tiny_config
 from tests.pseudo_labels.test_manifest import build
 

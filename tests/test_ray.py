@@ -13,17 +13,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_pipeline import stages
-from ssl_pipeline.config import RunConfig
-from ssl_pipeline.config_execution import RayExecution
-from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.config.execution import RayExecution
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError, FaceTableError, RunError
 from ssl_pipeline.execution.shards import map_shards
-from ssl_pipeline.learning import labeling
-from ssl_pipeline.masking import drawing_units
-from ssl_pipeline.masking.masked_set import build_masked_faces
-from ssl_pipeline.runs import RunDir
-from tests.cycle_config import write_tiny_config
+from ssl_pipeline.learning import shards as labeling
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.records import StageRecord
+from ssl_pipeline.stages.predict import predict
+from ssl_pipeline.stages.selection import select
+from ssl_pipeline.stages.train import train_teacher
+from ssl_pipeline.synthetic.masks import drawing_units
+from ssl_pipeline.synthetic.masks.masked_set import build_masked_faces
+from tests.cycle_config import draw_and_prepare, write_tiny_config
 from tests.masking.support import config_of, put_sources
 from tests.ray_prediction import TracedPrediction
 from tests.ray_support import TOKEN, Errand, cluster_of_two, kill_worker_of, traces
@@ -52,8 +55,8 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, RunDir]
     path = write_tiny_config(tmp_path_factory.mktemp("taught"), prediction={"shard_size": 20})
     config = load_config(path, overrides=["teacher.training.epochs=1"])
     run = RunDir(config.runs_root / config.run_name)
-    stages.prepare(config, run)
-    stages.train_teacher(config, run)
+    draw_and_prepare(config, run)
+    train_teacher(config, run)
     return config, run
 
 
@@ -88,10 +91,11 @@ def test_the_manifest_is_that_of_one_process_and_a_killed_worker_costs_one_shard
             shutil.copytree(run.root, copy.root)
             ours = RunConfig.model_validate({**config.model_dump(), "execution": execution})
             killer = kill_worker_of(tmp_path / "traces", "part-00002") if execution["type"] == "ray" else None
-            assert stages.predict(ours, copy, 1, copy.teacher / "best.safetensors")["result"]["num_shards"] == 5
+            predict(ours, copy, 1, copy.teacher / "best.safetensors")
+            assert StageRecord.read(copy.pseudo_labels(1) / "predictions").result["num_shards"] == 5
             if killer is not None:
                 killer.join(1)
-            stages.select(ours, copy, 1)
+            select(ours, copy, 1)
             found = contents(copy.pseudo_labels(1))
             results.append({name: found[name] for name in found if name.endswith(".parquet")})
     finally:
@@ -112,11 +116,11 @@ def test_finished_shards_are_not_predicted_again_and_none_needs_no_cluster(
     config, run = taught
     copy = RunDir(tmp_path / "copy")
     shutil.copytree(run.root, copy.root)
-    stages.predict(config, copy, 1, copy.teacher / "best.safetensors")
+    predict(config, copy, 1, copy.teacher / "best.safetensors")
     (copy.pseudo_labels(1) / "predictions" / "done.json").unlink()
     nobody = RunConfig.model_validate({**config.model_dump(), "execution": {"type": "ray", "address": "127.0.0.1:1"}})
-    record = stages.predict(nobody, copy, 1, copy.teacher / "best.safetensors")
-    assert record["result"]["num_skipped"] == 5
+    predict(nobody, copy, 1, copy.teacher / "best.safetensors")
+    assert StageRecord.read(copy.pseudo_labels(1) / "predictions").result["num_skipped"] == 5
 
 
 def test_a_fault_in_a_shard_comes_back_in_its_own_words(address: str, tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.runs import RunDir
-from ssl_pipeline.stages import prepare
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.stages.prepare import prepare
 from tests.cycle_config import write_tiny_config
 
 ROOT = Path(__file__).parents[1]

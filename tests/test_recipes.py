@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.faces.dataset import LabeledSet, TrainingFaces, TrainingSet
-from ssl_pipeline.learning.training_loop import TrainingLoop
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.learning.dataset import LabeledSet, TrainingFaces, TrainingSet
+from ssl_pipeline.learning.loop import TrainingLoop
 
 RECIPES = sorted(Path(__file__).parents[1].joinpath("configs/recipes").glob("*.yaml"))
 

@@ -4,34 +4,34 @@ import logging
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from ssl_pipeline.finish import finish
 
-from ssl_pipeline import judging, stages
-from ssl_pipeline.config import RunConfig
-from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ReviewError, ReviewPending, RunError, SelectionError
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.manifest_audit import draw_audit, read_answers
 from ssl_pipeline.reports.comparison import comparison_markdown, verdict
 from ssl_pipeline.reports.review_page import review_markdown
-from ssl_pipeline.review import (
-    Choice,
-    Decision,
-    Request,
-    is_waiting,
-    read_request,
-    take_decision,
-    write_decision,
-)
-from ssl_pipeline.review_request import ask_on_terminal, ask_review, decision_so_far, read_page, waiting_message
-from ssl_pipeline.runs import RunDir, digest_file, read_json, write_json
-from ssl_pipeline.session import finish, open_run
-from tests.cycle_config import write_tiny_config
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import digest_file, read_json, write_json
+from ssl_pipeline.runs.records import StageRecord
+from ssl_pipeline.runs.review import Choice, Decision, Request, is_waiting, read_request, take_decision, write_decision
+from ssl_pipeline.stages.finish import RoundOutcome, finish
+from ssl_pipeline.stages.gate import gate
+from ssl_pipeline.stages.open import open_run
+from ssl_pipeline.stages.predict import predict
+from ssl_pipeline.stages.review import ask_on_terminal, ask_review, decision_so_far, read_page, waiting_message
+from ssl_pipeline.stages.selection import select
+from ssl_pipeline.stages.train import train_student, train_teacher
+from tests.cycle_config import draw_and_prepare, write_tiny_config
 
 SELECTION = {"type": "fixed_threshold", "confidence_threshold": 0.55, "guards": {"one_class": False}}
 MANIFEST = "round-01/pseudo_labels/manifest.parquet"
@@ -43,10 +43,10 @@ def asked_once(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     path = write_tiny_config(tmp_path_factory.mktemp("asked"), review="wait", selection=SELECTION)
     config = load_config(path, overrides=["student.training.epochs=1"])
     with open_run(config) as run:
-        stages.prepare(config, run)
-        stages.train_teacher(config, run)
-        stages.predict(config, run, 1, run.teacher / "best.safetensors")
-        stages.select(config, run, 1)
+        draw_and_prepare(config, run)
+        train_teacher(config, run)
+        predict(config, run, 1, run.teacher / "best.safetensors")
+        select(config, run, 1)
         ask_review(config, run, 1)
     return config
 
@@ -71,20 +71,22 @@ def test_nothing_is_trained_before_a_person_has_decided(asked: tuple[RunConfig, 
     config, run = asked
     assert is_waiting(run)
     with pytest.raises(ReviewPending, match="nobody has decided on its selection"):
-        stages.train_student(config, run, 1)
+        train_student(config, run, 1)
     assert not run.student(1).exists()
     decide(run, "accept")
     assert not is_waiting(run)
     before = digest_file(run.root / MANIFEST)
-    assert stages.select(config, run, 1)["skipped"]
-    assert stages.train_student(config, run, 1)["inputs"]["manifest"] == before
+    assert select(config, run, 1).skipped
+    train_student(config, run, 1)
+    assert StageRecord.read(run.student(1)).inputs["manifest"] == before
 
 
 def test_a_changed_threshold_is_selected_by_recorded_and_kept(asked: tuple[RunConfig, RunDir]) -> None:
     config, run = asked
     before = read_manifest(run.root / MANIFEST)
     decide(run, "threshold", 0.65, note="surer")
-    record = stages.select(config, run, 1)
+    select(config, run, 1)
+    record = StageRecord.read(run.pseudo_labels(1))
     manifest = read_manifest(run.root / MANIFEST)
     changed = {"confidence_threshold": {"configured": 0.55, "decided": 0.65}}
     for settings in (
@@ -93,12 +95,12 @@ def test_a_changed_threshold_is_selected_by_recorded_and_kept(asked: tuple[RunCo
     ):
         assert settings["confidence_threshold"] == 0.65
         assert settings["changed_in_review"] == changed
-    assert record["result"]["changed_in_review"] == record["inputs"]["changed_in_review"] == changed
+    assert record.result["changed_in_review"] == record.inputs["changed_in_review"] == changed
     assert (manifest.faces["age_confidence"][manifest.accepted[:, 1]] >= 0.65).all()
     assert 0 < manifest.accepted.sum() < before.accepted.sum()
-    assert stages.select(config, run, 1)["skipped"]
-    student = stages.train_student(config, run, 1)
-    assert student["inputs"]["manifest"] == digest_file(run.root / MANIFEST)
+    assert select(config, run, 1).skipped
+    train_student(config, run, 1)
+    assert StageRecord.read(run.student(1)).inputs["manifest"] == digest_file(run.root / MANIFEST)
     assert "changed_in_review" not in before.selection["settings"]
 
 
@@ -108,14 +110,14 @@ def test_a_decision_does_not_count_for_another_selection(
     config, run = asked
     decide(run, "threshold", 0.65)
     other = config.model_copy(update={"selection": config.selection.model_copy(update={"confidence_threshold": 0.6})})
-    stages.select(other, run, 1)
+    select(other, run, 1)
     assert read_manifest(run.root / MANIFEST).selection["settings"]["confidence_threshold"] == 0.6
     with caplog.at_level(logging.WARNING):
         assert decision_so_far(other, run, 1) is None
     assert "set to 0.65 by Ada" in caplog.text
     assert "on another selection" in caplog.text
     with pytest.raises(ReviewPending):
-        stages.train_student(other, run, 1)
+        train_student(other, run, 1)
     ask_review(other, run, 1)
     assert is_waiting(run)
 
@@ -127,14 +129,14 @@ def test_a_decision_on_another_manifest_does_not_count(asked: tuple[RunConfig, R
     write_json(path, read_json(path) | {"manifest_digest": "0" * 64})
     assert decision_so_far(config, run, 1) is None
     with pytest.raises(ReviewPending):
-        stages.train_student(config, run, 1)
+        train_student(config, run, 1)
 
 
 def test_without_review_a_decision_is_not_looked_at(asked: tuple[RunConfig, RunDir]) -> None:
     config, run = asked
     decide(run, "threshold", 0.65)
     alone = config.model_copy(update={"review": "none"})
-    assert stages.select(alone, run, 1)["skipped"]
+    assert select(alone, run, 1).skipped
     assert read_manifest(run.root / MANIFEST).selection["settings"]["confidence_threshold"] == 0.55
 
 
@@ -144,9 +146,9 @@ def test_a_threshold_that_the_guards_refuse_says_who_set_it_and_can_be_decided_a
     config, run = asked
     decide(run, "threshold", 1.0)
     with pytest.raises(SelectionError, match=f"a person set; to decide again: ssl-pipeline cycle resume {run.root}"):
-        stages.select(config, run, 1)
+        select(config, run, 1)
     decide(run, "accept")
-    stages.select(config, run, 1)
+    select(config, run, 1)
     request = read_request(run, 1)
     assert request is not None
     assert digest_file(run.root / MANIFEST) == request.manifest_digest
@@ -158,9 +160,9 @@ def test_a_rejected_first_round_ends_without_student_and_without_the_test_split(
     config, run = asked
     decide(run, "reject", note="too many young")
     with pytest.raises(ReviewError, match="rejected by Ada"):
-        stages.train_student(config, run, 1)
+        train_student(config, run, 1)
     with open_run(config):
-        summary = finish(config, run, last_round=1, promoted=run.teacher)
+        summary = finish(config, run, [RoundOutcome(1, review=decision_so_far(config, run, 1))])
     assert summary["status"] == "stopped by review"
     assert (summary["promoted"], summary["student"], summary["rounds"]) == ("teacher", None, [])
     assert set(summary["teacher"]) == {"validation"}
@@ -178,14 +180,16 @@ def test_a_rejected_first_round_ends_without_student_and_without_the_test_split(
 def test_a_rejected_second_round_keeps_the_first_student(asked: tuple[RunConfig, RunDir]) -> None:
     config, run = asked
     decide(run, "accept")
-    stages.train_student(config, run, 1)
-    judging.gate(config, run, 1, run.teacher)
-    stages.predict(config, run, 2, run.student(1) / "best.safetensors")
-    stages.select(config, run, 2)
+    train_student(config, run, 1)
+    first = RoundOutcome(1, review=decision_so_far(config, run, 1), gate=gate(config, run, 1, run.teacher))
+    assert first.gate is not None
+    first = replace(first, gate=replace(first.gate, promoted=True))
+    predict(config, run, 2, run.student(1) / "best.safetensors")
+    select(config, run, 2)
     ask_review(config, run, 2)
     assert is_waiting(run)
     decide(run, "reject", round_index=2)
-    summary = finish(config, run, last_round=2, promoted=run.student(1))
+    summary = finish(config, run, [first, RoundOutcome(2, review=decision_so_far(config, run, 2))])
     assert (summary["status"], summary["promoted"]) == ("stopped by review", "student")
     assert summary["student"]["round"] == 1
     assert len(summary["rounds"]) == 1
@@ -333,4 +337,4 @@ def test_a_damaged_decision_is_told(asked: tuple[RunConfig, RunDir]) -> None:
     path = run.review(1) / "decision.json"
     write_json(path, read_json(path) | {"choice": "maybe"})
     with pytest.raises(RunError, match=r"decision.json: damaged \(choice: Input should be 'accept'"):
-        stages.select(config, run, 1)
+        select(config, run, 1)

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ssl_pipeline import session
-from ssl_pipeline.cli import app
-from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.cli.main import app
+from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.errors import RunError
-from ssl_pipeline.run_lock import is_alive, is_held, last_holder
-from ssl_pipeline.run_status import run_status
-from ssl_pipeline.runs import RunDir, write_json
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import write_json
+from ssl_pipeline.runs.lock import is_alive, is_held, last_holder
+from ssl_pipeline.runs.status import run_status
+from ssl_pipeline.stages.open import open_run
 from tests.cycle_config import write_tiny_config
 
 HOLD = """
@@ -79,14 +80,14 @@ class _Stopped(BaseException):
     ],
 )
 def test_a_run_says_how_it_ended(config: Path, error: BaseException, state: str, words: str) -> None:
-    with pytest.raises(type(error)), session.open_run(load_config(config)) as run:
+    with pytest.raises(type(error)), open_run(load_config(config)) as run:
         raise error
     found = run_status(run.root)
     assert (found.state, found.words) == (state, words)
 
 
 def test_stages_are_told_in_their_order_with_how_far_each_has_come(config: Path) -> None:
-    with session.open_run(load_config(config, overrides=["rounds=2"])) as run:
+    with open_run(load_config(config, overrides=["rounds=2"])) as run:
         write_json(run.faces / "done.json", {"seconds": 1.5, "result": {"unlabeled": 100}})
         write_json(run.teacher / "done.json", {"seconds": 70})
         predictions = run.pseudo_labels(1) / "predictions"
@@ -103,7 +104,7 @@ def test_stages_are_told_in_their_order_with_how_far_each_has_come(config: Path)
 
 
 def test_shards_of_several_teachers_are_counted_together(config: Path) -> None:
-    with session.open_run(load_config(config, overrides=["out_of_fold={num_folds: 3}"])) as run:
+    with open_run(load_config(config, overrides=["out_of_fold={num_folds: 3}"])) as run:
         write_json(run.faces / "done.json", {"seconds": 1.5, "result": {"unlabeled": 100}})
         for part in ("fold-0/part-00000", "fold-0/part-00001", "fold-0/part-00002", "fold-1/part-00000"):
             path = run.pseudo_labels(1) / "predictions" / f"{part}.parquet"
@@ -114,7 +115,7 @@ def test_shards_of_several_teachers_are_counted_together(config: Path) -> None:
 
 
 def test_a_gate_that_refused_leaves_the_rounds_after_it_out(config: Path) -> None:
-    with session.open_run(load_config(config, overrides=["rounds=2"])) as run:
+    with open_run(load_config(config, overrides=["rounds=2"])) as run:
         write_json(run.student(1) / "done.json", {"seconds": 1})
         write_json(run.student(1) / "gate.json", {"promoted": False})
     names = [stage.name for stage in run_status(run.root).stages]
@@ -122,7 +123,7 @@ def test_a_gate_that_refused_leaves_the_rounds_after_it_out(config: Path) -> Non
 
 
 def test_a_training_under_way_tells_the_epochs_that_are_saved(config: Path) -> None:
-    with session.open_run(load_config(config)) as run:
+    with open_run(load_config(config)) as run:
         run.teacher.mkdir(parents=True)
         (run.teacher / "last.pt").touch()
         (run.teacher / "history.csv").write_text("epoch,train_loss\n0,1.0\n1,0.9\n")
@@ -137,7 +138,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 def test_whoever_comes_after_a_killed_process_waits_for_the_processes_that_it_forked(tmp_path: Path) -> None:
     """A forked process has its parent's lock; it ends, as a loader of batches does, when it sees that it is alone."""
     code = (
-        "import os, sys, time; from pathlib import Path; from ssl_pipeline.runs import RunDir\n"
+        "import os, sys, time; from pathlib import Path; from ssl_pipeline.runs.records import RunDir\n"
         "with RunDir(Path(sys.argv[1])).lock():\n"
         "    if os.fork() == 0: time.sleep(1.5); os._exit(0)\n"
         "    print('held', flush=True); sys.stdin.read()"

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ssl_pipeline import runs
 from ssl_pipeline.errors import RunError
-from ssl_pipeline.runs import RunDir, atomic_path, digest_of, read_json, run_stage, write_text
+from ssl_pipeline.runs import records as runs
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import atomic_path, digest_of, read_json, write_text
+from ssl_pipeline.runs.records import run_stage
 
 
 class Stage:
@@ -31,8 +33,8 @@ def test_a_finished_stage_skips_itself_and_gives_the_same_result(tmp_path: Path)
     stage = Stage(tmp_path)
     first, second = stage(a=1), stage(a=1)
     assert stage.times == 1
-    assert (first["skipped"], second["skipped"]) == (False, True)
-    assert first["result"] == second["result"] == {"answer": 42}
+    assert (first.skipped, second.skipped) == (False, True)
+    assert first.result == second.result == {"answer": 42}
 
 
 def test_a_stage_works_again_when_inputs_or_outputs_changed(tmp_path: Path) -> None:
@@ -70,7 +72,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
 
 def test_one_process_at_a_time_works_in_a_run(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from ssl_pipeline.runs import RunDir\n"
+        "import sys; from pathlib import Path; from ssl_pipeline.runs.records import RunDir\n"
         "with RunDir(Path(sys.argv[1])).lock(): print('held', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
-from ssl_pipeline.config import RunConfig
-from ssl_pipeline.config_selection import GuardsConfig, SelectionConfig
+from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.config.selection import GuardsConfig, SelectionConfig
 
 TEXT = (Path(__file__).parents[1] / "docs/selection.md").read_text(encoding="utf-8")
 SHOWN = [yaml.safe_load(line)["selection"] for line in TEXT.splitlines() if line.startswith("selection: ")]

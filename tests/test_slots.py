@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ssl_pipeline.runs import run_stage
-from ssl_pipeline.slots import gpu_slots, slots_taken_by
+from ssl_pipeline.runs.gpu_slots import gpu_slots, slots_taken_by
+from ssl_pipeline.runs.records import run_stage
 
 
 class Limit:
@@ -31,7 +31,7 @@ def stage(directory: Path, limit: Limit, *, fails: bool = False) -> bool:
         return {"x": 1 // (0 if fails else 1)}
 
     record = run_stage(directory, inputs={"fails": fails}, outputs=[], work=work, around=gpu_slots(2))
-    return bool(record["skipped"])
+    return bool(record.skipped)
 
 
 def test_a_stage_works_inside_its_places_and_takes_none_when_it_is_finished(tmp_path: Path) -> None:

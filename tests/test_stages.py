@@ -7,32 +7,39 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from ssl_pipeline.finish import finish
 from typer.testing import CliRunner
 
-from ssl_pipeline import judging, stages
-from ssl_pipeline.cli import app
-from ssl_pipeline.config import RunConfig
-from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.cli.main import app
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import CheckpointError, ManifestError, PipelineError, RunError, SelectionError
 from ssl_pipeline.faces.table import read_faces
-from ssl_pipeline.learning.prediction import Predictor
+from ssl_pipeline.learning.predict import Predictor
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.merging import read_training_table
 from ssl_pipeline.reports.comparison import verdict
-from ssl_pipeline.runs import RunDir, read_json
-from ssl_pipeline.session import finish, open_run
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import read_json
+from ssl_pipeline.stages.evaluate import evaluate
+from ssl_pipeline.stages.finish import RoundOutcome, finish
+from ssl_pipeline.stages.gate import gate
+from ssl_pipeline.stages.open import open_run
+from ssl_pipeline.stages.predict import predict
+from ssl_pipeline.stages.selection import select
+from ssl_pipeline.stages.train import train_student, train_teacher
 from tests.bad_inputs import OF_RUNS, write_folders
-from tests.cycle_config import write_tiny_config
+from tests.cycle_config import draw_and_prepare, write_tiny_config
 
 
-def run_round(config: RunConfig, run: RunDir) -> dict[str, Any]:
+def run_round(config: RunConfig, run: RunDir) -> RoundOutcome:
     """Teacher, one round, gate."""
-    stages.prepare(config, run)
-    stages.train_teacher(config, run)
-    stages.predict(config, run, 1, run.teacher / "best.safetensors")
-    stages.select(config, run, 1)
-    stages.train_student(config, run, 1)
-    return judging.gate(config, run, 1, run.teacher)
+    draw_and_prepare(config, run)
+    train_teacher(config, run)
+    predict(config, run, 1, run.teacher / "best.safetensors")
+    select(config, run, 1)
+    train_student(config, run, 1)
+    return RoundOutcome(1, gate=gate(config, run, 1, run.teacher))
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +51,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(tmp_path_factory: pytest.TempPathFactory, raw: Path) -> tuple[RunConfig, RunDir, dict[str, Any]]:
     config = load_config(write_tiny_config(tmp_path_factory.mktemp("finished"), root=raw))
     with open_run(config) as run:
-        decision = run_round(config, run)
-        best = run.student(1) if decision["promoted"] else run.teacher
-        summary = finish(config, run, last_round=1, promoted=best)
+        summary = finish(config, run, [run_round(config, run)])
     return config, run, summary
 
 
@@ -142,14 +147,14 @@ def test_hidden_labels_reach_no_table_that_training_reads(
 def test_every_stage_skips_itself_the_second_time(finished: tuple[RunConfig, RunDir, dict[str, Any]]) -> None:
     config, run, _ = finished
     assert all(
-        record["skipped"]
+        record.skipped
         for record in (
-            stages.prepare(config, run),
-            stages.train_teacher(config, run),
-            stages.predict(config, run, 1, run.teacher / "best.safetensors"),
-            stages.select(config, run, 1),
-            stages.train_student(config, run, 1),
-            judging.evaluate(config, run, run.student(1), "test"),
+            draw_and_prepare(config, run),
+            train_teacher(config, run),
+            predict(config, run, 1, run.teacher / "best.safetensors"),
+            select(config, run, 1),
+            train_student(config, run, 1),
+            evaluate(config, run, run.student(1), "test"),
         )
     )
 
@@ -186,18 +191,18 @@ def test_a_changed_selection_redoes_what_depends_on_it_alone(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
 ) -> None:
     config, run = copy_of(finished, tmp_path, "selection.confidence_threshold=0.5")
-    assert stages.train_teacher(config, run)["skipped"]
-    assert stages.predict(config, run, 1, run.teacher / "best.safetensors")["skipped"]
-    assert not stages.select(config, run, 1)["skipped"]
-    assert not stages.train_student(config, run, 1)["skipped"]
+    assert train_teacher(config, run).skipped
+    assert predict(config, run, 1, run.teacher / "best.safetensors").skipped
+    assert not select(config, run, 1).skipped
+    assert not train_student(config, run, 1).skipped
 
 
 def test_more_loading_processes_and_larger_prediction_batches_redo_nothing(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
 ) -> None:
     config, run = copy_of(finished, tmp_path, "teacher.training.num_workers=1", "prediction.batch_size=50")
-    assert stages.train_teacher(config, run)["skipped"]
-    assert stages.predict(config, run, 1, run.teacher / "best.safetensors")["skipped"]
+    assert train_teacher(config, run).skipped
+    assert predict(config, run, 1, run.teacher / "best.safetensors").skipped
 
 
 def test_the_guard_stops_a_selection_that_accepts_too_little(
@@ -205,7 +210,7 @@ def test_the_guard_stops_a_selection_that_accepts_too_little(
 ) -> None:
     config, run = copy_of(finished, tmp_path, "selection.confidence_threshold=1.0")
     with pytest.raises(SelectionError) as error:
-        stages.select(config, run, 1)
+        select(config, run, 1)
     assert f"SelectionError: {error.value}" == OF_RUNS["a selection that keeps too little"]
     assert (run.pseudo_labels(1) / "manifest.parquet").is_file()  # it can be opened to see why
 
@@ -214,10 +219,11 @@ def test_a_fault_that_only_warns_is_recorded_and_the_round_goes_on(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
 ) -> None:
     config, run = copy_of(finished, tmp_path, "selection.confidence_threshold=1.0", "selection.guards.on_fault=warn")
-    faults = stages.select(config, run, 1)["result"]["faults"]
+    faults = select(config, run, 1).faults
     assert faults[0].startswith("accepted 0 of 100 candidates")
-    assert read_json(run.pseudo_labels(1) / "selection.json")["selection"]["faults"] == faults
-    assert finish(config, run, last_round=1, promoted=run.teacher)["selection_faults"] == faults
+    assert read_json(run.pseudo_labels(1) / "selection.json")["selection"]["faults"] == list(faults)
+    outcome = RoundOutcome(1, gate=gate(config, run, 1, run.teacher))
+    assert finish(config, run, [outcome])["selection_faults"] == list(faults)
     assert finished[2]["selection_faults"] == []
 
 
@@ -226,11 +232,11 @@ def test_a_promise_is_tested_on_the_validation_faces_as_the_teacher_predicts_the
 ) -> None:
     promise = "{type: promised_precision, target: 0.5, delta: 0.3, align: training}"
     config, run = copy_of(finished, tmp_path, f"selection={promise}")
-    assert stages.predict(config, run, 1, run.teacher / "best.safetensors")["skipped"]
-    result = stages.select(config, run, 1)["result"]
+    assert predict(config, run, 1, run.teacher / "best.safetensors").skipped
+    result = select(config, run, 1)
     rows = read_json(run.pseudo_labels(1) / "selection.json")["selection"]["thresholds"]
     kept = [row for row in rows if row["threshold"] is not None]
-    assert kept and result["counts"]["accepted"] > 0
+    assert kept and result.counts["accepted"] > 0
     for row in kept:
         assert row["lower_bound"] >= 0.5 and 2 <= row["num_right"] <= row["num_unseen"] <= 23
     faces = read_faces(run.faces / "labeled.parquet")
@@ -246,7 +252,7 @@ def test_a_promise_under_strong_shift_is_marked_in_every_record(
     promise = "{type: promised_precision, target: 0.5, delta: 0.3, align: training}"
     config, run = copy_of(finished, tmp_path, f"selection={promise}", "shift.strong_auc=0.51")
     with caplog.at_level("WARNING"):
-        stages.select(config, run, 1)
+        select(config, run, 1)
     shift = read_json(run.pseudo_labels(1) / "shift.json")
     assert shift["auc"] >= 0.51 and shift["strong"] and (shift["num_pool"], shift["num_validation"]) == (100, 22)
     assert "the promise was made under strong shift" in shift["words"] and shift["words"] in caplog.text
@@ -260,7 +266,7 @@ def test_a_promise_under_strong_shift_is_marked_in_every_record(
     assert {value: of["num_faces"] for value, of in groups.items()} == truth["gender"].value_counts().to_dict()
     accepted = read_manifest(run.pseudo_labels(1) / "manifest.parquet").accepted
     assert sum(of["num_accepted"] for of in groups.values()) == accepted.sum() > 0
-    summary = finish(config, run, last_round=1, promoted=run.teacher)
+    summary = finish(config, run, [RoundOutcome(1, gate=gate(config, run, 1, run.teacher))])
     assert summary["shift"] == marked and shift["words"] in verdict(summary)
 
 
@@ -270,8 +276,8 @@ def test_without_the_diagnosis_nothing_is_measured_and_nothing_is_marked(
     assert (finished[1].pseudo_labels(1) / "shift.json").is_file()
     config, run = copy_of(finished, tmp_path, "shift=null")
     (run.pseudo_labels(1) / "shift" / "done.json").unlink()
-    assert stages.predict(config, run, 1, run.teacher / "best.safetensors")["skipped"]
-    stages.select(config, run, 1)
+    assert predict(config, run, 1, run.teacher / "best.safetensors").skipped
+    select(config, run, 1)
     assert not (run.pseudo_labels(1) / "shift.json").exists()
     assert not (run.pseudo_labels(1) / "shift" / "done.json").exists()
     assert read_json(run.pseudo_labels(1) / "selection.json")["selection"]["shift"] is None
@@ -282,10 +288,10 @@ def test_a_manifest_of_another_run_is_refused(
 ) -> None:
     config = load_config(write_tiny_config(tmp_path, root=raw), overrides=["seed=9"], run_name="other")
     with open_run(config) as run:
-        stages.prepare(config, run)
+        draw_and_prepare(config, run)
         manifest = finished[1].pseudo_labels(1) / "manifest.parquet"
         with pytest.raises(ManifestError) as error:
-            stages.train_student(config, run, 1, manifest)
+            train_student(config, run, 1, manifest)
     assert f"ManifestError: {error.value}" == OF_RUNS["a manifest of another run"].replace("{manifest}", str(manifest))
 
 
@@ -296,11 +302,11 @@ def test_a_checkpoint_of_other_labels_or_another_size_is_refused(
     config, run = copy_of(finished, tmp_path, "labels.attributes.0.values=[man, woman]")
     shutil.rmtree(run.pseudo_labels(1))  # as after `prepare`, whose faces are others now
     with pytest.raises(CheckpointError, match="a checkpoint of other labels"):
-        stages.predict(config, run, 1, teacher)
+        predict(config, run, 1, teacher)
     config, run = copy_of(finished, tmp_path / "size", "faces.image_size=32")
     shutil.rmtree(run.pseudo_labels(1))
     with pytest.raises(CheckpointError, match=r"trained on faces of 24 pixels, faces\.image_size is 32"):
-        stages.predict(config, run, 1, teacher)
+        predict(config, run, 1, teacher)
 
 
 def test_what_is_labeled_needs_no_model_to_be_skipped_and_no_less_its_file(
@@ -309,10 +315,10 @@ def test_what_is_labeled_needs_no_model_to_be_skipped_and_no_less_its_file(
     monkeypatch.setattr(Predictor, "load", lambda *_, **__: pytest.fail("a model was loaded"))
     config, run = copy_of(finished, tmp_path)
     teacher = run.teacher / "best.safetensors"
-    assert stages.predict(config, run, 1, teacher)["skipped"]
+    assert predict(config, run, 1, teacher).skipped
     teacher.unlink()
     with pytest.raises(CheckpointError, match="no such checkpoint"):
-        stages.predict(config, run, 1, teacher)
+        predict(config, run, 1, teacher)
 
 
 def test_a_run_in_use_is_refused_and_a_failed_one_says_why(tmp_path: Path, raw: Path) -> None:
@@ -328,7 +334,7 @@ def test_a_run_in_use_is_refused_and_a_failed_one_says_why(tmp_path: Path, raw: 
 def test_a_student_before_any_faces_is_refused(tmp_path: Path, raw: Path) -> None:
     config = load_config(write_tiny_config(tmp_path, root=raw))
     with open_run(config) as run, pytest.raises(PipelineError, match=r"no such|no faces are prepared"):
-        stages.train_student(config, run, 1)
+        train_student(config, run, 1)
 
 
 def test_a_changed_table_of_corrections_prepares_the_faces_anew(tmp_path: Path) -> None:
@@ -337,9 +343,9 @@ def test_a_changed_table_of_corrections_prepares_the_faces_anew(tmp_path: Path) 
     table.write_text("image_id,attribute,value\nlabeled:male/<45/0.png,gender,female\n")
     config = load_config(tmp_path / "config.yaml", overrides=["faces.corrections=fix.csv"])
     run = RunDir(tmp_path / "run")
-    assert not stages.prepare(config, run)["skipped"]
-    assert stages.prepare(config, run)["skipped"]
+    assert not draw_and_prepare(config, run).skipped
+    assert draw_and_prepare(config, run).skipped
     table.write_text(table.read_text().replace("female", "male"))
-    record = stages.prepare(config, run)
-    assert not record["skipped"]
-    assert record["result"]["corrections"]["values_changed"] == 0
+    record = draw_and_prepare(config, run)
+    assert not record.skipped
+    assert record.counts["corrections"]["values_changed"] == 0

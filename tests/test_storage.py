@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from ssl_pipeline.config_storage import StorageConfig
+from ssl_pipeline.config.storage import StorageConfig
 from ssl_pipeline.errors import RunError, StorageError
-from ssl_pipeline.runs import run_stage, write_text
-from ssl_pipeline.storage import files, push
-from ssl_pipeline.storage.files import Journal
-from ssl_pipeline.storage.lock import RemoteLock
-from ssl_pipeline.storage.mirror import kept_in
-from ssl_pipeline.storage.push import Pusher
-from ssl_pipeline.storage.remote import RemoteDirectory, local_copy
+from ssl_pipeline.runs.files import write_text
+from ssl_pipeline.runs.records import run_stage
+from ssl_pipeline.runs.storage import files, push
+from ssl_pipeline.runs.storage.files import Journal
+from ssl_pipeline.runs.storage.lock import RemoteLock
+from ssl_pipeline.runs.storage.mirror import kept_in
+from ssl_pipeline.runs.storage.push import Pusher
+from ssl_pipeline.runs.storage.remote import RemoteDirectory, local_copy
 
 
 class Store:
@@ -63,7 +64,7 @@ def stage(root: Path, *, text: str = "result", number: int = 2, name: str = "sta
         return {}
 
     outputs = [f"part-{index}.txt" for index in range(number)]
-    return not run_stage(directory, inputs={"text": text, "number": number}, outputs=outputs, work=work)["skipped"]
+    return not run_stage(directory, inputs={"text": text, "number": number}, outputs=outputs, work=work).skipped
 
 
 def stored(directory: Path) -> dict[str, str]:

@@ -10,16 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ssl_pipeline.finish import finish
 from typer.testing import CliRunner
 
-from ssl_pipeline import judging, stages
-from ssl_pipeline.cli import app
-from ssl_pipeline.config import RunConfig
-from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.cli.main import app
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import StorageError
-from ssl_pipeline.session import finish, open_run
-from ssl_pipeline.storage.remote import RemoteDirectory
-from tests.cycle_config import write_tiny_config
+from ssl_pipeline.runs.storage.remote import RemoteDirectory
+from ssl_pipeline.stages.finish import RoundOutcome, finish
+from ssl_pipeline.stages.gate import gate
+from ssl_pipeline.stages.open import open_run
+from ssl_pipeline.stages.predict import predict
+from ssl_pipeline.stages.selection import select
+from ssl_pipeline.stages.train import train_student, train_teacher
+from tests.cycle_config import draw_and_prepare, write_tiny_config
 
 pytest.importorskip("s3fs", reason="needs the extra [s3]")
 moto_server = pytest.importorskip("moto.server", reason="needs moto with flask and flask-cors")
@@ -72,15 +77,14 @@ def run_cycle(config: RunConfig) -> tuple[dict[str, bytes], list[bool]]:
     """Do a cycle; give what it came to, and which stages skipped themselves."""
     with open_run(config) as run:
         records = [
-            stages.prepare(config, run),
-            stages.train_teacher(config, run),
-            stages.predict(config, run, 1, run.teacher / "best.safetensors"),
-            stages.select(config, run, 1),
-            stages.train_student(config, run, 1),
+            draw_and_prepare(config, run),
+            train_teacher(config, run),
+            predict(config, run, 1, run.teacher / "best.safetensors"),
+            select(config, run, 1),
+            train_student(config, run, 1),
         ]
-        decision = judging.gate(config, run, 1, run.teacher)
-        finish(config, run, last_round=1, promoted=run.student(1) if decision["promoted"] else run.teacher)
-    return {name: (run.root / name).read_bytes() for name in KEPT}, [record["skipped"] for record in records]
+        finish(config, run, [RoundOutcome(1, gate=gate(config, run, 1, run.teacher))])
+    return {name: (run.root / name).read_bytes() for name in KEPT}, [record.skipped for record in records]
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +129,8 @@ def run_two_epochs(self, *args, **kwargs):
 TrainingLoop.run_epoch = run_two_epochs
 config = load_config(Path(sys.argv[1]), overrides=["storage.lock_seconds=1"])
 with open_run(config) as run:
-    stages.prepare(config, run)
-    stages.train_teacher(config, run)
+    draw_and_prepare(config, run)
+    train_teacher(config, run)
 """
 
 
@@ -149,9 +153,9 @@ def test_a_machine_lost_in_mid_training_costs_what_was_not_uploaded_and_changes_
     other = config_on(tmp_path / "other", raw, endpoint, name="lost")
     config = load_config(other, overrides=["storage.lock_seconds=1"])
     with open_run(config) as run:
-        assert stages.prepare(config, run)["skipped"]
-        record = stages.train_teacher(config, run)
-    assert record["result"]["resumed_from_epoch"] > 0
+        assert draw_and_prepare(config, run).skipped
+        record = train_teacher(config, run)
+    assert record.resumed_from_epoch > 0
     assert (run.teacher / "best.safetensors").read_bytes() == undisturbed["round-00/teacher/best.safetensors"]
     assert {"round-00/teacher/done.json", "run.json"} <= set(remote.names())
 

@@ -7,9 +7,9 @@ import torch
 import yaml
 from torch import nn
 
-from ssl_pipeline.config_losses import terms_of
-from ssl_pipeline.faces.mixing import mix
+from ssl_pipeline.config.losses import terms_of
 from ssl_pipeline.learning.losses import BatchLoss
+from ssl_pipeline.learning.mixing import mix
 from ssl_pipeline.learning.model import build_model
 from ssl_pipeline.learning.optimizers import build_optimizer
 from ssl_pipeline.learning.schedules import learning_rates

@@ -11,14 +11,15 @@ import pandas as pd
 import pytest
 import torch
 
-from ssl_pipeline.config import RunConfig
-from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError, TrainingError
-from ssl_pipeline.learning.training import FitResult
-from ssl_pipeline.runs import RunDir, write_text
-from ssl_pipeline.stages import prepare
-from ssl_pipeline.training_job import TrainingJob, run_job
-from ssl_pipeline.watching import told_to
+from ssl_pipeline.learning.fit import FitResult
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import write_text
+from ssl_pipeline.runs.progress import told_to
+from ssl_pipeline.stages.launch import TrainingJob, run_job
+from ssl_pipeline.stages.prepare import prepare
 from tests.cycle_config import write_tiny_config
 
 NO_BATCH_NORM = "test_vit"

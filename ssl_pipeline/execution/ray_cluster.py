@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ssl_pipeline.config_execution import RayExecution
+from ssl_pipeline.config.execution import RayExecution
 from ssl_pipeline.errors import ConfigError
 from ssl_pipeline.execution.answering import answers, check_answers, split_address
 from ssl_pipeline.execution.work import MISSING_RAY

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_pipeline import __version__
-from ssl_pipeline.config_execution import RayExecution
+from ssl_pipeline.config.execution import RayExecution
 from ssl_pipeline.errors import ConfigError, PipelineError, RunError
 from ssl_pipeline.execution.ray_cluster import connected
 from ssl_pipeline.execution.work import ResultT, ShardT, ShardWork

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import assert_never
 
-from ssl_pipeline.config_execution import ExecutionConfig, InProcess, RayExecution
+from ssl_pipeline.config.execution import ExecutionConfig, InProcess, RayExecution
 from ssl_pipeline.errors import ConfigError
 from ssl_pipeline.execution.answering import check_answers
 from ssl_pipeline.execution.work import MISSING_RAY, ResultT, ShardT, ShardWork

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ssl_pipeline.config_cropping import FaceSettings
+from ssl_pipeline.config.cropping import FaceSettings
 from ssl_pipeline.faces.decoding import UnreadableFace
 from ssl_pipeline.faces.detection import DetectedFace
 

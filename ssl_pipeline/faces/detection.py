@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ssl_pipeline.config_cropping import MIN_SCORE
+from ssl_pipeline.config.cropping import MIN_SCORE
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.runs import digest_file
+from ssl_pipeline.runs.files import digest_file
 
 POINT_NAMES = ("right_eye", "left_eye", "nose_tip", "right_mouth_corner", "left_mouth_corner")
 """In the order of the rows of `DetectedFace.points`; right and left are the person's own."""

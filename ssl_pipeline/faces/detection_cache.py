@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.detection import DetectedFace
-from ssl_pipeline.runs import digest_of
+from ssl_pipeline.runs.files import digest_of
 
 _WRITE_AT_ONCE, _WAIT_SECONDS = 256, 60
 _FORMAT = 1  # of the rows, and of what `detection` makes of a picture; another number finds no row of this one

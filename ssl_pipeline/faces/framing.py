@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ssl_pipeline.config_cropping import CroppingConfig, FaceSettings, NoCrop
-from ssl_pipeline.config_sources import Source
+from ssl_pipeline.config.cropping import CroppingConfig, FaceSettings, NoCrop
+from ssl_pipeline.config.sources import Source
 from ssl_pipeline.faces.cropping import NoFace, choose_face, crop_face, crop_whole
 from ssl_pipeline.faces.decoding import square_pixels
 from ssl_pipeline.faces.detection import DetectedFace, FaceDetector

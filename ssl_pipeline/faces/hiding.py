@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from ssl_pipeline.config import UnlabeledConfig
-from ssl_pipeline.config_labels import LabelsConfig
+from ssl_pipeline.config.faces import UnlabeledConfig
+from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.faces.sources.raw import source_name
 
 

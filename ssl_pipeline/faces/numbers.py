@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ssl_pipeline.config_labels import LabelsConfig
+from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.labels import FloatArray
 
 

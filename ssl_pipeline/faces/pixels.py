@@ -11,11 +11,11 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import Progress
 
-from ssl_pipeline.disk_space import reserve
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels
 from ssl_pipeline.faces.framing import Framer, Framing
-from ssl_pipeline.runs import atomic_path
+from ssl_pipeline.runs.disk import reserve
+from ssl_pipeline.runs.files import atomic_path
 
 _NUM_THREADS, _CHUNK = 4, 512  # Pillow lets other threads run while it decodes
 

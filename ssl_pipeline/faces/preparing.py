@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ssl_pipeline.config import FacesConfig
-from ssl_pipeline.config_labels import LabelsConfig
+from ssl_pipeline.config.faces import FacesConfig
+from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.errors import FaceTableError, list_of_faults
 from ssl_pipeline.faces.accounting import REJECTED_COLUMNS, FoundFaces, counted
 from ssl_pipeline.faces.borders import near_border
@@ -22,7 +22,7 @@ from ssl_pipeline.faces.sources.reading import read_source, source_name
 from ssl_pipeline.faces.splitting import same_person_or_picture, take_limit, take_share
 from ssl_pipeline.faces.table import crop_table, write_crops, write_faces
 from ssl_pipeline.labels import UNKNOWN, LabelSpace
-from ssl_pipeline.runs import atomic_path, write_json
+from ssl_pipeline.runs.files import atomic_path, write_json
 
 OUTPUT_NAMES = (
     "labeled.parquet",

@@ -11,7 +11,7 @@ from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.detection import POINT_NAMES
 from ssl_pipeline.faces.framing import Framing
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.runs import atomic_path
+from ssl_pipeline.runs.files import atomic_path
 
 _IDENTITY = ("image_id", "image_path", "content_hash", "person_id", "source", "split")
 

@@ -14,12 +14,12 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ssl_pipeline.config_training import ModelConfig
+from ssl_pipeline.config.training import ModelConfig
 from ssl_pipeline.errors import CheckpointError
+from ssl_pipeline.evaluation.temperature import Calibration
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.learning.calibration import Calibration
 from ssl_pipeline.learning.model import FaceClassifier, build_model
-from ssl_pipeline.runs import atomic_path, digest_file
+from ssl_pipeline.runs.files import atomic_path, digest_file
 
 logger = logging.getLogger(__name__)
 

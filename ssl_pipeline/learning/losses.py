@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ssl_pipeline.config_losses import F1, CrossEntropy, ExpectedNumber, Focal, LossConfig, WeightedLoss, terms_of
+from ssl_pipeline.config.losses import F1, CrossEntropy, ExpectedNumber, Focal, LossConfig, WeightedLoss, terms_of
 from ssl_pipeline.labels import LabelSpace
 
 

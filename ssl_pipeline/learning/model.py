@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_pipeline.config_training import ModelConfig
+from ssl_pipeline.config.training import ModelConfig
 from ssl_pipeline.errors import CheckpointError, ConfigError
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.wide_resnet import WideResNet

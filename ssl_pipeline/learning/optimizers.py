@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ssl_pipeline.config_optimization import AdamW, OptimizerConfig, Sgd, TimmOptimizer
-from ssl_pipeline.config_training import RoleConfig
+from ssl_pipeline.config.optimization import AdamW, OptimizerConfig, Sgd, TimmOptimizer
+from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.errors import ConfigError
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.model import build_model

@@ -6,7 +6,7 @@ from typing import Any
 from timm.models import group_parameters
 from torch import nn
 
-from ssl_pipeline.config_optimization import OptimizerConfig
+from ssl_pipeline.config.optimization import OptimizerConfig
 from ssl_pipeline.errors import ConfigError
 
 ParameterGroup = dict[str, Any]

@@ -7,7 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ssl_pipeline.watching import tell
+from ssl_pipeline.runs.progress import tell
 
 logger = logging.getLogger(__name__)
 

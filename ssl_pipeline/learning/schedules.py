@@ -14,7 +14,7 @@ import torch
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from ssl_pipeline.config_optimization import (
+from ssl_pipeline.config.optimization import (
     ConstantSchedule,
     CosineRestartsSchedule,
     CosineSchedule,
@@ -24,7 +24,7 @@ from ssl_pipeline.config_optimization import (
     SchedulerConfig,
     StepSchedule,
 )
-from ssl_pipeline.config_training import TrainingConfig
+from ssl_pipeline.config.training import TrainingConfig
 from ssl_pipeline.labels import FloatArray
 
 Mode = Literal["max", "min"]

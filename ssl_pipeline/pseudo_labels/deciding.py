@@ -8,7 +8,7 @@ from typing import Any, assert_never
 
 import numpy as np
 
-from ssl_pipeline.config_selection import (
+from ssl_pipeline.config.selection import (
     Agreement,
     BalancedTopK,
     FixedThreshold,
@@ -19,7 +19,8 @@ from ssl_pipeline.config_selection import (
     SelfAdaptive,
 )
 from ssl_pipeline.labels import UNKNOWN, BoolArray
-from ssl_pipeline.pseudo_labels.promised_precision import (
+from ssl_pipeline.pseudo_labels.held_out import UnseenAnswers
+from ssl_pipeline.pseudo_labels.precision_guarantee import (
     count_right,
     counts_by_confidence,
     faces_needed,
@@ -43,7 +44,6 @@ from ssl_pipeline.pseudo_labels.thresholds import (
     self_adaptive_thresholds,
     top_k_per_value,
 )
-from ssl_pipeline.pseudo_labels.unseen import UnseenAnswers
 from ssl_pipeline.pseudo_labels.weighting import ConfidenceMoments, gaussian_weights
 
 

@@ -8,7 +8,7 @@ from typing import assert_never
 
 import numpy as np
 
-from ssl_pipeline.config_selection import (
+from ssl_pipeline.config.selection import (
     Agreement,
     BalancedTopK,
     FixedThreshold,
@@ -20,8 +20,8 @@ from ssl_pipeline.config_selection import (
 )
 from ssl_pipeline.errors import SelectionError, list_of_faults
 from ssl_pipeline.labels import UNKNOWN, FloatArray, IntArray, LabelSpace
+from ssl_pipeline.pseudo_labels.held_out import UnseenFaces
 from ssl_pipeline.pseudo_labels.selection import Selection
-from ssl_pipeline.pseudo_labels.unseen import UnseenFaces
 
 
 def selection_faults(

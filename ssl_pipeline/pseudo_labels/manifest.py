@@ -33,7 +33,7 @@ from ssl_pipeline.pseudo_labels.manifest_columns import (
     table_of,
 )
 from ssl_pipeline.pseudo_labels.selection import Selection
-from ssl_pipeline.runs import atomic_path
+from ssl_pipeline.runs.files import atomic_path
 
 METADATA_KEY = b"ssl_pipeline"
 FORMAT = "pseudo-label manifest"

@@ -16,7 +16,7 @@ from ssl_pipeline.errors import ManifestError, list_of_faults
 from ssl_pipeline.pseudo_labels.auditing import CONFIDENCE, draw_stratified, weighted_purity
 from ssl_pipeline.pseudo_labels.manifest import Manifest
 from ssl_pipeline.pseudo_labels.manifest_report import add_row, new_table, without_formulas
-from ssl_pipeline.runs import atomic_path
+from ssl_pipeline.runs.files import atomic_path
 
 COLUMNS = ("number", "image_id", "attribute", "value", "confidence", "right")
 ANSWERS = ("yes", "no", "unsure")

@@ -18,7 +18,7 @@ from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import UNKNOWN, BoolArray, LabelSpace
 from ssl_pipeline.pseudo_labels.manifest import Manifest, write_manifest
 from ssl_pipeline.pseudo_labels.manifest_columns import manifest_schema
-from ssl_pipeline.runs import atomic_path
+from ssl_pipeline.runs.files import atomic_path
 
 DECISIONS = ("accepted", "rejected", "unreadable")
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from ssl_pipeline.errors import ManifestError, list_of_faults
 from ssl_pipeline.labels import UNKNOWN, BoolArray, FloatArray, IntArray, LabelSpace
 from ssl_pipeline.pseudo_labels.manifest import Manifest
-from ssl_pipeline.runs import atomic_path
+from ssl_pipeline.runs.files import atomic_path
 
 
 def merge(labeled_train: pd.DataFrame, pool: pd.DataFrame, manifest: Manifest, *, labels: LabelSpace) -> pd.DataFrame:

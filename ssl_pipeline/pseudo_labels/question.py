@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from ssl_pipeline.labels import BoolArray, FloatArray, IntArray
-from ssl_pipeline.pseudo_labels.promised_precision import count_right, precision_lower_bound
+from ssl_pipeline.pseudo_labels.held_out import UnseenAnswers
+from ssl_pipeline.pseudo_labels.precision_guarantee import count_right, precision_lower_bound
 from ssl_pipeline.pseudo_labels.thresholds import DECIMALS, most_probable
-from ssl_pipeline.pseudo_labels.unseen import UnseenAnswers
 
 ObjectArray = npt.NDArray[np.object_]
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ssl_pipeline.config_selection import Agreement, PromisedPrecision, SelectionConfig
+from ssl_pipeline.config.selection import Agreement, PromisedPrecision, SelectionConfig
 from ssl_pipeline.errors import SelectionError
 from ssl_pipeline.labels import UNKNOWN, BoolArray, FloatArray, IntArray, LabelSpace
-from ssl_pipeline.pseudo_labels.alignment import aligned, alignment_ratio, class_mix
 from ssl_pipeline.pseudo_labels.deciding import decide
+from ssl_pipeline.pseudo_labels.distribution_alignment import aligned, alignment_ratio, class_mix
+from ssl_pipeline.pseudo_labels.held_out import UnseenFaces, unseen_answers
 from ssl_pipeline.pseudo_labels.question import ObjectArray, Question, ThresholdRow
 from ssl_pipeline.pseudo_labels.thresholds import DECIMALS, most_probable
-from ssl_pipeline.pseudo_labels.unseen import UnseenFaces, unseen_answers
 from ssl_pipeline.pseudo_labels.weighting import face_weights
 
 

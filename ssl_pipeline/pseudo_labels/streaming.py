@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_pipeline.labels import BoolArray, FloatArray, IntArray
-from ssl_pipeline.pseudo_labels.promised_precision import counts_by_confidence
+from ssl_pipeline.pseudo_labels.precision_guarantee import counts_by_confidence
 from ssl_pipeline.pseudo_labels.thresholds import DECIMALS
 
 Confidences = npt.NDArray[np.float32]

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ssl_pipeline.faces.inspection import picture_of
 from ssl_pipeline.reports.contact_sheet import contact_sheet
-from ssl_pipeline.runs import atomic_path
+from ssl_pipeline.runs.files import atomic_path
 
 FACES_PER_PAGE, COLUMNS, SIDE = 100, 10, 128
 

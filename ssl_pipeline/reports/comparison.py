@@ -9,8 +9,8 @@ from rich.table import Table
 def verdict(summary: dict[str, Any]) -> str:
     """Say in a few sentences whether the student was worth it, on validation and on test, and what it is worse at."""
     stopped = [_stop(summary["reviews"][-1])] if summary.get("status") == "stopped by review" else []
-    if (news := summary.get("news")) and not news["enough"]:
-        stopped.append(f"Of round {news['round']} nothing was learned: {news['words']}.")
+    if (changed := summary.get("changed_labels")) and not changed["should_continue"]:
+        stopped.append(f"Of round {changed['round_index']} nothing was learned: {changed['words']}.")
     if summary["student"] is None:
         return " ".join([*stopped, "There is no student: the teacher stays, and the test split was not used."])
     teacher, student = summary["teacher"], summary["student"]

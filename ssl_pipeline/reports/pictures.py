@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ssl_pipeline.runs import atomic_path
+from ssl_pipeline.runs.files import atomic_path
 
 SCORE_PICTURES = ("confusion.png", "reliability.png", "class_f1.png")
 

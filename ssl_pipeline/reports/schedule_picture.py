@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from ssl_pipeline.config_optimization import (
+from ssl_pipeline.config.optimization import (
     ConstantSchedule,
     CosineRestartsSchedule,
     CosineSchedule,

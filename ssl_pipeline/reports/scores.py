@@ -1,12 +1,12 @@
 """The scores of one model, for a person to read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.table import Table
 
 
-def scores_tables(scores: dict[str, Any], *, title: str) -> Iterator[Table]:
+def scores_tables(scores: Mapping[str, Any], *, title: str) -> Iterator[Table]:
     """Draw what `learning.metrics.evaluate_predictions` gives: joint and per attribute, per class, per group.
 
     An undefined score is a dash.

@@ -10,8 +10,8 @@ import pandas as pd
 
 from ssl_pipeline.reports.comparison import comparison_markdown, score_rows
 from ssl_pipeline.reports.review_page import markdown_safe, selection_lines
-from ssl_pipeline.run_status import RunStatus
-from ssl_pipeline.runs import read_json
+from ssl_pipeline.runs.files import read_json
+from ssl_pipeline.runs.status import RunStatus
 
 MAX_CLASSES, MAX_REASONS = 40, 20
 
@@ -49,9 +49,8 @@ def masks_page(records: Sequence[Mapping[str, Any]]) -> Page:
     return Page("masked-faces", "The masks that were drawn", "\n".join(lines))
 
 
-def faces_page(record: Mapping[str, Any], directory: Path) -> Page:
-    """Tell what was read, split and left out, and why; `record` is the stage's, ``rejected.parquet`` lies in `directory`."""
-    found = record["result"]
+def faces_page(found: Mapping[str, Any], directory: Path) -> Page:
+    """Tell what was read, split and left out, and why; `found` are the counts, ``rejected.parquet`` lies in `directory`."""
     lines = [
         "# Faces",
         "",
@@ -102,29 +101,26 @@ def _reasons(counts: Sequence[tuple[str, str, int]]) -> Iterator[str]:
         yield f"| | {len(others):,} other reasons | {sum(number for _, _, number in others):,} |"
 
 
-def training_page(name: str, record: Mapping[str, Any], directory: Path) -> Page:
+def training_page(name: str, found: Mapping[str, Any], directory: Path, *, pictures: Sequence[Path]) -> Page:
     """Tell how a training went; ``name`` is ``teacher`` or ``student 1``, ``history.csv`` lies in `directory`."""
-    found = record["result"]
     with open(directory / "history.csv", newline="", encoding="utf-8") as file:
         epochs = list(csv.DictReader(file))
     lines = [
         f"# {name[:1].upper()}{name[1:]}",
         "",
         f"Best in epoch {found['best_epoch'] + 1} of {found['num_epochs']}: {_spelled(found['monitor'])} "
-        f"**{found['best_metric']:.3f}** on validation; {record['seconds']:,.0f} s.",
+        f"**{found['best_metric']:.3f}** on validation; {found['seconds']:,.0f} s.",
         *_calibration(found.get("calibration")),
         "",
         *_epochs(epochs, found["best_epoch"]),
         "",
         f"Checkpoint: `{directory / 'best.safetensors'}`",
     ]
-    pictures = [directory / name for name in record["outputs"] if name.endswith(".png")]
     return Page(name.replace(" ", "-"), f"How the {name} was trained", "\n".join(lines), pictures)
 
 
-def fold_teachers_page(record: Mapping[str, Any], trainings: Sequence[Mapping[str, Any]], directory: Path) -> Page:
-    """Tell how the teachers of `out_of_fold` were trained; ``trainings`` are their records, in the order of their parts."""
-    found = record["result"]
+def fold_teachers_page(found: Mapping[str, Any], directory: Path, *, pictures: Sequence[Path]) -> Page:
+    """Tell how the teachers of `out_of_fold` were trained; ``teachers`` are in the order of their folds."""
     lines = [
         "# Teachers out of fold",
         "",
@@ -134,12 +130,10 @@ def fold_teachers_page(record: Mapping[str, Any], trainings: Sequence[Mapping[st
         "| teacher without part | faces of that part | best epoch | on validation |",
         "|---|---:|---:|---:|",
     ]
-    for fold, (training, num_faces) in enumerate(zip(trainings, found["by_fold"], strict=True)):
-        of = training["result"]
+    for fold, (of, num_faces) in enumerate(zip(found["teachers"], found["by_fold"], strict=True)):
         score = f"{_spelled(of['monitor'])} {of['best_metric']:.3f}"
         lines.append(f"| {fold + 1} | {num_faces:,} | {of['best_epoch'] + 1} of {of['num_epochs']} | {score} |")
     lines += ["", f"What they say of the training faces, and they: `{directory}`"]
-    pictures = [directory / name for name in record["outputs"] if name.endswith(".png")]
     return Page("fold-teachers", "How the teachers out of fold were trained", "\n".join(lines), pictures)
 
 

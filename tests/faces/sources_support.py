@@ -4,8 +4,8 @@ import pandas as pd
 from PIL import Image
 from pydantic import TypeAdapter
 
-from ssl_pipeline.config_labels import LabelsConfig
-from ssl_pipeline.config_sources import Source
+from ssl_pipeline.config.labels import LabelsConfig
+from ssl_pipeline.config.sources import Source
 from ssl_pipeline.faces.sources.reading import REJECTED_COLUMNS, read_source
 
 LABELS = LabelsConfig.model_validate(

@@ -5,8 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from ssl_pipeline.config import FacesConfig
-from ssl_pipeline.config_labels import LabelsConfig
+from ssl_pipeline.config.faces import FacesConfig
+from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.preparing import prepare_faces
 from ssl_pipeline.faces.sources.corrections import Corrections

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from ssl_pipeline.config_cropping import FaceSettings
+from ssl_pipeline.config.cropping import FaceSettings
 from ssl_pipeline.faces.cropping import (
     CANONICAL_POINTS,
     NoFace,

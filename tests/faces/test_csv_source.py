@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssl_pipeline.config_labels import LabelsConfig
+from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.errors import FaceTableError
 from tests.faces.sources_support import put, put_csv, read_csv, rows_of
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_pipeline.faces.dataset import AugmentedFaces, draw_weights, epoch_batches, load_batches
+from ssl_pipeline.learning.dataset import AugmentedFaces, draw_weights, epoch_batches, load_batches
 from tests.conftest import make_faces
 
 

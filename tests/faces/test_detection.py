@@ -12,8 +12,8 @@ import pytest
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.cropping import CANONICAL_POINTS, similarity_transform
 from ssl_pipeline.faces.detection import FaceDetector, _overlap
-from ssl_pipeline.faces.drawing import draw_face
-from ssl_pipeline.faces.drawn import sample_faces, sample_people
+from ssl_pipeline.synthetic.people.face import draw_face
+from ssl_pipeline.synthetic.people.parameters import sample_faces, sample_people
 
 MODEL = os.environ.get("YUNET_MODEL", "")
 

@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ssl_pipeline.faces.drawing import draw_face
-from ssl_pipeline.faces.drawn import sample_faces, sample_people
+from ssl_pipeline.synthetic.people.face import draw_face
+from ssl_pipeline.synthetic.people.parameters import sample_faces, sample_people
 
 SIZE = 32
 

@@ -33,7 +33,7 @@ class StandInFace:
 @pytest.fixture
 def stand_in(monkeypatch):
     """A drawing room without art: `draw_face` counts its calls and gives plain squares."""
-    room = types.ModuleType("ssl_pipeline.faces.drawn")
+    room = types.ModuleType("ssl_pipeline.synthetic.people.parameters")
     room.num_drawn = 0
 
     def sample_people(num_people, *, population, seed, id_prefix=""):
@@ -126,7 +126,9 @@ def test_the_fingerprint_of_drawn_faces_needs_no_files_and_follows_the_parameter
     assert first != fingerprint(source_of(**{**DRAWN, "drawing_seed": 1}), root=tmp_path)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ssl_pipeline.faces.drawn") is None, reason="no drawing room here")
+@pytest.mark.skipif(
+    importlib.util.find_spec("ssl_pipeline.synthetic.people.parameters") is None, reason="no drawing room here"
+)
 def test_the_same_parameters_give_the_same_bytes_in_one_process_and_in_several(tmp_path, monkeypatch):
     one = read(tmp_path / "one", **DRAWN)
     monkeypatch.setattr(drawn_source, "MAX_FACES_IN_ONE_PROCESS", 1)

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from ssl_pipeline.config import FacesConfig
-from ssl_pipeline.config_cropping import CroppingConfig
-from ssl_pipeline.config_labels import LabelsConfig
-from ssl_pipeline.config_loading import load_config
+from ssl_pipeline.config.cropping import CroppingConfig
+from ssl_pipeline.config.faces import FacesConfig
+from ssl_pipeline.config.labels import LabelsConfig
+from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.errors import ConfigError, FaceTableError
 from ssl_pipeline.faces import framing
 from ssl_pipeline.faces.cropping import CANONICAL_POINTS, crop_face, crop_whole
@@ -24,7 +24,7 @@ from ssl_pipeline.faces.framing import open_framers
 from ssl_pipeline.faces.pixels import decode_into, open_pixels
 from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
 from ssl_pipeline.faces.table import read_faces
-from ssl_pipeline.stages import check
+from ssl_pipeline.stages.check import check
 from tests.cycle_config import write_tiny_config
 
 LABELS = LabelsConfig.model_validate({"attributes": [{"name": "gender", "values": ["male", "female"]}]})

@@ -4,8 +4,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from ssl_pipeline.config_mixing import Mixing
-from ssl_pipeline.faces.mixing import Mixed, mix
+from ssl_pipeline.config.training import Mixing
+from ssl_pipeline.learning.mixing import Mixed, mix
 
 
 def mixed(pixels: torch.Tensor, **section: object) -> Mixed:

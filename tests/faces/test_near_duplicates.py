@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_pipeline.faces.drawing import draw_face
-from ssl_pipeline.faces.drawn import sample_faces, sample_people
 from ssl_pipeline.faces.near_duplicates import near_pairs, perceptual_hashes, same_picture
+from ssl_pipeline.synthetic.people.face import draw_face
+from ssl_pipeline.synthetic.people.parameters import sample_faces, sample_people
 
 
 def brute_force(hashes: np.ndarray, max_distance: int) -> set[tuple[int, int]]:

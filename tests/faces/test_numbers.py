@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ssl_pipeline.config_labels import LabelsConfig
-from ssl_pipeline.faces.dataset import TrainingSet
+from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.faces.numbers import known_numbers
+from ssl_pipeline.learning.dataset import TrainingSet
 
 LABELS = LabelsConfig.model_validate(
     {

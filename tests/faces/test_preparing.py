@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ssl_pipeline.config import FacesConfig
-from ssl_pipeline.config_labels import LabelsConfig
+from ssl_pipeline.config.faces import FacesConfig
+from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.leakage import remove_overlap
 from ssl_pipeline.faces.pixels import decode_into, open_pixels

@@ -6,7 +6,7 @@ from collections import Counter
 import pandas as pd
 import pytest
 
-from ssl_pipeline.config_labels import LabelsConfig
+from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.sources.reading import fingerprint, source_name
 from tests.faces.sources_support import put, put_csv, read, read_csv, rows_of, source_of

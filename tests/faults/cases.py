@@ -64,7 +64,7 @@ def break_off_local(station: Station, moment: Callable[[Station], bool], unfinis
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (station.run / unfinished / "done.json").exists(), f"{unfinished} was finished before the kill"
-    status = station.command("ssl_pipeline.cli", "cycle", "status", str(station.run)).stdout
+    status = station.command("ssl_pipeline.cli.main", "cycle", "status", str(station.run)).stdout
     assert f": left as running: process {process.pid} took it" in status, status
     account.see("`cycle status`: left as running, by a process that is dead")
     again = station.local()
@@ -128,10 +128,10 @@ def worker_and_flow_killed(station: Station, account: Account) -> None:
     time.sleep(5)
     assert station.state(flow_run) == "Running"
     account.see("left as Running")
-    look = station.command("flows.stuck")
+    look = station.command("flows.operations.stuck")
     assert look.returncode == 3 and "Running: dead: " in look.stdout, look.stdout + look.stderr
-    account.see("`python -m flows.stuck`: its process is dead")
-    marked = station.command("flows.stuck", "--mark")
+    account.see("`python -m flows.operations.stuck`: its process is dead")
+    marked = station.command("flows.operations.stuck", "--mark")
     assert marked.returncode == 0 and "set to Crashed" in marked.stdout, marked.stdout + marked.stderr
     assert station.state(flow_run) == "Crashed"
     account.see("`--mark`: Crashed")
@@ -180,9 +180,9 @@ def server_killed_for_good(station: Station, account: Account) -> None:
     time.sleep(10)
     account.see(f"the server, restarted, took the run for {station.state(flow_run)}")
     if station.state(flow_run) == "Running":
-        marked = station.command("flows.stuck", "--mark")
+        marked = station.command("flows.operations.stuck", "--mark")
         assert "set to Crashed" in marked.stdout, marked.stdout + marked.stderr
-        account.see("`python -m flows.stuck --mark`: Crashed")
+        account.see("`python -m flows.operations.stuck --mark`: Crashed")
     retry(station, flow_run, account)
 
 
@@ -279,7 +279,7 @@ def place_on_the_gpu_freed(station: Station, account: Account) -> None:
     station.kill_server()
     station.start_server()
     assert slots(station) == 1
-    station.command("flows.stuck", "--mark")
+    station.command("flows.operations.stuck", "--mark")
     station.start_worker()
     station.retry(flow_run)
     station.await_state(flow_run, "Running")

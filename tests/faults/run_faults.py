@@ -32,7 +32,7 @@ FOOTER = """## What follows
 - A flow asks a server that is away again and again, `PREFECT_CLIENT_MAX_RETRIES` times with growing pauses (2 + 4 + …
   seconds; 8 times here, some eight minutes). Stages need no server and go on; what waits for it is the end of the flow,
   and a training that takes a place of a limit. If it waits in vain, the files are finished and the flow run is not:
-  retry it (after `python -m flows.stuck --mark`, if it is left as Running), and all stages skip.
+  retry it (after `python -m flows.operations.stuck --mark`, if it is left as Running), and all stages skip.
 - A server keeps the leases of a limit's places in memory unless told otherwise, and forgets them when it is restarted:
   the places that were taken then stay taken until somebody sets them free (`prefect gcl update gpu --active-slots 0`).
   Start it with

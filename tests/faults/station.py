@@ -143,7 +143,7 @@ class Station:
         )
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a module of the project, as ``flows.stuck --mark``."""
+        """Run a module of the project, as ``flows.operations.stuck --mark``."""
         return subprocess.run(
             [sys.executable, "-m", *arguments],
             env=self.operator.environment,

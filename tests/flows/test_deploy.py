@@ -10,7 +10,7 @@ from threading import Thread
 
 import pytest
 
-from flows import deploy
+from flows.operations import deploy
 
 
 def test_a_port_where_something_else_listens_is_refused() -> None:

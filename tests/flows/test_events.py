@@ -8,7 +8,7 @@ import pytest
 import yaml
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 
-from flows import events
+from flows.operations import events
 
 AUTOMATIONS = Path(__file__).parents[2] / "deploy/automations"
 SCORES = {"macro_f1": 0.5, "accuracy": 0.6, "per_class": {}}

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.flows, pytest.mark.slow]
 HOLD = """
 import sys
 from prefect import flow
-from flows.limits import gpu_slots
+from flows.operations.limits import gpu_slots
 @flow
 def hold(name, num_gpus):
     import os
@@ -70,7 +70,7 @@ def test_of_two_trainings_for_one_place_the_second_waits_and_then_begins(operato
     assert operator.run("gcl", "create", "one", "--limit", "1").returncode == 0
     code = (
         "import os, sys; os.environ['SSL_PIPELINE_GPU_LIMIT'] = 'one'\n"
-        "from prefect import flow; from flows.limits import gpu_slots\n"
+        "from prefect import flow; from flows.operations.limits import gpu_slots\n"
         "@flow\n"
         "def trains():\n"
         "    with gpu_slots(1):\n"
@@ -97,7 +97,7 @@ def test_a_run_left_as_running_is_found_and_set_to_crashed(operator: Operator, t
     config = write_tiny_config(tmp_path)
     code = (
         "import sys, os, signal; from pathlib import Path; from prefect import flow\n"
-        "from ssl_pipeline.config_loading import load_config; from ssl_pipeline.runs import RunDir\n"
+        "from ssl_pipeline.config.loading import load_config; from ssl_pipeline.runs.records import RunDir\n"
         "@flow(name='full-cycle')\n"
         "def dies(config_path, overrides, run_name):\n"
         "    config = load_config(Path(config_path))\n"
@@ -106,16 +106,16 @@ def test_a_run_left_as_running_is_found_and_set_to_crashed(operator: Operator, t
     )
     process = python(operator, "-c", code, str(config))
     process.communicate(timeout=60)
-    looked = python(operator, "-m", "flows.stuck")
+    looked = python(operator, "-m", "flows.operations.stuck")
     output, _ = looked.communicate(timeout=60)
     assert looked.returncode == 3
     assert f"Running: dead: process {process.pid} took {tmp_path / 'runs/tiny'}" in output
     assert "go on: start the same command again" in output
 
-    marked = python(operator, "-m", "flows.stuck", "--mark")
+    marked = python(operator, "-m", "flows.operations.stuck", "--mark")
     output, _ = marked.communicate(timeout=60)
     assert (marked.returncode, "set to Crashed" in output) == (0, True)
-    again, _ = python(operator, "-m", "flows.stuck").communicate(timeout=60)
+    again, _ = python(operator, "-m", "flows.operations.stuck").communicate(timeout=60)
     assert "0 dead" in again
 
 
@@ -129,7 +129,7 @@ def test_a_run_that_somebody_elses_machine_may_run_is_left_alone(operator: Opera
     )
     process = python(operator, "-c", code, str(config))
     assert process.stdout is not None and process.stdout.readline() == "here\n"
-    output, _ = python(operator, "-m", "flows.stuck", "--mark").communicate(timeout=60)
+    output, _ = python(operator, "-m", "flows.operations.stuck", "--mark").communicate(timeout=60)
     assert "cannot tell: nobody here has opened its folder since it began" in output
     process.communicate(timeout=60)
     assert process.returncode == 0

@@ -8,9 +8,9 @@ import yaml
 from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
-from flows.command import run_from_command_line
 from flows.full_cycle import full_cycle
-from flows.parameters import as_overrides
+from flows.operations.command import run_from_command_line
+from flows.operations.parameters import as_overrides
 from flows.pseudo_label import pseudo_label
 from flows.train_student import train_student
 from flows.train_teacher import train_teacher

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
-from ssl_pipeline.review import FlowRun, Request, read_decision, write_request
-from ssl_pipeline.runs import RunDir, digest_file, read_json, write_json
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import digest_file, read_json, write_json
+from ssl_pipeline.runs.review import FlowRun, Request, read_decision, write_request
 from tests.cycle_config import write_tiny_config
 from tests.flows.conftest import ROOT, Operator, clean_environment
 
@@ -92,7 +93,7 @@ class Cycle:
 
     def resume_command(self, *options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "ssl_pipeline.cli", "cycle", "resume", str(self.run_dir), *options],
+            [sys.executable, "-m", "ssl_pipeline.cli.main", "cycle", "resume", str(self.run_dir), *options],
             env={name: value for name, value in self.operator.environment.items() if name != "PREFECT_API_URL"},
             cwd=ROOT,
             capture_output=True,
@@ -220,7 +221,7 @@ def test_a_server_that_cannot_be_reached_leaves_the_decision_standing(tmp_path: 
     )
     write_request(run, request)
     told = subprocess.run(
-        [sys.executable, "-m", "ssl_pipeline.cli", "cycle", "resume", str(run.root), "--accept"],
+        [sys.executable, "-m", "ssl_pipeline.cli.main", "cycle", "resume", str(run.root), "--accept"],
         env=clean_environment(tmp_path) | {"PREFECT_CLIENT_MAX_RETRIES": "0"},
         cwd=ROOT,
         capture_output=True,
@@ -231,7 +232,7 @@ def test_a_server_that_cannot_be_reached_leaves_the_decision_standing(tmp_path: 
     assert "Traceback" not in told.stderr
     assert told.stderr.startswith("ReviewError: decided, and kept in ")
     assert "flow run 'able-ant'" in told.stderr
-    assert told.stderr.endswith(f"then let it go on by: python -m flows.resume {run.root}\n")
+    assert told.stderr.endswith(f"then let it go on by: python -m flows.operations.resume {run.root}\n")
     decision = read_decision(run, 1)
     assert decision is not None
     assert decision.choice == "accept"

@@ -9,11 +9,12 @@ from uuid import uuid4
 
 import pytest
 
-from flows import events, failure, naming, showing
+from flows.operations import artifacts as showing
+from flows.operations import events, failure, naming
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.reports.stage_pages import Page
-from ssl_pipeline.runs import write_json, write_text
-from ssl_pipeline.watching import tell
+from ssl_pipeline.runs.files import write_json, write_text
+from ssl_pipeline.runs.progress import tell
 from tests.cycle_config import write_tiny_config
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ssl_pipeline.config_training import RoleConfig
-from ssl_pipeline.learning import training_loop
-from ssl_pipeline.learning.training import fit
+from ssl_pipeline.config.training import RoleConfig
+from ssl_pipeline.learning import loop as training_loop
+from ssl_pipeline.learning.fit import fit
 from tests.conftest import make_faces
 
 

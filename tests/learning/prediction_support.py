@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ssl_pipeline.config import PredictionConfig
-from ssl_pipeline.config_training import ModelConfig
+from ssl_pipeline.config.run import PredictionConfig
+from ssl_pipeline.config.training import ModelConfig
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.checkpoint import save_checkpoint
 from ssl_pipeline.learning.model import FaceClassifier, build_model
-from ssl_pipeline.learning.prediction import Predictor
+from ssl_pipeline.learning.predict import Predictor
 from tests.conftest import SPACE
 
 

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from ssl_pipeline.config import PredictionConfig
-from ssl_pipeline.config_calibration import NoCalibration, TemperatureScaling
-from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.learning.calibrating import calibrate_checkpoint
-from ssl_pipeline.learning.calibration import (
+from ssl_pipeline.config.evaluation import NoCalibration, TemperatureScaling
+from ssl_pipeline.config.run import PredictionConfig
+from ssl_pipeline.evaluation.temperature import (
     Calibration,
     calibration_report,
     fit_calibration,
     fit_temperature,
     tempered,
 )
+from ssl_pipeline.labels import LabelSpace
+from ssl_pipeline.learning.calibrate import calibrate_checkpoint
 from ssl_pipeline.learning.checkpoint import load_checkpoint
-from ssl_pipeline.learning.prediction import Predictor
-from ssl_pipeline.learning.training import fit
+from ssl_pipeline.learning.fit import fit
+from ssl_pipeline.learning.predict import Predictor
 from tests.conftest import SPACE, make_faces, make_role
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssl_pipeline.learning.calibration_error import expected_calibration_error, reliability_table
+from ssl_pipeline.evaluation.calibration_error import expected_calibration_error, reliability_table
 
 
 def looped_error(truth: np.ndarray, probabilities: np.ndarray, num_bins: int) -> float:

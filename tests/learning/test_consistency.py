@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_pipeline.config import RunConfig
-from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.config_training import Consistency
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.config.training import Consistency
 from ssl_pipeline.errors import ConfigError, TrainingError
-from ssl_pipeline.faces.dataset import TrainingFaces, UnlabeledSet
-from ssl_pipeline.learning import training_loop
-from ssl_pipeline.learning.consistency import Agreement, UnlabeledBatch
-from ssl_pipeline.learning.training import fit
-from ssl_pipeline.runs import RunDir
-from ssl_pipeline.stages import predict, prepare, select, train_student, train_teacher
+from ssl_pipeline.learning import loop as training_loop
+from ssl_pipeline.learning.dataset import TrainingFaces, UnlabeledSet
+from ssl_pipeline.learning.fit import fit
+from ssl_pipeline.learning.fixmatch import Agreement, UnlabeledBatch
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.stages.predict import predict
+from ssl_pipeline.stages.prepare import prepare
+from ssl_pipeline.stages.selection import select
+from ssl_pipeline.stages.train import train_student, train_teacher
 from tests.conftest import SPACE, make_faces, make_role
 from tests.cycle_config import write_tiny_config
 from tests.learning import interruption
@@ -140,7 +143,7 @@ def test_a_student_may_agree_on_the_pool_in_place_of_its_pseudo_labels(tmp_path:
     train_teacher(config, run)
     predict(config, run, 1, run.teacher / "best.safetensors")
     select(config, run, 1)
-    assert train_student(config, run, 1)["result"]["num_epochs"] == 1
+    assert train_student(config, run, 1).num_epochs == 1
     with pytest.raises(ConfigError, match="the teacher sees no pool"):
         load_config(tmp_path / "tiny.yaml", overrides=["teacher.training.consistency={}"])
     with pytest.raises(TrainingError, match="agreement on a pool, and there is none"):

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from ssl_pipeline.config_training import ModelConfig, RoleConfig
-from ssl_pipeline.learning import training_loop
+from ssl_pipeline.config.training import ModelConfig, RoleConfig
+from ssl_pipeline.learning import loop as training_loop
+from ssl_pipeline.learning.fit import fit
 from ssl_pipeline.learning.model import build_model
 from ssl_pipeline.learning.parameter_groups import FreezableBackbone
-from ssl_pipeline.learning.training import fit
 from tests.conftest import SPACE, make_faces, make_role
 from tests.learning.interruption import fit_until
 

@@ -7,8 +7,8 @@ import pytest
 
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.sources.raw import is_image_name, list_files
-from ssl_pipeline.learning import image_files
-from ssl_pipeline.learning.image_files import ImageFile, find_images
+from ssl_pipeline.inference import files as image_files
+from ssl_pipeline.inference.files import ImageFile, find_images
 
 
 def touch(folder: Path, *names: str) -> None:

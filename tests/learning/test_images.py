@@ -13,15 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ssl_pipeline.config_cropping import FaceSettings
+from ssl_pipeline.config.cropping import FaceSettings
 from ssl_pipeline.errors import ConfigError, FaceTableError
 from ssl_pipeline.faces.cropping import CANONICAL_POINTS, crop_face
 from ssl_pipeline.faces.detection import DetectedFace
 from ssl_pipeline.faces.framing import Framer
-from ssl_pipeline.learning import image_stream, images
-from ssl_pipeline.learning.image_files import ImageFile, find_images
-from ssl_pipeline.learning.image_stream import predict_stream
-from ssl_pipeline.learning.images import predict_images
+from ssl_pipeline.inference import stream as image_stream
+from ssl_pipeline.inference import table as images
+from ssl_pipeline.inference.files import ImageFile, find_images
+from ssl_pipeline.inference.stream import predict_stream
+from ssl_pipeline.inference.table import predict_images
 from tests.conftest import SPACE
 from tests.learning.prediction_support import predictor, save_random_model, write_images
 

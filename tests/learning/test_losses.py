@@ -11,8 +11,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 from torch.nn import functional
 
-from ssl_pipeline.config_losses import LossConfig
-from ssl_pipeline.config_training import ModelConfig
+from ssl_pipeline.config.losses import LossConfig
+from ssl_pipeline.config.training import ModelConfig
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.losses import BatchLoss, balanced_weights, f1_loss
 from ssl_pipeline.learning.model import build_model

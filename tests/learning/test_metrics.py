@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from sklearn import metrics as reference
 
-from ssl_pipeline.config_metrics import METRIC_DIRECTIONS, NUMBER_METRICS
+from ssl_pipeline.config.metrics import METRIC_DIRECTIONS, NUMBER_METRICS
 from ssl_pipeline.errors import TrainingError
+from ssl_pipeline.evaluation.metrics import evaluate_predictions, metric_value, score_predictions, without_tables
 from ssl_pipeline.faces.numbers import KnownNumbers
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.learning.metrics import evaluate_predictions, metric_value, score_predictions, without_tables
 
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
 

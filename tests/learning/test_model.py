@@ -7,7 +7,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from ssl_pipeline.config_training import ModelConfig
+from ssl_pipeline.config.training import ModelConfig
 from ssl_pipeline.errors import CheckpointError, ConfigError
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.model import build_model, check_architecture

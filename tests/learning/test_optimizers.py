@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
-from ssl_pipeline.config_training import ModelConfig, RoleConfig
+from ssl_pipeline.config.training import ModelConfig, RoleConfig
 from ssl_pipeline.errors import ConfigError
 from ssl_pipeline.learning.model import FaceClassifier, build_model
 from ssl_pipeline.learning.optimizers import build_optimizer, check_optimizer

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from ssl_pipeline.learning.paired_bootstrap import paired_bootstrap
+from ssl_pipeline.evaluation.paired_bootstrap import paired_bootstrap
 
 
 def faces(num_faces: int = 120, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from ssl_pipeline.learning.device import Compute
-from ssl_pipeline.learning.prediction import predict_probabilities, zoomed
+from ssl_pipeline.learning.predict import predict_probabilities, zoomed
 from tests.learning.prediction_support import predictor, random_faces, random_model, save_random_model
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import label_ranking_average_precision_score, ndcg_score
 
-from ssl_pipeline.learning.ranking import ranking_scores, true_class_ranks
+from ssl_pipeline.evaluation.ranking import ranking_scores, true_class_ranks
 
 
 def test_scores_worked_by_hand() -> None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import nn
 from torch.optim import lr_scheduler
 
-from ssl_pipeline.config_training import TrainingConfig
+from ssl_pipeline.config.training import TrainingConfig
 from ssl_pipeline.learning.optimizers import build_optimizer
 from ssl_pipeline.learning.schedules import Mode, Schedule, learning_rates
 from tests.conftest import make_role

@@ -7,20 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from ssl_pipeline.config import PredictionConfig
-from ssl_pipeline.config_training import ModelConfig
+from ssl_pipeline.config.run import PredictionConfig
+from ssl_pipeline.config.training import ModelConfig
+from ssl_pipeline.evaluation.shift import Separability, acceptance_by_group, compare_predictions, separability
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.checkpoint import Checkpoint
 from ssl_pipeline.learning.device import Compute
 from ssl_pipeline.learning.model import build_model
-from ssl_pipeline.learning.prediction import Predictor
-from ssl_pipeline.learning.shift import (
-    Separability,
-    acceptance_by_group,
-    compare_predictions,
-    pooled_features,
-    separability,
-)
+from ssl_pipeline.learning.predict import Predictor, pooled_features
 from tests.conftest import SPACE, colored_pixels
 
 

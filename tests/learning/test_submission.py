@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ssl_pipeline import cli
+from ssl_pipeline.cli import main as cli
 from ssl_pipeline.errors import ConfigError, FaceTableError
-from ssl_pipeline.learning.submission import predict_submission
+from ssl_pipeline.inference.submission import predict_submission
 from tests.learning.prediction_support import predictor, save_random_model, write_images
 
 NAMES = ["c0ffee.jpg", "000123.jpg", "ab.cd.png", "fe.jpeg", "0a.PNG"]

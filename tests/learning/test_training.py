@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from ssl_pipeline.errors import TrainingError
-from ssl_pipeline.faces.dataset import TrainingFaces
-from ssl_pipeline.faces.mixing import Mixed
 from ssl_pipeline.faces.numbers import KnownNumbers
-from ssl_pipeline.learning import training_loop
+from ssl_pipeline.learning import loop as training_loop
 from ssl_pipeline.learning.checkpoint import load_checkpoint
-from ssl_pipeline.learning.training import fit
+from ssl_pipeline.learning.dataset import TrainingFaces
+from ssl_pipeline.learning.fit import fit
+from ssl_pipeline.learning.mixing import Mixed
 from tests.conftest import SPACE, make_faces, make_role
 from tests.learning.interruption import fit_until
 

@@ -8,10 +8,10 @@ import pytest
 
 from ssl_pipeline.errors import CheckpointError, ConfigError
 from ssl_pipeline.faces.decoding import decode_rgb, square_pixels
+from ssl_pipeline.inference.files import find_images
+from ssl_pipeline.inference.stream import predict_stream
+from ssl_pipeline.inference.voting import SoftVote
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.learning.image_files import find_images
-from ssl_pipeline.learning.image_stream import predict_stream
-from ssl_pipeline.learning.voting import SoftVote
 from tests.conftest import SPACE
 from tests.learning.prediction_support import prediction_config, predictor, save_random_model, write_images
 

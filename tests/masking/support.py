@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from ssl_pipeline.config_masking import MaskingConfig
-from ssl_pipeline.faces.drawing import draw_face
-from ssl_pipeline.faces.drawing_canvas import Canvas
-from ssl_pipeline.faces.drawn import Pose, sample_faces, sample_people
-from ssl_pipeline.masking.head import Landmarks
-from ssl_pipeline.masking.parameters import MaskParameters
+from ssl_pipeline.config.masking import MaskingConfig
+from ssl_pipeline.synthetic.masks.head import Landmarks
+from ssl_pipeline.synthetic.masks.parameters import MaskParameters
+from ssl_pipeline.synthetic.people.canvas import Canvas
+from ssl_pipeline.synthetic.people.face import draw_face
+from ssl_pipeline.synthetic.people.parameters import Pose, sample_faces, sample_people
 
 SIZE = 128
 POINTS = [(-0.315, -0.08), (0.315, -0.08), (0.0, 0.26), (-0.225, 0.56), (0.225, 0.56)]

@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter
 
-from ssl_pipeline.config_masking import LandmarksConfig
+from ssl_pipeline.config.masking import LandmarksConfig
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.masking.head import Landmarks
-from ssl_pipeline.masking.landmarks import NoLandmarks, checked, landmark_finder, read_landmark_file
+from ssl_pipeline.synthetic.masks.head import Landmarks
+from ssl_pipeline.synthetic.masks.landmarks import NoLandmarks, checked, landmark_finder, read_landmark_file
 
 FIVE = [60, 60, 140, 60, 100, 104, 68, 140, 132, 140]
 PICTURE = Image.new("RGB", (200, 200))

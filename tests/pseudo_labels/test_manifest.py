@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from ssl_pipeline.config_selection import FixedThreshold
+from ssl_pipeline.config.selection import FixedThreshold
 from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.pseudo_labels.manifest import (

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from ssl_pipeline.cli import _hidden_truth, app
-from ssl_pipeline.config_selection import FixedThreshold
+from ssl_pipeline.cli.main import _hidden_truth, app
+from ssl_pipeline.config.selection import FixedThreshold
 from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.pseudo_labels.auditing import exact_interval

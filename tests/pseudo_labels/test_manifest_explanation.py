@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from ssl_pipeline.cli import app
+from ssl_pipeline.cli.main import app
 from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import LabelSpace
+from ssl_pipeline.pseudo_labels.held_out import UnseenFaces
 from ssl_pipeline.pseudo_labels.manifest import Manifest, build_manifest
 from ssl_pipeline.pseudo_labels.manifest_difference import difference, render_difference
 from ssl_pipeline.pseudo_labels.manifest_explanation import explain, render_explanation, render_selection
 from ssl_pipeline.pseudo_labels.manifest_report import summarize
 from ssl_pipeline.pseudo_labels.selection import select
-from ssl_pipeline.pseudo_labels.unseen import UnseenFaces
 from tests.pseudo_labels.test_manifest import FACES as FACES_OF_POOL
 from tests.pseudo_labels.test_manifest import IDENTITY, SPACE, UNREADABLE, drawn, opened, pool_of
 from tests.pseudo_labels.test_strategies import config_of

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from benchmarks.promised_precision import TEACHERS, simulate
-from ssl_pipeline.config_selection import PromisedPrecision
+from ssl_pipeline.config.selection import PromisedPrecision
 from ssl_pipeline.labels import UNKNOWN
-from ssl_pipeline.pseudo_labels.promised_precision import (
+from ssl_pipeline.pseudo_labels.held_out import UnseenFaces, unseen_answers
+from ssl_pipeline.pseudo_labels.precision_guarantee import (
     confidence_steps,
     count_right,
     counts_by_confidence,
@@ -18,7 +19,6 @@ from ssl_pipeline.pseudo_labels.promised_precision import (
     threshold_grid,
 )
 from ssl_pipeline.pseudo_labels.selection import Selection, select
-from ssl_pipeline.pseudo_labels.unseen import UnseenFaces, unseen_answers
 from tests.pseudo_labels.slow_selection import keeps_promise
 from tests.pseudo_labels.test_manifest import SPACE
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_pipeline.config_selection import BalancedTopK, FixedThreshold
+from ssl_pipeline.config.selection import BalancedTopK, FixedThreshold
 from ssl_pipeline.labels import UNKNOWN, LabelSpace
 from ssl_pipeline.pseudo_labels.selection import Selection, select
 from ssl_pipeline.pseudo_labels.thresholds import confident, top_k_per_value

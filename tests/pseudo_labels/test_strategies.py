@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from ssl_pipeline.config_selection import SelectionConfig
+from ssl_pipeline.config.selection import SelectionConfig
 from ssl_pipeline.errors import SelectionError
 from ssl_pipeline.labels import UNKNOWN
-from ssl_pipeline.pseudo_labels.alignment import aligned, alignment_ratio, class_mix
+from ssl_pipeline.pseudo_labels.distribution_alignment import aligned, alignment_ratio, class_mix
+from ssl_pipeline.pseudo_labels.held_out import UnseenFaces
 from ssl_pipeline.pseudo_labels.selection import Selection, select
 from ssl_pipeline.pseudo_labels.thresholds import deviation_of_chosen
-from ssl_pipeline.pseudo_labels.unseen import UnseenFaces
 from ssl_pipeline.pseudo_labels.weighting import face_weights
 from tests.pseudo_labels import slow_selection as slow
 from tests.pseudo_labels.test_manifest import SPACE

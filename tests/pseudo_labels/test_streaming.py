@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssl_pipeline.pseudo_labels.promised_precision import counts_by_confidence
+from ssl_pipeline.pseudo_labels.precision_guarantee import counts_by_confidence
 from ssl_pipeline.pseudo_labels.streaming import ColumnPool, at_least, count_columns, top_k_cutoffs, within_cutoffs
 from ssl_pipeline.pseudo_labels.thresholds import top_k_per_value
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from ssl_pipeline.evaluation.metrics import evaluate_predictions
 from ssl_pipeline.faces.numbers import KnownNumbers
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.learning.metrics import evaluate_predictions
 from ssl_pipeline.reports.scores import scores_tables
 
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})

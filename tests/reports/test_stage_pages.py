@@ -16,16 +16,14 @@ from ssl_pipeline.reports.stage_pages import (
     selection_page,
     training_page,
 )
-from ssl_pipeline.runs import write_json
+from ssl_pipeline.runs.files import write_json
 
 FACES: dict[str, Any] = {
-    "result": {
-        "labeled": {"train": 1200, "validation": 300, "test": 400, "unused": 0},
-        "unlabeled": 5000,
-        "sources": {"a|b": {"role": "labeled", "found": 2000, "used": 1900, "rejected": 60}},
-        "leakage": {"test": 3, "validation": 0, "train": 2, "pool": 0},
-        "by_class": {"male/<30": {"train": 700, "validation": 150, "test": 200}},
-    }
+    "labeled": {"train": 1200, "validation": 300, "test": 400, "unused": 0},
+    "unlabeled": 5000,
+    "sources": {"a|b": {"role": "labeled", "found": 2000, "used": 1900, "rejected": 60}},
+    "leakage": {"test": 3, "validation": 0, "train": 2, "pool": 0},
+    "by_class": {"male/<30": {"train": 700, "validation": 150, "test": 200}},
 }
 ROW = {"attribute": "age", "value": "<30", "num_candidates": 90, "num_accepted": 40, "note": "a | b"}
 SUMMARY: dict[str, Any] = {
@@ -99,22 +97,19 @@ def test_the_training_page_names_the_best_epoch_as_people_count_and_what_calibra
     rows = [f"{epoch},0.1,{2 - epoch / 10},,{epoch / 20}" for epoch in range(10)]
     header = "epoch,learning_rate,train_loss,validation_loss,macro_f1"
     (tmp_path / "history.csv").write_text("\n".join([header, *rows]) + "\n")
-    record = {
-        "result": {
-            "best_epoch": 6,
-            "num_epochs": 10,
-            "monitor": "macro_f1",
-            "best_metric": 0.5,
-            "calibration": {
-                "temperatures": [1.5],
-                "before": {"expected_calibration_error": 0.2},
-                "after": {"expected_calibration_error": 0.05},
-            },
+    trained = {
+        "best_epoch": 6,
+        "num_epochs": 10,
+        "monitor": "macro_f1",
+        "best_metric": 0.5,
+        "calibration": {
+            "temperatures": [1.5],
+            "before": {"expected_calibration_error": 0.2},
+            "after": {"expected_calibration_error": 0.05},
         },
         "seconds": 61.4,
-        "outputs": {"best.safetensors": "", "curves.png": "", "history.csv": ""},
     }
-    page = training_page("student 1", record, tmp_path)
+    page = training_page("student 1", trained, tmp_path, pictures=[tmp_path / "curves.png"])
     assert "Best in epoch 7 of 10: macro F1 **0.500** on validation; 61 s" in page.markdown
     assert "| epoch | train loss | validation loss | macro F1 |" in page.markdown
     assert (
@@ -122,17 +117,17 @@ def test_the_training_page_names_the_best_epoch_as_people_count_and_what_calibra
     )
     assert "temperatures 1.50: calibration error 20.0 % → 5.0 %" in page.markdown
     assert (page.key, list(page.pictures)) == ("student-1", [tmp_path / "curves.png"])
-    record["result"] |= {"calibration": {"refused": "9 faces are too few"}}
-    assert "Not calibrated: 9 faces are too few." in training_page("teacher", record, tmp_path).markdown
+    trained |= {"calibration": {"refused": "9 faces are too few"}}
+    assert "Not calibrated: 9 faces are too few." in training_page("teacher", trained, tmp_path, pictures=[]).markdown
 
 
 def test_the_page_of_fold_teachers_has_each_with_its_part(tmp_path: Path) -> None:
     trained = [
-        {"result": {"best_epoch": best, "num_epochs": 9, "monitor": "macro_f1", "best_metric": score}}
+        {"best_epoch": best, "num_epochs": 9, "monitor": "macro_f1", "best_metric": score}
         for best, score in ((0, 0.25), (8, 0.5))
     ]
     found = {"num_faces": 1201, "by_fold": [601, 600], "calibration": {"refused": "9 faces are too few"}}
-    page = fold_teachers_page({"result": found, "outputs": {"calibration.png": ""}}, trained, tmp_path)
+    page = fold_teachers_page(found | {"teachers": trained}, tmp_path, pictures=[tmp_path / "calibration.png"])
     assert "**1,201** training faces" in page.markdown
     assert "| 1 | 601 | 1 of 9 | macro F1 0.250 |\n| 2 | 600 | 9 of 9 | macro F1 0.500 |" in page.markdown
     assert "Not calibrated: 9 faces are too few." in page.markdown

@@ -2,7 +2,7 @@
 
 from pathlib import Path, PurePosixPath
 
-from ssl_pipeline.config_sources import AfadSource
+from ssl_pipeline.config.sources import AfadSource
 from ssl_pipeline.faces.sources.finding import Values, find_by_path
 from ssl_pipeline.faces.sources.raw import RawFaces
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path, PurePosixPath
 
-from ssl_pipeline.config_sources import AllAgeFacesSource
+from ssl_pipeline.config.sources import AllAgeFacesSource
 from ssl_pipeline.faces.sources.finding import Values, find_by_path, first_that_exists, read_lines
 from ssl_pipeline.faces.sources.raw import RawFaces, existing_folder
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ssl_pipeline.config_sources import AppaRealSource
+from ssl_pipeline.config.sources import AppaRealSource
 from ssl_pipeline.faces.sources.csv_table import read_table
 from ssl_pipeline.faces.sources.finding import Listed, find_listed
 from ssl_pipeline.faces.sources.raw import RawFaces, existing_folder, source_name

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from ssl_pipeline.config_sources import CelebASource
+from ssl_pipeline.config.sources import CelebASource
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.sources.finding import Listed, Values, find_listed, first_that_exists, read_lines
 from ssl_pipeline.faces.sources.raw import RawFaces, existing_folder, source_name

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ssl_pipeline.config_labels import AttributeConfig, LabelsConfig
-from ssl_pipeline.config_sources import CsvSource, Source
+from ssl_pipeline.config.labels import AttributeConfig, LabelsConfig
+from ssl_pipeline.config.sources import CsvSource, Source
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.sources.raw import RawFaces, source_name
 

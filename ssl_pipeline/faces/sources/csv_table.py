@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssl_pipeline.config_sources import CsvSource
+from ssl_pipeline.config.sources import CsvSource
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.sources.finding import Listed, find_listed
 from ssl_pipeline.faces.sources.raw import RawFaces, existing_folder, source_name

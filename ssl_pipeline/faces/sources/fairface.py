@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ssl_pipeline.config_sources import FairFaceSource
+from ssl_pipeline.config.sources import FairFaceSource
 from ssl_pipeline.faces.sources.csv_table import TableRow, read_table
 from ssl_pipeline.faces.sources.finding import Listed, Values, find_listed
 from ssl_pipeline.faces.sources.raw import RawFaces, existing_folder, source_name

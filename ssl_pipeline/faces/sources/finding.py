@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ssl_pipeline.config_sources import Source
+from ssl_pipeline.config.sources import Source
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.sources.raw import (
     RawFaces,

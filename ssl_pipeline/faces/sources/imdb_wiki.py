@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
-from ssl_pipeline.config_sources import ImdbWikiSource
+from ssl_pipeline.config.sources import ImdbWikiSource
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.sources.finding import Listed, Values, find_listed, first_that_exists
 from ssl_pipeline.faces.sources.raw import RawFaces, existing_folder

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path, PurePosixPath
 
-from ssl_pipeline.config_sources import MaskedFaceNetSource
+from ssl_pipeline.config.sources import MaskedFaceNetSource
 from ssl_pipeline.faces.sources.finding import Values, find_by_path
 from ssl_pipeline.faces.sources.raw import RawFaces
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ssl_pipeline.config_sources import MegaAgeAsianSource
+from ssl_pipeline.config.sources import MegaAgeAsianSource
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.sources.finding import Listed, find_listed, first_that_exists, read_lines
 from ssl_pipeline.faces.sources.raw import RawFaces, existing_folder, source_name

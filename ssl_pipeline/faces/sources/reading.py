@@ -11,8 +11,8 @@ from typing import assert_never
 import numpy as np
 import pandas as pd
 
-from ssl_pipeline.config_labels import LabelsConfig
-from ssl_pipeline.config_sources import (
+from ssl_pipeline.config.labels import LabelsConfig
+from ssl_pipeline.config.sources import (
     AfadSource,
     AllAgeFacesSource,
     AppaRealSource,
@@ -40,7 +40,7 @@ from ssl_pipeline.faces.sources.celeba import find_celeba
 from ssl_pipeline.faces.sources.columns import LabeledRows, label_rows
 from ssl_pipeline.faces.sources.corrections import NO_CORRECTIONS, CorrectionCounts, Corrections
 from ssl_pipeline.faces.sources.csv_table import find_in_csv
-from ssl_pipeline.faces.sources.drawn import draw_or_find, drawing_digest
+from ssl_pipeline.faces.sources.drawn import drawing_digest, find_drawn
 from ssl_pipeline.faces.sources.fairface import find_fairface
 from ssl_pipeline.faces.sources.folder import find_in_folder
 from ssl_pipeline.faces.sources.imdb_wiki import find_imdb_wiki
@@ -165,7 +165,7 @@ def fingerprint(source: Source, *, root: Path) -> str:
 def _find(source: Source, *, root: Path) -> RawFaces:  # noqa: C901 - a case a kind of source
     match source:
         case DrawnSource():
-            return draw_or_find(source, root=root)
+            return find_drawn(source, root=root)
         case FolderSource():
             return find_in_folder(source, root=root)
         case CsvSource():

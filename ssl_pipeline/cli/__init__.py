@@ -1,0 +1,1 @@
+"""The `ssl-pipeline` command, a module for each group of subcommands."""

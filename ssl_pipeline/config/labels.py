@@ -1,0 +1,90 @@
+"""The config's section for labels: the attributes, their values, and how numbers become values."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from ssl_pipeline.config.base import Section
+from ssl_pipeline.labels import LabelSpace
+
+Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+# Columns of the face table, the manifest and the training table; `joint` stands beside attributes in reports.
+RESERVED_NAMES = frozenset(
+    [
+        "image_id",
+        "image_path",
+        "content_hash",
+        "person_id",
+        "source",
+        "split",
+        "age_years",
+        "age_range",
+        "age_least",
+        "age_most",
+        "origin",
+        "derived",
+        "pixel_row",
+        "round",
+        "decision",
+        "reason",
+        "weight",
+        "class_id",
+        "class_name",
+        "confidence",
+        "class_probabilities",
+        "labeled_round",
+        "label_source",
+        "target",
+        "joint",
+    ]
+)
+MAX_CLASSES = 1000
+
+
+class AttributeConfig(Section):
+    """An attribute, and, where it is a range of a number (age in years), how the number becomes a value."""
+
+    name: Identifier
+    values: tuple[str, ...] = Field(min_length=2)
+    from_column: str | None = None
+    borders: tuple[float, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.name in RESERVED_NAMES:
+            raise ValueError(f"the name '{self.name}' is taken by a column of the tables")
+        if len(set(self.values)) != len(self.values):
+            raise ValueError("values must differ from each other")
+        if (self.from_column is None) != (not self.borders):
+            raise ValueError("from_column and borders belong together: give both or neither")
+        if self.borders and len(self.borders) != len(self.values) - 1:
+            raise ValueError(f"{len(self.values)} values need {len(self.values) - 1} borders, got {len(self.borders)}")
+        if list(self.borders) != sorted(set(self.borders)):
+            raise ValueError("borders must ascend")
+        return self
+
+
+class LabelsConfig(Section):
+    """The attributes; a class is one combination of their values."""
+
+    attributes: tuple[AttributeConfig, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [attribute.name for attribute in self.attributes]
+        if len(set(names)) != len(names):
+            raise ValueError("attribute names must differ from each other")
+        if self.space.num_classes > MAX_CLASSES:
+            raise ValueError(f"the attributes span {self.space.num_classes:,} classes; at most {MAX_CLASSES:,} can be")
+        return self
+
+    @property
+    def made_from_age(self) -> tuple[AttributeConfig, ...]:
+        """The attributes that are ranges of age_years."""
+        return tuple(attribute for attribute in self.attributes if attribute.from_column == "age_years")
+
+    @property
+    def space(self) -> LabelSpace:
+        """The label space that these attributes span."""
+        return LabelSpace.of({attribute.name: attribute.values for attribute in self.attributes})

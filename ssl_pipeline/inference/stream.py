@@ -1,0 +1,116 @@
+"""Decode and predict a stream of images: threads decode ahead while the model predicts, order kept, memory bounded."""
+
+import hashlib
+import os
+import stat
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels
+from ssl_pipeline.faces.framing import Framer
+from ssl_pipeline.inference.files import ImageFile
+from ssl_pipeline.learning.predict import FacePredictor
+
+MAX_FILE_BYTES = 512 * 2**20
+"""The largest file that is read; an uncompressed image of 100 megapixels is smaller."""
+MAX_AHEAD_BYTES = 256 * 2**20
+"""Pixels that may wait for the model, decoded, besides those of the batch that it is at."""
+
+
+@dataclass(frozen=True)
+class PredictedBatch:
+    """Images in the order in which they came: an entry each in every field, B in all."""
+
+    names: list[str]
+    reasons: list[str | None]
+    """Why an image cannot be read; None where it can."""
+    probabilities: npt.NDArray[np.float32]
+    """Of the classes, [B, K]; NaN in the rows of images that cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    name: str
+    pixels: dict[int, npt.NDArray[np.uint8]]
+    reason: str | None = None
+
+
+def predict_stream(
+    predictor: FacePredictor, files: Iterable[ImageFile], *, framer: Framer | None = None
+) -> Iterator[PredictedBatch]:
+    """Predict images batch by batch. Each comes out once, with its probabilities or the reason why it has none.
+
+    Args:
+        predictor: a model, or several that vote.
+        files: the images.
+        framer: crops each to its face; None takes the centered square.
+    """
+    decoded = _decode_ahead(files, predictor.image_sizes, batch_size=predictor.batch_size, framer=framer)
+    try:
+        while batch := list(islice(decoded, predictor.batch_size)):
+            yield _predict(predictor, batch)
+    finally:
+        decoded.close()
+
+
+def _predict(predictor: FacePredictor, batch: list[_Decoded]) -> PredictedBatch:
+    readable = [image for image in batch if image.reason is None]
+    probabilities = np.full((len(batch), predictor.labels.num_classes), np.nan, np.float32)
+    if readable:
+        pixels = {size: np.stack([image.pixels[size] for image in readable]) for size in predictor.image_sizes}
+        probabilities[[image.reason is None for image in batch]] = predictor.predict_sizes(pixels)
+    return PredictedBatch([image.name for image in batch], [image.reason for image in batch], probabilities)
+
+
+def _decode_ahead(
+    files: Iterable[ImageFile], sizes: tuple[int, ...], *, batch_size: int, framer: Framer | None
+) -> Generator[_Decoded, None, None]:
+    num_threads = min(8, os.cpu_count() or 1)  # Pillow lets other threads run while it decodes
+    bytes_per_image = sum(3 * size * size for size in sizes)
+    num_ahead = max(num_threads, min(2 * batch_size, MAX_AHEAD_BYTES // bytes_per_image))
+    waiting: deque[Future[_Decoded]] = deque()
+    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decoding")
+    try:
+        for file in files:
+            waiting.append(pool.submit(_decode, file, sizes, framer))
+            if len(waiting) > num_ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _decode(file: ImageFile, sizes: tuple[int, ...], framer: Framer | None) -> _Decoded:
+    if file.fault is not None:
+        return _Decoded(file.name, {}, file.fault)
+    try:
+        content = _read(file.path)
+        image = decode_rgb(content)
+        if framer is None:
+            return _Decoded(file.name, {size: square_pixels(image, size=size) for size in sizes})
+        framing = framer.frame(image, hashlib.sha256(content).hexdigest())
+        return _Decoded(file.name, {size: framer.cut(image, framing, size=size) for size in sizes})
+    except UnreadableFace as error:
+        reason = str(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except ValueError:  # what `open` makes of a NUL in a path
+        reason = "a path cannot hold the character NUL"
+    return _Decoded(file.name, {}, reason)
+
+
+def _read(path: str) -> bytes:
+    about = os.stat(path)  # noqa: PTH116 - a path as text, which a list gives
+    if not stat.S_ISREG(about.st_mode):  # a pipe would keep us waiting, a device never ends
+        raise UnreadableFace("a folder" if stat.S_ISDIR(about.st_mode) else "not a regular file")
+    if about.st_size > MAX_FILE_BYTES:
+        raise UnreadableFace(f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB")
+    with open(path, "rb") as file:
+        return file.read()

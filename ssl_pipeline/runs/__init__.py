@@ -1,0 +1,1 @@
+"""The run directory: paths, atomic files, stage records, lock, status, progress, storage."""

@@ -1,0 +1,190 @@
+r"""A training as a file that says all of it, run in this process or by several that torchrun starts.
+
+A stage writes the job beside what the training will leave. With ``num_processes: 1`` it is run here. With more, this
+process starts torchrun, hands on what the processes log and how far they are, and ends them all if it ends itself, however
+it ends. On other machines that see the same directory, torchrun is started by hand:
+
+    torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint host:29500 \
+        -m ssl_pipeline.stages.launch RUN/round-00/teacher/training_job.json
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ssl_pipeline.config.base import Section
+from ssl_pipeline.config.labels import LabelsConfig
+from ssl_pipeline.config.training import RoleConfig
+from ssl_pipeline.errors import PipelineError, TrainingError
+from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.learning.dataset import TrainingFaces, TrainingSet, UnlabeledSet
+from ssl_pipeline.learning.device import Device, resolve_device
+from ssl_pipeline.learning.fit import FitResult, fit
+from ssl_pipeline.pseudo_labels.merging import read_training_table
+from ssl_pipeline.runs.disk import refuse_full_disk
+from ssl_pipeline.runs.files import read_json, write_json, write_text
+from ssl_pipeline.runs.progress import tell, told_to
+
+logger = logging.getLogger(__name__)
+
+_SUPERVISED = "SSL_PIPELINE_SUPERVISED"
+_SECONDS_TO_END = 20
+_PROGRESS = "\x1e"  # the record separator: begins a line of the first process that says how far it is, and no log line
+
+
+class TrainingJob(Section):
+    """What to train, on what, and where to leave it."""
+
+    name: str
+    role: RoleConfig
+    labels: LabelsConfig
+    faces: Path
+    """The directory that `prepare` wrote."""
+    training_table: Path | None = None
+    """Human and pseudo-labels merged; None trains on the human labels alone."""
+    directory: Path
+    seed: int
+    device: Device
+    inputs: str
+    """Digest of what the faces come from."""
+
+    def load_faces(self) -> TrainingFaces:
+        """Open the faces to train and validate on."""
+        human = TrainingFaces.from_directory(self.faces, labels=self.labels)
+        if self.training_table is None:
+            return human
+        table = read_training_table(self.training_table)
+        consistency, unlabeled = self.role.training.consistency, None
+        if consistency is not None:
+            pool = read_faces(self.faces / "unlabeled.parquet")
+            unlabeled = UnlabeledSet.from_faces(pool, human.train.pixels, labels=human.labels)
+            if not consistency.pseudo_labels:
+                table = table[table["label_source"] == "human"]
+        train = TrainingSet.from_table(table, human.train.pixels, labels=human.labels).with_numbers_of(human.train)
+        return TrainingFaces(human.labels, train, human.validation, unlabeled)
+
+    def train(self) -> FitResult:
+        """Train in this process, or as this process's part of several."""
+        return fit(
+            self.role,
+            self.load_faces(),
+            directory=self.directory,
+            seed=self.seed,
+            device=self.device,
+            inputs=self.inputs,
+            name=self.name,
+        )
+
+
+def run_job(job: TrainingJob) -> FitResult:
+    """Train, in as many processes as the job asks for.
+
+    Raises:
+        PipelineError: what training raised, in the same words, whichever process it came from.
+    """
+    if job.role.training.num_processes == 1:
+        return job.train()
+    request, result = job.directory / "training_job.json", job.directory / "training_result.json"
+    for path in [result, *job.directory.glob("training_error-*.txt")]:
+        path.unlink(missing_ok=True)
+    write_text(request, job.model_dump_json(indent=2) + "\n")
+    code = _supervise(job, request)
+    for error in sorted(job.directory.glob("training_error-*.txt")):
+        raise TrainingError(error.read_text(encoding="utf-8"))
+    if code != 0 or not result.is_file():
+        refuse_full_disk(_log_path(job))  # where the processes could not write why they ended
+        raise TrainingError(
+            f"{job.name}: a training process ended with code {code}; its words are in {_log_path(job)}; run again to go "
+            "on from the last saved step"
+        )
+    return FitResult(**{**read_json(result), "checkpoint": job.directory / "best.safetensors"})
+
+
+def _log_path(job: TrainingJob) -> Path:
+    return job.directory / "training_processes.log"
+
+
+def _supervise(job: TrainingJob, request: Path) -> int:
+    """Start torchrun, hand on its processes' log lines, and give its exit code."""
+    num_processes = job.role.training.num_processes
+    environment = {**os.environ, _SUPERVISED: "1"}
+    if resolve_device(job.device).type == "cpu":
+        environment["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // num_processes, 1))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
+    command = [*torchrun, "-m", "ssl_pipeline.stages.launch", str(request)]
+    logger.info("%s: %d processes", job.name, num_processes)
+    with open(_log_path(job), "w", encoding="utf-8") as log, _ended_with_us(command, environment, log) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(_PROGRESS):
+                tell(job.name, float(line.removeprefix(_PROGRESS)))
+            else:
+                logger.info("%s", line.rstrip())
+        return process.wait()
+
+
+@contextmanager
+def _ended_with_us(command: list[str], environment: dict[str, str], log: Any) -> Iterator["subprocess.Popen[str]"]:
+    """Run a command whose processes watch their standard input: it closes when this process ends, and so do they."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        command, env=environment, stdin=pipe, stdout=pipe, stderr=log, text=True, start_new_session=True
+    )
+    assert process.stdin is not None
+    try:
+        yield process
+    finally:
+        process.stdin.close()
+        try:
+            process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # its session is its own
+            process.wait()
+
+
+def main(request: Path) -> int:
+    """Be one of the processes of a job. What a user can mend is left in a file for whoever started us."""
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if os.environ.get(_SUPERVISED):
+        threading.Thread(target=_end_with_standard_input, daemon=True).start()
+    logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR, format="%(message)s", stream=sys.stdout)
+    job = TrainingJob.model_validate(read_json(request))
+    try:
+        if world_size != job.role.training.num_processes:
+            raise TrainingError(
+                f"{job.name}: {request} asks for num_processes {job.role.training.num_processes}, torchrun started "
+                f"{world_size}; --nnodes × --nproc-per-node must be that many"
+            )
+        with told_to(_tell_starter) if rank == 0 and os.environ.get(_SUPERVISED) else nullcontext():
+            result = job.train()
+    except PipelineError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        with suppress(PipelineError):  # the disk is full, which our starter sees for itself
+            write_text(job.directory / f"training_error-{rank:04d}.txt", str(error))
+        return 1
+    if rank == 0:
+        write_json(job.directory / "training_result.json", asdict(result))
+    return 0
+
+
+def _tell_starter(what: str, share: float) -> None:
+    sys.stdout.write(f"{_PROGRESS}{share}\n")
+    sys.stdout.flush()
+
+
+def _end_with_standard_input() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

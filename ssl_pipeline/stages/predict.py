@@ -1,0 +1,278 @@
+"""Predict the pool shard by shard, and the validation faces, with every member of a round; measure the shift."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ssl_pipeline.config.execution import ExecutionConfig
+from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.config.selection import Agreement
+from ssl_pipeline.evaluation.shift import separability
+from ssl_pipeline.execution.shards import IN_PROCESS
+from ssl_pipeline.faces.pixels import open_pixels
+from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.learning.checkpoint import digest_checkpoint
+from ssl_pipeline.learning.device import resolve_device
+from ssl_pipeline.learning.predict import Predictor, pooled_features
+from ssl_pipeline.learning.shards import check_image_size, predict_shards, read_shards
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import digest_of
+from ssl_pipeline.runs.records import StageRecord, faces_digest, run_stage
+
+_SHIFT_SEED = 11  # other draws of the run's seed are other numbers
+_FOLD = "fold-"
+
+
+@dataclass(frozen=True)
+class PoolPredictions:
+    """The class probabilities of a round's pool; the shards lie in ``predictions`` below `RunDir.pseudo_labels`."""
+
+    num_faces: int
+    seconds: float
+    skipped: bool
+
+
+def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> PoolPredictions:
+    """Give the class probabilities of every face of the pool, shard by shard, and of the validation faces.
+
+    The run's first teacher is stood for by those of `out_of_fold`, if there are any. Where several teachers or views are
+    members of a round, each predicts by itself.
+    """
+    directory, prediction = run.pseudo_labels(round_index) / "predictions", config.prediction
+    members = members_of(config, run, teacher)
+    digests = list(dict.fromkeys(member.digest for member in members.values()))
+    faces = RoundFaces(run, round_index)
+    identity = {
+        "teacher": digests[0] if len(digests) == 1 else digest_of(digests),
+        "members": list(members),
+        "faces": faces_digest(run),
+        "prediction": prediction.model_dump(exclude={"batch_size"}),
+        "device": str(resolve_device(config.device)),
+    }
+    predict_faces(
+        members,
+        faces.validation,
+        run,
+        directory.with_name("unseen"),
+        shard_size=len(faces.validation),
+        identity=identity,
+        execution=IN_PROCESS,
+        what="labeling validation faces",
+    )
+    first = next(iter(members.values()))
+    measure_shift(first, faces, config, run, directory.with_name("shift"), identity=identity)
+    record = predict_faces(
+        members,
+        faces.pool,
+        run,
+        directory,
+        shard_size=prediction.shard_size,
+        identity=identity,
+        execution=config.execution,
+    )
+    return PoolPredictions(len(faces.pool), record.seconds, record.skipped)
+
+
+class RoundFaces:
+    """The faces of a round's selection and what the teacher says of them, each read once, when it is asked for."""
+
+    def __init__(self, run: RunDir, round_index: int) -> None:
+        self._run, self._directory = run, run.pseudo_labels(round_index)
+
+    @cached_property
+    def pool(self) -> pd.DataFrame:
+        """The face table of the pool."""
+        return read_faces(self._run.faces / "unlabeled.parquet")
+
+    @cached_property
+    def labeled(self) -> pd.DataFrame:
+        """The face table of the labeled faces, all splits."""
+        return read_faces(self._run.faces / "labeled.parquet")
+
+    @property
+    def validation(self) -> pd.DataFrame:
+        """Those of the validation split."""
+        return self.labeled[self.labeled["split"] == "validation"]
+
+    @property
+    def unseen(self) -> pd.DataFrame:
+        """Labeled faces that the members of the round did not learn from: of the validation split, or out of fold."""
+        return self.train if self.is_out_of_fold else self.validation
+
+    @property
+    def train(self) -> pd.DataFrame:
+        """The labeled faces of the training split."""
+        return self.labeled[self.labeled["split"] == "train"]
+
+    @cached_property
+    def is_out_of_fold(self) -> bool:
+        """Whether the teachers of `out_of_fold` label this round."""
+        return all(name.startswith(_FOLD) for name in self._member_names)
+
+    @property
+    def teacher_digest(self) -> str:
+        """The digest of the checkpoint that labels the round, or of all of them."""
+        return str(self._predicted_by["teacher"])
+
+    @property
+    def _member_names(self) -> list[str]:
+        return list(self._predicted_by["members"])
+
+    @cached_property
+    def _predicted_by(self) -> Mapping[str, Any]:
+        return StageRecord.read(self._directory / "predictions").inputs
+
+    @cached_property
+    def of_members(self) -> npt.NDArray[np.float32]:
+        """Class probabilities of the pool by each member, float32 [T, N, K]."""
+        return self._read("predictions", self.pool)
+
+    @cached_property
+    def of_pool(self) -> npt.NDArray[np.float32]:
+        """Class probabilities of the pool, float32 [N, K]: the mean over the members."""
+        return np.asarray(self.of_members.mean(axis=0))
+
+    @cached_property
+    def of_validation(self) -> npt.NDArray[np.float32]:
+        """Class probabilities of the validation faces, as the pool's, float32 [M, K]."""
+        return np.asarray(self._read("unseen", self.validation).mean(axis=0))
+
+    @property
+    def of_unseen(self) -> npt.NDArray[np.float32]:
+        """Class probabilities of the unseen faces, float32 [M, K]; out of fold, each by the one teacher without it."""
+        return read_shards(self._run.out_of_fold, self.train) if self.is_out_of_fold else self.of_validation
+
+    def _read(self, what: str, table: pd.DataFrame) -> npt.NDArray[np.float32]:
+        return np.stack([read_shards(self._directory / what / name, table) for name in self._member_names])
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of those that label a round, loaded when there is something to label: what is finished needs no model."""
+
+    digest: str
+    """Of its checkpoint."""
+    load: Callable[[], Predictor]
+    """Raises CheckpointError if the checkpoint does not fit the run."""
+
+
+def members_of(config: RunConfig, run: RunDir, teacher: Path) -> dict[str, Member]:
+    """Give what labels a round, by the folder that its predictions lie in: one teacher, its views, or one a fold.
+
+    Raises:
+        CheckpointError: if a checkpoint is not there.
+    """
+
+    @cache  # the views of one teacher share it
+    def load(path: Path) -> Predictor:
+        predictor = Predictor.load(path, config.prediction, labels=config.labels.space, device=config.device)
+        check_image_size(predictor.checkpoint, config.faces.image_size)
+        return predictor
+
+    def member(path: Path, view: int | None = None) -> Member:
+        return Member(digest_checkpoint(path), lambda: load(path) if view is None else load(path).by_view()[view])
+
+    if config.out_of_fold is not None and teacher.parent == run.teacher:
+        folds = [f"{_FOLD}{fold}" for fold in range(config.out_of_fold.num_folds)]
+        return {name: member(run.out_of_fold / f"{name}.safetensors") for name in folds}
+    if isinstance(config.selection, Agreement):
+        return {f"view-{view}": member(teacher, view) for view in range(len(config.prediction.views))}
+    return {".": member(teacher)}
+
+
+def predict_faces(
+    members: dict[str, Member],
+    faces: pd.DataFrame,
+    run: RunDir,
+    directory: Path,
+    *,
+    shard_size: int,
+    identity: dict[str, Any],
+    execution: ExecutionConfig,
+    what: str = "labeling",
+) -> StageRecord:
+    """Predict faces by each member, shard by shard; several have a folder and a record each, and one record beside them.
+
+    Args:
+        members: by the folder inside `directory` that their shards go to.
+        faces: a face table.
+        run: the run's directory.
+        directory: where to write.
+        shard_size: faces in a shard.
+        identity: what the predictions depend on.
+        execution: where to compute.
+        what: is at work, for whoever watches.
+    """
+    outputs = [f"part-{shard:05d}.parquet" for shard in range(-(-len(faces) // shard_size))]
+
+    def predict(name: str, member: Member) -> StageRecord:
+        inputs = identity if name == "." else {**identity, "member": name}
+        return run_stage(
+            directory / name,
+            inputs=inputs,
+            outputs=outputs,
+            work=lambda: predict_shards(
+                member.load(),
+                faces,
+                open_pixels(run.faces / "pixels.npy"),
+                directory=directory / name,
+                shard_size=shard_size,
+                identity=digest_of(inputs),
+                execution=execution,
+                name=what if name == "." else f"{what} by {name}",
+            ),
+        )
+
+    records = {name: predict(name, member) for name, member in members.items()}
+    if list(records) == ["."]:
+        return records["."]
+    together = {**identity, "outputs": {name: record.outputs for name, record in records.items()}}
+    return run_stage(directory, inputs=together, outputs=[], work=lambda: {"num_faces": len(faces)})
+
+
+def measure_shift(
+    member: Member,
+    faces: RoundFaces,
+    config: RunConfig,
+    run: RunDir,
+    directory: Path,
+    *,
+    identity: dict[str, Any],
+) -> None:
+    """Measure how well the pool is told from the validation faces by the teacher's features; the record has it.
+
+    Args:
+        member: the teacher, or one of them.
+        faces: the round's.
+        config: the run's; without `shift` nothing is measured.
+        run: the run's directory.
+        directory: of the record.
+        identity: what the teacher's view of the faces depends on.
+    """
+    settings = config.shift
+    if settings is None:
+        return
+
+    def work() -> dict[str, Any]:
+        rng = np.random.default_rng((config.seed, _SHIFT_SEED))
+        pixels, predictor, sides = open_pixels(run.faces / "pixels.npy"), member.load(), {}
+        for side, table in (("pool", faces.pool), ("validation", faces.validation)):
+            chosen = np.sort(rng.choice(len(table), size=min(settings.max_faces, len(table)), replace=False))
+            rows = table.iloc[chosen]
+            features = pooled_features(predictor, pixels, rows["pixel_row"].to_numpy(np.int64))
+            sides[side] = features, rows["person_id"].tolist()
+        (pool, pool_people), (validation, validation_people) = sides["pool"], sides["validation"]
+        return asdict(
+            separability(
+                pool, validation, pool_people=pool_people, validation_people=validation_people, seed=config.seed
+            )
+        )
+
+    inputs = {**identity, "max_faces": settings.max_faces, "seed": config.seed}
+    run_stage(directory, inputs=inputs, outputs=[], work=work)

@@ -1,0 +1,44 @@
+"""Prepare the faces of a run: read the sources, split, remove leaks, decode every face once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.faces.framing import detector_identity
+from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
+from ssl_pipeline.faces.sources.corrections import digest_correction
+from ssl_pipeline.faces.sources.reading import fingerprint
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.records import run_stage
+
+
+@dataclass(frozen=True)
+class PreparedFaces:
+    """The face tables of a run; they lie in `RunDir.faces`."""
+
+    counts: Mapping[str, Any]
+    """Faces found, used, rejected and split, see `prepare_faces`."""
+    skipped: bool
+
+
+def prepare(config: RunConfig, run: RunDir) -> PreparedFaces:
+    """Read the sources, split the labeled faces, remove leaks from the pool, decode every face once.
+
+    Sources of type `drawn` and masked sets must have been drawn, see `stages.draw`.
+    """
+    inputs = {
+        "faces": config.faces,
+        "labels": config.labels,
+        "seed": config.seed,
+        "sources": [fingerprint(source, root=config.faces.root) for source in config.faces.all_sources],
+        "corrections": [digest_correction(path) for path in config.faces.correction_paths],
+        "face_detector": detector_identity(config.faces.cropping),
+    }
+    record = run_stage(
+        run.faces,
+        inputs=inputs,
+        outputs=OUTPUT_NAMES,
+        work=lambda: prepare_faces(config.faces, config.labels, seed=config.seed, directory=run.faces),
+    )
+    return PreparedFaces(record.result, record.skipped)

@@ -1,0 +1,211 @@
+"""Select pseudo-labels among a round's predictions and write the manifest."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.config.selection import Agreement
+from ssl_pipeline.errors import SelectionError
+from ssl_pipeline.evaluation.shift import acceptance_by_group, compare_predictions
+from ssl_pipeline.pseudo_labels.guards import selection_faults, stop_on
+from ssl_pipeline.pseudo_labels.held_out import UnseenFaces
+from ssl_pipeline.pseudo_labels.manifest import (
+    Manifest,
+    ManifestIdentity,
+    build_manifest,
+    read_manifest,
+    write_manifest,
+)
+from ssl_pipeline.pseudo_labels.manifest_difference import difference
+from ssl_pipeline.pseudo_labels.manifest_report import purity, summarize
+from ssl_pipeline.pseudo_labels.selection import select as select_labels
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import digest_of, write_json
+from ssl_pipeline.runs.records import faces_digest, run_stage
+from ssl_pipeline.runs.review import with_decision
+from ssl_pipeline.stages.predict import RoundFaces
+from ssl_pipeline.stages.review import selection_inputs, standing_decision
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SelectionResult:
+    """A round's selection."""
+
+    manifest: Path
+    counts: Mapping[str, int]
+    """candidates = accepted + rejected + unreadable."""
+    purity: Mapping[str, Any] | None
+    """Of the accepted labels, where the truth of the pool is known, see `purity`."""
+    faults: tuple[str, ...]
+    """What the guards warn of."""
+    skipped: bool
+
+
+@dataclass(frozen=True)
+class ChangedLabels:
+    """How much of a round's accepted labels is new or changed since the round before."""
+
+    round_index: int
+    share: float
+    """In [0, 1]; 0 without accepted labels."""
+    should_continue: bool
+    """Whether the share exceeds `min_changed_labels`: enough to train another student."""
+    words: str
+
+
+def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
+    """Decide which pseudo-labels to keep. Reads predictions; writes manifest.parquet, shift.json, then selection.json."""
+    directory = run.pseudo_labels(round_index)
+    inputs = selection_inputs(config, run, round_index)
+    decision = standing_decision(config, run, round_index)
+    selection, change = with_decision(config.selection, decision)
+    shift, inputs = inputs["shift"], inputs | {"selection": selection, **change}
+    config = config.model_copy(update={"selection": selection})
+
+    def work() -> dict[str, Any]:
+        faces = RoundFaces(run, round_index)
+        manifest = make_manifest(
+            faces,
+            config,
+            run,
+            round_index,
+            shift=shift,
+            change=change,
+        )
+        if shift is None:
+            (directory / "shift.json").unlink(missing_ok=True)
+        else:
+            write_shift(directory / "shift.json", faces, config, run, manifest)
+            logger.log(
+                logging.WARNING if shift["strong"] else logging.INFO, "round %d: shift: %s", round_index, shift["words"]
+            )
+        summary = summarize(manifest)
+        truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet")
+        summary["purity"] = purity(manifest, truth) if len(truth) else None
+        write_json(directory / "selection.json", summary)
+        counts = summary["counts"]
+        logger.info("round %d: accepted %d of %d candidates", round_index, counts["accepted"], counts["candidates"])
+        faults = summary["selection"]["faults"]
+        stop_on(faults, config.selection)
+        for fault in faults:
+            logger.warning("round %d: %s", round_index, fault)
+        return {"counts": counts, "purity": summary["purity"], "faults": faults, **change}
+
+    outputs = ["manifest.parquet", "selection.json", *(["shift.json"] if shift is not None else [])]
+    try:
+        record = run_stage(directory, inputs=inputs, outputs=outputs, work=work)
+    except SelectionError as error:
+        if not change:
+            raise
+        raise SelectionError(
+            f"{error}\n  so it is by the threshold that a person set; to decide again: ssl-pipeline cycle resume {run.root}"
+        ) from None
+    result = record.result
+    return SelectionResult(
+        directory / "manifest.parquet", result["counts"], result["purity"], tuple(result["faults"]), record.skipped
+    )
+
+
+def changed_label_share(config: RunConfig, run: RunDir, round_index: int) -> ChangedLabels:
+    """Say how much of what a round's selection accepts is new or changed since the round before.
+
+    Returns:
+        ``round``; ``share``, of its accepted labels, 0 without any; ``enough``, to train another student by
+        `min_changed_labels`; ``words``.
+    """
+    before, after = (
+        read_manifest(run.pseudo_labels(index) / "manifest.parquet") for index in (round_index - 1, round_index)
+    )
+    counts = pd.DataFrame(difference(before, after)["per_attribute"]).T
+    num_new, num_kept = int(counts["gained"].sum() + counts["changed"].sum()), int(counts["kept"].sum())
+    share = num_new / max(num_new + num_kept, 1)
+    enough = share > config.min_changed_labels
+    words = (
+        f"{num_new:,} of {num_new + num_kept:,} accepted labels of round {round_index} ({100 * share:.1f} %) are new or "
+        f"changed since the round before{'' if enough else ', too few to learn from: the rounds end'}"
+    )
+    logger.info("round %d: %s", round_index, words)
+    return ChangedLabels(round_index, share, enough, words)
+
+
+def make_manifest(
+    faces: RoundFaces,
+    config: RunConfig,
+    run: RunDir,
+    round_index: int,
+    *,
+    shift: dict[str, Any] | None = None,
+    change: dict[str, Any] | None = None,
+) -> Manifest:
+    """Select among the round's predictions and write manifest.parquet, with the faults that the guards find.
+
+    `change` says which settings a person has changed; the manifest keeps it with the settings.
+    """
+    directory, labels, settings = run.pseudo_labels(round_index), config.labels.space, config.selection
+    pool = faces.pool
+    what = "out-of-fold" if faces.is_out_of_fold else "validation"
+    unseen = UnseenFaces(faces.of_unseen, labels.encode(faces.unseen), what)
+    training_codes = labels.encode(faces.train)
+    selection = select_labels(
+        faces.of_pool,
+        labels.encode(pool),
+        labels=labels,
+        config=settings,
+        image_ids=pool["image_id"],
+        round_index=round_index,
+        unseen=unseen,
+        members=faces.of_members if isinstance(settings, Agreement) else None,
+        training_codes=training_codes[(training_codes >= 0).any(axis=1)],
+    )
+    rejected = pd.read_parquet(run.faces / "rejected.parquet")
+    table = build_manifest(
+        pool,
+        selection,
+        labels=labels,
+        unreadable=rejected[rejected["role"] == "unlabeled"],
+        identity=ManifestIdentity(
+            run_name=config.run_name,
+            round_index=round_index,
+            faces_digest=faces_digest(run),
+            teacher_digest=faces.teacher_digest,
+            selection_digest=digest_of(settings.model_dump(mode="json")),
+        ),
+        targets=settings.targets,
+        settings={**settings.model_dump(mode="json"), **(change or {})},
+        faults=selection_faults(selection, labels=labels, config=settings, unseen=unseen),
+        shift=shift,
+    )
+    write_manifest(directory / "manifest.parquet", table)
+    return read_manifest(directory / "manifest.parquet")
+
+
+def write_shift(path: Path, faces: RoundFaces, config: RunConfig, run: RunDir, manifest: Manifest) -> None:
+    """Write the whole diagnosis: separability, predictions of both sides, acceptance by what is known of the pool.
+
+    What the config hides from training is used here as it is for purity: to report.
+    """
+    pool, labels = faces.pool, config.labels.space
+    truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet")
+    readable = (manifest.faces["decision"] != "unreadable").to_numpy(bool)
+    of_pool = pd.Index(manifest.faces.loc[readable, "image_id"]).get_indexer(pd.Index(pool["image_id"]))
+    groups = pd.DataFrame({"origin": pool["origin"].to_numpy(object)})
+    for name in labels.names:
+        known = pool[name].astype(object).where(pool[name].notna())
+        hidden = truth.set_index("image_id")[name].reindex(pool["image_id"]) if name in truth else None
+        groups[name] = known.to_numpy(object) if hidden is None else known.fillna(pd.Series(hidden.to_numpy(object)))
+    decisions = manifest.faces[[f"{name}_decision" for name in labels.names]].to_numpy(object)[readable][of_pool]
+    write_json(
+        path,
+        {
+            **(manifest.selection["shift"] or {}),
+            "predictions": compare_predictions(faces.of_pool, faces.of_validation, labels=labels),
+            "acceptance": acceptance_by_group(groups, decisions == "accepted", decisions != "known"),
+        },
+    )

@@ -1,0 +1,179 @@
+"""Train a teacher or a student through the one training loop, calibrate it, plot its curves."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ssl_pipeline.config.evaluation import CalibrationConfig, NoCalibration
+from ssl_pipeline.config.metrics import metric_direction
+from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.config.training import RoleConfig
+from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.learning.calibrate import calibrate_checkpoint
+from ssl_pipeline.learning.dataset import TrainingFaces
+from ssl_pipeline.learning.device import resolve_device
+from ssl_pipeline.pseudo_labels.manifest import check_belongs, read_manifest
+from ssl_pipeline.pseudo_labels.merging import merge, write_training_table
+from ssl_pipeline.reports.calibration_picture import draw_calibration
+from ssl_pipeline.reports.pictures import draw_learning_curves
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import digest_file, digest_of
+from ssl_pipeline.runs.gpu_slots import gpu_slots
+from ssl_pipeline.runs.records import faces_digest, run_stage
+from ssl_pipeline.stages.launch import TrainingJob, run_job
+from ssl_pipeline.stages.review import check_accepted
+
+
+@dataclass(frozen=True)
+class Training:
+    """What to train: one teacher or student of a run."""
+
+    name: str
+    directory: Path
+    seed: int
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """What the result depends on besides the config and the faces."""
+    calibrated: bool = True
+    """Calibrate on the validation faces if the config asks for calibration."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A finished training."""
+
+    directory: Path
+    best_epoch: int
+    """From 0."""
+    num_epochs: int
+    monitor: str
+    best_metric: float
+    resumed_from_epoch: int | None
+    calibration: Mapping[str, Any] | None
+    pictures: tuple[Path, ...]
+    seconds: float
+    skipped: bool
+
+    @property
+    def checkpoint(self) -> Path:
+        """The best weights."""
+        return self.directory / "best.safetensors"
+
+
+def train_teacher(config: RunConfig, run: RunDir) -> TrainedModel:
+    """Train the first teacher on the human labels."""
+    return train_model(config, config.teacher, run, Training("teacher", run.teacher, seed=config.seed * 1000))
+
+
+def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_path: Path | None = None) -> TrainedModel:
+    """Train a student from fresh weights on the human labels and the accepted pseudo-labels.
+
+    Args:
+        config: the run's.
+        run: the run's directory.
+        round_index: from 1.
+        manifest_path: a manifest of this run; by default the round's own.
+
+    Raises:
+        ReviewPending: if a person has to decide on the round's own first.
+        ReviewError: if it was rejected.
+    """
+    if manifest_path is None:
+        check_accepted(config, run, round_index)
+    directory, labels = run.student(round_index), config.labels.space
+    path = manifest_path or run.pseudo_labels(round_index) / "manifest.parquet"
+    manifest = read_manifest(path)
+    check_belongs(manifest, labels=labels, faces_digest=faces_digest(run), run_name=config.run_name)
+
+    def merge_labels() -> Path:
+        labeled = read_faces(run.faces / "labeled.parquet")
+        table = merge(
+            labeled[labeled["split"] == "train"], read_faces(run.faces / "unlabeled.parquet"), manifest, labels=labels
+        )
+        write_training_table(directory / "training.parquet", table)
+        return directory / "training.parquet"
+
+    training = Training(
+        f"student {round_index}",
+        directory,
+        seed=config.seed * 1000 + round_index,  # a student of another round draws other weights
+        inputs={"manifest": digest_file(path)},
+    )
+    return train_model(config, config.student, run, training, merge_labels)
+
+
+def train_model(
+    config: RunConfig,
+    role: RoleConfig,
+    run: RunDir,
+    training: Training,
+    training_table: Callable[[], Path | None] = lambda: None,
+) -> TrainedModel:
+    """Train a model through the one loop; `training_table` writes what it learns from, by default the human labels."""
+    directory = training.directory
+    calibration = config.calibration if training.calibrated else NoCalibration(type="none")
+    inputs = {
+        "faces": faces_digest(run),
+        **training.inputs,
+        "role": role.what_matters(),
+        "labels": config.labels.space.to_dict(),
+        "seed": str(training.seed),
+        "device": str(resolve_device(config.device)),
+        "calibration": [calibration, config.prediction.model_dump(exclude={"batch_size", "shard_size"})],
+    }
+
+    def work() -> dict[str, Any]:
+        job = TrainingJob(
+            name=training.name,
+            role=role,
+            labels=config.labels,
+            faces=run.faces,
+            training_table=training_table(),
+            directory=directory,
+            seed=training.seed,
+            device=config.device,
+            inputs=digest_of(inputs),
+        )
+        result = run_job(job)
+        _draw_curves(directory, title=training.name, monitor=role.training.monitor)
+        return {
+            "calibration": _calibrate(
+                result.checkpoint, calibration, config, run, title=f"{training.name} on validation"
+            ),
+            "best_epoch": result.best_epoch,
+            "monitor": role.training.monitor,
+            "best_metric": result.best_metric,
+            "num_epochs": result.num_epochs,
+            "resumed_from_epoch": result.resumed_from_epoch,
+        }
+
+    record = run_stage(
+        directory,
+        inputs=inputs,
+        outputs=["best.safetensors", "history.csv", "curves.png"],
+        if_made=["calibration.png"],
+        work=work,
+        around=gpu_slots(role.training.num_processes),
+    )
+    pictures = tuple(directory / name for name in record.outputs if name.endswith(".png"))
+    return TrainedModel(directory, **record.result, pictures=pictures, seconds=record.seconds, skipped=record.skipped)
+
+
+def _draw_curves(directory: Path, *, title: str, monitor: str) -> None:
+    history, direction = pd.read_csv(directory / "history.csv"), metric_direction(monitor)
+    draw_learning_curves(directory / "curves.png", history, title=title, metric=monitor, direction=direction)
+
+
+def _calibrate(
+    checkpoint: Path, calibration: CalibrationConfig, config: RunConfig, run: RunDir, *, title: str
+) -> dict[str, Any] | None:
+    """Calibrate a checkpoint on the validation faces; draws calibration.png beside it where it was done."""
+    validation = TrainingFaces.from_directory(run.faces, labels=config.labels).validation
+    about = calibrate_checkpoint(
+        checkpoint, validation, calibration, prediction=config.prediction, device=config.device
+    )
+    if about is not None and "before" in about:
+        draw_calibration(checkpoint.with_name("calibration.png"), about, title=title)
+    return about

@@ -1,0 +1,1 @@
+"""Synthetic images without torch: people drawn from parameters, masks drawn on faces."""

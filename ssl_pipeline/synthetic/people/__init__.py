@@ -1,0 +1,1 @@
+"""Drawn people: stand-ins for real faces in the demo and the tests."""
