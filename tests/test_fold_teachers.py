@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from ssl_pipeline.predict import RoundFaces
 
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
@@ -20,7 +19,7 @@ from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json
 from ssl_pipeline.stages.cross_fit import train_fold_teachers
 from ssl_pipeline.stages.open import open_run
-from ssl_pipeline.stages.predict import predict
+from ssl_pipeline.stages.predict import RoundFaces, predict
 from ssl_pipeline.stages.selection import select
 from ssl_pipeline.stages.train import train_teacher
 from tests.cycle_config import draw_and_prepare, write_tiny_config

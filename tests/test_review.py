@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from ssl_pipeline.finish import finish
 
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from ssl_pipeline.finish import finish
 from typer.testing import CliRunner
 
 from ssl_pipeline.cli.main import app

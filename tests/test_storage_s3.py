@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ssl_pipeline.finish import finish
 from typer.testing import CliRunner
 
 from ssl_pipeline.cli.main import app
