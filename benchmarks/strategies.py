@@ -150,7 +150,7 @@ def _make_base(config: RunConfig, run: RunDir) -> dict[str, Any]:
     calibration = train_teacher(config, run).calibration
     folds = train_fold_teachers(config, run)
     predict(config, run, 1, run.teacher / "best.safetensors")
-    teacher = evaluate(config, run, run.teacher, "test")
+    teacher = evaluate(config, run, run.teacher, "test").scores
     counts, together = StageRecord.read(run.faces).result, None
     if folds is not None:
         checkpoints = sorted(run.out_of_fold.glob("fold-*.safetensors"))
@@ -170,7 +170,7 @@ def _by_strategy(config: RunConfig, run: RunDir, steps: int) -> dict[str, Any]:
     if config.student.training.consistency is None:
         num_learned += int(manifest.taught.any(axis=1).sum())
     student = train_student(_with_steps(config, num_learned, steps), run, 1)
-    scores = evaluate(config, run, run.student(1), "test")
+    scores = evaluate(config, run, run.student(1), "test").scores
     return {
         "counts": selection.counts,
         "labels": {name: int(manifest.accepted[:, place].sum()) for place, name in enumerate(manifest.labels.names)},
@@ -198,7 +198,7 @@ def _all_true(config: RunConfig, run: RunDir, steps: int) -> dict[str, Any]:
     config = _with_steps(config, len(everyone), steps)
     training = Training("student of all true labels", directory, seed=config.seed * 1000 + 1)
     student = train_model(config, config.student, run, training, table)
-    return {"test": evaluate(config, run, directory, "test"), "seconds": student.seconds}
+    return {"test": evaluate(config, run, directory, "test").scores, "seconds": student.seconds}
 
 
 def _with_steps(config: RunConfig, num_learned: int, steps: int) -> RunConfig:

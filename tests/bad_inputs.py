@@ -18,8 +18,7 @@ from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.checkpoint import save_checkpoint
 from ssl_pipeline.learning.model import build_model
 from ssl_pipeline.stages.open import open_run
-from ssl_pipeline.stages.prepare import prepare
-from tests.cycle_config import TINY
+from tests.cycle_config import TINY, draw_and_prepare
 
 GENDER = {"name": "gender", "values": ["male", "female"]}
 AGE = {"name": "age", "values": ["<45", ">=45"]}
@@ -100,7 +99,7 @@ def prepare_faces(directory: Path, overrides: tuple[str, ...]) -> None:
     """Do what every flow does first."""
     config = load_config(directory / "config.yaml", overrides=overrides)
     with open_run(config) as run:
-        prepare(config, run)
+        draw_and_prepare(config, run)
 
 
 _NO_MANIFEST = "give a manifest.parquet that flows.pseudo_label wrote"

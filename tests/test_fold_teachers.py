@@ -202,5 +202,5 @@ def test_too_few_faces_leave_the_teachers_uncalibrated_and_the_record_says_so(
     assert record.calibration == {
         "refused": f"{len(train_faces(run))} training faces are fewer than calibration.min_faces 10000"
     }
-    assert "calibration.png" not in record["outputs"]
+    assert record.pictures == ()
     assert Predictor.load(run.out_of_fold / "fold-0.safetensors", config.prediction).checkpoint.calibration is None

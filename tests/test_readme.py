@@ -4,8 +4,7 @@ from pathlib import Path
 
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.runs.directory import RunDir
-from ssl_pipeline.stages.prepare import prepare
-from tests.cycle_config import write_tiny_config
+from tests.cycle_config import draw_and_prepare, write_tiny_config
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -34,7 +33,7 @@ def test_the_library_is_used_as_the_readme_shows(tmp_path: Path) -> None:
     config = write_tiny_config(tmp_path)
     loaded = load_config(config, overrides=["teacher.training.epochs=1"])
     run = RunDir(tmp_path / "runs/tiny")
-    prepare(loaded, run)
+    draw_and_prepare(loaded, run)
     code = README.split("```python\n")[1].split("```")[0]
     for shown, real in (
         ("configs/demo.yaml", config),

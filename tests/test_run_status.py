@@ -24,13 +24,14 @@ from tests.cycle_config import write_tiny_config
 HOLD = """
 import sys
 from pathlib import Path
-from ssl_pipeline.config_loading import dump_config, load_config
-from ssl_pipeline.runs import RunDir, write_json, write_text
+from ssl_pipeline.config.loading import dump_config, load_config
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import write_json, write_text
 config = load_config(Path(sys.argv[1]))
 run = RunDir(config.runs_root / config.run_name)
 with run.lock():
     write_text(run.root / "config.yaml", dump_config(config))
-    write_json(run.root / "run.json", {"status": "running"})  # as `session.open_run` begins, without waiting for torch
+    write_json(run.root / "run.json", {"status": "running"})  # as `stages.open_run` begins, without waiting for torch
     print("held", flush=True)
     sys.stdin.read()
 """

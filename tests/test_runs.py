@@ -72,7 +72,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
 
 def test_one_process_at_a_time_works_in_a_run(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from ssl_pipeline.runs.records import RunDir\n"
+        "import sys; from pathlib import Path; from ssl_pipeline.runs.directory import RunDir\n"
         "with RunDir(Path(sys.argv[1])).lock(): print('held', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(

@@ -116,10 +116,11 @@ def test_another_machine_with_an_empty_disk_skips_every_stage(
 TRAIN_UNTIL_EPOCH_2 = """
 import sys, time
 from pathlib import Path
-from ssl_pipeline import stages
-from ssl_pipeline.config_loading import load_config
-from ssl_pipeline.learning.training_loop import TrainingLoop
-from ssl_pipeline.session import open_run
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.learning.loop import TrainingLoop
+from ssl_pipeline.stages.open import open_run
+from ssl_pipeline.stages.train import train_teacher
+from tests.cycle_config import draw_and_prepare
 run_epoch = TrainingLoop.run_epoch
 def run_two_epochs(self, *args, **kwargs):
     if self.progress.epoch == 2:

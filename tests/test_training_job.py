@@ -19,8 +19,7 @@ from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import write_text
 from ssl_pipeline.runs.progress import told_to
 from ssl_pipeline.stages.launch import TrainingJob, run_job
-from ssl_pipeline.stages.prepare import prepare
-from tests.cycle_config import write_tiny_config
+from tests.cycle_config import draw_and_prepare, write_tiny_config
 
 NO_BATCH_NORM = "test_vit"
 LOSS = {"type": "focal", "label_smoothing": 0.1}
@@ -31,7 +30,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, RunDi
     directory = tmp_path_factory.mktemp("faces")
     config = load_config(write_tiny_config(directory), overrides=["faces.image_size=32"])
     run = RunDir(config.runs_root / config.run_name)
-    prepare(config, run)
+    draw_and_prepare(config, run)
     return config, run
 
 

@@ -23,13 +23,19 @@ Split = Literal["validation", "test"]
 PREDICTIONS = "predictions.parquet"
 
 
-def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> Mapping[str, Any]:
+@dataclass(frozen=True)
+class SplitScores:
+    """A model's scores on a split."""
+
+    scores: Mapping[str, Any]
+    """As in ``scores.json``, without confusion matrices and reliability tables."""
+    skipped: bool
+
+
+def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> SplitScores:
     """Judge a model on a split of the labeled faces; writes ``<split>/scores.json`` and pictures beside its checkpoint.
 
     The test split is for the end of a cycle, once for the teacher and once for the student.
-
-    Returns:
-        The scores without their tables.
     """
     directory = model_dir / split
     checkpoint = model_dir / "best.safetensors"
@@ -49,7 +55,8 @@ def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> M
         draw_scores(directory, judged.scores, title=f"{model} on {split}")
         return without_tables(judged.scores)
 
-    return run_stage(directory, inputs=inputs, outputs=["scores.json", PREDICTIONS, *SCORE_PICTURES], work=work).result
+    record = run_stage(directory, inputs=inputs, outputs=["scores.json", PREDICTIONS, *SCORE_PICTURES], work=work)
+    return SplitScores(record.result, record.skipped)
 
 
 @dataclass(frozen=True)

@@ -116,14 +116,14 @@ def _comparison(config: RunConfig, run: RunDir, student_round: int) -> dict[str,
 
 def _teacher_alone(config: RunConfig, run: RunDir) -> dict[str, Any]:
     """The teacher on validation: with nothing to compare, the test split is kept for when there is."""
-    validation = evaluate(config, run, run.teacher, "validation")
+    validation = evaluate(config, run, run.teacher, "validation").scores
     return {"teacher": {"validation": validation}, "student": None, "test_difference": None}
 
 
 def _scores(config: RunConfig, run: RunDir, model_dir: Path) -> dict[str, Any]:
     return {
-        "validation": evaluate(config, run, model_dir, "validation"),
-        "test": evaluate(config, run, model_dir, "test"),
+        "validation": evaluate(config, run, model_dir, "validation").scores,
+        "test": evaluate(config, run, model_dir, "test").scores,
     }
 
 

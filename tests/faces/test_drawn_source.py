@@ -1,7 +1,5 @@
 """Drawn faces as a source: drawn once, taken up again after an interruption, never drawn over something else."""
 
-import importlib.util
-import sys
 import types
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +9,8 @@ import pytest
 from PIL import Image
 
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.sources import drawn as drawn_source
 from ssl_pipeline.faces.sources.reading import fingerprint
+from ssl_pipeline.synthetic.people import drawing
 from tests.faces.sources_support import read, source_of
 
 
@@ -33,8 +31,7 @@ class StandInFace:
 @pytest.fixture
 def stand_in(monkeypatch):
     """A drawing room without art: `draw_face` counts its calls and gives plain squares."""
-    room = types.ModuleType("ssl_pipeline.synthetic.people.parameters")
-    room.num_drawn = 0
+    room = types.SimpleNamespace(num_drawn=0)
 
     def sample_people(num_people, *, population, seed, id_prefix=""):
         return [
@@ -49,17 +46,21 @@ def stand_in(monkeypatch):
         room.num_drawn += 1
         return Image.new("RGB", (size, size), (face.person.age_years, 0, 0))
 
-    room.sample_people, room.sample_faces, room.draw_face = sample_people, sample_faces, draw_face
-    for name in ("drawn", "drawing"):
-        monkeypatch.setitem(sys.modules, f"ssl_pipeline.faces.{name}", room)
+    for stand_in in (sample_people, sample_faces, draw_face):
+        monkeypatch.setattr(drawing, stand_in.__name__, stand_in)
     return room
+
+
+def draw_and_read(root, **section):
+    drawing.draw_people(source_of(**section), root=root)
+    return read(root, **section)
 
 
 DRAWN = {"type": "drawn", "path": "drawn", "num_people": 3, "images_per_person": 2, "size_pixels": 16}
 
 
 def test_drawn_faces_know_everything_about_themselves(tmp_path, stand_in):
-    found = read(tmp_path, **DRAWN, population="elsewhere")
+    found = draw_and_read(tmp_path, **DRAWN, population="elsewhere")
     assert found.num_found == len(found.faces) == 6
     assert found.faces["person_id"].nunique() == 3
     assert set(found.faces["origin"]) == {"elsewhere"}
@@ -69,36 +70,36 @@ def test_drawn_faces_know_everything_about_themselves(tmp_path, stand_in):
 
 
 def test_drawn_faces_are_drawn_once(tmp_path, stand_in):
-    first = read(tmp_path, **DRAWN).faces
+    first = draw_and_read(tmp_path, **DRAWN).faces
     assert stand_in.num_drawn == 6
-    pd.testing.assert_frame_equal(read(tmp_path, **DRAWN).faces, first)
+    pd.testing.assert_frame_equal(draw_and_read(tmp_path, **DRAWN).faces, first)
     assert stand_in.num_drawn == 6
 
 
 def test_an_interrupted_drawing_is_taken_up_again(tmp_path, stand_in, monkeypatch):
-    whole = stand_in.draw_face
+    whole = drawing.draw_face
 
     def fails_at_the_fourth(face, *, size):
         if stand_in.num_drawn == 3:
             raise KeyboardInterrupt
         return whole(face, size=size)
 
-    monkeypatch.setattr(stand_in, "draw_face", fails_at_the_fourth)
+    monkeypatch.setattr(drawing, "draw_face", fails_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
-        read(tmp_path, **DRAWN)
+        draw_and_read(tmp_path, **DRAWN)
     with pytest.raises(FaceTableError, match="was not drawn with these parameters"):
-        read(tmp_path, **{**DRAWN, "num_people": 4})
-    monkeypatch.setattr(stand_in, "draw_face", whole)
-    assert len(read(tmp_path, **DRAWN).faces) == 6
+        draw_and_read(tmp_path, **{**DRAWN, "num_people": 4})
+    monkeypatch.setattr(drawing, "draw_face", whole)
+    assert len(draw_and_read(tmp_path, **DRAWN).faces) == 6
 
 
 @pytest.mark.parametrize(
     "other", [{"drawing_seed": 1}, {"num_people": 4}, {"population": "elsewhere"}, {"size_pixels": 17}]
 )
 def test_faces_of_other_parameters_are_never_drawn_over(tmp_path, stand_in, other):
-    before = {path: path.read_bytes() for path in map(Path, read(tmp_path, **DRAWN).faces["image_path"])}
+    before = {path: path.read_bytes() for path in map(Path, draw_and_read(tmp_path, **DRAWN).faces["image_path"])}
     with pytest.raises(FaceTableError, match=r"drawn: was not drawn with these parameters .*delete it"):
-        read(tmp_path, **{**DRAWN, **other})
+        draw_and_read(tmp_path, **{**DRAWN, **other})
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -107,15 +108,15 @@ def test_nothing_is_drawn_into_a_folder_of_other_things(tmp_path, stand_in):
     (tmp_path / "drawn" / ".DS_Store").write_text("")
     (tmp_path / "drawn" / "thesis.txt").write_text("mine")
     with pytest.raises(FaceTableError, match="name another path or delete it"):
-        read(tmp_path, **DRAWN)
+        draw_and_read(tmp_path, **DRAWN)
     assert stand_in.num_drawn == 0
     (tmp_path / "drawn" / "thesis.txt").unlink()
-    assert len(read(tmp_path, **DRAWN).faces) == 6
+    assert len(draw_and_read(tmp_path, **DRAWN).faces) == 6
 
 
 def test_a_drawn_file_that_has_gone_is_rejected(tmp_path, stand_in):
-    Path(read(tmp_path, **DRAWN).faces["image_path"].iloc[0]).unlink()
-    found = read(tmp_path, **DRAWN)
+    Path(draw_and_read(tmp_path, **DRAWN).faces["image_path"].iloc[0]).unlink()
+    found = draw_and_read(tmp_path, **DRAWN)
     assert len(found.faces) == 5
     assert "no such file" in found.rejected["reason"].item()
 
@@ -126,13 +127,10 @@ def test_the_fingerprint_of_drawn_faces_needs_no_files_and_follows_the_parameter
     assert first != fingerprint(source_of(**{**DRAWN, "drawing_seed": 1}), root=tmp_path)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("ssl_pipeline.synthetic.people.parameters") is None, reason="no drawing room here"
-)
 def test_the_same_parameters_give_the_same_bytes_in_one_process_and_in_several(tmp_path, monkeypatch):
-    one = read(tmp_path / "one", **DRAWN)
-    monkeypatch.setattr(drawn_source, "MAX_FACES_IN_ONE_PROCESS", 1)
-    several = read(tmp_path / "several", **DRAWN)
+    one = draw_and_read(tmp_path / "one", **DRAWN)
+    monkeypatch.setattr(drawing, "MAX_FACES_IN_ONE_PROCESS", 1)
+    several = draw_and_read(tmp_path / "several", **DRAWN)
     assert one.faces["image_id"].tolist() == several.faces["image_id"].tolist()
     for alone, together in zip(one.faces["image_path"], several.faces["image_path"], strict=True):
         assert Path(alone).read_bytes() == Path(together).read_bytes()

@@ -17,11 +17,10 @@ from ssl_pipeline.learning.fit import fit
 from ssl_pipeline.learning.fixmatch import Agreement, UnlabeledBatch
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.predict import predict
-from ssl_pipeline.stages.prepare import prepare
 from ssl_pipeline.stages.selection import select
 from ssl_pipeline.stages.train import train_student, train_teacher
 from tests.conftest import SPACE, make_faces, make_role
-from tests.cycle_config import write_tiny_config
+from tests.cycle_config import draw_and_prepare, write_tiny_config
 from tests.learning import interruption
 
 AGREE = {"confidence_threshold": 0.6, "faces_per_labeled": 2}
@@ -118,7 +117,7 @@ def test_strong_pictures_of_the_pool_teach_what_the_weak_ones_are_taken_for(tmp_
     faces = faces_with_pool(12, num_pool=240)
     codes = SPACE.class_codes[(12 + np.arange(240)) % SPACE.num_classes]
     known = dataclasses.replace(faces, unlabeled=dataclasses.replace(faces.unlabeled, codes=codes))
-    settings = {"epochs": 8, "batch_size": 12, "monitor": "log_loss"}
+    settings = {"epochs": 12, "batch_size": 12, "monitor": "log_loss"}
     alone = fit(make_role(**settings), dataclasses.replace(faces, unlabeled=None), directory=tmp_path / "alone", seed=1)
     agreed = make_role(consistency={"faces_per_labeled": 7}, **settings)
     together = fit(agreed, known, directory=tmp_path / "together", seed=1)
@@ -139,7 +138,7 @@ def test_a_student_may_agree_on_the_pool_in_place_of_its_pseudo_labels(tmp_path:
     overrides = ["student.training.consistency={confidence_threshold: 0.6}", "student.training.epochs=1"]
     config: RunConfig = load_config(write_tiny_config(tmp_path), overrides=overrides)
     run = RunDir(config.runs_root / config.run_name)
-    prepare(config, run)
+    draw_and_prepare(config, run)
     train_teacher(config, run)
     predict(config, run, 1, run.teacher / "best.safetensors")
     select(config, run, 1)
