@@ -226,7 +226,7 @@ BAD_INPUTS = (
     ),
 )
 
-# Made by whole runs, so tested where the runs are: tests/test_stages.py.
+# Made by whole runs, so tested where the runs are: tests/stages/test_stages.py.
 OF_RUNS = {
     "a manifest of another run": "ManifestError: a manifest of another run: {manifest} was made in run 'tiny' from "
     "other faces; run flows.pseudo_label for run 'other' first",

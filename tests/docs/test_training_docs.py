@@ -15,7 +15,7 @@ from ssl_pipeline.learning.optimizers import build_optimizer
 from ssl_pipeline.learning.schedules import learning_rates
 from tests.conftest import SPACE, make_role
 
-LINES = (Path(__file__).parents[1] / "docs/training.md").read_text().splitlines()
+LINES = (Path(__file__).parents[2] / "docs/training.md").read_text().splitlines()
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("optimizer: ")])

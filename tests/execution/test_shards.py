@@ -19,9 +19,9 @@ from ssl_pipeline.execution.shards import check_execution, map_shards
 from ssl_pipeline.learning.shards import ShardPrediction, predict_shards
 from ssl_pipeline.stages.check import check
 from tests.cycle_config import write_tiny_config
+from tests.execution.ray_support import Errand, traces
 from tests.learning.prediction_support import predictor, save_random_model
-from tests.learning.test_labeling import pool
-from tests.ray_support import Errand, traces
+from tests.learning.test_shards import pool
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.selection import GuardsConfig, SelectionConfig
 
-TEXT = (Path(__file__).parents[1] / "docs/selection.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs/selection.md").read_text(encoding="utf-8")
 SHOWN = [yaml.safe_load(line)["selection"] for line in TEXT.splitlines() if line.startswith("selection: ")]
 SECTIONS = get_args(get_args(SelectionConfig)[0])
 

@@ -27,9 +27,9 @@ from ssl_pipeline.stages.train import train_teacher
 from ssl_pipeline.synthetic.masks import drawing_units
 from ssl_pipeline.synthetic.masks.masked_set import build_masked_faces
 from tests.cycle_config import draw_and_prepare, write_tiny_config
-from tests.masking.support import config_of, put_sources
-from tests.ray_prediction import TracedPrediction
-from tests.ray_support import TOKEN, Errand, cluster_of_two, kill_worker_of, traces
+from tests.execution.ray_prediction import TracedPrediction
+from tests.execution.ray_support import TOKEN, Errand, cluster_of_two, kill_worker_of, traces
+from tests.synthetic.masks.support import config_of, put_sources
 
 # Ray reads the mode of its tokens when it is imported: not before the fixture has set it
 pytestmark = [

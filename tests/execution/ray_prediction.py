@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ssl_pipeline.learning.shards import FaceShard, ShardPrediction
-from tests.ray_support import leave_trace
+from tests.execution.ray_support import leave_trace
 
 
 class TracedPrediction(ShardPrediction):

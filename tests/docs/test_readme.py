@@ -6,7 +6,7 @@ from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.runs.directory import RunDir
 from tests.cycle_config import draw_and_prepare, write_tiny_config
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 

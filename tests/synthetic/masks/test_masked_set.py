@@ -15,9 +15,9 @@ from ssl_pipeline.errors import ConfigError, FaceTableError
 from ssl_pipeline.synthetic.masks import drawing_units, masked_set
 from ssl_pipeline.synthetic.masks.masked_set import build_masked_faces
 from tests.faces.sources_support import read, rows_of
-from tests.masking.support import config_of, put_sources
+from tests.synthetic.masks.support import config_of, put_sources
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,7 @@ def test_bare_pictures_are_unchanged_and_size_and_quality_are_as_set(bare, tmp_p
 
 def test_a_script_without_a_main_guard_may_build_a_small_set(bare, tmp_path) -> None:
     code = (
-        "from tests.masking.support import *\nfrom pathlib import Path\n"
+        "from tests.synthetic.masks.support import *\nfrom pathlib import Path\n"
         "from ssl_pipeline.synthetic.masks.masked_set import build_masked_faces\n"
         f"print(build_masked_faces(config_of(Path({str(bare)!r}), out=Path({str(tmp_path / 'out')!r}), processes=2))['used'])"
     )

@@ -18,7 +18,7 @@ from typing import Any
 
 from ssl_pipeline.errors import FaceTableError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-of-the-tests-alone-0123456789"
 CLUSTER = """
 import sys

@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 from ssl_pipeline.synthetic.masks.head import Landmarks, fit_pose
 from ssl_pipeline.synthetic.masks.parameters import KINDS, WRONG_WAYS, draw_parameters, picture_rng
 from ssl_pipeline.synthetic.masks.rendering import put_mask
-from tests.masking.support import PLAIN, SIZE, bare_face
+from tests.synthetic.masks.support import PLAIN, SIZE, bare_face
 
 NOSE, MOUTH, CHIN, BROW, CHEEKS = (0.0, 0.24), (0.0, 0.57), (0.0, 0.9), (0.0, -0.3), ((-0.4, 0.45), (0.4, 0.45))
 COVERED = {

@@ -10,7 +10,7 @@ from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.learning.dataset import LabeledSet, TrainingFaces, TrainingSet
 from ssl_pipeline.learning.loop import TrainingLoop
 
-RECIPES = sorted(Path(__file__).parents[1].joinpath("configs/recipes").glob("*.yaml"))
+RECIPES = sorted(Path(__file__).parents[2].joinpath("configs/recipes").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
