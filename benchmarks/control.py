@@ -43,7 +43,7 @@ def train_control(config: RunConfig, *, round_index: int) -> dict[str, Any]:
     alone = training.model_copy(update={"epochs": round(steps / steps_per_epoch)})
     role = config.student.model_copy(update={"training": alone})
     fit(role, faces, directory=directory, seed=config.seed, device=config.device, name="control")
-    evaluate(config, run, directory, "test").scores
+    evaluate(config, run, directory, "test")
     return read_json(directory / "test" / "scores.json")
 
 

@@ -84,7 +84,7 @@ def train_and_judge(config: RunConfig, run: RunDir, name: str) -> dict[str, Any]
         inputs=faces_digest(run),
         name=name,
     )
-    evaluate(config, run, directory, "test").scores
+    evaluate(config, run, directory, "test")
     return read_json(directory / "test" / "scores.json")
 
 

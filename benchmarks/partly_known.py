@@ -89,19 +89,19 @@ def _report(config: Path, of_variant: dict[str, list[dict[str, Any]]], *, jobs: 
         lines.append(_line(what, models, partial(_of_origin, origin)))
     lines += [
         "",
-        "| seed | pool | accepted | purity of accepted guesses | promoted | minutes |",
+        "| seed | pool | accepted | precision of accepted guesses | promoted | minutes |",
         "|---|---|---:|---|---|---:|",
     ]
     for variant, summaries in of_variant.items():
         for summary in summaries:
-            purity = ", ".join(
-                f"{name} {100 * of['purity']:.1f} of {of['num']:,}"
-                for name, of in summary["purity"].items()
-                if of["purity"] is not None
+            precision = ", ".join(
+                f"{name} {100 * of['precision']:.1f} of {of['num']:,}"
+                for name, of in summary["precision"].items()
+                if of["precision"] is not None
             )
             minutes = sum(summary["seconds"].values()) / 60
             lines.append(
-                f"| {summary['seed']} | {variant} | {summary['counts']['accepted']:,} | {purity} "
+                f"| {summary['seed']} | {variant} | {summary['counts']['accepted']:,} | {precision} "
                 f"| {summary['promoted']} | {minutes:.1f} |"
             )
     return "\n".join(lines) + "\n"

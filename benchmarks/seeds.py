@@ -161,10 +161,10 @@ def _per_class(summaries: list[dict[str, Any]]) -> list[str]:
 
 
 def _purity(summaries: list[dict[str, Any]]) -> list[str]:
-    if not all(summary["purity"] for summary in summaries):
+    if not all(summary["precision"] for summary in summaries):
         return []
     lines = [
-        "## Purity of the accepted pseudo-labels",
+        "## Precision of the accepted pseudo-labels",
         "",
         "Known only because the pool's labels were hidden, not absent. In the round whose student is reported.",
         "",
@@ -172,8 +172,8 @@ def _purity(summaries: list[dict[str, Any]]) -> list[str]:
         "|---|---|---:|---:|",
     ]
     for summary in summaries:
-        for what, values in summary["purity"].items():
-            right = "–" if values["purity"] is None else f"{_points(values['purity'])} %"
+        for what, values in summary["precision"].items():
+            right = "–" if values["precision"] is None else f"{_points(values['precision'])} %"
             lines.append(f"| {summary['seed']} | {what} | {values['num']:,} | {right} |")
     return lines
 

@@ -1,4 +1,4 @@
-"""Selection over a hundred million faces: fixed threshold, top-k and promised precision, streamed from two columns.
+"""Selection over a hundred million faces: fixed threshold, top-k and guaranteed precision, streamed from two columns.
 
     python -m benchmarks.selection --rows 100000000
 
@@ -28,7 +28,7 @@ CHUNK = 1 << 20
 
 def main(
     rows: Annotated[int, typer.Option(help="Faces in the pool.")] = 100_000_000,
-    unseen: Annotated[int, typer.Option(help="Unseen labeled faces.")] = 20_000,
+    held_out: Annotated[int, typer.Option(help="Held-out labeled faces.")] = 20_000,
     k: Annotated[int, typer.Option(help="Of each value, for top-k.")] = 100_000,
 ) -> None:
     """Print a line for each strategy."""
@@ -39,7 +39,7 @@ def main(
         print(f"{'strategy':20} {'accepted':>12} {'seconds':>8} {'rows/s':>12}")
         measure("fixed threshold", rows, lambda: at_least(pool, np.full(NUM_VALUES, 0.95)))
         measure("balanced top-k", rows, lambda: within_cutoffs(pool, top_k_cutoffs(pool, k=k, num_values=NUM_VALUES)))
-        measure("promised precision", rows, lambda: at_least(pool, promised(pool, rows, unseen)))
+        measure("guaranteed precision", rows, lambda: at_least(pool, guaranteed(pool, rows, held_out)))
         status = Path("/proc/self/status").read_text()
         peak, anonymous = (int(re.findall(rf"{key}:\s*(\d+)", status)[0]) / 2**20 for key in ("VmHWM", "RssAnon"))
         print(f"peak memory {peak:.2f} GiB, of that now without mapped files {anonymous:.2f} GiB")
@@ -64,17 +64,17 @@ def draw_confidence(rng: np.random.Generator, num: int) -> np.ndarray:
     return np.float32(1) - np.float32(0.9) * rng.random(num, dtype=np.float32) ** 3
 
 
-def promised(pool: ColumnPool, rows: int, num_unseen: int) -> np.ndarray:
-    """Give the promised thresholds, float [V], infinite where nothing can be promised; a calibrated teacher."""
+def guaranteed(pool: ColumnPool, rows: int, num_held_out: int) -> np.ndarray:
+    """Give the guaranteed thresholds, float [V], infinite where nothing can be guaranteed; a calibrated teacher."""
     rng = np.random.default_rng(1)
-    confidence = draw_confidence(rng, num_unseen).astype(np.float64).round(7)
-    labels, right = rng.integers(0, NUM_VALUES, num_unseen), rng.random(num_unseen) < confidence
+    confidence = draw_confidence(rng, num_held_out).astype(np.float64).round(7)
+    labels, right = rng.integers(0, NUM_VALUES, num_held_out), rng.random(num_held_out) < confidence
     counts = count_columns(pool, num_values=NUM_VALUES)
     thresholds = np.full(NUM_VALUES, np.inf)
     for value in range(NUM_VALUES):
         grid = threshold_grid(
             counts[value],
-            unseen_per_pool_face=num_unseen / rows,
+            unseen_per_pool_face=num_held_out / rows,
             least=faces_needed(TARGET, DELTA),
             num_thresholds=20,
         )

@@ -50,7 +50,7 @@ STRATEGIES: dict[str, list[str]] = {
     "everything, soft": ["selection={type: fixed_threshold, confidence_threshold: 0.01}"],
     "everything, soft, a quarter of the draws human": [
         "selection={type: fixed_threshold, confidence_threshold: 0.01}",
-        "student.training.human_share=0.25",
+        "student.training.labeled_fraction=0.25",
     ],
     "fixed threshold 0.8": ["selection={type: fixed_threshold, confidence_threshold: 0.8}"],
     "balanced top-k, 1,500 of each value": ["selection={type: balanced_top_k, k: 1500}"],
@@ -58,21 +58,21 @@ STRATEGIES: dict[str, list[str]] = {
     "self-adaptive": ["selection={type: self_adaptive}"],
     "Gaussian weights": ["selection={type: gaussian_weights}"],
     "agreement, 0.7, deviation 0.1": [
-        "selection={type: agreement, confidence_threshold: 0.7, max_deviation: 0.1}",
+        "selection={type: ensemble_agreement, confidence_threshold: 0.7, max_deviation: 0.1}",
     ],
     "everything, aligned to training": [
         "selection={type: fixed_threshold, confidence_threshold: 0.01, align: training}",
     ],
-    "promised precision 0.8": ["selection={type: promised_precision, target: 0.8}"],
+    "guaranteed precision 0.8": ["selection={type: precision_guarantee, target: 0.8}"],
     "consistency training 0.8": [
         "selection={type: fixed_threshold, confidence_threshold: 1.0}",
-        "student.training.consistency={confidence_threshold: 0.8}",
+        "student.training.fixmatch={confidence_threshold: 0.8}",
         "student.training.batch_size=64",
     ],
 }
 """What each row of the table sets."""
 ALL_TRUE = "all true labels"
-_SHARED = ("faces", "round-00", "round-01/pseudo_labels/predictions", "round-01/pseudo_labels/unseen")
+_SHARED = ("faces", "round-00", "round-01/pseudo_labels/predictions", "round-01/pseudo_labels/held-out")
 
 
 def main(
@@ -167,14 +167,14 @@ def _by_strategy(config: RunConfig, run: RunDir, steps: int) -> dict[str, Any]:
     manifest = read_manifest(run.pseudo_labels(1) / "manifest.parquet")
     train = read_faces(run.faces / "labeled.parquet").query("split == 'train'")
     num_learned = len(train)
-    if config.student.training.consistency is None:
+    if config.student.training.fixmatch is None:
         num_learned += int(manifest.taught.any(axis=1).sum())
     student = train_student(_with_steps(config, num_learned, steps), run, 1)
     scores = evaluate(config, run, run.student(1), "test").scores
     return {
         "counts": selection.counts,
         "labels": {name: int(manifest.accepted[:, place].sum()) for place, name in enumerate(manifest.labels.names)},
-        "purity": selection.purity,
+        "precision": selection.precision,
         "starved": _starved(manifest, train),
         "test": scores,
         "seconds": student.seconds,

@@ -58,8 +58,8 @@ def strategies_report(found: dict[str, Results], *, about: dict[str, Any], overr
             continue
         cells = [f"{mean(one['counts']['accepted'] for one in results):,.0f}"]
         cells += [_accepted(results, name) for name in names]
-        purity = [one["purity"]["joint"]["purity"] for one in results]
-        cells.append(f"{100 * mean(purity):.1f}" if None not in purity else "–")
+        precision = [one["precision"]["joint"]["precision"] for one in results]
+        cells.append(f"{100 * mean(precision):.1f}" if None not in precision else "–")
         cells.append(", ".join(sorted({value for one in results for value in one["starved"]})).replace("<", "&lt;"))
         lines.append(_row(row, [_points(one["test"]) for one in results], teacher, gap, cells))
     lines.append(
@@ -78,8 +78,8 @@ def _row(name: str, scores: list[float], teacher: list[float], gap: list[float],
 
 def _accepted(results: Results, name: str) -> str:
     accepted = mean(one["labels"][name] for one in results)
-    purity = [one["purity"][name]["purity"] for one in results]
-    return f"{accepted:,.0f}, {100 * mean(purity):.1f}" if None not in purity else f"{accepted:,.0f}, –"
+    precision = [one["precision"][name]["precision"] for one in results]
+    return f"{accepted:,.0f}, {100 * mean(precision):.1f}" if None not in precision else f"{accepted:,.0f}, –"
 
 
 def _calibration(base: Results, names: list[str]) -> list[str]:

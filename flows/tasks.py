@@ -24,7 +24,7 @@ from ssl_pipeline.reports.stage_pages import (
 )
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json
-from ssl_pipeline.runs.gpu_slots import slots_taken_by
+from ssl_pipeline.runs.gpu_slots import provide_gpu_slots
 from ssl_pipeline.stages import cross_fit, review, selection, train
 from ssl_pipeline.stages import draw as drawing
 from ssl_pipeline.stages import finish as finishing
@@ -34,7 +34,7 @@ from ssl_pipeline.stages import prepare as preparing
 from ssl_pipeline.stages.cross_fit import CrossFit
 from ssl_pipeline.stages.draw import DrawnFaces
 from ssl_pipeline.stages.gate import GateResult
-from ssl_pipeline.stages.label_sheet import draw_label_sheet
+from ssl_pipeline.stages.label_sheet import render_label_sheet
 from ssl_pipeline.stages.prepare import PreparedFaces
 from ssl_pipeline.stages.selection import SelectionResult
 from ssl_pipeline.stages.train import TrainedModel
@@ -57,7 +57,7 @@ def _task(
 
     @wraps(stage)
     def in_its_turn(*args: P.args, **kwargs: P.kwargs) -> R:
-        with slots_taken_by(gpu_slots), progress_shown():
+        with provide_gpu_slots(gpu_slots), progress_shown():
             result = stage(*args, **kwargs)
         if pages is not None:
             show(lambda: pages(result, *args, **kwargs))
@@ -91,7 +91,7 @@ def _fold_teachers(result: CrossFit | None, config: RunConfig, run: RunDir) -> I
 def _pseudo_labels(result: SelectionResult, config: RunConfig, run: RunDir, round_index: int) -> Iterable[Page]:
     directory = run.pseudo_labels(round_index)
     yield selection_page(
-        read_json(directory / "selection.json"), directory, sheet=draw_label_sheet(config, run, round_index)
+        read_json(directory / "selection.json"), directory, sheet=render_label_sheet(config, run, round_index)
     )
 
 

@@ -16,7 +16,7 @@ TINY: dict[str, Any] = {
     "labels": {
         "attributes": [
             {"name": "gender", "values": ["male", "female"]},
-            {"name": "age", "values": ["<45", ">=45"], "from_column": "age_years", "borders": [45]},
+            {"name": "age", "values": ["<45", ">=45"], "from_column": "age_years", "bin_edges": [45]},
         ]
     },
     "faces": {
@@ -52,7 +52,7 @@ TINY: dict[str, Any] = {
             "batch_size": 16,
             "optimizer": {"type": "sgd", "learning_rate": 0.05},
             "augmentation": "strong",
-            "human_share": 0.4,
+            "labeled_fraction": 0.4,
             "ema_decay": 0.9,
         },
     },

@@ -17,7 +17,7 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.settings import get_current_settings
 
 from ssl_pipeline.reports.stage_pages import Page
-from ssl_pipeline.runs.progress import told_to
+from ssl_pipeline.runs.progress import listen
 
 logger = logging.getLogger("ssl_pipeline.showing")  # the library's name, so that the UI shows the lines
 
@@ -132,7 +132,7 @@ def progress_shown() -> Iterator[None]:
     """Show how far the work inside has come."""
     bars = _Bars()
     try:
-        with told_to(bars.told):
+        with listen(bars.told):
             yield
     finally:
         bars.end()

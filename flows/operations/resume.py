@@ -11,7 +11,7 @@ import httpx
 import typer
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas import OrchestrationResult
-from prefect.client.schemas.objects import FlowRun as PrefectFlowRun
+from prefect.client.schemas.objects import WaitingFlowRun as PrefectFlowRun
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
@@ -19,7 +19,7 @@ from prefect.states import Scheduled
 
 from ssl_pipeline.errors import PipelineError, ReviewError
 from ssl_pipeline.runs.directory import RunDir
-from ssl_pipeline.runs.review import Decision, FlowRun, decision_on, latest_request
+from ssl_pipeline.runs.review import ReviewDecision, WaitingFlowRun, decision_on, latest_request
 
 from .review_form import resume_input
 
@@ -53,7 +53,7 @@ def resume(run: RunDir) -> str:
         ) from None
 
 
-def _resume(client: SyncPrefectClient, waiting: FlowRun, decision: Decision) -> str:
+def _resume(client: SyncPrefectClient, waiting: WaitingFlowRun, decision: ReviewDecision) -> str:
     flow_run = client.read_flow_run(UUID(waiting.id))
     state = flow_run.state
     if state is None or not (state.is_paused() or state.is_final()):
@@ -69,7 +69,7 @@ def _resume(client: SyncPrefectClient, waiting: FlowRun, decision: Decision) -> 
     return f"flow run '{flow_run.name}' goes on as soon as a worker takes it"
 
 
-def _answer(flow_run: PrefectFlowRun, decision: Decision) -> dict[str, object] | None:
+def _answer(flow_run: PrefectFlowRun, decision: ReviewDecision) -> dict[str, object] | None:
     """The form's answer; a run that was suspended by hand asks for none."""
     return resume_input(decision) if flow_run.state and flow_run.state.state_details.run_input_keyset else None
 

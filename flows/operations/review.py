@@ -19,7 +19,14 @@ from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ReviewError, ReviewPending, SelectionError
 from ssl_pipeline.reports.stage_pages import Page
 from ssl_pipeline.runs.directory import RunDir
-from ssl_pipeline.runs.review import Decision, FlowRun, Request, take_decision, withdraw_decision, write_decision
+from ssl_pipeline.runs.review import (
+    ReviewDecision,
+    ReviewRequest,
+    WaitingFlowRun,
+    take_decision,
+    withdraw_decision,
+    write_decision,
+)
 from ssl_pipeline.stages.review import ask_on_terminal, decision_so_far, read_page, waiting_message
 
 from .. import tasks
@@ -27,7 +34,7 @@ from .artifacts import show
 from .review_form import CHOICES, ReviewForm
 
 
-def decide(config: RunConfig, run: RunDir, round_index: int) -> Decision | None:
+def decide(config: RunConfig, run: RunDir, round_index: int) -> ReviewDecision | None:
     """Let a person decide on a round's selection, if the config says so.
 
     Returns:
@@ -41,7 +48,7 @@ def decide(config: RunConfig, run: RunDir, round_index: int) -> Decision | None:
     return decision_so_far(config, run, round_index) or _decide(config, run, round_index)
 
 
-def _decide(config: RunConfig, run: RunDir, round_index: int) -> Decision:
+def _decide(config: RunConfig, run: RunDir, round_index: int) -> ReviewDecision:
     """Ask, and ask again in words for as long as the answer cannot be used; select by it."""
     flow_run = _resumable_flow_run()
     request = tasks.ask_review(config, run, round_index, flow_run)
@@ -61,7 +68,7 @@ def _decide(config: RunConfig, run: RunDir, round_index: int) -> Decision:
     raise AssertionError("count never ends")
 
 
-def _ask(run: RunDir, request: Request, page: str, attempt: int) -> Decision:
+def _ask(run: RunDir, request: ReviewRequest, page: str, attempt: int) -> ReviewDecision:
     if request.flow_run is not None:
         return _ask_by_form(request, request.flow_run, page, attempt)
     if sys.stdin.isatty():
@@ -69,7 +76,7 @@ def _ask(run: RunDir, request: Request, page: str, attempt: int) -> Decision:
     raise ReviewPending(waiting_message(run, request))
 
 
-def _ask_by_form(request: Request, flow_run: FlowRun, page: str, attempt: int) -> Decision:
+def _ask_by_form(request: ReviewRequest, flow_run: WaitingFlowRun, page: str, attempt: int) -> ReviewDecision:
     """Suspend the flow run until its form is answered.
 
     Each question has a key of its own, made from what is asked: a flow that starts again from the top comes by the
@@ -91,10 +98,10 @@ def _ask_by_form(request: Request, flow_run: FlowRun, page: str, attempt: int) -
     )
 
 
-def _resumable_flow_run() -> FlowRun | None:
+def _resumable_flow_run() -> WaitingFlowRun | None:
     """This flow run, if a worker would start it again."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or context.flow_run.deployment_id is None:
         return None
     url = get_current_settings().api.url or ""
-    return FlowRun(id=str(context.flow_run.id), name=context.flow_run.name, api_url=url)
+    return WaitingFlowRun(id=str(context.flow_run.id), name=context.flow_run.name, api_url=url)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from prefect.input import RunInput
 from pydantic import Field
 
-from ssl_pipeline.runs.review import Choice, Decision
+from ssl_pipeline.runs.review import Choice, ReviewDecision
 
 CHOICES: dict[str, Choice] = {"accept": "accept", "change threshold": "threshold", "reject": "reject"}
 
@@ -24,7 +24,7 @@ class ReviewForm(RunInput):
     note: str = Field(default="", description="Why; kept with the decision and in the run's summary.")
 
 
-def resume_input(decision: Decision) -> dict[str, Any]:
+def resume_input(decision: ReviewDecision) -> dict[str, Any]:
     """Give a decision as the form's answer."""
     named = {choice: name for name, choice in CHOICES.items()}
     return {"decision": named[decision.choice], "threshold": decision.confidence_threshold, "note": decision.note}

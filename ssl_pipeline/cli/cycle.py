@@ -16,7 +16,7 @@ from ssl_pipeline.errors import ReviewError, RunError
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.review import (
     Choice,
-    Request,
+    ReviewRequest,
     check_unchanged,
     decision_on,
     latest_request,
@@ -101,7 +101,7 @@ def find_run(run: str) -> RunDir:
     raise RunError(f"{run}: neither a run's directory nor the name of one under {RUNS}; {there}")
 
 
-def _go_on(run: RunDir, request: Request) -> str:
+def _go_on(run: RunDir, request: ReviewRequest) -> str:
     """Resume the flow run that waits, in a process of its own: the library knows nothing of Prefect.
 
     Raises:

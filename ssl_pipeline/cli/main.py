@@ -21,9 +21,9 @@ from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.manifest_audit import (
     audit,
     captions,
-    draw_audit,
     read_answers,
     render_audit,
+    sample_audit,
     write_sheet,
 )
 from ssl_pipeline.pseudo_labels.manifest_difference import render_difference
@@ -64,8 +64,8 @@ def manifest_summary(manifest: ManifestPath) -> None:
 def manifest_show(
     manifest: ManifestPath,
     image: Annotated[str | None, typer.Option("--image", help="Everything about one face, by its image id.")] = None,
-    decision: Annotated[
-        Literal["accepted", "rejected", "unreadable"] | None, typer.Option(help="Only faces of this decision.")
+    status: Annotated[
+        Literal["accepted", "rejected", "unreadable"] | None, typer.Option(help="Only faces of this status.")
     ] = None,
     where: Annotated[list[str] | None, typer.Option("--where", help="attribute=value; may be repeated.")] = None,
     sort: Annotated[
@@ -84,7 +84,7 @@ def manifest_show(
         if not equals:
             raise ManifestError(f"--where {condition}: expected attribute=value, as gender=female")
         filters[attribute] = value
-    Console().print(render_rows(opened, decision=decision, attribute_values=filters, sort=sort, limit=limit))
+    Console().print(render_rows(opened, status=status, attribute_values=filters, sort=sort, limit=limit))
 
 
 @manifest_app.command("explain")
@@ -132,7 +132,7 @@ def manifest_audit(
     if json_file is not None and answers is None:
         raise ManifestError("--json goes with --answers")
     opened = read_manifest(manifest)
-    drawn = draw_audit(opened, num=sample, seed=seed)
+    drawn = sample_audit(opened, num=sample, seed=seed)
     if answers is not None:
         found = audit(opened, drawn, read_answers(answers, drawn), _hidden_truth(manifest))
         Console().print(render_audit(found))
@@ -152,14 +152,14 @@ def _hidden_truth(manifest: Path) -> "pd.DataFrame | None":
 
 
 def _draw_audit(drawn: "pd.DataFrame", out: Path, *, title: str) -> None:
-    from ssl_pipeline.reports.audit_sheet import draw_audit_sheets
+    from ssl_pipeline.reports.audit_sheet import render_audit_sheets
 
     sheet = out / "audit.csv"
     if out.exists() and not out.is_dir():
         raise ManifestError(f"--out {out}: is a file; give a folder")
     if sheet.exists():
         raise ManifestError(f"--out {out}: audit.csv there may hold answers; give another folder, or delete it")
-    pages, unreadable = draw_audit_sheets(out, drawn["image_path"].tolist(), captions(drawn), title=title)
+    pages, unreadable = render_audit_sheets(out, drawn["image_path"].tolist(), captions(drawn), title=title)
     write_sheet(sheet, drawn)
     lines = [f"{len(drawn):,} labels drawn; look at {', '.join(map(str, pages))}; answer yes, no or unsure in {sheet}"]
     if unreadable:
@@ -291,7 +291,7 @@ def evaluate(
     """Judge a checkpoint on the config's labeled faces: jointly, per attribute, per class and per group."""
     from ssl_pipeline.learning.predict import Predictor
     from ssl_pipeline.learning.shards import check_image_size
-    from ssl_pipeline.reports.pictures import draw_scores
+    from ssl_pipeline.reports.plots import plot_scores
     from ssl_pipeline.reports.scores import scores_tables
     from ssl_pipeline.runs.files import write_json
     from ssl_pipeline.stages.evaluate import judge_split
@@ -309,7 +309,7 @@ def evaluate(
     if out is not None:
         write_json(out, scores)
     if pictures is not None:
-        draw_scores(pictures, scores, title=f"{checkpoint.parent.name} on {split}")
+        plot_scores(pictures, scores, title=f"{checkpoint.parent.name} on {split}")
 
 
 def main() -> None:

@@ -35,8 +35,8 @@ def plot_schedule(
     """Draw the learning rate of every step, before anything is trained."""
     from ssl_pipeline.learning.optimizers import check_optimizer
     from ssl_pipeline.learning.schedules import learning_rates
-    from ssl_pipeline.reports.pictures import save_picture
-    from ssl_pipeline.reports.schedule_picture import describe_schedule, draw_schedule
+    from ssl_pipeline.reports.plots import save_figure
+    from ssl_pipeline.reports.schedule_plot import describe_schedule, plot_schedule
 
     if out.suffix != ".png":
         raise ConfigError(f"--out {out}: expected a name that ends with .png")
@@ -56,14 +56,14 @@ def plot_schedule(
     )
     if optimizer.layer_decay is not None:
         counted += f"\nearlier layers learn more slowly: × {optimizer.layer_decay:g} a layer below the classifier"
-    figure = draw_schedule(
+    figure = plot_schedule(
         curves,
         steps_per_epoch=steps_per_epoch,
         frozen_epochs=optimizer.freeze_backbone_epochs,
         title=f"{role}: {describe_schedule(training.scheduler, peak=optimizer.learning_rate)}",
         subtitle=counted,
     )
-    save_picture(figure, out)
+    save_figure(figure, out)
     Console().print(f"{counted}\nwritten to {out}", highlight=False, soft_wrap=True)
 
 

@@ -14,7 +14,7 @@ class NoCalibration(Section):
 
 
 class TemperatureScaling(Section):
-    """Soften or sharpen probabilities by temperatures fitted on unseen faces (arXiv:1706.04599, section 4.2).
+    """Soften or sharpen probabilities by temperatures fitted on held-out faces (arXiv:1706.04599, section 4.2).
 
     Those are the validation faces; for the teachers of `out_of_fold`, the training faces, each out of its fold.
     """
@@ -23,14 +23,14 @@ class TemperatureScaling(Section):
     per: Literal["class", "attribute"] = "attribute"
     """One temperature for the joint classes, or one for each attribute."""
     min_faces: int = Field(default=50, ge=10)
-    """With fewer fully known unseen faces nothing is fitted: the model stays uncalibrated, and the record says so."""
+    """With fewer fully known held-out faces nothing is fitted: the model stays uncalibrated, and the record says so."""
 
 
 class OutOfFoldConfig(Section):
-    """Split the training faces by person into parts, and train a teacher without each: what it says of that part is unseen.
+    """Split the training faces by person into parts, and train a teacher without each: what it says of that part is held-out.
 
     The teachers label the pool together, in the first round: the mean of their probabilities. What each says of the part
-    that it did not learn from calibrates them and tests promises (cross-fitting; deep ensembles, arXiv:1612.01474).
+    that it did not learn from calibrates them and tests guarantees (cross-fitting; deep ensembles, arXiv:1612.01474).
     """
 
     num_folds: int = Field(default=5, ge=2, le=20)

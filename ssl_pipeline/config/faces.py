@@ -21,15 +21,15 @@ class LabeledConfig(Section):
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     limit: int | None = Field(default=None, ge=2)
-    drop_near_borders: Annotated[float, Field(gt=0)] | None = None
+    drop_near_bin_edges: Annotated[float, Field(gt=0)] | None = None
     """Years: faces whose age lies so near to a border of an attribute made from age_years are left out of training."""
     drop_side: Literal["both", "below", "above"] = "both"
-    """Which side of a border `drop_near_borders` means: with 3 years and a border at 60, 57…59, 60…62 or both."""
+    """Which side of a border `drop_near_bin_edges` means: with 3 years and a border at 60, 57…59, 60…62 or both."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.drop_side != "both" and self.drop_near_borders is None:
-            raise ValueError(f"drop_side {self.drop_side} says nothing without drop_near_borders: give the years too")
+        if self.drop_side != "both" and self.drop_near_bin_edges is None:
+            raise ValueError(f"drop_side {self.drop_side} says nothing without drop_near_bin_edges: give the years too")
         if bool(self.test_sources) == (self.test_fraction is not None):
             raise ValueError("the test split comes from test_fraction or from test_sources: give exactly one of them")
         return self
@@ -40,7 +40,7 @@ class UnlabeledConfig(Section):
 
     sources: tuple[Source, ...] = Field(min_length=1)
     hide_labels: bool | dict[str, tuple[str, ...]] = False
-    """Forget what the sources know, all of it or {source: [attributes]}; the truth is kept apart, to report purity."""
+    """Forget what the sources know, all of it or {source: [attributes]}; the truth is kept apart, to report precision."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

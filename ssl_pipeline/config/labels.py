@@ -48,7 +48,7 @@ class AttributeConfig(Section):
     name: Identifier
     values: tuple[str, ...] = Field(min_length=2)
     from_column: str | None = None
-    borders: tuple[float, ...] = ()
+    bin_edges: tuple[float, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -56,12 +56,14 @@ class AttributeConfig(Section):
             raise ValueError(f"the name '{self.name}' is taken by a column of the tables")
         if len(set(self.values)) != len(self.values):
             raise ValueError("values must differ from each other")
-        if (self.from_column is None) != (not self.borders):
-            raise ValueError("from_column and borders belong together: give both or neither")
-        if self.borders and len(self.borders) != len(self.values) - 1:
-            raise ValueError(f"{len(self.values)} values need {len(self.values) - 1} borders, got {len(self.borders)}")
-        if list(self.borders) != sorted(set(self.borders)):
-            raise ValueError("borders must ascend")
+        if (self.from_column is None) != (not self.bin_edges):
+            raise ValueError("from_column and bin_edges belong together: give both or neither")
+        if self.bin_edges and len(self.bin_edges) != len(self.values) - 1:
+            raise ValueError(
+                f"{len(self.values)} values need {len(self.values) - 1} bin_edges, got {len(self.bin_edges)}"
+            )
+        if list(self.bin_edges) != sorted(set(self.bin_edges)):
+            raise ValueError("bin_edges must ascend")
         return self
 
 

@@ -147,6 +147,21 @@ def _child(at: Any, part: Any) -> Any:
     return None
 
 
+_RENAMED_KEYS = {
+    "bin_edges": "borders",
+    "drop_near_bin_edges": "drop_near_borders",
+    "fixmatch": "consistency",
+    "labeled_fraction": "human_share",
+    "max_share_ratio": "flooded_above",
+    "min_share_ratio": "starved_below",
+    "randaugment": "strong",
+    "worse_than_chance": "worse_than_majority",
+}
+"""Key → its name in an earlier release."""
+_RENAMED_TYPES = {"ensemble_agreement": "agreement", "precision_guarantee": "promised_precision"}
+"""Value of a `type` → its name in an earlier release."""
+
+
 # Pydantic's faults of type and of parsing, int_parsing and float_type say, by their first word.
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
@@ -163,18 +178,14 @@ def _describe(details: ErrorDetails, data: dict[str, Any], schema: type[BaseMode
     got = _shorten(details["input"])
     match details["type"]:
         case "extra_forbidden":
-            return f"unknown key '{key}'{_suggestion(str(location[-1]), location[:-1], data, schema)}"
+            return _describe_unknown_key(key, location, data, schema)
         case "missing":
             return f"'{key}': missing; it has no default"
         case "union_tag_not_found":
             names = [tag for model in _models_at(location, data, schema) for tag in _tags(model)]
             return f"'{key}': missing 'type'; expected one of {names}, got {got}"
         case "union_tag_invalid":
-            context = details["ctx"]
-            names = [name.strip(" '") for name in str(context["expected_tags"]).split(",")]
-            return (
-                f"'{key}.type': expected one of {names}, got '{context['tag']}'{_did_you_mean(context['tag'], names)}"
-            )
+            return _describe_unknown_type(key, details["ctx"])
         case "value_error":
             message = str(details["ctx"]["error"])
             return f"'{key}': {message}" if key else message
@@ -188,6 +199,22 @@ def _describe(details: ErrorDetails, data: dict[str, Any], schema: type[BaseMode
             return f"'{key}': expected a name like {details['ctx']['pattern']}, got {got}"
         case _:
             return f"'{key}': {_expected(details)}, got {got}"
+
+
+def _describe_unknown_key(
+    key: str, location: Sequence[str | int], data: dict[str, Any], schema: type[BaseModel]
+) -> str:
+    renamed = [new for new, old in _RENAMED_KEYS.items() if old == location[-1]]
+    if renamed and renamed[0] in _field_names(location[:-1], data, schema):
+        return f"'{key}' is now called '{renamed[0]}'"
+    return f"unknown key '{key}'{_suggestion(str(location[-1]), location[:-1], data, schema)}"
+
+
+def _describe_unknown_type(key: str, context: Mapping[str, Any]) -> str:
+    names, tag = [name.strip(" '") for name in str(context["expected_tags"]).split(",")], context["tag"]
+    if renamed := [name for name in names if _RENAMED_TYPES.get(name) == tag]:
+        return f"'{key}.type': '{tag}' is now called '{renamed[0]}'"
+    return f"'{key}.type': expected one of {names}, got '{tag}'{_did_you_mean(tag, names)}"
 
 
 def _expected(details: ErrorDetails) -> str:

@@ -82,7 +82,7 @@ def check_metric(name: str, *, attributes: Collection[str], with_numbers: Collec
         raise ValueError(f"'{name}': no attribute '{attribute}'; the attributes: {', '.join(attributes)}")
     if metric in NUMBER_METRICS and attribute not in with_numbers:
         raise ValueError(
-            f"'{name}': attribute '{attribute}' is no range of a number; give it from_column and borders, or choose "
+            f"'{name}': attribute '{attribute}' is no range of a number; give it from_column and bin_edges, or choose "
             f"another metric"
         )
 

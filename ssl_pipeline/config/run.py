@@ -18,7 +18,7 @@ from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.config.losses import ExpectedNumber, terms_of
 from ssl_pipeline.config.masking import MaskingConfig
 from ssl_pipeline.config.metrics import check_metric
-from ssl_pipeline.config.selection import DEFAULT, Agreement, SelectionConfig
+from ssl_pipeline.config.selection import DEFAULT, EnsembleAgreement, SelectionConfig
 from ssl_pipeline.config.storage import StorageConfig
 from ssl_pipeline.config.training import RoleConfig, TrainingConfig
 
@@ -70,7 +70,7 @@ class RunConfig(Section):
     """Sets of faces with masks drawn on them, built before the faces are read; sources of type csv read them."""
     calibration: CalibrationConfig = NoCalibration(type="none")
     out_of_fold: OutOfFoldConfig | None = None
-    """Without it one teacher labels the pool, and the validation faces are the unseen ones."""
+    """Without it one teacher labels the pool, and the validation faces are the held-out ones."""
     selection: SelectionConfig = DEFAULT
     shift: ShiftConfig | None = ShiftConfig()
     """Null leaves the diagnosis out."""
@@ -83,11 +83,11 @@ class RunConfig(Section):
     """Where the pool is predicted and masks are drawn; no result depends on it."""
 
     @model_validator(mode="after")
-    def _check_borders(self) -> Self:
-        if self.faces.labeled.drop_near_borders is not None and not self.labels.made_from_age:
+    def _check_bin_edges(self) -> Self:
+        if self.faces.labeled.drop_near_bin_edges is not None and not self.labels.made_from_age:
             raise ValueError(
-                "faces.labeled.drop_near_borders: no attribute has borders in years; give one from_column: age_years "
-                "and borders"
+                "faces.labeled.drop_near_bin_edges: no attribute has bin_edges in years; give one from_column: age_years "
+                "and bin_edges"
             )
         return self
 
@@ -105,10 +105,12 @@ class RunConfig(Section):
         for key, mentioned in asked:
             if strange := [name for name in mentioned if name not in names]:
                 faults.append(f"{key}: no attribute {strange}; the attributes: {', '.join(names)}")
-        if self.teacher.training.consistency is not None:
-            faults.append("teacher.training.consistency: the teacher sees no pool; set it for the student")
-        if self.teacher.training.human_share is not None:
-            faults.append("teacher.training.human_share: the teacher sees human labels only; set it for the student")
+        if self.teacher.training.fixmatch is not None:
+            faults.append("teacher.training.fixmatch: the teacher sees no pool; set it for the student")
+        if self.teacher.training.labeled_fraction is not None:
+            faults.append(
+                "teacher.training.labeled_fraction: the teacher sees human labels only; set it for the student"
+            )
         faults += self._faults_of_selection()
         if faults:
             raise ValueError("\n".join(faults))
@@ -124,16 +126,19 @@ class RunConfig(Section):
         """Count what labels the pool in a round, from 1: the teachers of `out_of_fold`, the views of one, or one."""
         if self.out_of_fold is not None and round_index == 1:
             return self.out_of_fold.num_folds
-        return len(self.prediction.views) if isinstance(self.selection, Agreement) else 1
+        return len(self.prediction.views) if isinstance(self.selection, EnsembleAgreement) else 1
 
     def _faults_of_selection(self) -> Iterator[str]:
         """Say where the selection asks for what the run does not predict."""
         if self.selection.align == "validation" and self.out_of_fold is not None:
-            yield "selection.align: with out_of_fold the unseen faces are the training faces; use align: training"
-        if isinstance(self.selection, Agreement) and min(self.num_members(1), self.num_members(self.rounds)) < 2:
+            yield "selection.align: with out_of_fold the held-out faces are the training faces; use align: training"
+        if (
+            isinstance(self.selection, EnsembleAgreement)
+            and min(self.num_members(1), self.num_members(self.rounds)) < 2
+        ):
             where = "" if self.out_of_fold is None else " after the first round"
             yield (
-                f"selection.type: agreement compares several teachers or views, and there is one{where}; "
+                f"selection.type: ensemble_agreement compares several teachers or views, and there is one{where}; "
                 "set out_of_fold, prediction.horizontal_flip or several prediction.zooms"
             )
 
@@ -149,7 +154,7 @@ class RunConfig(Section):
             key = f"{role}.training.loss.{inside}"
             if isinstance(loss, ExpectedNumber):
                 if loss.attribute not in with_numbers:
-                    yield f"{key}attribute: expected an attribute with from_column and borders, got '{loss.attribute}'"
+                    yield f"{key}attribute: expected an attribute with from_column and bin_edges, got '{loss.attribute}'"
                 continue
             weighed = "a class, as " + repr(self.labels.space.class_names[0])
             if loss.per == "attribute":

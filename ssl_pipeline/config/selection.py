@@ -15,13 +15,13 @@ class GuardsConfig(Section):
 
     min_acceptance_rate: Fraction = 0.01
     max_acceptance_rate: Fraction = 1.0
-    starved_below: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    min_share_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """A value whose share among accepted labels is below so many times its share on validation; 0 asks nothing."""
-    flooded_above: Annotated[float, Field(gt=1)] | None = None
+    max_share_ratio: Annotated[float, Field(gt=1)] | None = None
     """A value whose share among accepted labels is above so many times its share on validation."""
     one_class: bool = True
     """Every accepted face is of one class."""
-    worse_than_majority: bool = True
+    worse_than_chance: bool = True
     """The teacher's balanced accuracy of an attribute on validation is below that of always naming one value."""
     on_fault: Literal["stop", "warn"] = "stop"
     """`warn` goes on, and selection.json and the run's summary name the faults."""
@@ -80,29 +80,29 @@ class GaussianWeights(SelectionBase):
     min_weight: Threshold = 0.01
 
 
-class Agreement(SelectionBase):
+class EnsembleAgreement(SelectionBase):
     """Accept what is sure, and on which several views or teachers agree (UPS, arXiv:2101.06329)."""
 
-    type: Literal["agreement"]
+    type: Literal["ensemble_agreement"]
     confidence_threshold: Threshold = 0.7
     max_deviation: Annotated[float, Field(ge=0, le=1)] = 0.05
 
 
-class PromisedPrecision(SelectionBase):
-    """Accept by the lowest threshold that is right on unseen faces often enough, with confidence 1 − `delta`."""
+class PrecisionGuarantee(SelectionBase):
+    """Accept by the lowest threshold that is right on held-out faces often enough, with confidence 1 − `delta`."""
 
-    type: Literal["promised_precision"]
+    type: Literal["precision_guarantee"]
     target: Probability = 0.9
     delta: Probability = 0.1
     familywise: bool = False
-    """Promise all values at once with 1 − `delta`, each with 1 − `delta` / their number (Bonferroni)."""
+    """Guarantee all values at once with 1 − `delta`, each with 1 − `delta` / their number (Bonferroni)."""
     num_thresholds: int = Field(default=20, ge=1, le=1000)
 
     @model_validator(mode="after")
     def _check_alignment(self) -> Self:
         if self.align == "validation":
             raise ValueError(
-                "align: validation would let the faces that test the promise shape the predictions; "
+                "align: validation would let the faces that test the guarantee shape the predictions; "
                 "use align: training or none"
             )
         return self
@@ -114,10 +114,10 @@ SelectionConfig = Annotated[
     | PercentileCurriculum
     | SelfAdaptive
     | GaussianWeights
-    | Agreement
-    | PromisedPrecision,
+    | EnsembleAgreement
+    | PrecisionGuarantee,
     Field(discriminator="type"),
 ]
 
-DEFAULT = PromisedPrecision(type="promised_precision", target=0.8)
+DEFAULT = PrecisionGuarantee(type="precision_guarantee", target=0.8)
 """No way to select has been shown to serve a student better (docs/strategies.md); this one says how often it is right."""

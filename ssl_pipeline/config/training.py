@@ -57,7 +57,7 @@ class VerticalHalves(MixingBase):
 Mixing = Annotated[MixUp | CutMix | VerticalHalves, Field(discriminator="type")]
 
 
-class StrongAugmentation(Section):
+class RandAugment(Section):
     """How strong `augmentation: strong` is. A short training learns more from less of it; the defaults want a long one."""
 
     num_ops: int = Field(default=2, ge=0, le=10)
@@ -65,7 +65,7 @@ class StrongAugmentation(Section):
     erasing_probability: Fraction = 0.5
 
 
-class Consistency(Section):
+class FixMatchConfig(Section):
     """Beside the labels, agreement on the pool, in every step anew (FixMatch, arXiv:2001.07685).
 
     What a weakly augmented face is surely taken for, the same face strongly augmented is taught.
@@ -90,11 +90,11 @@ class TrainingConfig(Section):
     scheduler: SchedulerConfig = CosineSchedule(type="cosine")
     loss: LossConfig = CrossEntropy(type="cross_entropy")
     augmentation: Literal["none", "weak", "strong"] = "weak"
-    strong: StrongAugmentation = StrongAugmentation()
+    randaugment: RandAugment = RandAugment()
     mixing: Mixing | None = None
-    consistency: Consistency | None = None
+    fixmatch: FixMatchConfig | None = None
     class_balanced: bool = False
-    human_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    labeled_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of an epoch's draws that go to human labels; None draws every face equally often."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     max_gradient_norm: float | None = Field(default=None, gt=0)
@@ -134,6 +134,6 @@ class RoleConfig(Section):
     model: ModelConfig
     training: TrainingConfig
 
-    def what_matters(self) -> dict[str, Any]:
+    def fingerprint_fields(self) -> dict[str, Any]:
         """All of it that the trained weights depend on, as plain values."""
         return self.model_dump(mode="json", exclude={"training": {"num_workers", "save_every_steps"}})

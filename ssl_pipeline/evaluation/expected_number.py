@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_pipeline.faces.numbers import KnownNumbers
+from ssl_pipeline.faces.numbers import RegressionTargets
 from ssl_pipeline.labels import FloatArray
 
 
@@ -24,7 +24,7 @@ def expected_numbers(probabilities: FloatArray, of_value: FloatArray) -> FloatAr
     return np.asarray(probabilities.astype(np.float64) @ of_value)
 
 
-def number_errors(probabilities: FloatArray, numbers: KnownNumbers) -> dict[str, Any]:
+def number_errors(probabilities: FloatArray, numbers: RegressionTargets) -> dict[str, Any]:
     """Set the expected number against the true one, over the faces whose number is known.
 
     Args:

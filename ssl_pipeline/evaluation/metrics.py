@@ -30,7 +30,7 @@ from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.evaluation.calibration_error import reliability_table
 from ssl_pipeline.evaluation.class_scores import PerClass, class_scores, group_scores
 from ssl_pipeline.evaluation.expected_number import number_errors
-from ssl_pipeline.faces.numbers import KnownNumbers
+from ssl_pipeline.faces.numbers import RegressionTargets
 from ssl_pipeline.labels import FloatArray, IntArray, LabelSpace
 
 Scores = dict[str, Any]
@@ -41,7 +41,7 @@ def score_predictions(
     codes: IntArray,
     *,
     labels: LabelSpace,
-    numbers: Mapping[str, KnownNumbers] | None = None,
+    numbers: Mapping[str, RegressionTargets] | None = None,
 ) -> Scores:
     """Score class probabilities by every metric, and nothing beside: what an epoch of training asks.
 
@@ -70,7 +70,7 @@ def evaluate_predictions(
     *,
     labels: LabelSpace,
     groups: pd.DataFrame | None = None,
-    numbers: Mapping[str, KnownNumbers] | None = None,
+    numbers: Mapping[str, RegressionTargets] | None = None,
 ) -> Scores:
     """Score class probabilities as `score_predictions` does, and class by class and group by group.
 
@@ -163,7 +163,7 @@ def _judge(probabilities: FloatArray, codes: IntArray, labels: LabelSpace) -> li
     return [_Judged(name, own, of_class, PerClass.of(own, of_class)) for name, own, of_class in sets]
 
 
-def _scores(judged: list[_Judged], numbers: Mapping[str, KnownNumbers]) -> Scores:
+def _scores(judged: list[_Judged], numbers: Mapping[str, RegressionTargets]) -> Scores:
     (_, truth, probabilities, per_class), *attributes = judged
     scores: Scores = {"num_faces": len(truth), **class_scores(truth, probabilities, per_class), "per_attribute": {}}
     for name, own_truth, of_value, per_value in attributes:

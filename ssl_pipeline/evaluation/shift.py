@@ -1,4 +1,4 @@
-"""Whether the pool is like the validation faces: what promises about the one, tested on the other, rest on.
+"""Whether the pool is like the validation faces: what guarantees about the one, tested on the other, rest on.
 
 Shapes: N faces of the pool, M of validation, D features, K classes, A attributes.
 """

@@ -43,9 +43,9 @@ class Calibration:
         was: p is scaled to the new marginals by iterative proportional fitting (Deming and Stephan 1940).
         """
         if self.per == "class":
-            return tempered(probabilities, self.temperatures[0])
+            return apply_temperature(probabilities, self.temperatures[0])
         goals = [
-            tempered(marginal, temperature)
+            apply_temperature(marginal, temperature)
             for marginal, temperature in zip(
                 labels.attribute_probabilities(probabilities), self.temperatures, strict=True
             )
@@ -61,7 +61,7 @@ class Calibration:
         return np.asarray(fitted / fitted.sum(axis=1, keepdims=True))
 
 
-def tempered(probabilities: FloatArray, temperature: float) -> FloatArray:
+def apply_temperature(probabilities: FloatArray, temperature: float) -> FloatArray:
     """Raise probabilities to the power of 1/T and renormalise: the softmax of logits divided by T.
 
     Args:
@@ -86,7 +86,7 @@ def fit_temperature(probabilities: FloatArray, truth: IntArray) -> float:
     rows = np.arange(len(truth))
 
     def log_loss(log_temperature: float) -> float:
-        chosen = tempered(probabilities, float(np.exp(log_temperature)))[rows, truth]
+        chosen = apply_temperature(probabilities, float(np.exp(log_temperature)))[rows, truth]
         return float(-np.log(np.maximum(chosen, _TINY)).mean())
 
     bounds = (float(np.log(TEMPERATURES[0])), float(np.log(TEMPERATURES[1])))
@@ -121,9 +121,9 @@ def calibration_report(probabilities: FloatArray, codes: IntArray, *, labels: La
         in ``per_attribute.<name>``.
     """
     held_out = np.zeros(probabilities.shape)
-    part_of = np.random.default_rng(0).permutation(len(codes)) % _NUM_FOLDS
+    shard_indices = np.random.default_rng(0).permutation(len(codes)) % _NUM_FOLDS
     for part in range(_NUM_FOLDS):
-        inside = part_of == part
+        inside = shard_indices == part
         fitted = fit_calibration(probabilities[~inside], codes[~inside], labels=labels, per=per)
         held_out[inside] = fitted.apply(probabilities[inside], labels)
     return {"before": _scores(probabilities, codes, labels), "after": _scores(held_out, codes, labels)}

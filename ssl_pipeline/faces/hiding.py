@@ -1,4 +1,4 @@
-"""Labels that the pool has and that a run is not to see: forgotten, and kept apart to measure purity by."""
+"""Labels that the pool has and that a run is not to see: forgotten, and kept apart to measure precision by."""
 
 import numpy as np
 import pandas as pd

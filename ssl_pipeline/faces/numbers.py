@@ -10,7 +10,7 @@ from ssl_pipeline.labels import FloatArray
 
 
 @dataclass(frozen=True)
-class KnownNumbers:
+class RegressionTargets:
     """The true numbers of faces, and what number each value of the attribute stands for."""
 
     truth: FloatArray
@@ -19,7 +19,9 @@ class KnownNumbers:
     """float [V], NaN where it is not known."""
 
 
-def known_numbers(faces: pd.DataFrame, labels: LabelsConfig, *, train: pd.DataFrame) -> dict[str, KnownNumbers]:
+def regression_targets(
+    faces: pd.DataFrame, labels: LabelsConfig, *, train: pd.DataFrame
+) -> dict[str, RegressionTargets]:
     """Take faces' numbers, and let each value stand for the mean number of its training faces.
 
     Args:
@@ -36,5 +38,5 @@ def known_numbers(faces: pd.DataFrame, labels: LabelsConfig, *, train: pd.DataFr
         if column is not None and column in faces and column in train:
             numbers = train[column].astype("Float64").groupby(train[attribute.name].astype(object)).mean()
             of_value = numbers.reindex(list(attribute.values)).to_numpy(np.float64, na_value=np.nan)
-            known[attribute.name] = KnownNumbers(faces[column].to_numpy(np.float64, na_value=np.nan), of_value)
+            known[attribute.name] = RegressionTargets(faces[column].to_numpy(np.float64, na_value=np.nan), of_value)
     return known

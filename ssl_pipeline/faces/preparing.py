@@ -11,7 +11,7 @@ from ssl_pipeline.config.faces import FacesConfig
 from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.errors import FaceTableError, list_of_faults
 from ssl_pipeline.faces.accounting import REJECTED_COLUMNS, FoundFaces, counted
-from ssl_pipeline.faces.borders import near_border
+from ssl_pipeline.faces.bin_edges import near_bin_edge
 from ssl_pipeline.faces.framing import open_framers
 from ssl_pipeline.faces.hiding import hide_labels
 from ssl_pipeline.faces.leakage import remove_overlap
@@ -51,7 +51,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
         Counts: ``sources.<name>.{role, found, rejected, filtered, beyond_limit, used}``, where found is the sum of the
         others, and of a cropped source ``cropped``, how many were cropped to a face and how many by the fallback
         (``face``, ``center_square``, ``whole``; ``crops.parquet`` names each); ``labeled.{train, validation, test,
-        unused}``, ``corrections.{rows, applied, unmatched, values_changed}``, ``near_border`` (what was left out of
+        unused}``, ``corrections.{rows, applied, unmatched, values_changed}``, ``near_bin_edge`` (what was left out of
         training, and why), ``unlabeled``, ``unreadable_unlabeled``, ``rejected``,
         ``leakage`` (removed from the pool, by what they equal) and ``by_class``.
 
@@ -70,7 +70,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     _check_roles(found)
     everyone = found.faces[found.faces["role"] != "unlabeled"].sort_values("image_id", ignore_index=True)
     everyone["split"] = _split(everyone, config, space, seed=seed)
-    near = _near_borders(everyone, config, labels)
+    near = _near_bin_edges(everyone, config, labels)
     everyone.loc[near, "split"] = "near border"
     labeled = everyone[everyone["split"].isin(["train", "validation", "test"])]
     _check_classes(labeled, space)
@@ -101,7 +101,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
             "unused": int((everyone["split"] == "unused").sum()),
         },
         "corrections": found.corrections["counts"],
-        "near_border": _near_border_account(everyone[near], config, labels),
+        "near_bin_edge": _near_bin_edge_account(everyone[near], config, labels),
         "unlabeled": len(pool),
         "unreadable_unlabeled": int((found.rejected["role"] == "unlabeled").sum()),
         "rejected": len(found.rejected),
@@ -230,7 +230,7 @@ def _split(faces: pd.DataFrame, config: FacesConfig, space: LabelSpace, *, seed:
     return pd.Series(split, index=faces.index)
 
 
-def _near_borders(everyone: pd.DataFrame, config: FacesConfig, labels: LabelsConfig) -> "pd.Series[bool]":
+def _near_bin_edges(everyone: pd.DataFrame, config: FacesConfig, labels: LabelsConfig) -> "pd.Series[bool]":
     """Mark the training faces whose age lies too near to a border.
 
     Raises:
@@ -238,33 +238,33 @@ def _near_borders(everyone: pd.DataFrame, config: FacesConfig, labels: LabelsCon
     """
     train = everyone["split"] == "train"
     settings = config.labeled
-    if settings.drop_near_borders is None:
+    if settings.drop_near_bin_edges is None:
         return train & False
     ages = everyone["age_years"].to_numpy(np.float64)
-    borders = [border for attribute in labels.made_from_age for border in attribute.borders]
-    near = train & near_border(ages, borders, within=settings.drop_near_borders, side=settings.drop_side)
+    bin_edges = [border for attribute in labels.made_from_age for border in attribute.bin_edges]
+    near = train & near_bin_edge(ages, bin_edges, within=settings.drop_near_bin_edges, side=settings.drop_side)
     ids = pd.Series(labels.space.class_ids(labels.space.encode(everyone)), index=everyone.index)
     starved = sorted(set(ids[train]) - set(ids[train & ~near]) - {UNKNOWN})
     if starved:
         rows = [f"{labels.space.class_name(number)}: {int((ids[train] == number).sum())} faces" for number in starved]
         headline = (
-            f"faces.labeled.drop_near_borders {settings.drop_near_borders:g} (drop_side {settings.drop_side}) leaves "
-            f"{len(starved)} classes without a training face; drop fewer years, or one side of the borders only"
+            f"faces.labeled.drop_near_bin_edges {settings.drop_near_bin_edges:g} (drop_side {settings.drop_side}) leaves "
+            f"{len(starved)} classes without a training face; drop fewer years, or one side of the bin_edges only"
         )
         raise FaceTableError(list_of_faults(headline, rows))
     return near
 
 
-def _near_border_account(near: pd.DataFrame, config: FacesConfig, labels: LabelsConfig) -> dict[str, Any]:
-    """Tell what was left out of training, by border; of two near borders a face counts at both."""
-    within, side = config.labeled.drop_near_borders, config.labeled.drop_side
+def _near_bin_edge_account(near: pd.DataFrame, config: FacesConfig, labels: LabelsConfig) -> dict[str, Any]:
+    """Tell what was left out of training, by border; of two near bin_edges a face counts at both."""
+    within, side = config.labeled.drop_near_bin_edges, config.labeled.drop_side
     if within is None:
         return {}
     ages = near["age_years"].to_numpy(np.float64)
     by_border = {
-        f"{attribute.name} {border:g}": int(near_border(ages, [border], within=within, side=side).sum())
+        f"{attribute.name} {border:g}": int(near_bin_edge(ages, [border], within=within, side=side).sum())
         for attribute in labels.made_from_age
-        for border in attribute.borders
+        for border in attribute.bin_edges
     }
     years = "year" if within == 1 else "years"
     return {"reason": f"age within {within:g} {years} of a border, {side}", "faces": len(near), "by_border": by_border}

@@ -74,7 +74,7 @@ def take_limit(strata: IntArray, groups: IntArray, *, limit: int, seed: Sequence
     return np.asarray(taken[groups])
 
 
-def deal_folds(strata: IntArray, groups: IntArray, *, num_folds: int, seed: int) -> IntArray:
+def assign_folds(strata: IntArray, groups: IntArray, *, num_folds: int, seed: int) -> IntArray:
     """Deal faces into parts as equal as can be, whole groups at a time, strata in their proportions.
 
     Args:

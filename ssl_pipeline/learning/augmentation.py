@@ -5,12 +5,12 @@ from typing import Literal, assert_never
 import torch
 from torchvision.transforms import v2
 
-from ssl_pipeline.config.training import StrongAugmentation
+from ssl_pipeline.config.training import RandAugment
 
 Augmentation = Literal["none", "weak", "strong"]
 
 
-def augmentation(kind: Augmentation, *, image_size: int, strong: StrongAugmentation) -> v2.Transform:
+def augmentation(kind: Augmentation, *, image_size: int, randaugment: RandAugment) -> v2.Transform:
     """Give the transform for a kind of augmentation.
 
     `weak` mirrors a face and shifts it by up to an eighth (FixMatch's weak augmentation, arXiv:2001.07685);
@@ -22,9 +22,9 @@ def augmentation(kind: Augmentation, *, image_size: int, strong: StrongAugmentat
         case "weak":
             return v2.Compose(_weak(image_size))
         case "strong":
-            randaugment = v2.RandAugment(num_ops=strong.num_ops, magnitude=strong.magnitude)
-            erase = v2.RandomErasing(p=strong.erasing_probability, scale=(0.02, 0.2), value=127)
-            return v2.Compose([*_weak(image_size), randaugment, erase])
+            operations = v2.RandAugment(num_ops=randaugment.num_ops, magnitude=randaugment.magnitude)
+            erase = v2.RandomErasing(p=randaugment.erasing_probability, scale=(0.02, 0.2), value=127)
+            return v2.Compose([*_weak(image_size), operations, erase])
         case _:
             assert_never(kind)
 

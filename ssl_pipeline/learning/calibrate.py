@@ -66,7 +66,7 @@ def refuse_few_faces(num_faces: int, config: TemperatureScaling, *, what: str) -
 def fit_and_report(
     probabilities: FloatArray, codes: IntArray, config: TemperatureScaling, *, labels: LabelSpace
 ) -> tuple[Calibration, dict[str, Any]]:
-    """Fit temperatures on unseen faces, all fully known; beside them, what to record (see `calibrate_checkpoint`)."""
+    """Fit temperatures on held-out faces, all fully known; beside them, what to record (see `calibrate_checkpoint`)."""
     calibration = fit_calibration(probabilities, codes, labels=labels, per=config.per)
     report = calibration_report(probabilities, codes, labels=labels, per=config.per)
     return calibration, {**asdict(calibration), **report}

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ssl_pipeline.config.labels import LabelsConfig
-from ssl_pipeline.config.training import StrongAugmentation
-from ssl_pipeline.faces.numbers import KnownNumbers, known_numbers
+from ssl_pipeline.config.training import RandAugment
+from ssl_pipeline.faces.numbers import RegressionTargets, regression_targets
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.labels import BoolArray, FloatArray, IntArray, LabelSpace
@@ -44,7 +44,7 @@ class TrainingSet:
     """float [N], how much a face counts in the loss."""
     is_human: BoolArray
     """bool [N], labeled by a person, not by a teacher."""
-    numbers: Mapping[str, KnownNumbers] = field(default_factory=dict)
+    numbers: Mapping[str, RegressionTargets] = field(default_factory=dict)
     """By the attribute's name, the numbers behind its values."""
 
     @classmethod
@@ -75,10 +75,10 @@ class TrainingSet:
             known=codes >= 0,
             weights=np.ones(len(faces), np.float32),
             is_human=np.ones(len(faces), bool),
-            numbers=known_numbers(faces, labels, train=faces),
+            numbers=regression_targets(faces, labels, train=faces),
         )
 
-    def with_numbers_of(self, human: "TrainingSet") -> "TrainingSet":
+    def with_regression_targets_of(self, human: "TrainingSet") -> "TrainingSet":
         """Take over the numbers that `human` knows of the same images; those of others stay unknown."""
         places = pd.Series(np.arange(len(human.image_ids)), index=human.image_ids).reindex(self.image_ids)
         found = places.notna().to_numpy(bool)
@@ -86,7 +86,7 @@ class TrainingSet:
         for name, known in human.numbers.items():
             truth = np.full(len(self.image_ids), np.nan)
             truth[found] = known.truth[places[found].to_numpy(np.int64)]
-            numbers[name] = KnownNumbers(truth, known.of_value)
+            numbers[name] = RegressionTargets(truth, known.of_value)
         return dataclasses.replace(self, numbers=numbers)
 
 
@@ -98,7 +98,7 @@ class LabeledSet:
     pixel_rows: IntArray
     codes: IntArray
     """int [N, A]"""
-    numbers: Mapping[str, KnownNumbers] = field(default_factory=dict)
+    numbers: Mapping[str, RegressionTargets] = field(default_factory=dict)
     """By the attribute's name, the numbers behind its values."""
 
     @classmethod
@@ -107,7 +107,7 @@ class LabeledSet:
     ) -> "LabeledSet":
         """Take the fully known faces of a face table; `train` are those that tell what number a value stands for."""
         faces = faces.iloc[np.flatnonzero((labels.space.encode(faces) >= 0).all(axis=1))]
-        codes, numbers = labels.space.encode(faces), known_numbers(faces, labels, train=train)
+        codes, numbers = labels.space.encode(faces), regression_targets(faces, labels, train=train)
         return cls(pixels, faces["pixel_row"].to_numpy(np.int64), codes, numbers)
 
 
@@ -153,21 +153,21 @@ class TrainingFaces:
         )
 
 
-def draw_weights(train: TrainingSet, *, class_balanced: bool, human_share: float | None) -> FloatArray:
+def sampling_weights(train: TrainingSet, *, class_balanced: bool, labeled_fraction: float | None) -> FloatArray:
     """How often an epoch draws each face, relative to the others.
 
     With `class_balanced`, face i weighs Σ_c q_i(c) / Σ_j q_j(c): with hard labels the inverse of its class's size, so
-    that every class is drawn equally often. With `human_share`, human-labeled faces get that share of all draws, and
+    that every class is drawn equally often. With `labeled_fraction`, human-labeled faces get that share of all draws, and
     j runs over the faces of the same kind, human-labeled or not: each kind is balanced by itself.
 
     Returns:
         float [N], sums to 1.
     """
     human = train.is_human
-    if human_share is None or human.all() or not human.any():
+    if labeled_fraction is None or human.all() or not human.any():
         return _balanced(train.targets) if class_balanced else np.full(len(human), 1 / len(human))
     weights = np.zeros(len(human))
-    for kind, share in ((human, human_share), (~human, 1 - human_share)):
+    for kind, share in ((human, labeled_fraction), (~human, 1 - labeled_fraction)):
         weights[kind] = share * (_balanced(train.targets[kind]) if class_balanced else 1 / kind.sum())
     return weights
 
@@ -213,10 +213,10 @@ class AugmentedFaces(Dataset[tuple[Tensor, int]]):
         kind: Augmentation,
         *,
         seed: int,
-        strong: StrongAugmentation = StrongAugmentation(),  # noqa: B008 - frozen
+        randaugment: RandAugment = RandAugment(),  # noqa: B008 - frozen
     ) -> None:
         self._faces = faces
-        self._transform = augmentation(kind, image_size=int(faces.pixels.shape[1]), strong=strong)
+        self._transform = augmentation(kind, image_size=int(faces.pixels.shape[1]), randaugment=randaugment)
         self._seed = seed
 
     def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, int]:
@@ -237,16 +237,16 @@ def load_batches(
     epoch: int,
     num_workers: int,
     start: int = 0,
-    part_of: Callable[[IntArray], IntArray] = lambda places: places,
+    shard_indices: Callable[[IntArray], IntArray] = lambda places: places,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (pixels uint8 [B, 3, S, S], face numbers int [B]) for each batch of an epoch, in order, from `start` on.
 
-    `part_of` picks a process's part of the places of a batch, where several share it out.
+    `shard_indices` picks a process's part of the places of a batch, where several share it out.
     """
     ends = np.cumsum([len(batch) for batch in batches])
     drawn = np.concatenate(batches)
     keys = [
-        [(epoch, int(place), int(drawn[place])) for place in part_of(np.arange(end - len(batch), end))]
+        [(epoch, int(place), int(drawn[place])) for place in shard_indices(np.arange(end - len(batch), end))]
         for end, batch in zip(ends, batches, strict=True)
     ]
     loader: DataLoader[Any] = DataLoader(faces, batch_sampler=keys[start:], num_workers=num_workers)

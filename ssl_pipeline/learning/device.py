@@ -141,7 +141,7 @@ class Compute:
         """Scale losses up before, and gradients down after going backward, so that fp16 holds them; else do nothing."""
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
 
-    def in_parallel(self, model: nn.Module, *, some_may_be_frozen: bool) -> nn.Module:
+    def wrap_ddp(self, model: nn.Module, *, some_may_be_frozen: bool) -> nn.Module:
         """Wrap a model so that going backward leaves every process the mean of all processes' gradients."""
         if self.num_processes == 1:
             return model
@@ -149,7 +149,7 @@ class Compute:
         wrapped: nn.Module = self.accelerator.prepare_model(model)
         return wrapped
 
-    def without_exchange(self, model: nn.Module, *, unless: bool) -> AbstractContextManager[None]:
+    def no_sync(self, model: nn.Module, *, unless: bool) -> AbstractContextManager[None]:
         """Keep gradients to oneself inside the block: parts of a batch are added up first, then exchanged once."""
         return self.accelerator.no_sync(model) if self.num_processes > 1 and not unless else nullcontext()
 
@@ -160,12 +160,12 @@ class Compute:
         summed: Tensor = self.accelerator.reduce(value.detach().to(self.device), reduction="sum")
         return summed.to(value.device)
 
-    def part_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def shard_indices(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Give this process's part of rows that the processes share out."""
         return np.array_split(rows, self.num_processes)[self.rank]
 
     def gather(self, part: npt.NDArray[np.float32], *, num_rows: int) -> npt.NDArray[np.float32]:
-        """Put the parts [n, K] of all processes together again: [num_rows, K], in the order of `part_of`."""
+        """Put the parts [n, K] of all processes together again: [num_rows, K], in the order of `shard_indices`."""
         if self.num_processes == 1:
             return part
         padded = self.accelerator.pad_across_processes(torch.from_numpy(part).to(self.device))
@@ -173,7 +173,7 @@ class Compute:
         lengths = [len(rows) for rows in np.array_split(np.arange(num_rows), self.num_processes)]
         return np.concatenate([own[:length] for own, length in zip(parts, lengths, strict=True)])
 
-    def share_buffers(self, model: nn.Module) -> None:
+    def broadcast_buffers(self, model: nn.Module) -> None:
         """Give every process the main one's buffers: batch norm's statistics are of the faces that each has seen."""
         if self.num_processes > 1:
             for buffer in model.buffers():

@@ -69,7 +69,9 @@ def fit(
         )
     with deterministic_algorithms(config.training.deterministic):
         loop = TrainingLoop(config, faces, seed=seed, device=device, name=name)
-        return _run(loop, config, faces, directory=directory, key=digest_of([config.what_matters(), seed, inputs]))
+        return _run(
+            loop, config, faces, directory=directory, key=digest_of([config.fingerprint_fields(), seed, inputs])
+        )
 
 
 def _run(loop: TrainingLoop, config: RoleConfig, faces: TrainingFaces, *, directory: Path, key: str) -> FitResult:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_pipeline.config.training import Consistency, TrainingConfig
+from ssl_pipeline.config.training import FixMatchConfig, TrainingConfig
 from ssl_pipeline.labels import IntArray, LabelSpace
 from ssl_pipeline.learning.augmentation import Augmentation
 from ssl_pipeline.learning.dataset import AugmentedFaces, UnlabeledSet, epoch_batches, load_batches
@@ -32,16 +32,18 @@ class UnlabeledBatch(NamedTuple):
     """int [U], their numbers."""
 
 
-class Agreement:
+class FixMatch:
     """The unlabeled faces of a training, in batches, and what they teach."""
 
-    def __init__(self, config: Consistency, training: TrainingConfig, faces: UnlabeledSet, labels: LabelSpace) -> None:
+    def __init__(
+        self, config: FixMatchConfig, training: TrainingConfig, faces: UnlabeledSet, labels: LabelSpace
+    ) -> None:
         self._config, self._training, self._faces = config, training, faces
         self._candidates = torch.from_numpy(labels.candidates(faces.codes))
         self._attributes = [Grouping.by((position,), labels) for position in range(len(labels.attributes))]
 
     def batches(
-        self, sizes: Sequence[int], *, seed: int, epoch: int, start: int, part_of: Callable[[IntArray], IntArray]
+        self, sizes: Sequence[int], *, seed: int, epoch: int, start: int, shard_indices: Callable[[IntArray], IntArray]
     ) -> Iterator[UnlabeledBatch]:
         """Yield the batches of an epoch, from `start` on: `faces_per_labeled` times as many faces as the step's labeled.
 
@@ -53,17 +55,17 @@ class Agreement:
 
         def beside_labeled(places: IntArray) -> IntArray:
             """A process's part: the faces that go with its part of the labeled ones."""
-            return places.reshape(-1, times)[part_of(np.arange(len(places) // times))].reshape(-1)
+            return places.reshape(-1, times)[shard_indices(np.arange(len(places) // times))].reshape(-1)
 
         kinds: tuple[tuple[Augmentation, int], ...] = (("weak", _WEAK_STREAM), ("strong", _STRONG_STREAM))
         loaders = [
             load_batches(
-                AugmentedFaces(self._faces, kind, seed=seed + stream, strong=self._training.strong),
+                AugmentedFaces(self._faces, kind, seed=seed + stream, randaugment=self._training.randaugment),
                 batches,
                 epoch=epoch,
                 num_workers=self._training.num_workers,
                 start=start,
-                part_of=beside_labeled,
+                shard_indices=beside_labeled,
             )
             for kind, stream in kinds
         ]

@@ -30,12 +30,12 @@ from ssl_pipeline.learning.dataset import (
     AugmentedFaces,
     LabeledSet,
     TrainingFaces,
-    draw_weights,
     epoch_batches,
     load_batches,
+    sampling_weights,
 )
 from ssl_pipeline.learning.device import Compute, Device
-from ssl_pipeline.learning.fixmatch import Agreement, UnlabeledBatch
+from ssl_pipeline.learning.fixmatch import FixMatch, UnlabeledBatch
 from ssl_pipeline.learning.losses import BatchLoss
 from ssl_pipeline.learning.mixing import mix
 from ssl_pipeline.learning.model import FaceClassifier, build_model
@@ -77,21 +77,21 @@ class TrainingLoop:
         model = build_model(config.model, labels=faces.labels, image_size=faces.image_size)
         self.model: FaceClassifier = model.to_channels_last(self.compute.device)
         may_freeze = training.optimizer.freeze_backbone_epochs > 0
-        self.parallel: nn.Module = self.compute.in_parallel(self.model, some_may_be_frozen=may_freeze)
+        self.parallel: nn.Module = self.compute.wrap_ddp(self.model, some_may_be_frozen=may_freeze)
         self.forward: nn.Module = torch.compile(self.parallel) if training.compile else self.parallel  # type: ignore[assignment]
         self.ema = ModelEmaV3(self.model, decay=training.ema_decay, use_warmup=True) if training.ema_decay else None
-        self.draw_weights = draw_weights(
-            faces.train, class_balanced=training.class_balanced, human_share=training.human_share
+        self.sampling_weights = sampling_weights(
+            faces.train, class_balanced=training.class_balanced, labeled_fraction=training.labeled_fraction
         )
-        self.augmented = AugmentedFaces(faces.train, training.augmentation, seed=seed, strong=training.strong)
+        self.augmented = AugmentedFaces(faces.train, training.augmentation, seed=seed, randaugment=training.randaugment)
         class_mass = torch.from_numpy(faces.train.weights @ faces.train.targets)
         self.numbers, value_numbers = self._standardized_numbers()
         self.loss = BatchLoss(training.loss, faces.labels, class_mass=class_mass, value_numbers=value_numbers)
-        self.agreement: Agreement | None = None
-        if training.consistency is not None:
+        self.agreement: FixMatch | None = None
+        if training.fixmatch is not None:
             if faces.unlabeled is None or len(faces.unlabeled.pixel_rows) == 0:
-                raise TrainingError(f"{name}: consistency asks for agreement on a pool, and there is none")
-            self.agreement = Agreement(training.consistency, training, faces.unlabeled, faces.labels)
+                raise TrainingError(f"{name}: fixmatch asks for agreement on a pool, and there is none")
+            self.agreement = FixMatch(training.fixmatch, training, faces.unlabeled, faces.labels)
         self.targets = torch.from_numpy(faces.train.targets)
         self.known = torch.from_numpy(faces.train.known)
         self.weights = torch.from_numpy(faces.train.weights)
@@ -113,14 +113,14 @@ class TrainingLoop:
         `save` is called after every `save_every_steps` steps of the whole training, when `state` can be gone on from.
         """
         progress, epoch = self.progress, self.progress.epoch
-        batches = epoch_batches(self.draw_weights, batch_size=self.config.batch_size, seed=self.seed, epoch=epoch)
+        batches = epoch_batches(self.sampling_weights, batch_size=self.config.batch_size, seed=self.seed, epoch=epoch)
         loader = load_batches(
             self.augmented,
             batches,
             epoch=epoch,
             num_workers=self.config.num_workers,
             start=progress.step,
-            part_of=self.compute.part_of,
+            shard_indices=self.compute.shard_indices,
         )
         pool: Iterable[UnlabeledBatch | None] = itertools.repeat(None)
         if self.agreement is not None:
@@ -129,7 +129,7 @@ class TrainingLoop:
                 seed=self.seed,
                 epoch=epoch,
                 start=progress.step,
-                part_of=self.compute.part_of,
+                shard_indices=self.compute.shard_indices,
             )
         self.model.train()
         self.freezable.start_epoch(epoch)
@@ -193,7 +193,7 @@ class TrainingLoop:
         parts = [part for part in torch.arange(len(indices)).tensor_split(self.config.accumulation_steps) if len(part)]
         with self._told_in_words(step):
             for part in parts:
-                with self.compute.without_exchange(self.parallel, unless=part is parts[-1]):
+                with self.compute.no_sync(self.parallel, unless=part is parts[-1]):
                     beside = None if unlabeled is None else _part_of(unlabeled, part, of=len(indices))
                     seen = [pixels[part]] if beside is None else [pixels[part], beside.weak, beside.strong]
                     with self.compute.autocast():
@@ -237,11 +237,11 @@ class TrainingLoop:
     def _disagreement(self, log_probabilities: Tensor, batch: UnlabeledBatch) -> Tensor:
         """Add up the loss of the strong pictures against what the weak ones, whose rows come first, are taken for."""
         assert self.agreement is not None
-        assert self.config.consistency is not None
+        assert self.config.fixmatch is not None
         weak, strong = torch.split(log_probabilities, len(batch.faces))
         targets, sure = self.agreement.taught(weak, batch.faces)
         unknown = {name: strong.new_full((len(strong),), math.nan) for name in self.numbers}
-        return self.config.consistency.weight * self.loss(strong, targets, sure, strong.new_ones(len(strong)), unknown)
+        return self.config.fixmatch.weight * self.loss(strong, targets, sure, strong.new_ones(len(strong)), unknown)
 
     def _standardized_numbers(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Give the faces' numbers, [N], and those of the values, [V], that the loss asks for, in standard deviations."""
@@ -290,11 +290,11 @@ class TrainingLoop:
             ) from None
 
     def _validate(self, faces: LabeledSet) -> Scores:
-        self.compute.share_buffers(self.judged_model)
+        self.compute.broadcast_buffers(self.judged_model)
         probabilities = predict_probabilities(
             self.judged_model,
             faces.pixels,
-            self.compute.part_of(faces.pixel_rows),
+            self.compute.shard_indices(faces.pixel_rows),
             compute=self.compute,
             batch_size=256,
         )

@@ -7,7 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ssl_pipeline.runs.progress import tell
+from ssl_pipeline.runs.progress import report
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class TrainingProgress:
         self._epoch += 1
         self._scores = f"{monitor.replace('_', ' ')} {row[monitor]:.3f} best {best:.3f}"
         self._bar.update(self._task, completed=self._epoch)
-        tell(self._name, self._epoch / self._num_epochs)
+        report(self._name, self._epoch / self._num_epochs)
         if not self._shown:
             return
         if self._epoch % max(self._num_epochs // 10, 1) == 0 or self._epoch == self._num_epochs:

@@ -26,7 +26,7 @@ from ssl_pipeline.learning.checkpoint import Checkpoint
 from ssl_pipeline.learning.device import Device
 from ssl_pipeline.learning.predict import Predictor, View
 from ssl_pipeline.runs.files import atomic_path
-from ssl_pipeline.runs.progress import tell
+from ssl_pipeline.runs.progress import report
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ def predict_shards(
 
         def advance(num_faces: int) -> None:
             bar.advance(task, num_faces)
-            tell(name, bar.tasks[0].completed / num_open)
+            report(name, bar.tasks[0].completed / num_open)
 
         here = isinstance(execution, InProcess)
         work = ShardPrediction(predictor, pixels, identity, on_batch=advance if here else None)

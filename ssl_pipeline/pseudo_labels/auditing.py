@@ -19,10 +19,10 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Purity:
+class PrecisionEstimate:
     """The share of labels that are right, in [0, 1], with its interval."""
 
-    purity: float | None
+    precision: float | None
     """None where nothing was judged."""
     lower: float
     upper: float
@@ -31,7 +31,7 @@ class Purity:
 def allocate(sizes: npt.ArrayLike, num: int) -> IntArray:
     """Share a sample out to strata alike: a small one gives all it has, the others divide the rest evenly.
 
-    Equal shares, not proportional ones, since a promise is made of each value, and rare values are judged by few.
+    Equal shares, not proportional ones, since a guarantee is made of each value, and rare values are judged by few.
 
     Args:
         sizes: labels in each stratum, int [H].
@@ -59,7 +59,7 @@ def allocate(sizes: npt.ArrayLike, num: int) -> IntArray:
     return given
 
 
-def draw_stratified(strata: IntArray, num: int, *, seed: int) -> IntArray:
+def sample_stratified(strata: IntArray, num: int, *, seed: int) -> IntArray:
     """Draw labels of every stratum, without replacement.
 
     Args:
@@ -97,14 +97,14 @@ def exact_interval(num_right: float, num_judged: float, *, confidence: float = C
     return lower, upper
 
 
-def weighted_purity(
+def weighted_precision(
     num_right: npt.ArrayLike, num_judged: npt.ArrayLike, sizes: npt.ArrayLike, *, confidence: float = CONFIDENCE
-) -> Purity:
-    """Estimate the purity of several strata together, each weighed by its size.
+) -> PrecisionEstimate:
+    """Estimate the precision of several strata together, each weighed by its size.
 
     p = Σ w_h · right_h / judged_h with w_h = size_h / Σ size. Its interval is the exact binomial one of
     n = 1 / Σ (w_h² / judged_h) labels of which p · n are right: the number of labels that tell as much as these do
-    (Kish, *Survey Sampling*, 1965), whatever each stratum's purity. Where strata were sampled in proportion n is the
+    (Kish, *Survey Sampling*, 1965), whatever each stratum's precision. Where strata were sampled in proportion n is the
     number judged, and the interval covers at least as often as it says (Hoeffding 1956); elsewhere it does nearly.
 
     Args:
@@ -116,10 +116,10 @@ def weighted_purity(
     right, judged, weights = (np.asarray(of, dtype=np.float64) for of in (num_right, num_judged, sizes))
     told = judged > 0
     if not told.any():
-        return Purity(None, 0.0, 1.0)
+        return PrecisionEstimate(None, 0.0, 1.0)
     right, judged, weights = right[told], judged[told], weights[told] / weights[told].sum()
-    purity = float(np.clip(weights @ (right / judged), 0, 1))
+    precision = float(np.clip(weights @ (right / judged), 0, 1))
     if (right == judged).all():
-        purity = 1.0  # where rounding would leave a trace of a wrong one
+        precision = 1.0  # where rounding would leave a trace of a wrong one
     effective = 1 / float((weights**2 / judged).sum())
-    return Purity(purity, *exact_interval(purity * effective, effective, confidence=confidence))
+    return PrecisionEstimate(precision, *exact_interval(precision * effective, effective, confidence=confidence))

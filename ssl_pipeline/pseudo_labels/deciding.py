@@ -9,17 +9,17 @@ from typing import Any, assert_never
 import numpy as np
 
 from ssl_pipeline.config.selection import (
-    Agreement,
     BalancedTopK,
+    EnsembleAgreement,
     FixedThreshold,
     GaussianWeights,
     PercentileCurriculum,
-    PromisedPrecision,
+    PrecisionGuarantee,
     SelectionConfig,
     SelfAdaptive,
 )
 from ssl_pipeline.labels import UNKNOWN, BoolArray
-from ssl_pipeline.pseudo_labels.held_out import UnseenAnswers
+from ssl_pipeline.pseudo_labels.held_out import HeldOutAnswers
 from ssl_pipeline.pseudo_labels.precision_guarantee import (
     count_right,
     counts_by_confidence,
@@ -29,13 +29,13 @@ from ssl_pipeline.pseudo_labels.precision_guarantee import (
     threshold_grid,
 )
 from ssl_pipeline.pseudo_labels.question import (
-    Decision,
+    Acceptance,
     ObjectArray,
     Question,
     ThresholdRow,
-    beside_thresholds,
-    decision,
-    texts,
+    acceptance,
+    compare_with_thresholds,
+    format_away_from,
 )
 from ssl_pipeline.pseudo_labels.thresholds import (
     confident,
@@ -47,14 +47,14 @@ from ssl_pipeline.pseudo_labels.thresholds import (
 from ssl_pipeline.pseudo_labels.weighting import ConfidenceMoments, gaussian_weights
 
 
-def decide(question: Question, config: SelectionConfig, *, round_index: int, num_promises: int) -> Decision:
+def decide(question: Question, config: SelectionConfig, *, round_index: int, num_guarantees: int) -> Acceptance:
     """Decide a question as configured.
 
     Args:
         question: what to decide.
         config: how to select.
         round_index: from 1; a curriculum accepts more in later rounds.
-        num_promises: how many promises the whole selection makes, for those that hold all at once.
+        num_guarantees: how many guarantees the whole selection makes, for those that hold all at once.
     """
     match config:
         case FixedThreshold():
@@ -67,24 +67,24 @@ def decide(question: Question, config: SelectionConfig, *, round_index: int, num
             return _by_thresholds(question, _self_adaptive(question))
         case GaussianWeights():
             return _by_gaussian_weights(question, config)
-        case Agreement():
+        case EnsembleAgreement():
             return _by_agreement(question, config)
-        case PromisedPrecision():
-            delta = config.delta / max(num_promises, 1) if config.familywise else config.delta
-            return _by_promise(question, config, delta)
+        case PrecisionGuarantee():
+            delta = config.delta / max(num_guarantees, 1) if config.familywise else config.delta
+            return _by_guarantee(question, config, delta)
         case _:
             assert_never(config)
 
 
-def _by_fixed_threshold(question: Question, config: FixedThreshold) -> Decision:
+def _by_fixed_threshold(question: Question, config: FixedThreshold) -> Acceptance:
     threshold, confidence = config.confidence_threshold, question.most_probable[1]
     accepted = question.undecided & confident(question.probabilities, confidence_threshold=threshold)
     sign = np.where(accepted, ">=", "<").astype(object)
-    reasons = question.measure + " " + texts(confidence, beside=threshold) + " " + sign + f" {threshold}"
-    return decision(question, accepted, reasons, [threshold] * len(question.values))
+    reasons = question.measure + " " + format_away_from(confidence, beside=threshold) + " " + sign + f" {threshold}"
+    return acceptance(question, accepted, reasons, [threshold] * len(question.values))
 
 
-def _by_top_k(question: Question, config: BalancedTopK) -> Decision:
+def _by_top_k(question: Question, config: BalancedTopK) -> Acceptance:
     (chosen, confidence), least = question.most_probable, config.min_confidence
     competing = np.where(question.undecided, chosen, UNKNOWN)
     among, rank = top_k_per_value(
@@ -95,11 +95,11 @@ def _by_top_k(question: Question, config: BalancedTopK) -> Decision:
         f"rank {place} {'<=' if kept else '>'} {config.k} of {question.values[value]}"
         for place, kept, value in zip(rank.tolist(), among.tolist(), chosen.tolist(), strict=True)
     ]
-    unsure = question.measure + " " + texts(confidence, beside=least) + f" < min {least}"
+    unsure = question.measure + " " + format_away_from(confidence, beside=least) + f" < min {least}"
     return _by_rank(question, among & enough, np.where(enough, np.array(ranks, dtype=object), unsure))
 
 
-def _by_curriculum(question: Question, config: PercentileCurriculum, round_index: int) -> Decision:
+def _by_curriculum(question: Question, config: PercentileCurriculum, round_index: int) -> Acceptance:
     confidence, num_faces = question.most_probable[1], int(question.undecided.sum())
     k = curriculum_size(num_faces, round_index=round_index, step_percent=config.step_percent)
     competing = np.where(question.undecided, 0, UNKNOWN)
@@ -111,11 +111,11 @@ def _by_curriculum(question: Question, config: PercentileCurriculum, round_index
     return _by_rank(question, among, np.array(ranks, dtype=object))
 
 
-def _by_rank(question: Question, accepted: BoolArray, reasons: ObjectArray) -> Decision:
+def _by_rank(question: Question, accepted: BoolArray, reasons: ObjectArray) -> Acceptance:
     """The threshold of a value is where its last accepted face stands."""
     chosen, confidence = question.most_probable
     kept = [confidence[accepted & (chosen == value)] for value in range(len(question.values))]
-    return decision(
+    return acceptance(
         question, accepted, reasons, [float(of_value.min()) if len(of_value) else None for of_value in kept]
     )
 
@@ -126,15 +126,15 @@ def _self_adaptive(question: Question) -> list[float]:
     return [float(threshold) for threshold in self_adaptive_thresholds(question.probabilities[question.undecided])]
 
 
-def _by_thresholds(question: Question, thresholds: Sequence[float]) -> Decision:
+def _by_thresholds(question: Question, thresholds: Sequence[float]) -> Acceptance:
     """Accept what reaches its value's own threshold."""
     chosen, confidence = question.most_probable
     accepted = question.undecided & (confidence >= np.asarray(thresholds)[chosen])
-    reasons = beside_thresholds(question, thresholds)
-    return decision(question, accepted, reasons, thresholds)
+    reasons = compare_with_thresholds(question, thresholds)
+    return acceptance(question, accepted, reasons, thresholds)
 
 
-def _by_gaussian_weights(question: Question, config: GaussianWeights) -> Decision:
+def _by_gaussian_weights(question: Question, config: GaussianWeights) -> Acceptance:
     confidence = question.most_probable[1]
     asked = confidence[question.undecided]
     moments = ConfidenceMoments.of(asked) if len(asked) else ConfidenceMoments(1.0, 0.0)
@@ -142,45 +142,47 @@ def _by_gaussian_weights(question: Question, config: GaussianWeights) -> Decisio
     accepted = question.undecided & (weights >= config.min_weight)
     sign = np.where(accepted, ">=", "<").astype(object)
     about = f"mean {moments.mean:.4f}, deviation {moments.deviation:.4f}"
-    reasons = "weight " + texts(weights, beside=config.min_weight) + " " + sign + f" {config.min_weight}"
-    return decision(question, accepted, reasons, [None] * len(question.values), weights=weights, note=about)
+    reasons = "weight " + format_away_from(weights, beside=config.min_weight) + " " + sign + f" {config.min_weight}"
+    return acceptance(question, accepted, reasons, [None] * len(question.values), weights=weights, note=about)
 
 
-def _by_agreement(question: Question, config: Agreement) -> Decision:
+def _by_agreement(question: Question, config: EnsembleAgreement) -> Acceptance:
     assert question.members is not None, "select refuses agreement without members"
     (chosen, confidence), most = question.most_probable, config.max_deviation
     least, deviation = config.confidence_threshold, deviation_of_chosen(question.members, chosen)
     sure, agreed = confidence >= least, deviation <= most
     accepted = question.undecided & sure & agreed
-    measured = question.measure + " " + texts(confidence, beside=least)
-    spread = "deviation " + texts(deviation, beside=most, up=True)
+    measured = question.measure + " " + format_away_from(confidence, beside=least)
+    spread = "deviation " + format_away_from(deviation, beside=most, up=True)
     reasons = np.select(
         [accepted, ~sure],
         [measured + f" >= {least}, " + spread + f" <= {most}", measured + f" < {least}"],
         spread + f" > {most}",
     )
     thresholds = [least] * len(question.values)
-    return decision(question, accepted, reasons.astype(object), thresholds, note=f"deviation <= {most}", measured=False)
+    return acceptance(
+        question, accepted, reasons.astype(object), thresholds, note=f"deviation <= {most}", measured=False
+    )
 
 
-def _by_promise(question: Question, config: PromisedPrecision, delta: float) -> Decision:
-    """Promise for each set of known attributes by itself: what is known makes a guess surer and better."""
+def _by_guarantee(question: Question, config: PrecisionGuarantee, delta: float) -> Acceptance:
+    """Guarantee for each set of known attributes by itself: what is known makes a guess surer and better."""
     chosen, confidence = question.most_probable
     accepted, rows = np.zeros(len(chosen), dtype=bool), []
     reasons = np.full(len(chosen), "", dtype=object)
-    for answers in question.unseen:
-        of_given = [_promise(question, answers, value, config, delta) for value in range(len(question.values))]
+    for answers in question.held_out:
+        of_given = [_guarantee(question, answers, value, config, delta) for value in range(len(question.values))]
         thresholds = [row.threshold for row in of_given]
         limits = np.array([np.inf if threshold is None else threshold for threshold in thresholds])
         accepted |= answers.asked & (confidence >= limits[chosen])
-        why = beside_thresholds(question, thresholds, otherwise=[row.note for row in of_given])
+        why = compare_with_thresholds(question, thresholds, otherwise=[row.note for row in of_given])
         reasons = np.where(answers.asked, why, reasons)
         rows += of_given
-    return Decision(accepted, accepted.astype(float), reasons, tuple(rows))
+    return Acceptance(accepted, accepted.astype(float), reasons, tuple(rows))
 
 
-def _promise(
-    question: Question, answers: UnseenAnswers, value: int, config: PromisedPrecision, delta: float
+def _guarantee(
+    question: Question, answers: HeldOutAnswers, value: int, config: PrecisionGuarantee, delta: float
 ) -> ThresholdRow:
     """Find the threshold of one value, or say why there is none."""
     confidence, needed = question.most_probable[1], faces_needed(config.target, delta)
@@ -200,17 +202,17 @@ def _promise(
     shown, threshold = max(last, 0), float(grid[last]) if last >= 0 else None
     right, num = int(num_right[shown]), int(num_faces[shown])
     bound = float(precision_lower_bound(right, num, delta=delta))
-    shown_bound, note = texts(np.array([bound]), beside=config.target)[0], ""
+    shown_bound, note = format_away_from(np.array([bound]), beside=config.target)[0], ""
     if threshold is None and num < needed:
-        note = f"{num} unseen at the first threshold {grid[0]:.4f}, {needed} needed"
+        note = f"{num} held-out at the first threshold {grid[0]:.4f}, {needed} needed"
     elif threshold is None:
-        note = f"{right} of {num} unseen right at {grid[0]:.4f}, bound {shown_bound} < {config.target}"
+        note = f"{right} of {num} held-out right at {grid[0]:.4f}, bound {shown_bound} < {config.target}"
     return ThresholdRow(
         **about,
         threshold=threshold,
         num_candidates=int(candidates.sum()),
         num_accepted=int((candidates & (confidence >= threshold)).sum()) if threshold is not None else 0,
-        num_unseen=num,
+        num_held_out=num,
         num_right=right,
         lower_bound=bound,
         bound_confidence=1 - delta,

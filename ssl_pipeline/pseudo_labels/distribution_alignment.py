@@ -6,10 +6,10 @@ Shapes: N faces, A attributes, K classes.
 import numpy as np
 
 from ssl_pipeline.labels import FloatArray, IntArray, LabelSpace
-from ssl_pipeline.pseudo_labels.thresholds import mean_in_any_order
+from ssl_pipeline.pseudo_labels.thresholds import order_invariant_mean
 
 
-def class_mix(codes: IntArray, labels: LabelSpace) -> FloatArray:
+def class_prior(codes: IntArray, labels: LabelSpace) -> FloatArray:
     """The share of each class among labeled faces, as if each class had one face more, so that none is ruled out.
 
     Args:
@@ -36,7 +36,7 @@ def alignment_ratio(pool_probabilities: FloatArray, target_mix: FloatArray) -> F
     """
     if not len(pool_probabilities):
         return np.ones(len(target_mix))
-    mean = mean_in_any_order(pool_probabilities)
+    mean = order_invariant_mean(pool_probabilities)
     return np.asarray(np.where(mean > 0, target_mix / np.where(mean > 0, mean, 1.0), 1.0))
 
 

@@ -1,6 +1,6 @@
 """What a selection must look like: its faults, in words, each with its cure.
 
-Shapes: M unseen faces, N faces of the pool, A attributes, V values, K classes.
+Shapes: M held-out faces, N faces of the pool, A attributes, V values, K classes.
 """
 
 from collections.abc import Iterator
@@ -9,23 +9,23 @@ from typing import assert_never
 import numpy as np
 
 from ssl_pipeline.config.selection import (
-    Agreement,
     BalancedTopK,
+    EnsembleAgreement,
     FixedThreshold,
     GaussianWeights,
     PercentileCurriculum,
-    PromisedPrecision,
+    PrecisionGuarantee,
     SelectionConfig,
     SelfAdaptive,
 )
 from ssl_pipeline.errors import SelectionError, list_of_faults
 from ssl_pipeline.labels import UNKNOWN, FloatArray, IntArray, LabelSpace
-from ssl_pipeline.pseudo_labels.held_out import UnseenFaces
+from ssl_pipeline.pseudo_labels.held_out import HeldOutFaces
 from ssl_pipeline.pseudo_labels.selection import Selection
 
 
 def selection_faults(
-    selection: Selection, *, labels: LabelSpace, config: SelectionConfig, unseen: UnseenFaces | None
+    selection: Selection, *, labels: LabelSpace, config: SelectionConfig, held_out: HeldOutFaces | None
 ) -> list[str]:
     """Say what is wrong with a selection by the config's guards; nothing if it may be learned from.
 
@@ -33,13 +33,13 @@ def selection_faults(
         selection: of the pool.
         labels: the label space.
         config: how it was made, with its guards.
-        unseen: labeled faces that the teacher has not seen; without any, nothing is compared with them.
+        held_out: labeled faces that the teacher has not seen; without any, nothing is compared with them.
     """
     faults = [*_acceptance_faults(int(selection.accepted_faces.sum()), len(selection.class_ids), config)]
     faults += _one_class_faults(selection, labels, config)
-    if unseen is not None:
-        faults += _mix_faults(selection, labels, config, unseen)
-        faults += _teacher_faults(labels, config, unseen)
+    if held_out is not None:
+        faults += _mix_faults(selection, labels, config, held_out)
+        faults += _teacher_faults(labels, config, held_out)
     return faults
 
 
@@ -86,13 +86,13 @@ def _cure(config: SelectionConfig, *, more: bool) -> str:
             return "select otherwise, as by fixed_threshold (self_adaptive has no setting of its own)"
         case GaussianWeights():
             return f"{'lower' if more else 'raise'} selection.min_weight (now {config.min_weight})"
-        case Agreement():
+        case EnsembleAgreement():
             sure = f"{'lower' if more else 'raise'} selection.confidence_threshold (now {config.confidence_threshold})"
             return f"{sure}, {'raise' if more else 'lower'} selection.max_deviation (now {config.max_deviation})"
-        case PromisedPrecision():
+        case PrecisionGuarantee():
             if more:
                 return (
-                    f"promise less: lower selection.target (now {config.target}) or raise selection.delta "
+                    f"guarantee less: lower selection.target (now {config.target}) or raise selection.delta "
                     f"(now {config.delta}); or give more validation faces"
                 )
             return f"raise selection.target (now {config.target})"
@@ -112,7 +112,7 @@ def _one_class_faults(selection: Selection, labels: LabelSpace, config: Selectio
 
 
 def _mix_faults(
-    selection: Selection, labels: LabelSpace, config: SelectionConfig, unseen: UnseenFaces
+    selection: Selection, labels: LabelSpace, config: SelectionConfig, held_out: HeldOutFaces
 ) -> Iterator[str]:
     """Values, or classes, whose share among accepted labels is far from their share on validation."""
     guards = config.guards
@@ -123,12 +123,12 @@ def _mix_faults(
                 labels.class_names,
                 selection.class_ids,
                 selection.accepted.any(axis=1),
-                labels.class_ids(unseen.codes),
+                labels.class_ids(held_out.codes),
             )
         ]
     else:
         mixes = [
-            (a.name, list(a.values), selection.attribute_codes[:, i], selection.accepted[:, i], unseen.codes[:, i])
+            (a.name, list(a.values), selection.attribute_codes[:, i], selection.accepted[:, i], held_out.codes[:, i])
             for i, a in enumerate(labels.attributes)
         ]
     for name, values, codes, accepted, true_codes in mixes:
@@ -136,25 +136,25 @@ def _mix_faults(
         share, expected = _shares(codes[accepted], num_values), _shares(true_codes[true_codes != UNKNOWN], num_values)
         if not accepted.any():
             continue  # the acceptance rate is judged by itself
-        for value, of_accepted, of_unseen in zip(values, share.tolist(), expected.tolist(), strict=True):
-            least = guards.starved_below * of_unseen
-            about = f"'{name}': {value} is {_percent(of_accepted)} of accepted labels, {_percent(of_unseen)} of {unseen.what} faces"
+        for value, of_accepted, held_out_probabilities in zip(values, share.tolist(), expected.tolist(), strict=True):
+            least = guards.min_share_ratio * held_out_probabilities
+            about = f"'{name}': {value} is {_percent(of_accepted)} of accepted labels, {_percent(held_out_probabilities)} of {held_out.what} faces"
             other = "set selection.type to balanced_top_k, selection.align to training"
             if of_accepted < least:
-                yield f"{about}: starved; {other}, or lower selection.guards.starved_below (now {guards.starved_below})"
-            if guards.flooded_above is not None and of_accepted > guards.flooded_above * of_unseen:
-                yield f"{about}: flooded; {other}, or raise selection.guards.flooded_above (now {guards.flooded_above})"
+                yield f"{about}: starved; {other}, or lower selection.guards.min_share_ratio (now {guards.min_share_ratio})"
+            if guards.max_share_ratio is not None and of_accepted > guards.max_share_ratio * held_out_probabilities:
+                yield f"{about}: flooded; {other}, or raise selection.guards.max_share_ratio (now {guards.max_share_ratio})"
 
 
-def _teacher_faults(labels: LabelSpace, config: SelectionConfig, unseen: UnseenFaces) -> Iterator[str]:
+def _teacher_faults(labels: LabelSpace, config: SelectionConfig, held_out: HeldOutFaces) -> Iterator[str]:
     """Attributes that the teacher tells no better than by naming one value for every face: below 1 / V in the mean.
 
     Balanced accuracy and not accuracy, since a teacher trained on balanced draws rightly gives up some of the latter.
     """
-    if not config.guards.worse_than_majority:
+    if not config.guards.worse_than_chance:
         return
-    for position, marginal in enumerate(labels.attribute_probabilities(unseen.probabilities)):
-        attribute, true_codes = labels.attributes[position], unseen.codes[:, position]
+    for position, marginal in enumerate(labels.attribute_probabilities(held_out.probabilities)):
+        attribute, true_codes = labels.attributes[position], held_out.codes[:, position]
         present = np.unique(true_codes[true_codes != UNKNOWN])
         if len(present) < 2:
             continue
@@ -162,9 +162,9 @@ def _teacher_faults(labels: LabelSpace, config: SelectionConfig, unseen: UnseenF
         balanced = float(np.mean([right[true_codes == value].mean() for value in present]))
         if balanced < 1 / len(present):
             yield (
-                f"'{attribute.name}': the teacher's balanced accuracy on {unseen.what} faces is {_percent(balanced)}, "
+                f"'{attribute.name}': the teacher's balanced accuracy on {held_out.what} faces is {_percent(balanced)}, "
                 f"naming one value for every face has {_percent(1 / len(present))}; train a better teacher, give more "
-                "labeled faces, or set selection.guards.worse_than_majority to false"
+                "labeled faces, or set selection.guards.worse_than_chance to false"
             )
 
 

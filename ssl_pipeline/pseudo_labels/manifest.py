@@ -94,14 +94,14 @@ class Manifest:
     @cached_property
     def accepted(self) -> BoolArray:
         """Mark the accepted pseudo-labels, bool [N, A]."""
-        decisions = self.faces[[f"{name}_decision" for name in self.labels.names]]
-        return (decisions == "accepted").to_numpy(bool)
+        statuses = self.faces[[f"{name}_status" for name in self.labels.names]]
+        return (statuses == "accepted").to_numpy(bool)
 
     @cached_property
     def taught(self) -> BoolArray:
         """Mark the values that were known or accepted, bool [N, A]."""
-        decisions = self.faces[[f"{name}_decision" for name in self.labels.names]]
-        return decisions.isin(["known", "accepted"]).to_numpy(bool)
+        statuses = self.faces[[f"{name}_status" for name in self.labels.names]]
+        return statuses.isin(["known", "accepted"]).to_numpy(bool)
 
 
 def build_manifest(
@@ -148,7 +148,7 @@ def build_manifest(
     for name, value in {**fixed, "round": identity.round_index}.items():
         place, field = schema.get_field_index(name), schema.field(name)
         table = table.set_column(place, field, pa.array([value] * len(table), field.type))
-    order = pc.sort_indices(table, [(name, "ascending") for name in ("image_id", "decision", "reason")])
+    order = pc.sort_indices(table, [(name, "ascending") for name in ("image_id", "status", "reason")])
     about = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.text import Text
 
 from ssl_pipeline.errors import ManifestError, list_of_faults
-from ssl_pipeline.pseudo_labels.auditing import CONFIDENCE, draw_stratified, weighted_purity
+from ssl_pipeline.pseudo_labels.auditing import CONFIDENCE, sample_stratified, weighted_precision
 from ssl_pipeline.pseudo_labels.manifest import Manifest
 from ssl_pipeline.pseudo_labels.manifest_report import add_row, new_table, without_formulas
 from ssl_pipeline.runs.files import atomic_path
@@ -32,7 +32,7 @@ def accepted_labels(manifest: Manifest) -> pd.DataFrame:
     """
     faces, parts = manifest.faces, []
     if manifest.selection["settings"].get("per") == "class":
-        rows = faces[(faces["decision"] == "accepted").to_numpy(bool)]
+        rows = faces[(faces["status"] == "accepted").to_numpy(bool)]
         class_ids = rows["class_id"].to_numpy(np.int64)
         parts.append(_labels_of(rows, "class", rows["class_name"], rows["confidence"], class_ids))
     else:
@@ -45,7 +45,7 @@ def accepted_labels(manifest: Manifest) -> pd.DataFrame:
     return labels.drop(columns="code")
 
 
-def draw_audit(manifest: Manifest, *, num: int, seed: int) -> pd.DataFrame:
+def sample_audit(manifest: Manifest, *, num: int, seed: int) -> pd.DataFrame:
     """Draw the labels that a person is to judge: every value alike, the same ones for the same seed.
 
     Args:
@@ -68,17 +68,17 @@ def draw_audit(manifest: Manifest, *, num: int, seed: int) -> pd.DataFrame:
             f"--sample {num}: there are accepted labels of {num_strata} values, and each needs to be looked at; "
             f"give at least {num_strata}"
         )
-    drawn = labels.iloc[draw_stratified(labels["stratum"].to_numpy(), num, seed=seed)].reset_index(drop=True)
+    drawn = labels.iloc[sample_stratified(labels["stratum"].to_numpy(), num, seed=seed)].reset_index(drop=True)
     return drawn.assign(number=np.arange(1, len(drawn) + 1))
 
 
 def captions(drawn: pd.DataFrame) -> list[str]:
-    """Say what is claimed of each label that `draw_audit` drew, as ``age: <30``."""
+    """Say what is claimed of each label that `sample_audit` drew, as ``age: <30``."""
     return [f"{attribute}: {value}" for attribute, value in zip(drawn["attribute"], drawn["value"], strict=True)]
 
 
 def write_sheet(path: Path, drawn: pd.DataFrame) -> None:
-    """Write what `draw_audit` drew as CSV, the column `right` left empty; texts are kept from becoming formulas."""
+    """Write what `sample_audit` drew as CSV, the column `right` left empty; texts are kept from becoming formulas."""
     sheet = drawn.assign(confidence=drawn["confidence"].map("{:.4f}".format), right="")[list(COLUMNS)]
     with atomic_path(path) as beside:
         sheet.apply(without_formulas).to_csv(beside, index=False, lineterminator="\n", encoding="utf-8")
@@ -89,7 +89,7 @@ def read_answers(path: Path, drawn: pd.DataFrame) -> "pd.Series[str]":
 
     Args:
         path: the CSV file.
-        drawn: what the sheet asks, by `draw_audit`.
+        drawn: what the sheet asks, by `sample_audit`.
 
     Returns:
         ``yes``, ``no`` or ``unsure`` for each row of `drawn`.
@@ -132,22 +132,22 @@ def read_answers(path: Path, drawn: pd.DataFrame) -> "pd.Series[str]":
 def audit(
     manifest: Manifest, drawn: pd.DataFrame, answers: "pd.Series[str]", truth: pd.DataFrame | None = None
 ) -> dict[str, Any]:
-    """Tell from a person's answers how pure the accepted pseudo-labels are, and whether the promise holds.
+    """Tell from a person's answers how pure the accepted pseudo-labels are, and whether the guarantee holds.
 
     Args:
         manifest: as read.
-        drawn: by `draw_audit`.
+        drawn: by `sample_audit`.
         answers: of each row; ``unsure`` judges nothing.
         truth: image_id and a nullable column an attribute, where a run hid what it knows of the pool.
 
     Returns:
-        JSON-able: `promise` (`target`, None without a promised precision; `under_strong_shift`), `confidence` of the
+        JSON-able: `guarantee` (`target`, None without a guaranteed precision; `under_strong_shift`), `confidence` of the
         intervals, `num_drawn`, `overall`, `per_attribute` and `per_value` (attribute → value). Each has num_labels,
-        num_judged, num_right, num_unsure, purity, lower, upper, `promised`, `verdict` (kept, broken, open) and `words`;
+        num_judged, num_right, num_unsure, precision, lower, upper, `guaranteed`, `verdict` (kept, broken, open) and `words`;
         and `true_purity`, of all accepted labels whose truth is known, None without any.
     """
     settings = manifest.selection["settings"]
-    target = settings.get("target") if settings.get("type") == "promised_precision" else None
+    target = settings.get("target") if settings.get("type") == "precision_guarantee" else None
     labels = accepted_labels(manifest)
     labels["true"] = _true_values(labels, manifest, truth)
     labels["truly_right"] = (labels["true"] == labels["value"]).where(labels["true"].notna())
@@ -169,7 +169,7 @@ def audit(
     return {
         "manifest": str(manifest.path),
         "identity": asdict(manifest.identity),
-        "promise": {
+        "guarantee": {
             "target": target,
             "under_strong_shift": (manifest.selection.get("shift") or {}).get("strong", False),
         },
@@ -184,8 +184,20 @@ def audit(
 def render_audit(found: Mapping[str, Any]) -> Group:
     """Draw `audit` for a terminal."""
     table = new_table(
-        f"Purity of accepted pseudo-labels, by {found['num_drawn']:,} judged by a person",
-        *("of", "value", "labels", "judged", "right", "unsure", "purity", "interval", "truly", "promised", "verdict"),
+        f"Precision of accepted pseudo-labels, by {found['num_drawn']:,} judged by a person",
+        *(
+            "of",
+            "value",
+            "labels",
+            "judged",
+            "right",
+            "unsure",
+            "precision",
+            "interval",
+            "truly",
+            "guaranteed",
+            "verdict",
+        ),
         left=2,
     )
     table.columns[-1].justify = "left"
@@ -197,13 +209,17 @@ def render_audit(found: Mapping[str, Any]) -> Group:
     overall = found["overall"]
     if len(found["per_attribute"]) > 1:
         _add_judged(table, "overall", "", overall)
-    told = "promised precision" if found["promise"]["target"] is not None else "nothing was promised; mean confidence"
+    told = (
+        "guaranteed precision"
+        if found["guarantee"]["target"] is not None
+        else "nothing was guaranteed; mean confidence"
+    )
     lines = [
         f"Measured against: {told}. Intervals: {found['confidence']:.0%}, exact; several values are weighed by size."
     ]
-    if found["promise"]["under_strong_shift"]:
+    if found["guarantee"]["under_strong_shift"]:
         lines.append(
-            "The selection was made under strong shift: what validation faces promise is about other faces than these."
+            "The selection was made under strong shift: what validation faces guarantee is about other faces than these."
         )
     broken = [
         f"{name} {value}"
@@ -271,22 +287,22 @@ def _read_rows(path: Path) -> list[dict[str, str | None]]:
 
 
 def _judged(strata: pd.DataFrame, target: float | None) -> dict[str, Any]:
-    """Judge strata together: their numbers, the estimate, and whether it keeps what was promised."""
+    """Judge strata together: their numbers, the estimate, and whether it keeps what was guaranteed."""
     num_right, num_judged = strata["yes"], strata["yes"] + strata["no"]
-    estimate = weighted_purity(num_right, num_judged, strata["size"])
+    estimate = weighted_precision(num_right, num_judged, strata["size"])
     expected = float(np.average(strata["confidence"], weights=strata["size"]))
-    promised = expected if target is None else target
+    guaranteed = expected if target is None else target
     unjudged = strata.loc[num_judged == 0, "value"].tolist()
-    if estimate.lower >= promised:
+    if estimate.lower >= guaranteed:
         verdict, words = "kept", "is surely at least"
-    elif estimate.upper < promised:
+    elif estimate.upper < guaranteed:
         verdict, words = "broken", "is surely below"
     else:
         verdict, words = "open", "may lie on either side of"
-    what = "the mean confidence of" if target is None else "the promised"
-    text = f"purity {words} {what} {promised:.1%}"
-    if estimate.purity is not None:
-        text += f": {estimate.purity:.1%}, between {estimate.lower:.1%} and {estimate.upper:.1%}"
+    what = "the mean confidence of" if target is None else "the guaranteed"
+    text = f"precision {words} {what} {guaranteed:.1%}"
+    if estimate.precision is not None:
+        text += f": {estimate.precision:.1%}, between {estimate.lower:.1%} and {estimate.upper:.1%}"
     if unjudged:
         text += f"; nothing could be judged of {', '.join(unjudged)}"
     return {
@@ -296,7 +312,7 @@ def _judged(strata: pd.DataFrame, target: float | None) -> dict[str, Any]:
         "num_unsure": int(strata["unsure"].sum()),
         **asdict(estimate),
         "true_purity": float(strata["num_truly_right"].sum() / known) if (known := strata["num_known"].sum()) else None,
-        "promised": promised,
+        "guaranteed": guaranteed,
         "verdict": verdict,
         "words": text,
     }
@@ -304,7 +320,7 @@ def _judged(strata: pd.DataFrame, target: float | None) -> dict[str, Any]:
 
 def _add_judged(table: Any, name: str, value: str, numbers: Mapping[str, Any]) -> None:
     counts = [f"{numbers[what]:,}" for what in ("num_labels", "num_judged", "num_right", "num_unsure")]
-    purity = "" if numbers["purity"] is None else f"{numbers['purity']:.1%}"
+    precision = "" if numbers["precision"] is None else f"{numbers['precision']:.1%}"
     interval = f"{numbers['lower']:.1%} to {numbers['upper']:.1%}"
     truly = "" if numbers["true_purity"] is None else f"{numbers['true_purity']:.1%}"
-    add_row(table, name, value, *counts, purity, interval, truly, f"{numbers['promised']:.1%}", numbers["verdict"])
+    add_row(table, name, value, *counts, precision, interval, truly, f"{numbers['guaranteed']:.1%}", numbers["verdict"])

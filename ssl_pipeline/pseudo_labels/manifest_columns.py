@@ -25,12 +25,12 @@ def manifest_schema(labels: LabelSpace) -> pa.Schema:
         ManifestError: if an attribute is called like another column.
     """
     fields = [(name, pa.string()) for name in ("image_id", "image_path", "content_hash", "person_id", "source")]
-    fields += [("round", pa.int32()), ("decision", pa.string()), ("reason", pa.string()), ("weight", pa.float32())]
+    fields += [("round", pa.int32()), ("status", pa.string()), ("reason", pa.string()), ("weight", pa.float32())]
     fields += [("class_id", pa.int32()), ("class_name", pa.string()), ("confidence", pa.float64())]
     for name in labels.names:
         fields += [(name, pa.dictionary(pa.int32(), pa.string())), (f"{name}_confidence", pa.float64())]
         fields += [(f"{name}_weight", pa.float32())]
-        fields += [(f"{name}_{what}", pa.string()) for what in ("decision", "reason", "label_source")]
+        fields += [(f"{name}_{what}", pa.string()) for what in ("status", "reason", "label_source")]
     fields += [("class_probabilities", _list_type(labels))]
     fields += [("teacher_digest", pa.string()), ("selection_digest", pa.string())]
     names = [name for name, _ in fields]
@@ -50,7 +50,7 @@ def columns_of_selection(selection: Selection, labels: LabelSpace) -> dict[str, 
     class_names = np.array(labels.class_names, dtype=object)
     probabilities = pa.array(selection.probabilities.astype(np.float32).ravel())
     columns: dict[str, Any] = {
-        "decision": np.where(accepted, "accepted", "rejected").astype(object),
+        "status": np.where(accepted, "accepted", "rejected").astype(object),
         "reason": _joined(selection.reasons, labels),
         "weight": selection.face_weights.astype(np.float32),
         "class_id": selection.class_ids.astype(np.int32),
@@ -66,9 +66,7 @@ def columns_of_selection(selection: Selection, labels: LabelSpace) -> dict[str, 
         columns[attribute.name] = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes == UNKNOWN), values)
         columns[f"{attribute.name}_confidence"] = selection.attribute_confidence[:, position]
         columns[f"{attribute.name}_weight"] = np.where(known, 1, selection.weights[:, position]).astype(np.float32)
-        columns[f"{attribute.name}_decision"] = np.select([known, kept], ["known", "accepted"], "rejected").astype(
-            object
-        )
+        columns[f"{attribute.name}_status"] = np.select([known, kept], ["known", "accepted"], "rejected").astype(object)
         columns[f"{attribute.name}_reason"] = selection.reasons[:, position]
     return columns
 
@@ -91,7 +89,7 @@ def columns_of_unreadable(unreadable: pd.DataFrame) -> dict[str, Any]:
     """Lay out faces that could not be used, each with its reason."""
     return {
         **{name: unreadable[name] for name in ("image_id", "image_path", "source")},
-        "decision": ["unreadable"] * len(unreadable),
+        "status": ["unreadable"] * len(unreadable),
         "reason": [one_line(reason) for reason in unreadable["reason"]],
         "weight": np.zeros(len(unreadable), np.float32),
     }
@@ -128,10 +126,10 @@ def column_faults(table: pa.Table, labels: LabelSpace) -> list[str]:
             faults.append(f"column '{field.name}': expected {field.type}, got {table.schema.field(field.name).type}")
     if faults:
         return faults
-    allowed: dict[str, set[str | None]] = {"decision": {"accepted", "rejected", "unreadable"}}
+    allowed: dict[str, set[str | None]] = {"status": {"accepted", "rejected", "unreadable"}}
     for attribute in labels.attributes:
         allowed[attribute.name] = {*attribute.values, None}
-        allowed[f"{attribute.name}_decision"] = {"known", "accepted", "rejected", None}
+        allowed[f"{attribute.name}_status"] = {"known", "accepted", "rejected", None}
     for name, values in allowed.items():
         strange = sorted(set(table[name].unique().to_pylist()) - values, key=str)
         faults += [f"column '{name}': '{value}' is no value of it" for value in strange]

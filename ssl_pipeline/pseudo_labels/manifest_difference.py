@@ -79,7 +79,7 @@ def render_difference(before: Manifest, after: Manifest, *, num_examples: int = 
 
 
 def _readable(manifest: Manifest) -> BoolArray:
-    return (manifest.faces["decision"] != "unreadable").to_numpy(bool)
+    return (manifest.faces["status"] != "unreadable").to_numpy(bool)
 
 
 def _accepted_codes(manifest: Manifest, image_ids: "pd.Index[str]") -> IntArray:

@@ -25,12 +25,12 @@ def explain(manifest: Manifest, image_id: str) -> list[dict[str, Any]]:
     explanations = []
     for place in places_of_face(manifest, image_id):
         face: dict[Any, Any] = manifest.faces.iloc[place].to_dict()
-        about = {name: face[name] for name in ("image_id", "decision", "reason", "weight")}
-        decided = [name for name in manifest.labels.names if isinstance(face[f"{name}_decision"], str)]
-        known = {name: str(face[name]) for name in decided if face[f"{name}_decision"] == "known"}
+        about = {name: face[name] for name in ("image_id", "status", "reason", "weight")}
+        decided = [name for name in manifest.labels.names if isinstance(face[f"{name}_status"], str)]
+        known = {name: str(face[name]) for name in decided if face[f"{name}_status"] == "known"}
         attributes = {}
         for name in decided:
-            numbers = {what: face[f"{name}_{what}"] for what in ("confidence", "decision", "weight", "reason")}
+            numbers = {what: face[f"{name}_{what}"] for what in ("confidence", "status", "weight", "reason")}
             row = None if name in known else _threshold_of(manifest, face, name, known)
             attributes[name] = {"value": str(face[name]), **numbers, "threshold": row}
         explanations.append({**about, "known": known, "attributes": attributes})
@@ -48,14 +48,14 @@ def render_explanation(manifest: Manifest, image_id: str) -> Group:
         known = ", ".join(f"{name} {value}" for name, value in about["known"].items()) or "nothing"
         parts.append(
             Text(
-                f"{about['image_id']}: {about['decision']}, weight {decimal(about['weight'])}\n"
+                f"{about['image_id']}: {about['status']}, weight {decimal(about['weight'])}\n"
                 f"{about['reason']}\nselected by {_settings(manifest)}; known before: {known}"
             )
         )
-        table = new_table("Decisions", "attribute", "value", "confidence", "weight", "decision", "reason", left=2)
+        table = new_table("Decisions", "attribute", "value", "confidence", "weight", "status", "reason", left=2)
         for name, numbers in about["attributes"].items():
             measured = [decimal(numbers[what]) for what in ("confidence", "weight")]
-            add_row(table, name, numbers["value"], *measured, numbers["decision"], numbers["reason"])
+            add_row(table, name, numbers["value"], *measured, numbers["status"], numbers["reason"])
         rows = [numbers["threshold"] for numbers in about["attributes"].values() if numbers["threshold"] is not None]
         if about["attributes"]:
             parts.append(table)
@@ -75,12 +75,12 @@ def render_selection(manifest: Manifest) -> Group:
 
 def thresholds_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """Draw rows of a manifest's thresholds."""
-    columns = ("threshold", "candidates", "accepted", "unseen", "right", "precision", "bound", "note")
-    table = new_table("Thresholds, and what unseen faces say of them", "of", "value", *columns, left=2)
+    columns = ("threshold", "candidates", "accepted", "held_out", "right", "precision", "bound", "note")
+    table = new_table("Thresholds, and what held-out faces say of them", "of", "value", *columns, left=2)
     table.columns[-1].justify = "left"
     for row in rows:
         given = f" (given {row['given']})" if row["given"] else ""
-        num, right = row["num_unseen"], row["num_right"]
+        num, right = row["num_held_out"], row["num_right"]
         bound = row["lower_bound"]
         add_row(
             table,

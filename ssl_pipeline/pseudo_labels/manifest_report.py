@@ -20,7 +20,7 @@ from ssl_pipeline.pseudo_labels.manifest import Manifest, write_manifest
 from ssl_pipeline.pseudo_labels.manifest_columns import manifest_schema
 from ssl_pipeline.runs.files import atomic_path
 
-DECISIONS = ("accepted", "rejected", "unreadable")
+STATUSES = ("accepted", "rejected", "unreadable")
 
 _CSV_ROWS_AT_ONCE = 50_000
 _CLASSES_SHOWN = 30
@@ -40,11 +40,11 @@ def summarize(manifest: Manifest) -> dict[str, Any]:
         per_source: counts; rejection_reasons of attributes, the measured number left out; unreadable_reasons.
     """
     faces = manifest.faces
-    counts = _decision_counts(faces["decision"])
+    counts = _status_counts(faces["status"])
     num_decided = counts["accepted"] + counts["rejected"]
-    accepted = faces[faces["decision"] == "accepted"]
+    accepted = faces[faces["status"] == "accepted"]
     classes = accepted["class_name"].value_counts()
-    unreadable = faces.loc[faces["decision"] == "unreadable", "reason"]
+    unreadable = faces.loc[faces["status"] == "unreadable", "reason"]
     return {
         "identity": asdict(manifest.identity),
         "targets": manifest.targets,
@@ -54,14 +54,14 @@ def summarize(manifest: Manifest) -> dict[str, Any]:
         "per_attribute": {name: _attribute_counts(manifest, name) for name in manifest.labels.names},
         "per_class": {name: int(classes.get(name, 0)) for name in manifest.labels.class_names},
         "per_source": {
-            str(source): _decision_counts(rows) for source, rows in faces.groupby("source", sort=True)["decision"]
+            str(source): _status_counts(rows) for source, rows in faces.groupby("source", sort=True)["status"]
         },
         "rejection_reasons": _rejection_reasons(manifest),
         "unreadable_reasons": _most_common(unreadable.str.replace(r"\d+", "…", regex=True)),
     }
 
 
-def purity(manifest: Manifest, truth: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def precision(manifest: Manifest, truth: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Measure how often accepted pseudo-labels are right, where the truth is known.
 
     Args:
@@ -69,7 +69,7 @@ def purity(manifest: Manifest, truth: pd.DataFrame) -> dict[str, dict[str, Any]]
         truth: image_id and a nullable column an attribute; may know fewer or more faces than the manifest.
 
     Returns:
-        For each attribute, and for 'joint', ``{"num": n, "purity": x}``: accepted labels with known truth, and the
+        For each attribute, and for 'joint', ``{"num": n, "precision": x}``: accepted labels with known truth, and the
         share of them that is right, in [0, 1], None without any. Joint are the faces with an accepted label and no
         rejected one; a face is right if all its attributes are.
 
@@ -114,9 +114,9 @@ def render_summary(manifest: Manifest) -> Group:
     classes = new_table("Accepted by class", "most probable class", "faces")
     for name, number in summary["per_class"].items():
         add_row(classes, name, f"{number:,}")
-    sources = new_table("By source", "source", *DECISIONS)
+    sources = new_table("By source", "source", *STATUSES)
     for name, numbers in summary["per_source"].items():
-        add_row(sources, name, *(f"{numbers[what]:,}" for what in DECISIONS))
+        add_row(sources, name, *(f"{numbers[what]:,}" for what in STATUSES))
     reasons = new_table("Why not", "reason", "number")
     for reason, number in {**summary["rejection_reasons"], **summary["unreadable_reasons"]}.items():
         add_row(reasons, reason, f"{number:,}")
@@ -124,33 +124,33 @@ def render_summary(manifest: Manifest) -> Group:
 
 
 def render_rows(
-    manifest: Manifest, *, decision: str | None, attribute_values: dict[str, str], sort: str, limit: int
+    manifest: Manifest, *, status: str | None, attribute_values: dict[str, str], sort: str, limit: int
 ) -> Table:
     """Draw faces of a manifest, a row each.
 
     Args:
         manifest: as read.
-        decision: only faces of this decision; None for all.
+        status: only faces of this status; None for all.
         attribute_values: only faces whose chosen values are these, ``{attribute: value}``.
         sort: 'confidence' (rising), '-confidence' (falling) or 'image_id'; faces without a confidence come last.
         limit: rows to show at most.
 
     Raises:
-        ManifestError: if a decision, an attribute, a value or an order is none.
+        ManifestError: if a status, an attribute, a value or an order is none.
     """
     column = sort.removeprefix("-")
     if column not in ("confidence", "image_id"):
         raise ManifestError(f"sort '{sort}': expected one of confidence, -confidence, image_id")
-    rows = manifest.faces[_matching(manifest, decision, attribute_values)]
+    rows = manifest.faces[_matching(manifest, status, attribute_values)]
     rows = rows.sort_values("image_id", kind="stable").sort_values(
         column, ascending=not sort.startswith("-"), kind="stable", na_position="last"
     )
-    table = new_table(f"{min(limit, len(rows)):,} of {len(rows):,} faces", "image", "decision", "confidence", left=2)
+    table = new_table(f"{min(limit, len(rows)):,} of {len(rows):,} faces", "image", "status", "confidence", left=2)
     table.add_column("labels and reasons", overflow="fold", ratio=1)
     for row in rows.head(limit).to_dict("records"):
         chosen = [_chosen(row, name) for name in manifest.labels.names]
         reasons = "\n".join(filter(None, chosen)) or row["reason"]
-        add_row(table, row["image_id"], row["decision"], decimal(row["confidence"]), reasons)
+        add_row(table, row["image_id"], row["status"], decimal(row["confidence"]), reasons)
     return table
 
 
@@ -211,16 +211,16 @@ def export_csv(manifest: Manifest, path: Path) -> int:
     return len(manifest.faces)
 
 
-def _decision_counts(decisions: "pd.Series[Any]") -> dict[str, int]:
-    counts = decisions.value_counts()
-    return {"candidates": len(decisions)} | {name: int(counts.get(name, 0)) for name in DECISIONS}
+def _status_counts(statuses: "pd.Series[Any]") -> dict[str, int]:
+    counts = statuses.value_counts()
+    return {"candidates": len(statuses)} | {name: int(counts.get(name, 0)) for name in STATUSES}
 
 
 def _attribute_counts(manifest: Manifest, name: str) -> dict[str, Any]:
     faces = manifest.faces
-    decisions = faces[f"{name}_decision"]
-    confidences = faces.loc[decisions == "accepted", f"{name}_confidence"].groupby(
-        faces.loc[decisions == "accepted", name], observed=False
+    statuses = faces[f"{name}_status"]
+    confidences = faces.loc[statuses == "accepted", f"{name}_confidence"].groupby(
+        faces.loc[statuses == "accepted", name], observed=False
     )
     per_value = {
         str(value): {
@@ -231,7 +231,7 @@ def _attribute_counts(manifest: Manifest, name: str) -> dict[str, Any]:
         }
         for value, of_value in confidences
     }
-    counts = {what: int((decisions == what).sum()) for what in ("known", "accepted", "rejected")}
+    counts = {what: int((statuses == what).sum()) for what in ("known", "accepted", "rejected")}
     counts["derived"] = int((faces[f"{name}_label_source"] == "derived").sum())
     return {**counts, "per_value": per_value}
 
@@ -240,7 +240,7 @@ def _rejection_reasons(manifest: Manifest) -> dict[str, int]:
     """Group the reasons for which attributes were rejected: ``age: confidence < 0.95``, most frequent first."""
     reasons = [pd.Series([], dtype="str")]
     for name in manifest.labels.names:
-        why = manifest.faces.loc[manifest.faces[f"{name}_decision"] == "rejected", f"{name}_reason"]
+        why = manifest.faces.loc[manifest.faces[f"{name}_status"] == "rejected", f"{name}_reason"]
         reasons.append(f"{name}: " + why.str.replace(_MEASURED, r"\1", regex=True))
     return _most_common(pd.concat(reasons))
 
@@ -253,17 +253,17 @@ def _most_common(texts: "pd.Series[Any]") -> dict[str, int]:
 
 def _share(right: BoolArray, judged: BoolArray) -> dict[str, Any]:
     num = int(judged.sum())
-    return {"num": num, "purity": float(right[judged].mean()) if num else None}
+    return {"num": num, "precision": float(right[judged].mean()) if num else None}
 
 
-def _matching(manifest: Manifest, decision: str | None, attribute_values: Mapping[str, str]) -> BoolArray:
-    """Mark the rows of a decision and of chosen values, bool [N]."""
+def _matching(manifest: Manifest, status: str | None, attribute_values: Mapping[str, str]) -> BoolArray:
+    """Mark the rows of a status and of chosen values, bool [N]."""
     labels = manifest.labels.to_dict()
     matches = np.ones(len(manifest.faces), dtype=bool)
-    if decision is not None:
-        if decision not in DECISIONS:
-            raise ManifestError(f"decision '{decision}': expected one of {', '.join(DECISIONS)}")
-        matches &= (manifest.faces["decision"] == decision).to_numpy(bool)
+    if status is not None:
+        if status not in STATUSES:
+            raise ManifestError(f"status '{status}': expected one of {', '.join(STATUSES)}")
+        matches &= (manifest.faces["status"] == status).to_numpy(bool)
     for name, value in attribute_values.items():
         if name not in labels:
             raise ManifestError(f"'{name}' is no attribute of this manifest; it has {', '.join(labels)}")
@@ -287,13 +287,11 @@ def _face_parts(manifest: Manifest, place: int) -> list[Table]:
     for name in manifest_schema(LabelSpace(())).names:
         if name in row:
             add_row(about, name, decimal(row[name]))
-    if row["decision"] == "unreadable":
+    if row["status"] == "unreadable":
         return [about]
-    attributes = new_table(
-        "Attributes", "attribute", "value", "confidence", "decision", "label source", "reason", left=2
-    )
+    attributes = new_table("Attributes", "attribute", "value", "confidence", "status", "label source", "reason", left=2)
     for name in manifest.labels.names:
-        cells = [row[f"{name}_{what}"] for what in ("confidence", "decision", "label_source", "reason")]
+        cells = [row[f"{name}_{what}"] for what in ("confidence", "status", "label_source", "reason")]
         add_row(attributes, name, row[name], *(decimal(cell) for cell in cells))
     classes = new_table("Class probabilities", "class", "probability", "")
     probabilities = manifest.probabilities[place]
@@ -312,7 +310,7 @@ def _chosen(row: Mapping[Any, Any], name: str) -> str:
     """A face's value of an attribute, how decided and why: ``gender: female accepted, confidence 0.97 >= 0.95``."""
     if pd.isna(row[name]):
         return ""
-    return f"{name}: {row[name]} {row[f'{name}_decision']}, {row[f'{name}_reason']}"
+    return f"{name}: {row[name]} {row[f'{name}_status']}, {row[f'{name}_reason']}"
 
 
 def without_formulas(column: "pd.Series[Any]") -> "pd.Series[Any]":

@@ -47,7 +47,7 @@ def merge(labeled_train: pd.DataFrame, pool: pd.DataFrame, manifest: Manifest, *
             "run flows.pseudo_label again"
         )
     _check_not_labeled(manifest, labeled_train)
-    decided = (manifest.faces["decision"] != "unreadable").to_numpy(bool)
+    decided = (manifest.faces["status"] != "unreadable").to_numpy(bool)
     faces = _faces_of_pool(manifest, decided, pool)
     _check_known(manifest, decided, labels.encode(faces))
     human = _human_rows(labeled_train, labels)
@@ -93,7 +93,7 @@ def read_training_table(path: Path) -> pd.DataFrame:
 
 def _check_not_labeled(manifest: Manifest, labeled: pd.DataFrame) -> None:
     """Refuse pseudo-labels for faces that people have labeled, be it under another name."""
-    rows = manifest.faces[manifest.faces["decision"] != "unreadable"]
+    rows = manifest.faces[manifest.faces["status"] != "unreadable"]
     same_id = rows["image_id"].isin(labeled["image_id"])
     same_content = rows["content_hash"].isin(labeled["content_hash"].dropna())
     faults = [f"{image_id}: the same image id" for image_id in rows.loc[same_id, "image_id"]]

@@ -1,7 +1,7 @@
-"""Promised precision: the lowest threshold that is right often enough on faces whose labels the teacher never saw.
+"""Guaranteed precision: the lowest threshold that is right often enough on faces whose labels the teacher never saw.
 
-The promise, for one value: with probability at least 1 - δ over the draw of the unseen faces, the teacher is right on
-at least `target` of the faces that it calls so with at least the chosen confidence. It holds if unseen faces and pool
+The guarantee, for one value: with probability at least 1 - δ over the draw of the held-out faces, the teacher is right on
+at least `target` of the faces that it calls so with at least the chosen confidence. It holds if held-out faces and pool
 are exchangeable; see docs/selection.md for what it does not say.
 
 Shapes: V values, G thresholds of a grid, S = 10,001 steps of confidence.
@@ -21,7 +21,7 @@ _ROUNDED = 10**DECIMALS
 
 
 def faces_needed(target: float, delta: float) -> int:
-    """How many unseen faces, all of them right, it takes to promise anything: ceil(ln δ / ln target).
+    """How many held-out faces, all of them right, it takes to guarantee anything: ceil(ln δ / ln target).
 
     >>> faces_needed(0.9, 0.1), faces_needed(0.95, 0.05)
     (22, 59)
@@ -60,9 +60,9 @@ def fixed_sequence(
     as the thresholds and their order do not depend on what turned out right.
 
     Args:
-        num_right: unseen faces that were right at each threshold, int [..., G], from the highest threshold down.
+        num_right: held-out faces that were right at each threshold, int [..., G], from the highest threshold down.
         num_faces: of how many.
-        target: the precision to promise.
+        target: the precision to guarantee.
         delta: δ.
 
     Returns:
@@ -102,14 +102,14 @@ def counts_by_confidence(
 def threshold_grid(counts: IntArray, *, unseen_per_pool_face: float, least: int, num_thresholds: int) -> FloatArray:
     """Choose the thresholds to test for one value, by the pool's confidences alone.
 
-    Above the first threshold, twice `least` unseen faces are to be expected, or a tenth of all if that is more (all, if
+    Above the first threshold, twice `least` held-out faces are to be expected, or a tenth of all if that is more (all, if
     there are fewer), above the last all of them; between, they split the pool's faces evenly. Fewer at first would fail
     a good teacher too often by chance, more would miss one that is good only where it is surest.
 
     Args:
         counts: pool faces of the value by step of confidence, int [S].
-        unseen_per_pool_face: how many unseen faces there are to each of the pool.
-        least: unseen faces needed to promise anything.
+        unseen_per_pool_face: how many held-out faces there are to each of the pool.
+        least: held-out faces needed to guarantee anything.
         num_thresholds: at most so many.
 
     Returns:
@@ -128,7 +128,7 @@ def threshold_grid(counts: IntArray, *, unseen_per_pool_face: float, least: int,
 def count_right(
     confidence: FloatArray, right: npt.NDArray[np.bool_], thresholds: FloatArray
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Count the unseen faces of one value at each threshold or above, and those that were right.
+    """Count the held-out faces of one value at each threshold or above, and those that were right.
 
     Args:
         confidence: to 7 decimals, float [M].

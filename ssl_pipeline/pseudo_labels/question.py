@@ -14,19 +14,19 @@ import numpy.typing as npt
 import pandas as pd
 
 from ssl_pipeline.labels import BoolArray, FloatArray, IntArray
-from ssl_pipeline.pseudo_labels.held_out import UnseenAnswers
+from ssl_pipeline.pseudo_labels.held_out import HeldOutAnswers
 from ssl_pipeline.pseudo_labels.precision_guarantee import count_right, precision_lower_bound
 from ssl_pipeline.pseudo_labels.thresholds import DECIMALS, most_probable
 
 ObjectArray = npt.NDArray[np.object_]
 
 DELTA_OF_MEASUREMENTS = 0.1
-"""Where nothing is promised, the unseen faces' precision is shown beside its lower bound with 1 minus this."""
+"""Where nothing is guaranteed, the held-out faces' precision is shown beside its lower bound with 1 minus this."""
 
 
 @dataclass(frozen=True)
 class ThresholdRow:
-    """What decided one value, and what unseen faces say of it; the numbers behind a decision."""
+    """What decided one value, and what held-out faces say of it; the numbers behind a decision."""
 
     attribute: str
     """`class` where all attributes are decided at once."""
@@ -38,8 +38,8 @@ class ThresholdRow:
     num_candidates: int
     """Faces to decide whose most probable value this is."""
     num_accepted: int
-    num_unseen: int | None = None
-    """Unseen faces at the threshold or above, or, where a promise failed, at the first one tested; None: unmeasured."""
+    num_held_out: int | None = None
+    """Held-out faces at the threshold or above, or, where a guarantee failed, at the first one tested; None: unmeasured."""
     num_right: int | None = None
     lower_bound: float | None = None
     """Of the precision, by the exact binomial bound with confidence `bound_confidence`."""
@@ -65,7 +65,7 @@ class Question:
     """As in the config: what reasons call the confidence depends on it."""
     members: FloatArray | None = None
     """float [T, N, V], of each view or teacher."""
-    unseen: tuple[UnseenAnswers, ...] = ()
+    held_out: tuple[HeldOutAnswers, ...] = ()
 
     @cached_property
     def most_probable(self) -> tuple[IntArray, FloatArray]:
@@ -83,7 +83,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Decision:
+class Acceptance:
     """The answer to a question; weights and reasons mean nothing where there was nothing to decide."""
 
     accepted: BoolArray
@@ -95,7 +95,7 @@ class Decision:
     rows: tuple[ThresholdRow, ...]
 
 
-def decision(
+def acceptance(
     question: Question,
     accepted: BoolArray,
     reasons: ObjectArray,
@@ -104,8 +104,8 @@ def decision(
     weights: FloatArray | None = None,
     note: str = "",
     measured: bool = True,
-) -> Decision:
-    """Make a decision whose rows say what unseen faces tell of each threshold.
+) -> Acceptance:
+    """Make a decision whose rows say what held-out faces tell of each threshold.
 
     Args:
         question: what was decided.
@@ -114,14 +114,14 @@ def decision(
         thresholds: of each value, [V].
         weights: float [N]; by default 1.
         note: for every row.
-        measured: whether a threshold alone decides, so that unseen faces can be counted at it.
+        measured: whether a threshold alone decides, so that held-out faces can be counted at it.
     """
     rows = []
     for value, threshold in enumerate(thresholds):
         candidates = question.candidates(value)
         counts: dict[str, Any] = {}
-        if measured and threshold is not None and len(question.unseen) == 1:
-            counts = _measured(question.unseen[0], value, threshold)
+        if measured and threshold is not None and len(question.held_out) == 1:
+            counts = _measured(question.held_out[0], value, threshold)
         rows.append(
             ThresholdRow(
                 attribute=question.name,
@@ -134,21 +134,21 @@ def decision(
                 **counts,
             )
         )
-    return Decision(accepted, np.ones(len(accepted)) if weights is None else weights, reasons, tuple(rows))
+    return Acceptance(accepted, np.ones(len(accepted)) if weights is None else weights, reasons, tuple(rows))
 
 
-def _measured(answers: UnseenAnswers, value: int, threshold: float) -> dict[str, Any]:
+def _measured(answers: HeldOutAnswers, value: int, threshold: float) -> dict[str, Any]:
     of_value = answers.chosen == value
     right, num = count_right(answers.confidence[of_value], answers.right[of_value], np.array([threshold]))
     return {
-        "num_unseen": int(num[0]),
+        "num_held_out": int(num[0]),
         "num_right": int(right[0]),
         "lower_bound": float(precision_lower_bound(right[0], num[0], delta=DELTA_OF_MEASUREMENTS)),
         "bound_confidence": 1 - DELTA_OF_MEASUREMENTS,
     }
 
 
-def beside_thresholds(
+def compare_with_thresholds(
     question: Question, thresholds: Sequence[float | None], *, otherwise: Sequence[str] = ()
 ) -> ObjectArray:
     """Write each face's confidence beside its value's threshold, text [N]; `otherwise` where a value has none, [V]."""
@@ -158,15 +158,15 @@ def beside_thresholds(
         of_value = chosen == value
         name = question.values[value]
         if threshold is None:
-            reasons[of_value] = f"nothing is promised of {name}: {otherwise[value]}"
+            reasons[of_value] = f"nothing is guaranteed of {name}: {otherwise[value]}"
             continue
         sign = np.where(confidence[of_value] >= threshold, ">=", "<").astype(object)
-        measured = question.measure + " " + texts(confidence[of_value], beside=threshold)
+        measured = question.measure + " " + format_away_from(confidence[of_value], beside=threshold)
         reasons[of_value] = measured + " " + sign + f" {threshold} of {name}"
     return reasons
 
 
-def texts(numbers: FloatArray, *, beside: float, up: bool = False) -> ObjectArray:
+def format_away_from(numbers: FloatArray, *, beside: float, up: bool = False) -> ObjectArray:
     """Write numbers so that none seems to reach a limit `beside` which it misses: rounded down, or `up`; text [N]."""
     limit_decimals = -int(Decimal(str(beside)).as_tuple().exponent)
     decimals = min(DECIMALS, max(3, limit_decimals))

@@ -1,6 +1,6 @@
 """Which pseudo-labels to keep, and why. The strategies lie in `deciding`, what they compute in files of their own.
 
-Shapes: N faces of the pool, M unseen faces, T members, A attributes, K classes.
+Shapes: N faces of the pool, M held-out faces, T members, A attributes, K classes.
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ssl_pipeline.config.selection import Agreement, PromisedPrecision, SelectionConfig
+from ssl_pipeline.config.selection import EnsembleAgreement, PrecisionGuarantee, SelectionConfig
 from ssl_pipeline.errors import SelectionError
 from ssl_pipeline.labels import UNKNOWN, BoolArray, FloatArray, IntArray, LabelSpace
 from ssl_pipeline.pseudo_labels.deciding import decide
-from ssl_pipeline.pseudo_labels.distribution_alignment import aligned, alignment_ratio, class_mix
-from ssl_pipeline.pseudo_labels.held_out import UnseenFaces, unseen_answers
+from ssl_pipeline.pseudo_labels.distribution_alignment import aligned, alignment_ratio, class_prior
+from ssl_pipeline.pseudo_labels.held_out import HeldOutFaces, held_out_answers
 from ssl_pipeline.pseudo_labels.question import ObjectArray, Question, ThresholdRow
 from ssl_pipeline.pseudo_labels.thresholds import DECIMALS, most_probable
 from ssl_pipeline.pseudo_labels.weighting import face_weights
@@ -65,7 +65,7 @@ def select(
     config: SelectionConfig,
     image_ids: "Sequence[str] | pd.Series[Any]",
     round_index: int = 1,
-    unseen: UnseenFaces | None = None,
+    held_out: HeldOutFaces | None = None,
     members: FloatArray | None = None,
     training_codes: IntArray | None = None,
 ) -> Selection:
@@ -82,7 +82,7 @@ def select(
         config: how to select.
         image_ids: [N], different from each other; they break ties in confidence.
         round_index: from 1.
-        unseen: labeled faces that the teacher did not learn from; a promise and ``align: validation`` need them.
+        held_out: labeled faces that the teacher did not learn from; a guarantee and ``align: validation`` need them.
         members: probabilities of each view or teacher, float [T, N, K]; agreement needs them.
         training_codes: of the training faces, int [·, A]; ``align: training`` needs them.
 
@@ -94,21 +94,21 @@ def select(
         ValueError: if the shapes do not fit, or a row of probabilities is no distribution.
     """
     _check_pool(probabilities, known_codes, labels, num_image_ids=len(image_ids))
-    _check_others(unseen, members, labels, num_faces=len(probabilities))
-    _check_needs(config, unseen, members, training_codes)
-    probabilities, unseen, members = _aligned(
-        probabilities, unseen, members, labels=labels, config=config, training_codes=training_codes
+    _check_others(held_out, members, labels, num_faces=len(probabilities))
+    _check_needs(config, held_out, members, training_codes)
+    probabilities, held_out, members = _aligned(
+        probabilities, held_out, members, labels=labels, config=config, training_codes=training_codes
     )
     known = known_codes != UNKNOWN
     posterior = labels.condition(probabilities.astype(np.float64), known_codes)
     marginals = labels.attribute_probabilities(posterior)
     class_ids, confidence = most_probable(posterior)
-    questions = _questions(posterior, known_codes, labels, config, image_ids, unseen=unseen, members=members)
-    num_promises = sum(len(question.values) * len(question.unseen) for question in questions)
+    questions = _questions(posterior, known_codes, labels, config, image_ids, held_out=held_out, members=members)
+    num_guarantees = sum(len(question.values) * len(question.held_out) for question in questions)
     accepted, weights = np.zeros(known.shape, dtype=bool), np.zeros(known.shape)
     reasons, rows = np.full(known.shape, "known", dtype=object), list[ThresholdRow]()
     for position, question in enumerate(questions):
-        decided = decide(question, config, round_index=round_index, num_promises=num_promises)
+        decided = decide(question, config, round_index=round_index, num_guarantees=num_guarantees)
         columns = slice(None) if config.per == "class" else slice(position, position + 1)
         accepted[:, columns] = decided.accepted[:, None] & ~known[:, columns]
         weights[:, columns] = np.where(accepted[:, columns], decided.weights[:, None], 0.0)
@@ -142,19 +142,21 @@ def _questions(
     config: SelectionConfig,
     image_ids: "Sequence[str] | pd.Series[Any]",
     *,
-    unseen: UnseenFaces | None,
+    held_out: HeldOutFaces | None,
     members: FloatArray | None,
 ) -> list[Question]:
     """What is to decide: the class of every face, or each attribute."""
     known = known_codes != UNKNOWN
-    of_members = None if members is None else [labels.condition(one, known_codes) for one in members]
+    member_probabilities = None if members is None else [labels.condition(one, known_codes) for one in members]
 
     def question(name: str, values: Sequence[str], position: int | None) -> Question:
         def asked(probabilities: FloatArray) -> FloatArray:
             return probabilities if position is None else labels.attribute_probabilities(probabilities)[position]
 
         undecided = ~known.all(axis=1) if position is None else ~known[:, position]
-        answers = unseen_answers(unseen, labels, known, undecided, position=position) if unseen is not None else ()
+        answers = (
+            held_out_answers(held_out, labels, known, undecided, position=position) if held_out is not None else ()
+        )
         return Question(
             name=name,
             values=values,
@@ -162,8 +164,10 @@ def _questions(
             undecided=undecided,
             image_ids=image_ids,
             per=config.per,
-            members=None if of_members is None else np.stack([asked(member) for member in of_members]),
-            unseen=answers,
+            members=None
+            if member_probabilities is None
+            else np.stack([asked(member) for member in member_probabilities]),
+            held_out=answers,
         )
 
     if config.per == "class":
@@ -173,40 +177,40 @@ def _questions(
 
 def _aligned(
     probabilities: FloatArray,
-    unseen: UnseenFaces | None,
+    held_out: HeldOutFaces | None,
     members: FloatArray | None,
     *,
     labels: LabelSpace,
     config: SelectionConfig,
     training_codes: IntArray | None,
-) -> tuple[FloatArray, UnseenFaces | None, FloatArray | None]:
-    """Align pool, unseen faces and members alike, by the pool's mean."""
-    codes = {"none": None, "training": training_codes, "validation": unseen.codes if unseen else None}[config.align]
+) -> tuple[FloatArray, HeldOutFaces | None, FloatArray | None]:
+    """Align pool, held-out faces and members alike, by the pool's mean."""
+    codes = {"none": None, "training": training_codes, "validation": held_out.codes if held_out else None}[config.align]
     if codes is None:
-        return probabilities, unseen, members
-    ratio = alignment_ratio(probabilities, class_mix(codes, labels))
+        return probabilities, held_out, members
+    ratio = alignment_ratio(probabilities, class_prior(codes, labels))
     return (
         aligned(probabilities, ratio),
-        None if unseen is None else replace(unseen, probabilities=aligned(unseen.probabilities, ratio)),
+        None if held_out is None else replace(held_out, probabilities=aligned(held_out.probabilities, ratio)),
         None if members is None else aligned(members, ratio),
     )
 
 
 def _check_needs(
-    config: SelectionConfig, unseen: UnseenFaces | None, members: FloatArray | None, training_codes: IntArray | None
+    config: SelectionConfig, held_out: HeldOutFaces | None, members: FloatArray | None, training_codes: IntArray | None
 ) -> None:
     """Refuse a strategy without what it needs."""
-    if isinstance(config, PromisedPrecision) and unseen is None:
+    if isinstance(config, PrecisionGuarantee) and held_out is None:
         raise SelectionError(
-            "selection.type promised_precision tests its promise on labeled faces that the teacher did not learn from, "
+            "selection.type precision_guarantee tests its guarantee on labeled faces that the teacher did not learn from, "
             "and there are none; give faces.labeled a validation_fraction, or select otherwise, as by fixed_threshold"
         )
-    if isinstance(config, Agreement) and (members is None or len(members) < 2):
+    if isinstance(config, EnsembleAgreement) and (members is None or len(members) < 2):
         raise SelectionError(
             "selection.type agreement compares the predictions of at least two views or teachers, "
             f"and there are {'none' if members is None else len(members)}; select otherwise, as by fixed_threshold"
         )
-    if (config.align == "training" and training_codes is None) or (config.align == "validation" and unseen is None):
+    if (config.align == "training" and training_codes is None) or (config.align == "validation" and held_out is None):
         raise SelectionError(
             f"selection.align {config.align} brings the pool to the class mix of {config.align} faces, "
             "and there are none; set selection.align to none"
@@ -226,17 +230,17 @@ def _check_pool(probabilities: FloatArray, known_codes: IntArray, labels: LabelS
 
 
 def _check_others(
-    unseen: UnseenFaces | None, members: FloatArray | None, labels: LabelSpace, *, num_faces: int
+    held_out: HeldOutFaces | None, members: FloatArray | None, labels: LabelSpace, *, num_faces: int
 ) -> None:
-    if unseen is not None:
-        num_unseen = len(unseen.probabilities)
-        expected = (num_unseen, labels.num_classes), (num_unseen, len(labels.attributes))
-        if (unseen.probabilities.shape, unseen.codes.shape) != expected:
+    if held_out is not None:
+        num_held_out = len(held_out.probabilities)
+        expected = (num_held_out, labels.num_classes), (num_held_out, len(labels.attributes))
+        if (held_out.probabilities.shape, held_out.codes.shape) != expected:
             raise ValueError(
-                f"unseen faces need probabilities {list(expected[0])} and codes {list(expected[1])}, "
-                f"got {list(unseen.probabilities.shape)} and {list(unseen.codes.shape)}"
+                f"held-out faces need probabilities {list(expected[0])} and codes {list(expected[1])}, "
+                f"got {list(held_out.probabilities.shape)} and {list(held_out.codes.shape)}"
             )
-        _check_distributions(unseen.probabilities, "unseen ")
+        _check_distributions(held_out.probabilities, "held-out ")
     if members is not None:
         if members.ndim != 3 or members.shape[1:] != (num_faces, labels.num_classes):
             raise ValueError(f"members must be [T, {num_faces}, {labels.num_classes}], got {list(members.shape)}")

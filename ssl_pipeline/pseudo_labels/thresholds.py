@@ -34,7 +34,7 @@ def most_probable(probabilities: FloatArray) -> tuple[IntArray, FloatArray]:
     return rounded.argmax(axis=1).astype(np.int64), np.asarray(rounded.max(axis=1))
 
 
-def mean_in_any_order(numbers: FloatArray) -> FloatArray:
+def order_invariant_mean(numbers: FloatArray) -> FloatArray:
     """Mean over the first axis, to the last bit the same whatever the order of the faces; float64 [...]."""
     return np.asarray(np.sort(np.asarray(numbers, dtype=np.float64), axis=0).mean(axis=0))
 
@@ -119,8 +119,8 @@ def self_adaptive_thresholds(probabilities: FloatArray) -> FloatArray:
     >>> self_adaptive_thresholds(np.array([[0.9, 0.1], [0.6, 0.4]]))
     array([0.75, 0.25])
     """
-    mean = mean_in_any_order(probabilities)
-    mean_confidence = mean_in_any_order(most_probable(probabilities)[1])
+    mean = order_invariant_mean(probabilities)
+    mean_confidence = order_invariant_mean(most_probable(probabilities)[1])
     return np.asarray(np.round(mean_confidence * mean / mean.max(), DECIMALS))
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_pipeline.labels import BoolArray, FloatArray
-from ssl_pipeline.pseudo_labels.thresholds import mean_in_any_order
+from ssl_pipeline.pseudo_labels.thresholds import order_invariant_mean
 
 
 class ConfidenceMoments(NamedTuple):
@@ -21,8 +21,8 @@ class ConfidenceMoments(NamedTuple):
     @classmethod
     def of(cls, confidence: FloatArray) -> "ConfidenceMoments":
         """Measure confidences, float [N], N ≥ 1."""
-        mean = float(mean_in_any_order(confidence))
-        return cls(mean, math.sqrt(float(mean_in_any_order((confidence - mean) ** 2))))
+        mean = float(order_invariant_mean(confidence))
+        return cls(mean, math.sqrt(float(order_invariant_mean((confidence - mean) ** 2))))
 
 
 def gaussian_weights(confidence: FloatArray, moments: ConfidenceMoments) -> FloatArray:

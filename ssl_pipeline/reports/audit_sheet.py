@@ -13,7 +13,7 @@ from ssl_pipeline.runs.files import atomic_path
 FACES_PER_PAGE, COLUMNS, SIDE = 100, 10, 128
 
 
-def draw_audit_sheets(
+def render_audit_sheets(
     directory: Path, image_paths: Sequence[str], captions: Sequence[str], *, title: str
 ) -> tuple[list[Path], dict[int, str]]:
     """Draw ``audit-01.png`` and so on, a hundred faces each.

@@ -170,24 +170,24 @@ def selection_page(summary: Mapping[str, Any], directory: Path, *, sheet: Path |
     """Tell what was accepted, value by value; `summary` is selection.json's, `sheet` a picture that all may see."""
     round_index, manifest = summary["identity"]["round_index"], directory / "manifest.parquet"
     lines = [f"# Pseudo-labels of round {round_index}", "", *selection_lines(summary)]
-    if summary.get("purity"):
+    if summary.get("precision"):
         right = [
-            f"{markdown_safe(name)} {100 * of['purity']:.1f} % of {of['num']:,}"
-            for name, of in summary["purity"].items()
-            if of["purity"] is not None
+            f"{markdown_safe(name)} {100 * of['precision']:.1f} % of {of['num']:,}"
+            for name, of in summary["precision"].items()
+            if of["precision"] is not None
         ]
         lines += [f"Right, by the labels that this run hid: {', '.join(right) or 'nothing accepted'}.", ""]
     thresholds = summary["selection"]["thresholds"]
     lines += [
-        "| attribute | value | threshold | candidates | accepted | unseen: right of | note |",
+        "| attribute | value | threshold | candidates | accepted | held-out: right of | note |",
         "|---|---|---:|---:|---:|---:|---|",
     ]
     for row in thresholds[:MAX_CLASSES]:
         threshold = "–" if row["threshold"] is None else f"{row['threshold']:.4g}"
-        unseen = "" if row["num_unseen"] is None else f"{row['num_right']:,} of {row['num_unseen']:,}"
+        held_out = "" if row["num_held_out"] is None else f"{row['num_right']:,} of {row['num_held_out']:,}"
         lines.append(
             f"| {markdown_safe(row['attribute'])} | {markdown_safe(row['value'])} | {threshold} "
-            f"| {row['num_candidates']:,} | {row['num_accepted']:,} | {unseen} | {markdown_safe(row['note'])} |"
+            f"| {row['num_candidates']:,} | {row['num_accepted']:,} | {held_out} | {markdown_safe(row['note'])} |"
         )
     lines += ["", f"Manifest: `{manifest}`. Open it: `ssl-pipeline manifest summary {manifest}`"]
     pictures = [] if sheet is None else [sheet]

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssl_pipeline.runs.disk import told_when_full
+from ssl_pipeline.runs.disk import catch_disk_full
 from ssl_pipeline.runs.files import remove_leftovers
-from ssl_pipeline.runs.lock import held
+from ssl_pipeline.runs.lock import hold_lock
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ class RunDir:
         Raises:
             RunError: if another process holds it.
         """
-        with told_when_full(self.lock_file):
+        with catch_disk_full(self.lock_file):
             self.root.mkdir(parents=True, exist_ok=True)
-        with held(self.lock_file):
+        with hold_lock(self.lock_file):
             remove_leftovers(self.root)
             yield
 

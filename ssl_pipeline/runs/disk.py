@@ -15,7 +15,7 @@ _NOTHING = 1 << 20  # bytes; torch.save does not say why a write failed: with so
 
 
 @contextmanager
-def told_when_full(path: Path) -> Iterator[None]:
+def catch_disk_full(path: Path) -> Iterator[None]:
     """Turn whatever a writer raises on a full disk into one message.
 
     Args:
@@ -32,7 +32,7 @@ def told_when_full(path: Path) -> Iterator[None]:
         told = isinstance(error, OSError) and error.errno in _FULL
         told = told or any(words in str(error).lower() for words in _WORDS)
         if not told:
-            refuse_full_disk(path)
+            check_disk_space(path)
             raise
         raise _disk_full(path) from None
     except Exception as error:  # safetensors' own
@@ -41,7 +41,7 @@ def told_when_full(path: Path) -> Iterator[None]:
         raise
 
 
-def refuse_full_disk(path: Path) -> None:
+def check_disk_space(path: Path) -> None:
     """Raise if next to nothing can be written beside `path`.
 
     Raises:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_pipeline.errors import RunError
-from ssl_pipeline.runs.disk import told_when_full
+from ssl_pipeline.runs.disk import catch_disk_full
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
     try:
-        with told_when_full(path):
+        with catch_disk_full(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield beside
             with open(beside, "rb") as file:

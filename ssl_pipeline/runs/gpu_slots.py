@@ -15,7 +15,7 @@ _take: ContextVar[TakeSlots] = ContextVar("take_gpu_slots", default=lambda _: nu
 
 
 @contextmanager
-def slots_taken_by(take: TakeSlots) -> Iterator[None]:
+def provide_gpu_slots(take: TakeSlots) -> Iterator[None]:
     """Have the stages inside this context take their places by `take`."""
     token = _take.set(take)
     try:

@@ -47,7 +47,7 @@ class Holder:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
+def hold_lock(path: Path) -> Iterator[None]:
     """Hold a lock file for this process.
 
     Raises:
@@ -61,7 +61,7 @@ def held(path: Path) -> Iterator[None]:
         yield
 
 
-def is_held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Tell whether a process holds a lock file now. Whoever takes it in this very moment tries again."""
     try:
         with open(path, encoding="utf-8") as file:

@@ -11,7 +11,7 @@ _watch: ContextVar[Watch] = ContextVar("watch", default=lambda what, share: None
 
 
 @contextmanager
-def told_to(watch: Watch) -> Iterator[None]:
+def listen(watch: Watch) -> Iterator[None]:
     """Have the work inside this context, of this process, tell `watch` how far it is."""
     token = _watch.set(watch)
     try:
@@ -20,6 +20,6 @@ def told_to(watch: Watch) -> Iterator[None]:
         _watch.reset(token)
 
 
-def tell(what: str, share: float) -> None:
+def report(what: str, share: float) -> None:
     """Tell how far a work has come; called often, so whoever listens must be quick."""
     _watch.get()(what, share)

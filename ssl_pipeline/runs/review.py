@@ -28,11 +28,11 @@ _OTHER_OPTIONS = {
     "percentile_curriculum": "selection.step_percent",
     "self_adaptive": "selection.type",
     "gaussian_weights": "selection.min_weight",
-    "promised_precision": "selection.target",
+    "precision_guarantee": "selection.target",
 }
 
 
-class FlowRun(Section):
+class WaitingFlowRun(Section):
     """The Prefect flow run that waits for a decision."""
 
     id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
@@ -40,7 +40,7 @@ class FlowRun(Section):
     api_url: str
 
 
-class Request(Section):
+class ReviewRequest(Section):
     """What a person is asked: whether a round's student may learn from a manifest. Paths lie inside the run."""
 
     run_name: str
@@ -57,11 +57,11 @@ class Request(Section):
     answers: str | None = None
     """The sheet to fill in, for `manifest audit --answers`."""
     num_audited: int = 0
-    flow_run: FlowRun | None = None
+    flow_run: WaitingFlowRun | None = None
     """None where no server can make the run go on."""
 
 
-class Decision(Section):
+class ReviewDecision(Section):
     """What a person decided on a request."""
 
     choice: Choice
@@ -94,14 +94,14 @@ class Decision(Section):
 
 
 def take_decision(
-    request: Request,
+    request: ReviewRequest,
     choice: Choice,
     *,
     confidence_threshold: float | None = None,
     note: str = "",
     by: str,
     way: Literal["command", "form", "terminal"],
-) -> Decision:
+) -> ReviewDecision:
     """Make a decision of what a person said.
 
     Args:
@@ -119,7 +119,7 @@ def take_decision(
         confidence_threshold = None  # a form sends it, whatever is chosen
     else:
         _check_threshold(request, confidence_threshold)
-    return Decision(
+    return ReviewDecision(
         choice=choice,
         confidence_threshold=confidence_threshold,
         note=note.strip(),
@@ -131,7 +131,7 @@ def take_decision(
     )
 
 
-def _check_threshold(request: Request, threshold: float | None) -> None:
+def _check_threshold(request: ReviewRequest, threshold: float | None) -> None:
     if request.confidence_threshold is None:
         raise ReviewError(
             f"the threshold cannot be changed: selection.type {request.selection_type} has no confidence_threshold; "
@@ -145,21 +145,21 @@ def _check_threshold(request: Request, threshold: float | None) -> None:
         raise ReviewError(f"threshold {threshold:g}: is what it was; accept, or give another number")
 
 
-def write_request(run: RunDir, request: Request) -> None:
+def write_request(run: RunDir, request: ReviewRequest) -> None:
     """Ask: from now on the run waits, unless a decision on this very request is there."""
     write_json(run.review(request.round_index) / "request.json", request.model_dump(mode="json"))
 
 
-def read_request(run: RunDir, round_index: int) -> Request | None:
+def read_request(run: RunDir, round_index: int) -> ReviewRequest | None:
     """Read what is asked about a round; None if nothing is.
 
     Raises:
         RunError: if the file is damaged.
     """
-    return _read(run.review(round_index) / "request.json", Request)
+    return _read(run.review(round_index) / "request.json", ReviewRequest)
 
 
-def latest_request(run: RunDir) -> Request | None:
+def latest_request(run: RunDir) -> ReviewRequest | None:
     """Read what was asked last; None if nothing ever was.
 
     Raises:
@@ -169,7 +169,7 @@ def latest_request(run: RunDir) -> Request | None:
     return read_request(run, rounds[-1]) if rounds else None
 
 
-def write_decision(run: RunDir, round_index: int, decision: Decision) -> None:
+def write_decision(run: RunDir, round_index: int, decision: ReviewDecision) -> None:
     """Keep a decision, in place of any earlier one."""
     write_json(run.review(round_index) / "decision.json", decision.model_dump(mode="json"))
     logger.info("round %d: %s", round_index, decision.words)
@@ -180,16 +180,16 @@ def withdraw_decision(run: RunDir, round_index: int) -> None:
     (run.review(round_index) / "decision.json").unlink(missing_ok=True)
 
 
-def read_decision(run: RunDir, round_index: int) -> Decision | None:
+def read_decision(run: RunDir, round_index: int) -> ReviewDecision | None:
     """Read the decision on a round, whatever it was taken on; None if there is none.
 
     Raises:
         RunError: if the file is damaged.
     """
-    return _read(run.review(round_index) / "decision.json", Decision)
+    return _read(run.review(round_index) / "decision.json", ReviewDecision)
 
 
-def decision_on(run: RunDir, round_index: int, *, basis: str) -> Decision | None:
+def decision_on(run: RunDir, round_index: int, *, basis: str) -> ReviewDecision | None:
     """Give the decision on a round if it was taken on this selection, and on the manifest that is asked about.
 
     Args:
@@ -213,7 +213,7 @@ def is_waiting(run: RunDir) -> bool:
     return request is not None and decision_on(run, request.round_index, basis=request.basis) is None
 
 
-def check_unchanged(run: RunDir, request: Request) -> None:
+def check_unchanged(run: RunDir, request: ReviewRequest) -> None:
     """Refuse to decide on a manifest that is no longer there as it was shown, unless by an earlier decision.
 
     Raises:
@@ -229,7 +229,9 @@ def check_unchanged(run: RunDir, request: Request) -> None:
         )
 
 
-def with_decision(selection: SelectionConfig, decision: Decision | None) -> tuple[SelectionConfig, dict[str, Any]]:
+def with_decision(
+    selection: SelectionConfig, decision: ReviewDecision | None
+) -> tuple[SelectionConfig, dict[str, Any]]:
     """Put a person's threshold in the place of the config's.
 
     Returns:

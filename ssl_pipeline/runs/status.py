@@ -10,7 +10,7 @@ from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import RunError
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json
-from ssl_pipeline.runs.lock import Holder, is_alive, is_held, last_holder
+from ssl_pipeline.runs.lock import Holder, is_alive, is_locked, last_holder
 from ssl_pipeline.runs.records import StageRecord
 
 LEFT_AS_RUNNING = "left as running"
@@ -59,7 +59,7 @@ def run_status(root: Path) -> RunStatus:
     run, about = RunDir(root), read_json(root / "run.json")
     config = load_config(root / "config.yaml")
     holder, state = last_holder(run.lock_file), str(about["status"])
-    if is_held(run.lock_file):
+    if is_locked(run.lock_file):
         state, words = "running", f"{holder or 'a process'} works in it" + (f" since {holder.since}" if holder else "")
     elif state == "running":
         state, words = LEFT_AS_RUNNING, _how_it_was_left(holder)

@@ -1,7 +1,7 @@
 """Teachers that each miss a part of the training faces, and what they say of it: labels of faces that they never saw.
 
 A hundred validation faces tell little, and they have chosen each teacher's best epoch. Out of its fold, every training
-face is unseen (cross-fitting; Stone 1974), and the teachers together label the pool (deep ensembles, arXiv:1612.01474).
+face is held-out (cross-fitting; Stone 1974), and the teachers together label the pool (deep ensembles, arXiv:1612.01474).
 """
 
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.evaluation.temperature import Calibration
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.preparing import pictures_of
-from ssl_pipeline.faces.splitting import deal_folds, same_person_or_picture
+from ssl_pipeline.faces.splitting import assign_folds, same_person_or_picture
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.labels import UNKNOWN
 from ssl_pipeline.learning.calibrate import fit_and_report, refuse_few_faces, save_calibrated
 from ssl_pipeline.learning.predict import Predictor
 from ssl_pipeline.learning.shards import write_shard
 from ssl_pipeline.pseudo_labels.merging import human_table, write_training_table
-from ssl_pipeline.reports.calibration_picture import draw_calibration
+from ssl_pipeline.reports.calibration_plot import plot_calibration
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_file, digest_of
 from ssl_pipeline.runs.records import faces_digest, run_stage
@@ -62,7 +62,7 @@ def train_fold_teachers(config: RunConfig, run: RunDir) -> CrossFit | None:
     faces = labeled[labeled["split"] == "train"].reset_index(drop=True)
     pictures = pictures_of(faces, run.faces / "pixels.npy", config.faces)
     groups = same_person_or_picture(faces["person_id"].tolist(), pictures)
-    folds = deal_folds(labels.class_ids(labels.encode(faces)), groups, num_folds=num_folds, seed=config.seed)
+    folds = assign_folds(labels.class_ids(labels.encode(faces)), groups, num_folds=num_folds, seed=config.seed)
     teachers = tuple(_train_without(fold, faces[folds != fold], config, run) for fold in range(num_folds))
     checkpoints = [run.fold_teacher(fold) / "best.safetensors" for fold in range(num_folds)]
     inputs = {
@@ -139,5 +139,5 @@ def _calibrate(
     if (refusal := refuse_few_faces(int(whole.sum()), config.calibration, what="training")) is not None:
         return None, {"refused": refusal}
     calibration, about = fit_and_report(probabilities[whole], codes[whole], config.calibration, labels=labels)
-    draw_calibration(run.out_of_fold / "calibration.png", about, title="Training faces, each out of its fold")
+    plot_calibration(run.out_of_fold / "calibration.png", about, title="Training faces, each out of its fold")
     return calibration, about

@@ -14,7 +14,7 @@ from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.inference.voting import SoftVote
 from ssl_pipeline.learning.dataset import LabeledSet
 from ssl_pipeline.learning.predict import Predictor
-from ssl_pipeline.reports.pictures import SCORE_PICTURES, draw_scores
+from ssl_pipeline.reports.plots import SCORE_PICTURES, plot_scores
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import atomic_path, digest_file, write_json
 from ssl_pipeline.runs.records import faces_digest, run_stage
@@ -52,7 +52,7 @@ def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> S
         with atomic_path(directory / PREDICTIONS) as beside:
             judged.faces.to_parquet(beside, index=False)
         model = str(model_dir.relative_to(run.root)) if model_dir.is_relative_to(run.root) else model_dir.name
-        draw_scores(directory, judged.scores, title=f"{model} on {split}")
+        plot_scores(directory, judged.scores, title=f"{model} on {split}")
         return without_tables(judged.scores)
 
     record = run_stage(directory, inputs=inputs, outputs=["scores.json", PREDICTIONS, *SCORE_PICTURES], work=work)

@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.reports.pictures import draw_class_f1
+from ssl_pipeline.reports.plots import plot_class_f1
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json, write_json
 from ssl_pipeline.runs.records import StageRecord
-from ssl_pipeline.runs.review import Decision
+from ssl_pipeline.runs.review import ReviewDecision
 from ssl_pipeline.stages.evaluate import PREDICTIONS, evaluate
 from ssl_pipeline.stages.gate import GateResult, compare_models
 from ssl_pipeline.stages.open import environment
@@ -28,7 +28,7 @@ class RoundOutcome:
     """From 1."""
     changed: ChangedLabels | None = None
     """From the second round on. A round that changed too little ends here."""
-    review: Decision | None = None
+    review: ReviewDecision | None = None
     """What a person decided; a rejected round has no student."""
     student: TrainedModel | None = None
     gate: GateResult | None = None
@@ -81,7 +81,7 @@ def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> di
             **{name: selection["counts"][name] for name in ("candidates", "accepted", "rejected", "unreadable")},
             "removed_from_pool": counts["leakage"],
         },
-        "purity": selection["purity"],
+        "precision": selection["precision"],
         "selection_faults": selection["selection"]["faults"],
         "shift": selection["selection"]["shift"],
         "reviews": [
@@ -106,7 +106,7 @@ def _comparison(config: RunConfig, run: RunDir, student_round: int) -> dict[str,
     student_dir = run.student(student_round)
     teacher, student = _scores(config, run, run.teacher), _scores(config, run, student_dir)
     both = {"teacher": teacher["test"]["per_class"], f"student {student_round}": student["test"]["per_class"]}
-    draw_class_f1(run.root / "class_f1.png", both, title="Teacher against student on test: F1 by class")
+    plot_class_f1(run.root / "class_f1.png", both, title="Teacher against student on test: F1 by class")
     return {
         "teacher": teacher,
         "student": {"round": student_round, **student},

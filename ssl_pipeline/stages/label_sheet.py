@@ -16,7 +16,7 @@ from ssl_pipeline.runs.files import atomic_path
 NUM_FACES, COLUMNS, SIDE = 24, 8, 96
 
 
-def draw_label_sheet(config: RunConfig, run: RunDir, round_index: int) -> Path | None:
+def render_label_sheet(config: RunConfig, run: RunDir, round_index: int) -> Path | None:
     """Draw some faces of a round's manifest with what was decided of each, from the surest to the least sure.
 
     Returns:
@@ -26,7 +26,7 @@ def draw_label_sheet(config: RunConfig, run: RunDir, round_index: int) -> Path |
         return None
     directory = run.pseudo_labels(round_index)
     manifest = read_manifest(directory / "manifest.parquet")
-    faces = manifest.faces[manifest.faces["decision"] != "unreadable"]
+    faces = manifest.faces[manifest.faces["status"] != "unreadable"]
     sureness = faces[[f"{name}_confidence" for name in manifest.labels.names]].mean(axis=1).to_numpy(float)
     order = np.argsort(-sureness, kind="stable")
     chosen = faces.iloc[order[np.linspace(0, len(faces) - 1, min(NUM_FACES, len(faces))).round().astype(int)]]
@@ -47,5 +47,5 @@ def _caption(face: dict[Any, Any], manifest: Manifest) -> str:
     lines = []
     for name in manifest.labels.names:
         told = f"{face[name]} {face[f'{name}_confidence']:.2f}"
-        lines.append(told if face[f"{name}_decision"] in ("accepted", "known") else f"({told})")
+        lines.append(told if face[f"{name}_status"] in ("accepted", "known") else f"({told})")
     return "\n".join(lines)

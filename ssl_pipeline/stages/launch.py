@@ -29,9 +29,9 @@ from ssl_pipeline.learning.dataset import TrainingFaces, TrainingSet, UnlabeledS
 from ssl_pipeline.learning.device import Device, resolve_device
 from ssl_pipeline.learning.fit import FitResult, fit
 from ssl_pipeline.pseudo_labels.merging import read_training_table
-from ssl_pipeline.runs.disk import refuse_full_disk
+from ssl_pipeline.runs.disk import check_disk_space
 from ssl_pipeline.runs.files import read_json, write_json, write_text
-from ssl_pipeline.runs.progress import tell, told_to
+from ssl_pipeline.runs.progress import listen, report
 
 logger = logging.getLogger(__name__)
 
@@ -62,13 +62,15 @@ class TrainingJob(Section):
         if self.training_table is None:
             return human
         table = read_training_table(self.training_table)
-        consistency, unlabeled = self.role.training.consistency, None
-        if consistency is not None:
+        fixmatch, unlabeled = self.role.training.fixmatch, None
+        if fixmatch is not None:
             pool = read_faces(self.faces / "unlabeled.parquet")
             unlabeled = UnlabeledSet.from_faces(pool, human.train.pixels, labels=human.labels)
-            if not consistency.pseudo_labels:
+            if not fixmatch.pseudo_labels:
                 table = table[table["label_source"] == "human"]
-        train = TrainingSet.from_table(table, human.train.pixels, labels=human.labels).with_numbers_of(human.train)
+        train = TrainingSet.from_table(table, human.train.pixels, labels=human.labels).with_regression_targets_of(
+            human.train
+        )
         return TrainingFaces(human.labels, train, human.validation, unlabeled)
 
     def train(self) -> FitResult:
@@ -100,7 +102,7 @@ def run_job(job: TrainingJob) -> FitResult:
     for error in sorted(job.directory.glob("training_error-*.txt")):
         raise TrainingError(error.read_text(encoding="utf-8"))
     if code != 0 or not result.is_file():
-        refuse_full_disk(_log_path(job))  # where the processes could not write why they ended
+        check_disk_space(_log_path(job))  # where the processes could not write why they ended
         raise TrainingError(
             f"{job.name}: a training process ended with code {code}; its words are in {_log_path(job)}; run again to go "
             "on from the last saved step"
@@ -125,7 +127,7 @@ def _supervise(job: TrainingJob, request: Path) -> int:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith(_PROGRESS):
-                tell(job.name, float(line.removeprefix(_PROGRESS)))
+                report(job.name, float(line.removeprefix(_PROGRESS)))
             else:
                 logger.info("%s", line.rstrip())
         return process.wait()
@@ -163,7 +165,7 @@ def main(request: Path) -> int:
                 f"{job.name}: {request} asks for num_processes {job.role.training.num_processes}, torchrun started "
                 f"{world_size}; --nnodes × --nproc-per-node must be that many"
             )
-        with told_to(_tell_starter) if rank == 0 and os.environ.get(_SUPERVISED) else nullcontext():
+        with listen(_tell_starter) if rank == 0 and os.environ.get(_SUPERVISED) else nullcontext():
             result = job.train()
     except PipelineError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")

@@ -14,7 +14,7 @@ from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import write_json, write_text
 from ssl_pipeline.runs.records import VERSION
 from ssl_pipeline.runs.review import is_waiting
-from ssl_pipeline.runs.storage.mirror import kept_in
+from ssl_pipeline.runs.storage.mirror import mirror_run
 from ssl_pipeline.stages.check import check
 
 _PACKAGES = ("torch", "torchvision", "timm", "accelerate", "matplotlib", "numpy", "pandas", "pillow", "scikit-learn")
@@ -32,7 +32,7 @@ def open_run(config: RunConfig) -> Iterator[RunDir]:
     check(config)
     run = RunDir(config.runs_root / config.run_name)
     about = {"run_name": config.run_name, "seed": config.seed, **environment(config)}
-    with run.lock(), kept_in(config.storage, run.root):
+    with run.lock(), mirror_run(config.storage, run.root):
         write_text(run.root / "config.yaml", dump_config(config))
         write_json(run.root / "run.json", {"status": "running", **about})
         try:

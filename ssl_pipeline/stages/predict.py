@@ -12,7 +12,7 @@ import pandas as pd
 
 from ssl_pipeline.config.execution import ExecutionConfig
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.config.selection import Agreement
+from ssl_pipeline.config.selection import EnsembleAgreement
 from ssl_pipeline.evaluation.shift import separability
 from ssl_pipeline.execution.shards import IN_PROCESS
 from ssl_pipeline.faces.pixels import open_pixels
@@ -59,7 +59,7 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
         members,
         faces.validation,
         run,
-        directory.with_name("unseen"),
+        directory.with_name("held_out"),
         shard_size=len(faces.validation),
         identity=identity,
         execution=IN_PROCESS,
@@ -101,7 +101,7 @@ class RoundFaces:
         return self.labeled[self.labeled["split"] == "validation"]
 
     @property
-    def unseen(self) -> pd.DataFrame:
+    def held_out(self) -> pd.DataFrame:
         """Labeled faces that the members of the round did not learn from: of the validation split, or out of fold."""
         return self.train if self.is_out_of_fold else self.validation
 
@@ -129,24 +129,24 @@ class RoundFaces:
         return StageRecord.read(self._directory / "predictions").inputs
 
     @cached_property
-    def of_members(self) -> npt.NDArray[np.float32]:
+    def member_probabilities(self) -> npt.NDArray[np.float32]:
         """Class probabilities of the pool by each member, float32 [T, N, K]."""
         return self._read("predictions", self.pool)
 
     @cached_property
-    def of_pool(self) -> npt.NDArray[np.float32]:
+    def pool_probabilities(self) -> npt.NDArray[np.float32]:
         """Class probabilities of the pool, float32 [N, K]: the mean over the members."""
-        return np.asarray(self.of_members.mean(axis=0))
+        return np.asarray(self.member_probabilities.mean(axis=0))
 
     @cached_property
-    def of_validation(self) -> npt.NDArray[np.float32]:
+    def validation_probabilities(self) -> npt.NDArray[np.float32]:
         """Class probabilities of the validation faces, as the pool's, float32 [M, K]."""
-        return np.asarray(self._read("unseen", self.validation).mean(axis=0))
+        return np.asarray(self._read("held_out", self.validation).mean(axis=0))
 
     @property
-    def of_unseen(self) -> npt.NDArray[np.float32]:
-        """Class probabilities of the unseen faces, float32 [M, K]; out of fold, each by the one teacher without it."""
-        return read_shards(self._run.out_of_fold, self.train) if self.is_out_of_fold else self.of_validation
+    def held_out_probabilities(self) -> npt.NDArray[np.float32]:
+        """Class probabilities of the held-out faces, float32 [M, K]; out of fold, each by the one teacher without it."""
+        return read_shards(self._run.out_of_fold, self.train) if self.is_out_of_fold else self.validation_probabilities
 
     def _read(self, what: str, table: pd.DataFrame) -> npt.NDArray[np.float32]:
         return np.stack([read_shards(self._directory / what / name, table) for name in self._member_names])
@@ -181,7 +181,7 @@ def members_of(config: RunConfig, run: RunDir, teacher: Path) -> dict[str, Membe
     if config.out_of_fold is not None and teacher.parent == run.teacher:
         folds = [f"{_FOLD}{fold}" for fold in range(config.out_of_fold.num_folds)]
         return {name: member(run.out_of_fold / f"{name}.safetensors") for name in folds}
-    if isinstance(config.selection, Agreement):
+    if isinstance(config.selection, EnsembleAgreement):
         return {f"view-{view}": member(teacher, view) for view in range(len(config.prediction.views))}
     return {".": member(teacher)}
 

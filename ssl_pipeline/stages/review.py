@@ -11,20 +11,20 @@ from rich.markdown import Markdown
 from rich.prompt import Prompt
 
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.config.selection import PromisedPrecision
+from ssl_pipeline.config.selection import PrecisionGuarantee
 from ssl_pipeline.errors import ReviewError, ReviewPending
 from ssl_pipeline.pseudo_labels.manifest import Manifest, read_manifest
-from ssl_pipeline.pseudo_labels.manifest_audit import accepted_labels, captions, draw_audit, write_sheet
+from ssl_pipeline.pseudo_labels.manifest_audit import accepted_labels, captions, sample_audit, write_sheet
 from ssl_pipeline.pseudo_labels.manifest_report import summarize
-from ssl_pipeline.reports.audit_sheet import draw_audit_sheets
+from ssl_pipeline.reports.audit_sheet import render_audit_sheets
 from ssl_pipeline.reports.review_page import review_markdown
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_file, digest_of, write_text
 from ssl_pipeline.runs.records import VERSION, StageRecord, faces_digest
 from ssl_pipeline.runs.review import (
-    Decision,
-    FlowRun,
-    Request,
+    ReviewDecision,
+    ReviewRequest,
+    WaitingFlowRun,
     decision_on,
     read_decision,
     take_decision,
@@ -43,12 +43,12 @@ def selection_inputs(config: RunConfig, run: RunDir, round_index: int) -> dict[s
     A decision counts for as long as these are what they were when it was taken, see `basis_of`.
     """
     directory = run.pseudo_labels(round_index)
-    predicted = (directory / "predictions", directory / "unseen", run.out_of_fold)
+    predicted = (directory / "predictions", directory / "held_out", run.out_of_fold)
     records = [StageRecord.read(of) for of in predicted if (of / "done.json").is_file()]
     return {
         "predicted": [digest_of([record.inputs, record.outputs]) for record in records],
         "selection": config.selection,
-        "shift": judge_shift(config, run, round_index),
+        "shift": assess_shift(config, run, round_index),
         "labels": config.labels,
         "faces": faces_digest(run),
         "round": round_index,
@@ -61,7 +61,7 @@ def basis_of(inputs: dict[str, Any]) -> str:
     return digest_of(inputs | {"version": VERSION})
 
 
-def standing_decision(config: RunConfig, run: RunDir, round_index: int) -> Decision | None:
+def standing_decision(config: RunConfig, run: RunDir, round_index: int) -> ReviewDecision | None:
     """Give the decision on a round's selection as it is now; None without any, or if the config wants none."""
     if config.review == "none":
         return None
@@ -88,7 +88,7 @@ def check_accepted(config: RunConfig, run: RunDir, round_index: int) -> None:
         raise ReviewError(f"{run.root}: round {round_index}: {decision.words}; no student is trained on it")
 
 
-def judge_shift(config: RunConfig, run: RunDir, round_index: int) -> dict[str, Any] | None:
+def assess_shift(config: RunConfig, run: RunDir, round_index: int) -> dict[str, Any] | None:
     """Say in words whether the shift that `measure_shift` found is strong; None where the config leaves it out.
 
     Returns:
@@ -115,12 +115,12 @@ def _shift_in_words(measured: Mapping[str, Any], config: RunConfig, *, strong_au
     )
     if not strong:
         return f"{told}: not strong (strong_auc {strong_auc:g}, and two standard errors above 0.5)"
-    if isinstance(config.selection, PromisedPrecision):
-        return f"the promise was made under strong shift ({told}): it was tested on faces unlike those it speaks of"
+    if isinstance(config.selection, PrecisionGuarantee):
+        return f"the guarantee was made under strong shift ({told}): it was tested on faces unlike those it speaks of"
     return f"strong ({told}): what validation faces say may not hold for the pool"
 
 
-def decision_so_far(config: RunConfig, run: RunDir, round_index: int) -> Decision | None:
+def decision_so_far(config: RunConfig, run: RunDir, round_index: int) -> ReviewDecision | None:
     """Give the decision that counts for the round as it is now; one on another manifest is passed over, in words."""
     decision = standing_decision(config, run, round_index)
     if decision is None and (other := read_decision(run, round_index)) is not None:
@@ -133,7 +133,9 @@ def decision_so_far(config: RunConfig, run: RunDir, round_index: int) -> Decisio
     return decision
 
 
-def ask_review(config: RunConfig, run: RunDir, round_index: int, flow_run: FlowRun | None = None) -> Request:
+def ask_review(
+    config: RunConfig, run: RunDir, round_index: int, flow_run: WaitingFlowRun | None = None
+) -> ReviewRequest:
     """Put a round's manifest before a person. Writes request.md, an audit's sheet and pages, then request.json.
 
     Args:
@@ -157,7 +159,7 @@ def ask_review(config: RunConfig, run: RunDir, round_index: int, flow_run: FlowR
         threshold=threshold,
     )
     write_text(run.review(round_index) / "request.md", page)
-    request = Request(
+    request = ReviewRequest(
         run_name=config.run_name,
         round_index=round_index,
         manifest=str(path.relative_to(run.root)),
@@ -174,12 +176,12 @@ def ask_review(config: RunConfig, run: RunDir, round_index: int, flow_run: FlowR
     return request
 
 
-def read_page(run: RunDir, request: Request) -> str:
+def read_page(run: RunDir, request: ReviewRequest) -> str:
     """Read the Markdown of a request."""
     return (run.review(request.round_index) / "request.md").read_text(encoding="utf-8")
 
 
-def waiting_message(run: RunDir, request: Request) -> str:
+def waiting_message(run: RunDir, request: ReviewRequest) -> str:
     """Say what a run waits for, and the commands by which it goes on."""
     change = "" if request.confidence_threshold is None else " --threshold NUMBER,"
     return (
@@ -191,7 +193,7 @@ def waiting_message(run: RunDir, request: Request) -> str:
     )
 
 
-def ask_on_terminal(run: RunDir, request: Request, page: str, console: Console) -> Decision:
+def ask_on_terminal(run: RunDir, request: ReviewRequest, page: str, console: Console) -> ReviewDecision:
     """Show what is asked, and ask by standard input.
 
     Args:
@@ -236,10 +238,10 @@ def _draw_sheets(manifest: Manifest, directory: Path, *, seed: int) -> tuple[int
     labels = accepted_labels(manifest)
     if labels.empty:
         return 0, []
-    drawn = draw_audit(manifest, num=max(NUM_AUDITED, labels["stratum"].nunique()), seed=seed)
+    drawn = sample_audit(manifest, num=max(NUM_AUDITED, labels["stratum"].nunique()), seed=seed)
     if (directory / "audit.csv").is_file():  # written last, and may hold answers
         return len(drawn), sorted(directory.glob("audit-*.png"))
     title = f"{manifest.path}: {len(drawn):,} accepted labels"
-    pages, _ = draw_audit_sheets(directory, drawn["image_path"].tolist(), captions(drawn), title=title)
+    pages, _ = render_audit_sheets(directory, drawn["image_path"].tolist(), captions(drawn), title=title)
     write_sheet(directory / "audit.csv", drawn)
     return len(drawn), pages

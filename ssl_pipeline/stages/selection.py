@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.config.selection import Agreement
+from ssl_pipeline.config.selection import EnsembleAgreement
 from ssl_pipeline.errors import SelectionError
 from ssl_pipeline.evaluation.shift import acceptance_by_group, compare_predictions
 from ssl_pipeline.pseudo_labels.guards import selection_faults, stop_on
-from ssl_pipeline.pseudo_labels.held_out import UnseenFaces
+from ssl_pipeline.pseudo_labels.held_out import HeldOutFaces
 from ssl_pipeline.pseudo_labels.manifest import (
     Manifest,
     ManifestIdentity,
@@ -22,7 +22,7 @@ from ssl_pipeline.pseudo_labels.manifest import (
     write_manifest,
 )
 from ssl_pipeline.pseudo_labels.manifest_difference import difference
-from ssl_pipeline.pseudo_labels.manifest_report import purity, summarize
+from ssl_pipeline.pseudo_labels.manifest_report import precision, summarize
 from ssl_pipeline.pseudo_labels.selection import select as select_labels
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of, write_json
@@ -41,8 +41,8 @@ class SelectionResult:
     manifest: Path
     counts: Mapping[str, int]
     """candidates = accepted + rejected + unreadable."""
-    purity: Mapping[str, Any] | None
-    """Of the accepted labels, where the truth of the pool is known, see `purity`."""
+    precision: Mapping[str, Any] | None
+    """Of the accepted labels, where the truth of the pool is known, see `precision`."""
     faults: tuple[str, ...]
     """What the guards warn of."""
     skipped: bool
@@ -88,7 +88,7 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
             )
         summary = summarize(manifest)
         truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet")
-        summary["purity"] = purity(manifest, truth) if len(truth) else None
+        summary["precision"] = precision(manifest, truth) if len(truth) else None
         write_json(directory / "selection.json", summary)
         counts = summary["counts"]
         logger.info("round %d: accepted %d of %d candidates", round_index, counts["accepted"], counts["candidates"])
@@ -96,7 +96,7 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
         stop_on(faults, config.selection)
         for fault in faults:
             logger.warning("round %d: %s", round_index, fault)
-        return {"counts": counts, "purity": summary["purity"], "faults": faults, **change}
+        return {"counts": counts, "precision": summary["precision"], "faults": faults, **change}
 
     outputs = ["manifest.parquet", "selection.json", *(["shift.json"] if shift is not None else [])]
     try:
@@ -109,7 +109,7 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
         ) from None
     result = record.result
     return SelectionResult(
-        directory / "manifest.parquet", result["counts"], result["purity"], tuple(result["faults"]), record.skipped
+        directory / "manifest.parquet", result["counts"], result["precision"], tuple(result["faults"]), record.skipped
     )
 
 
@@ -151,17 +151,17 @@ def make_manifest(
     directory, labels, settings = run.pseudo_labels(round_index), config.labels.space, config.selection
     pool = faces.pool
     what = "out-of-fold" if faces.is_out_of_fold else "validation"
-    unseen = UnseenFaces(faces.of_unseen, labels.encode(faces.unseen), what)
+    held_out = HeldOutFaces(faces.held_out_probabilities, labels.encode(faces.held_out), what)
     training_codes = labels.encode(faces.train)
     selection = select_labels(
-        faces.of_pool,
+        faces.pool_probabilities,
         labels.encode(pool),
         labels=labels,
         config=settings,
         image_ids=pool["image_id"],
         round_index=round_index,
-        unseen=unseen,
-        members=faces.of_members if isinstance(settings, Agreement) else None,
+        held_out=held_out,
+        members=faces.member_probabilities if isinstance(settings, EnsembleAgreement) else None,
         training_codes=training_codes[(training_codes >= 0).any(axis=1)],
     )
     rejected = pd.read_parquet(run.faces / "rejected.parquet")
@@ -179,7 +179,7 @@ def make_manifest(
         ),
         targets=settings.targets,
         settings={**settings.model_dump(mode="json"), **(change or {})},
-        faults=selection_faults(selection, labels=labels, config=settings, unseen=unseen),
+        faults=selection_faults(selection, labels=labels, config=settings, held_out=held_out),
         shift=shift,
     )
     write_manifest(directory / "manifest.parquet", table)
@@ -189,23 +189,25 @@ def make_manifest(
 def write_shift(path: Path, faces: RoundFaces, config: RunConfig, run: RunDir, manifest: Manifest) -> None:
     """Write the whole diagnosis: separability, predictions of both sides, acceptance by what is known of the pool.
 
-    What the config hides from training is used here as it is for purity: to report.
+    What the config hides from training is used here as it is for precision: to report.
     """
     pool, labels = faces.pool, config.labels.space
     truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet")
-    readable = (manifest.faces["decision"] != "unreadable").to_numpy(bool)
-    of_pool = pd.Index(manifest.faces.loc[readable, "image_id"]).get_indexer(pd.Index(pool["image_id"]))
+    readable = (manifest.faces["status"] != "unreadable").to_numpy(bool)
+    pool_probabilities = pd.Index(manifest.faces.loc[readable, "image_id"]).get_indexer(pd.Index(pool["image_id"]))
     groups = pd.DataFrame({"origin": pool["origin"].to_numpy(object)})
     for name in labels.names:
         known = pool[name].astype(object).where(pool[name].notna())
         hidden = truth.set_index("image_id")[name].reindex(pool["image_id"]) if name in truth else None
         groups[name] = known.to_numpy(object) if hidden is None else known.fillna(pd.Series(hidden.to_numpy(object)))
-    decisions = manifest.faces[[f"{name}_decision" for name in labels.names]].to_numpy(object)[readable][of_pool]
+    decisions = manifest.faces[[f"{name}_status" for name in labels.names]].to_numpy(object)[readable][
+        pool_probabilities
+    ]
     write_json(
         path,
         {
             **(manifest.selection["shift"] or {}),
-            "predictions": compare_predictions(faces.of_pool, faces.of_validation, labels=labels),
+            "predictions": compare_predictions(faces.pool_probabilities, faces.validation_probabilities, labels=labels),
             "acceptance": acceptance_by_group(groups, decisions == "accepted", decisions != "known"),
         },
     )

@@ -17,8 +17,8 @@ from ssl_pipeline.learning.dataset import TrainingFaces
 from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.pseudo_labels.manifest import check_belongs, read_manifest
 from ssl_pipeline.pseudo_labels.merging import merge, write_training_table
-from ssl_pipeline.reports.calibration_picture import draw_calibration
-from ssl_pipeline.reports.pictures import draw_learning_curves
+from ssl_pipeline.reports.calibration_plot import plot_calibration
+from ssl_pipeline.reports.plots import plot_learning_curves
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_file, digest_of
 from ssl_pipeline.runs.gpu_slots import gpu_slots
@@ -117,7 +117,7 @@ def train_model(
     inputs = {
         "faces": faces_digest(run),
         **training.inputs,
-        "role": role.what_matters(),
+        "role": role.fingerprint_fields(),
         "labels": config.labels.space.to_dict(),
         "seed": str(training.seed),
         "device": str(resolve_device(config.device)),
@@ -137,7 +137,7 @@ def train_model(
             inputs=digest_of(inputs),
         )
         result = run_job(job)
-        _draw_curves(directory, title=training.name, monitor=role.training.monitor)
+        _plot_curves(directory, title=training.name, monitor=role.training.monitor)
         return {
             "calibration": _calibrate(
                 result.checkpoint, calibration, config, run, title=f"{training.name} on validation"
@@ -161,9 +161,9 @@ def train_model(
     return TrainedModel(directory, **record.result, pictures=pictures, seconds=record.seconds, skipped=record.skipped)
 
 
-def _draw_curves(directory: Path, *, title: str, monitor: str) -> None:
+def _plot_curves(directory: Path, *, title: str, monitor: str) -> None:
     history, direction = pd.read_csv(directory / "history.csv"), metric_direction(monitor)
-    draw_learning_curves(directory / "curves.png", history, title=title, metric=monitor, direction=direction)
+    plot_learning_curves(directory / "curves.png", history, title=title, metric=monitor, direction=direction)
 
 
 def _calibrate(
@@ -175,5 +175,5 @@ def _calibrate(
         checkpoint, validation, calibration, prediction=config.prediction, device=config.device
     )
     if about is not None and "before" in about:
-        draw_calibration(checkpoint.with_name("calibration.png"), about, title=title)
+        plot_calibration(checkpoint.with_name("calibration.png"), about, title=title)
     return about

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from ssl_pipeline.cli import main as cli
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_file, write_json
-from ssl_pipeline.runs.review import Request, read_decision, write_request
+from ssl_pipeline.runs.review import ReviewRequest, read_decision, write_request
 
 MANIFEST = "round-01/pseudo_labels/manifest.parquet"
 
@@ -25,8 +25,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
     return run
 
 
-def request_of(run: RunDir, *, kind: str = "fixed_threshold") -> Request:
-    return Request(
+def request_of(run: RunDir, *, kind: str = "fixed_threshold") -> ReviewRequest:
+    return ReviewRequest(
         run_name="demo",
         round_index=1,
         manifest=MANIFEST,

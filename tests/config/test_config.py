@@ -17,7 +17,7 @@ VALID: dict[str, Any] = {
     "labels": {
         "attributes": [
             {"name": "gender", "values": ["male", "female"]},
-            {"name": "age", "values": ["<30", ">=30"], "from_column": "age_years", "borders": [30]},
+            {"name": "age", "values": ["<30", ">=30"], "from_column": "age_years", "bin_edges": [30]},
         ]
     },
     "faces": {
@@ -60,7 +60,7 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
         (
             "selection.type=fixed_treshold",
             "'selection.type': expected one of ['fixed_threshold', 'balanced_top_k', 'percentile_curriculum', "
-            "'self_adaptive', 'gaussian_weights', 'agreement', 'promised_precision'], got 'fixed_treshold'; did you mean 'fixed_threshold'?",
+            "'self_adaptive', 'gaussian_weights', 'agreement', 'precision_guarantee'], got 'fixed_treshold'; did you mean 'fixed_threshold'?",
         ),
         (
             "teacher.training.loss={gamma: 2}",
@@ -68,11 +68,11 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
         ),
         ("faces.unlabeled.sources=[]", "'faces.unlabeled.sources': expected at least 1 of them, got []"),
         (
-            "selection={type: promised_precision, align: validation}",
-            "'selection': align: validation would let the faces that test the promise shape the predictions; "
+            "selection={type: precision_guarantee, align: validation}",
+            "'selection': align: validation would let the faces that test the guarantee shape the predictions; "
             "use align: training or none",
         ),
-        ("selection={type: promised_precision, target: 1}", "'selection.target': expected less than 1, got 1"),
+        ("selection={type: precision_guarantee, target: 1}", "'selection.target': expected less than 1, got 1"),
         (
             "selection={type: self_adaptive, guards: {on_fault: ignore}}",
             "'selection.guards.on_fault': expected 'stop' or",
@@ -95,11 +95,11 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
         ("student.model={architecture: a, pretrained: true, weights_file: b}", "give one of them"),
         ("selection.guards.min_acceptance_rate=0.9", None),
         ("selection.guards={min_acceptance_rate: 0.9, max_acceptance_rate: 0.5}", "exceeds"),
-        ("labels.attributes.1.borders=[30, 60]", "'labels.attributes.1': 2 values need 1 borders, got 2"),
+        ("labels.attributes.1.bin_edges=[30, 60]", "'labels.attributes.1': 2 values need 1 bin_edges, got 2"),
         ("labels.attributes.0.name=split", "the name 'split' is taken by a column of the tables"),
-        ("teacher.training.human_share=0.5", "the teacher sees human labels only"),
-        ("faces.labeled.drop_near_borders=0", "expected greater than 0, got 0"),
-        ("faces.labeled.drop_side=below", "drop_side below says nothing without drop_near_borders"),
+        ("teacher.training.labeled_fraction=0.5", "the teacher sees human labels only"),
+        ("faces.labeled.drop_near_bin_edges=0", "expected greater than 0, got 0"),
+        ("faces.labeled.drop_side=below", "drop_side below says nothing without drop_near_bin_edges"),
         ("faces.corrections=3", "'faces.corrections': expected a valid tuple, got 3"),
         (
             "faces.labeled.sources.0={type: fairface, path: x, subsets: [test]}",
@@ -121,8 +121,8 @@ def test_a_fault_is_told_with_its_key_the_value_and_the_cure(path: Path, overrid
 
 
 def test_ages_near_a_border_cannot_be_dropped_where_no_attribute_has_borders_in_years(path: Path) -> None:
-    overrides = ["faces.labeled.drop_near_borders=1", "labels.attributes.1={name: age, values: [young, old]}"]
-    with pytest.raises(ConfigError, match=r"faces\.labeled\.drop_near_borders: no attribute has borders in years"):
+    overrides = ["faces.labeled.drop_near_bin_edges=1", "labels.attributes.1={name: age, values: [young, old]}"]
+    with pytest.raises(ConfigError, match=r"faces\.labeled\.drop_near_bin_edges: no attribute has bin_edges in years"):
         load_config(path, overrides=overrides)
     load_config(path, overrides=overrides[:1])
 
@@ -158,7 +158,7 @@ def test_all_that_the_labels_have_not_is_told_at_once(path: Path) -> None:
     for fault in (
         "teacher.training.monitor: 'gender.mean_absolute_error': attribute 'gender' is no range of a number",
         "student.training.monitor: 'mask.macro_f1': no attribute 'mask'",
-        "student.training.loss.terms.0.loss.attribute: expected an attribute with from_column and borders, got 'gender'",
+        "student.training.loss.terms.0.loss.attribute: expected an attribute with from_column and bin_edges, got 'gender'",
         "student.training.loss.terms.1.loss.class_weights.child: weighs what is not there",
         "student.training.loss.terms.1.loss.class_weights.elder: weighs what is not there",
     ):

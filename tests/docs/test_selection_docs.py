@@ -22,8 +22,8 @@ def test_a_selection_shown_in_the_docs_can_be_loaded(shown: dict[str, object]) -
 
 def test_without_the_section_a_precision_is_promised_as_the_docs_say() -> None:
     default = RunConfig.model_fields["selection"].default
-    assert default == TypeAdapter(SelectionConfig).validate_python({"type": "promised_precision", "target": 0.8})
-    assert "Without the section it is `{type: promised_precision, target: 0.8}`" in TEXT
+    assert default == TypeAdapter(SelectionConfig).validate_python({"type": "precision_guarantee", "target": 0.8})
+    assert "Without the section it is `{type: precision_guarantee, target: 0.8}`" in TEXT
 
 
 def test_the_docs_show_every_strategy_with_its_settings_and_every_guard() -> None:

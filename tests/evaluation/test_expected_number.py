@@ -5,12 +5,12 @@ import pytest
 from sklearn.metrics import mean_absolute_error, mean_squared_error
 
 from ssl_pipeline.evaluation.expected_number import expected_numbers, number_errors
-from ssl_pipeline.faces.numbers import KnownNumbers
+from ssl_pipeline.faces.numbers import RegressionTargets
 
 
 def test_errors_worked_by_hand_over_the_faces_whose_number_is_known() -> None:
     probabilities = np.array([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
-    numbers = KnownNumbers(truth=np.array([30.0, 66.0, np.nan]), of_value=np.array([20.0, 44.0, 70.0]))
+    numbers = RegressionTargets(truth=np.array([30.0, 66.0, np.nan]), of_value=np.array([20.0, 44.0, 70.0]))
     # expected 32 and 70: errors of 2 and 4 years
     assert number_errors(probabilities, numbers) == {
         "num_numbers": 2,
@@ -25,12 +25,12 @@ def test_errors_equal_scikit_learns() -> None:
     of_value = np.array([20.0, 44.0, 70.0])
     expected = np.array([sum(p * number for p, number in zip(row, of_value, strict=True)) for row in probabilities])
     assert expected_numbers(probabilities, of_value) == pytest.approx(expected)
-    errors = number_errors(probabilities, KnownNumbers(truth, of_value))
+    errors = number_errors(probabilities, RegressionTargets(truth, of_value))
     assert errors["mean_absolute_error"] == pytest.approx(mean_absolute_error(truth, expected))
     assert errors["mean_squared_error"] == pytest.approx(mean_squared_error(truth, expected))
 
 
 def test_nothing_is_expected_where_no_face_has_a_number() -> None:
-    numbers = KnownNumbers(truth=np.array([np.nan]), of_value=np.array([20.0, 44.0]))
+    numbers = RegressionTargets(truth=np.array([np.nan]), of_value=np.array([20.0, 44.0]))
     undefined = {"num_numbers": 0, "mean_absolute_error": None, "mean_squared_error": None}
     assert number_errors(np.array([[0.5, 0.5]]), numbers) == undefined

@@ -11,7 +11,7 @@ from sklearn import metrics as reference
 from ssl_pipeline.config.metrics import METRIC_DIRECTIONS, NUMBER_METRICS
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.evaluation.metrics import evaluate_predictions, metric_value, score_predictions, without_tables
-from ssl_pipeline.faces.numbers import KnownNumbers
+from ssl_pipeline.faces.numbers import RegressionTargets
 from ssl_pipeline.labels import LabelSpace
 
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
@@ -128,7 +128,7 @@ def test_classes_that_do_not_occur_are_left_out_of_the_averages() -> None:
 
 def test_what_is_undefined_is_none_and_the_scores_are_plain_json() -> None:
     codes = np.zeros((3, 2), dtype=np.int64)
-    numbers = {"age": KnownNumbers(np.array([np.nan, 20, 30]), np.array([20.0, np.nan, 70.0]))}
+    numbers = {"age": RegressionTargets(np.array([np.nan, 20, 30]), np.array([20.0, np.nan, 70.0]))}
     groups = pd.DataFrame({"origin": [None, None, None]})
     scores = evaluate_predictions(np.eye(6)[[0, 1, 0]], codes, labels=SPACE, groups=groups, numbers=numbers)
     assert scores["roc_auc"] is scores["average_precision"] is scores["per_class"]["male/<30"]["roc_auc"] is None
@@ -188,7 +188,7 @@ def test_probabilities_that_are_no_numbers_are_refused_with_the_cure() -> None:
 
 def test_every_named_metric_is_computed_and_found_by_its_name() -> None:
     _, codes, probabilities = random_predictions()
-    numbers = {"age": KnownNumbers(np.full(300, 40.0), np.array([20.0, 45.0, 70.0]))}
+    numbers = {"age": RegressionTargets(np.full(300, 40.0), np.array([20.0, 45.0, 70.0]))}
     scores = score_predictions(probabilities, codes, labels=SPACE, numbers=numbers)
     for metric in METRIC_DIRECTIONS:
         assert metric_value(scores, f"age.{metric}") == scores["per_attribute"]["age"][metric]

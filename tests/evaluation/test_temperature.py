@@ -11,10 +11,10 @@ from ssl_pipeline.config.evaluation import NoCalibration, TemperatureScaling
 from ssl_pipeline.config.run import PredictionConfig
 from ssl_pipeline.evaluation.temperature import (
     Calibration,
+    apply_temperature,
     calibration_report,
     fit_calibration,
     fit_temperature,
-    tempered,
 )
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.calibrate import calibrate_checkpoint
@@ -36,7 +36,7 @@ def test_a_temperature_is_the_softmax_of_scaled_logits() -> None:
     logits = np.random.default_rng(0).normal(size=(20, 5))
     for temperature in (0.3, 1.0, 4.0):
         expected = softmax(logits / temperature, axis=1)
-        assert tempered(softmax(logits, axis=1), temperature) == pytest.approx(expected)
+        assert apply_temperature(softmax(logits, axis=1), temperature) == pytest.approx(expected)
 
 
 def test_the_temperature_found_is_the_best_of_a_grid_and_undoes_the_overconfidence() -> None:
@@ -57,14 +57,14 @@ def test_marginals_become_those_of_their_temperatures() -> None:
     for marginal, before, temperature in zip(
         SPACE.attribute_probabilities(calibrated), SPACE.attribute_probabilities(probabilities), (2.0, 0.5), strict=True
     ):
-        assert marginal == pytest.approx(tempered(before, temperature), abs=1e-6)
+        assert marginal == pytest.approx(apply_temperature(before, temperature), abs=1e-6)
 
 
 def test_a_product_of_marginals_stays_the_product_of_the_tempered_ones() -> None:
     rng = np.random.default_rng(2)
     gender, age = rng.dirichlet(np.ones(2), size=9), rng.dirichlet(np.ones(3), size=9)
     joint = (gender[:, :, None] * age[:, None, :]).reshape(9, 6)
-    expected = (tempered(gender, 3.0)[:, :, None] * tempered(age, 1.5)[:, None, :]).reshape(9, 6)
+    expected = (apply_temperature(gender, 3.0)[:, :, None] * apply_temperature(age, 1.5)[:, None, :]).reshape(9, 6)
     assert Calibration("attribute", (3.0, 1.5), 9).apply(joint, SPACE) == pytest.approx(expected)
 
 

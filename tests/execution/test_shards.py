@@ -115,8 +115,8 @@ def test_a_worker_elsewhere_refuses_what_it_does_not_see_and_other_versions(
     recipe = Errand(tmp_path / "traces").recipe()
     with ray_workers._surroundings(tmp_path) as surroundings:
         assert Worker().open(surroundings, recipe).error is None
-        unseen = replace(surroundings, directory=tmp_path / "elsewhere")
-        error = Worker().open(unseen, recipe).error
+        held_out = replace(surroundings, directory=tmp_path / "elsewhere")
+        error = Worker().open(held_out, recipe).error
         assert isinstance(error, RunError) and "does not see this directory" in str(error)
         older = replace(surroundings, versions={**surroundings.versions, "torch": "1.0"})
         error = Worker().open(older, recipe).error

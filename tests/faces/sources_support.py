@@ -13,7 +13,7 @@ LABELS = LabelsConfig.model_validate(
         "attributes": [
             {"name": "mask", "values": ["wear", "incorrect", "normal"]},
             {"name": "gender", "values": ["male", "female"]},
-            {"name": "age", "values": ["<30", "30-59", ">=60"], "from_column": "age_years", "borders": [30, 60]},
+            {"name": "age", "values": ["<30", "30-59", ">=60"], "from_column": "age_years", "bin_edges": [30, 60]},
         ]
     }
 )

@@ -100,7 +100,7 @@ AGES = range(18, 42)
 def prepare(root, *, corrections=(), pool_blue=200, **labeled):
     """Prepare faces of ages 18…41, the border at 30, and a pool; give the counts and the labeled faces."""
     labels = LabelsConfig.model_validate(
-        {"attributes": [{"name": "age", "values": ["<30", ">=30"], "from_column": "age_years", "borders": [30]}]}
+        {"attributes": [{"name": "age", "values": ["<30", ">=30"], "from_column": "age_years", "bin_edges": [30]}]}
     )
     for name, blue, ages in (("ours", 0, AGES), ("pool", pool_blue, range(26, 46))):
         lines = [f"{age}.png,{age}" for age in ages]
@@ -126,31 +126,31 @@ def ages_of(faces, split):
 
 def test_faces_near_a_border_leave_training_and_only_training(tmp_path):
     _, whole = prepare(tmp_path)
-    counts, faces = prepare(tmp_path, drop_near_borders=2)
+    counts, faces = prepare(tmp_path, drop_near_bin_edges=2)
     near = {28, 29, 30, 31}
     assert ages_of(faces, "train") == ages_of(whole, "train") - near
     assert ages_of(faces, "validation") == ages_of(whole, "validation")
     assert ages_of(faces, "test") == ages_of(whole, "test")
     dropped = ages_of(whole, "train") & near
     assert dropped  # else this shows nothing
-    assert counts["near_border"] == {
+    assert counts["near_bin_edge"] == {
         "reason": "age within 2 years of a border, both",
         "faces": len(dropped),
         "by_border": {"age 30": len(dropped)},
     }
-    _, below = prepare(tmp_path, drop_near_borders=2, drop_side="below")
+    _, below = prepare(tmp_path, drop_near_bin_edges=2, drop_side="below")
     assert ages_of(below, "train") == ages_of(whole, "train") - {28, 29}
 
 
 def test_what_was_dropped_from_training_does_not_come_back_by_the_pool(tmp_path):
-    counts, _ = prepare(tmp_path, drop_near_borders=2, pool_blue=0)  # the pool has the same pictures from 26 to 41
-    assert counts["near_border"]["faces"] > 0
+    counts, _ = prepare(tmp_path, drop_near_bin_edges=2, pool_blue=0)  # the pool has the same pictures from 26 to 41
+    assert counts["near_bin_edge"]["faces"] > 0
     assert set(read_faces(tmp_path / "unlabeled.parquet")["age_years"]) == {42, 43, 44, 45}
 
 
 def test_a_class_that_would_lose_all_its_training_faces_is_told(tmp_path):
-    with pytest.raises(FaceTableError, match=r"drop_near_borders 12 .*leaves 2 classes without a training face"):
-        prepare(tmp_path, drop_near_borders=12)
+    with pytest.raises(FaceTableError, match=r"drop_near_bin_edges 12 .*leaves 2 classes without a training face"):
+        prepare(tmp_path, drop_near_bin_edges=12)
 
 
 def test_corrections_are_recorded_and_those_that_match_nothing_are_told(tmp_path, caplog):

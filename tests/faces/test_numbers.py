@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 
 from ssl_pipeline.config.labels import LabelsConfig
-from ssl_pipeline.faces.numbers import known_numbers
+from ssl_pipeline.faces.numbers import regression_targets
 from ssl_pipeline.learning.dataset import TrainingSet
 
 LABELS = LabelsConfig.model_validate(
     {
         "attributes": [
             {"name": "gender", "values": ["male", "female"]},
-            {"name": "age", "values": ["<30", "30-59", ">=60"], "from_column": "age_years", "borders": [30, 60]},
+            {"name": "age", "values": ["<30", "30-59", ">=60"], "from_column": "age_years", "bin_edges": [30, 60]},
         ]
     }
 )
@@ -26,7 +26,7 @@ def test_a_value_stands_for_the_mean_of_its_training_faces() -> None:
             "age_years": pd.array([20, 26, None, 40], dtype="Float64"),
         }
     )
-    numbers = known_numbers(train.iloc[2:], LABELS, train=train)
+    numbers = regression_targets(train.iloc[2:], LABELS, train=train)
     assert list(numbers) == ["age"]  # gender is no range of a number
     assert numbers["age"].of_value == pytest.approx([23.0, np.nan, np.nan], nan_ok=True)
     assert numbers["age"].truth == pytest.approx([np.nan, 40.0], nan_ok=True)
@@ -54,6 +54,6 @@ def test_a_student_knows_the_numbers_of_human_faces_alone() -> None:
             "label_source": ["human", "pseudo", "human", "human"],
         }
     )
-    student = TrainingSet.from_table(table, human.pixels, labels=LABELS.space).with_numbers_of(human)
+    student = TrainingSet.from_table(table, human.pixels, labels=LABELS.space).with_regression_targets_of(human)
     assert student.numbers["age"].truth == pytest.approx([70.0, np.nan, 20.0, 70.0], nan_ok=True)
     assert student.numbers["age"].of_value == pytest.approx([20.0, 40.0, 70.0])

@@ -146,7 +146,7 @@ def test_labels_may_be_hidden_of_one_source_and_one_attribute_alone(tmp_path: Pa
             "attributes": [
                 {"name": "mask", "values": ["wear", "normal"]},
                 {"name": "gender", "values": ["male", "female"]},
-                {"name": "age", "values": ["<30", ">=30"], "from_column": "age_years", "borders": [30]},
+                {"name": "age", "values": ["<30", ">=30"], "from_column": "age_years", "bin_edges": [30]},
             ]
         }
     )

@@ -35,7 +35,7 @@ def test_a_mapping_that_names_what_is_not_there_is_refused(tmp_path):
 
 def test_an_attribute_may_be_binned_from_any_number(tmp_path):
     labels = LabelsConfig.model_validate(
-        {"attributes": [{"name": "blur", "values": ["sharp", "soft"], "from_column": "sigma", "borders": [0.5]}]}
+        {"attributes": [{"name": "blur", "values": ["sharp", "soft"], "from_column": "sigma", "bin_edges": [0.5]}]}
     )
     put_csv(tmp_path, "image_path,sigma\na.jpg,-0.2\nb.jpg,0.5\nc.jpg,thick\n")
     found = read_csv(tmp_path, labels=labels)

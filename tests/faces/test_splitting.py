@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.splitting import deal_folds, same_person_or_picture, take_limit, take_share
+from ssl_pipeline.faces.splitting import assign_folds, same_person_or_picture, take_limit, take_share
 
 people = st.lists(st.tuples(st.integers(-1, 4), st.integers(1, 4)), min_size=1, max_size=60)
 
@@ -143,15 +143,15 @@ def test_folds_keep_groups_whole_and_strata_in_proportion() -> None:
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(150), 2)
     strata = np.repeat(rng.choice(3, size=150, p=[0.6, 0.3, 0.1]), 2)
-    folds = deal_folds(strata, groups, num_folds=5, seed=1)
+    folds = assign_folds(strata, groups, num_folds=5, seed=1)
     assert all(len(set(folds[groups == group])) == 1 for group in range(150))
     for stratum in range(3):
         shares = np.bincount(folds[strata == stratum], minlength=5) / (strata == stratum).sum()
         assert np.abs(shares - 0.2).max() < 0.08
-    assert (folds == deal_folds(strata, groups, num_folds=5, seed=1)).all()
-    assert (folds != deal_folds(strata, groups, num_folds=5, seed=2)).any()
+    assert (folds == assign_folds(strata, groups, num_folds=5, seed=1)).all()
+    assert (folds != assign_folds(strata, groups, num_folds=5, seed=2)).any()
 
 
 def test_fewer_people_than_folds_are_refused() -> None:
     with pytest.raises(FaceTableError, match="2 people with labeled training faces cannot be dealt into 3 parts"):
-        deal_folds(np.zeros(8, np.int64), np.repeat([0, 1], 4), num_folds=3, seed=0)
+        assign_folds(np.zeros(8, np.int64), np.repeat([0, 1], 4), num_folds=3, seed=0)

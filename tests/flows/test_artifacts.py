@@ -14,7 +14,7 @@ from flows.operations import events, failure, naming
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.reports.stage_pages import Page
 from ssl_pipeline.runs.files import write_json, write_text
-from ssl_pipeline.runs.progress import tell
+from ssl_pipeline.runs.progress import report
 from tests.cycle_config import write_tiny_config
 
 
@@ -52,11 +52,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 
 def test_a_bar_ends_where_the_work_has_ended_and_never_moves_back(server: Server) -> None:
     with showing.progress_shown():
-        tell("student 1", 0.25)
+        report("student 1", 0.25)
         assert server.was_asked.wait(10)
-        tell("student 1", 1.0)
-        tell("student 1", 0.5)
-        tell("labeling", 0.5)
+        report("student 1", 1.0)
+        report("student 1", 0.5)
+        report("labeling", 0.5)
     assert server.bars == {"student 1": 100.0, "labeling": 50.0}
     assert server.keys == ["progress-student-1", "progress-labeling"]
 
@@ -67,9 +67,9 @@ def test_work_goes_on_and_ends_while_the_server_does_not_answer(
     monkeypatch.setattr(showing, "_SECONDS_TO_END", 0.05)
     server.answers.clear()
     with showing.progress_shown():
-        tell("teacher", 0.1)
+        report("teacher", 0.1)
         assert server.was_asked.wait(10)
-        tell("teacher", 1.0)
+        report("teacher", 1.0)
     assert server.bars == {}  # still waiting; a call that waited too would never have come here
     server.answers.set()
 
@@ -77,7 +77,7 @@ def test_work_goes_on_and_ends_while_the_server_does_not_answer(
 def test_a_server_that_refuses_costs_a_warning(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     server.is_broken = True
     with caplog.at_level(logging.WARNING), showing.progress_shown():
-        tell("teacher", 1.0)
+        report("teacher", 1.0)
     assert "not shown in Prefect: ConnectionError: gone" in caplog.text
 
 

@@ -16,7 +16,7 @@ import pytest
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_file, read_json, write_json
-from ssl_pipeline.runs.review import FlowRun, Request, read_decision, write_request
+from ssl_pipeline.runs.review import ReviewRequest, WaitingFlowRun, read_decision, write_request
 from tests.cycle_config import write_tiny_config
 from tests.flows.conftest import ROOT, Operator, clean_environment
 
@@ -208,8 +208,10 @@ def test_a_server_that_cannot_be_reached_leaves_the_decision_standing(tmp_path: 
     (run.root / "round-01").mkdir(parents=True)
     write_json(run.root / "run.json", {})
     (run.root / "round-01/manifest.parquet").write_bytes(b"a manifest")
-    flow_run = FlowRun(id="00000000-0000-4000-8000-000000000000", name="able-ant", api_url="http://127.0.0.1:9/api")
-    request = Request(
+    flow_run = WaitingFlowRun(
+        id="00000000-0000-4000-8000-000000000000", name="able-ant", api_url="http://127.0.0.1:9/api"
+    )
+    request = ReviewRequest(
         run_name="run",
         round_index=1,
         manifest="round-01/manifest.parquet",

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_pipeline.learning.dataset import AugmentedFaces, draw_weights, epoch_batches, load_batches
+from ssl_pipeline.learning.dataset import AugmentedFaces, epoch_batches, load_batches, sampling_weights
 from tests.conftest import make_faces
 
 
@@ -45,7 +45,7 @@ def test_balanced_drawing_gives_every_class_the_same_share() -> None:
             **{name: getattr(train, name)[rare] for name in ("pixel_rows", "targets", "known", "weights", "is_human")},
         }
     )
-    weights = draw_weights(few, class_balanced=True, human_share=None)
+    weights = sampling_weights(few, class_balanced=True, labeled_fraction=None)
     assert weights[:10].sum() == pytest.approx(weights[10:].sum())
 
 
@@ -53,7 +53,7 @@ def test_balanced_drawing_gives_every_class_the_same_share() -> None:
 def test_human_labels_get_their_share_of_the_draws(class_balanced: bool) -> None:
     train = make_faces(60).train
     mixed = type(train)(**{**train.__dict__, "is_human": np.arange(60) < 6})
-    weights = draw_weights(mixed, class_balanced=class_balanced, human_share=0.4)
+    weights = sampling_weights(mixed, class_balanced=class_balanced, labeled_fraction=0.4)
     assert weights[:6].sum() == pytest.approx(0.4)
     assert weights.sum() == pytest.approx(1)
 
@@ -65,7 +65,7 @@ def test_human_and_pseudo_labels_are_balanced_each_by_itself() -> None:
     targets = np.eye(6, dtype=np.float32)[truth]
     human = np.arange(60) < 12
     mixed = type(train)(**{**train.__dict__, "is_human": human, "targets": targets})
-    weights = draw_weights(mixed, class_balanced=True, human_share=0.4)
+    weights = sampling_weights(mixed, class_balanced=True, labeled_fraction=0.4)
     for kind, share in ((human, 0.4), (~human, 0.6)):
         drawn = [weights[kind & (truth == class_id)].sum() for class_id in range(6)]
         np.testing.assert_allclose(drawn, share / 6)

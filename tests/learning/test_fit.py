@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ssl_pipeline.errors import TrainingError
-from ssl_pipeline.faces.numbers import KnownNumbers
+from ssl_pipeline.faces.numbers import RegressionTargets
 from ssl_pipeline.learning import loop as training_loop
 from ssl_pipeline.learning.checkpoint import load_checkpoint
 from ssl_pipeline.learning.dataset import TrainingFaces
@@ -274,7 +274,7 @@ def test_a_number_is_learned_beside_the_classes_and_may_choose_the_best_epoch(tm
             (faces.validation, faces.validation.codes),
         ):
             truth = of_value[codes[:, 1]] + np.arange(len(codes)) % 5 - 2
-            parts.append(dataclasses.replace(part, numbers={"age": KnownNumbers(truth, of_value)}))
+            parts.append(dataclasses.replace(part, numbers={"age": RegressionTargets(truth, of_value)}))
         return TrainingFaces(faces.labels, *parts)
 
     terms = [

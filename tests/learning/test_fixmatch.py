@@ -9,12 +9,12 @@ import torch
 
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.config.training import Consistency
+from ssl_pipeline.config.training import FixMatchConfig
 from ssl_pipeline.errors import ConfigError, TrainingError
 from ssl_pipeline.learning import loop as training_loop
 from ssl_pipeline.learning.dataset import TrainingFaces, UnlabeledSet
 from ssl_pipeline.learning.fit import fit
-from ssl_pipeline.learning.fixmatch import Agreement, UnlabeledBatch
+from ssl_pipeline.learning.fixmatch import FixMatch, UnlabeledBatch
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.selection import select
@@ -40,11 +40,11 @@ def faces_with_pool(num_labeled: int, *, size: int = 16, num_pool: int = 120) ->
     return TrainingFaces(SPACE, train, whole.validation, pool)
 
 
-def agreement_of(faces: TrainingFaces, **settings: object) -> Agreement:
-    role = make_role(consistency={**AGREE, **settings})
-    assert role.training.consistency is not None
+def agreement_of(faces: TrainingFaces, **settings: object) -> FixMatch:
+    role = make_role(fixmatch={**AGREE, **settings})
+    assert role.training.fixmatch is not None
     assert faces.unlabeled is not None
-    return Agreement(role.training.consistency, role.training, faces.unlabeled, SPACE)
+    return FixMatch(role.training.fixmatch, role.training, faces.unlabeled, SPACE)
 
 
 def test_what_is_taught_is_what_is_sure_attribute_by_attribute_inside_what_is_known() -> None:
@@ -69,19 +69,19 @@ def test_what_is_taught_is_what_is_sure_attribute_by_attribute_inside_what_is_kn
 def test_every_pool_face_is_drawn_once_a_pass_and_both_pictures_are_of_the_same_face() -> None:
     faces = faces_with_pool(12, num_pool=20)
     agreement = agreement_of(faces, faces_per_labeled=3)
-    batches = list(agreement.batches([8, 4], seed=1, epoch=0, start=0, part_of=lambda places: places))
+    batches = list(agreement.batches([8, 4], seed=1, epoch=0, start=0, shard_indices=lambda places: places))
     assert [len(batch.faces) for batch in batches] == [24, 12]
     drawn = torch.cat([batch.faces for batch in batches]).tolist()
     assert sorted(drawn[:20]) == list(range(20))
     assert len(set(drawn[20:])) == 16
     halves = [
-        list(agreement.batches([8, 4], seed=1, epoch=0, start=0, part_of=lambda p, r=r: np.array_split(p, 2)[r]))
+        list(agreement.batches([8, 4], seed=1, epoch=0, start=0, shard_indices=lambda p, r=r: np.array_split(p, 2)[r]))
         for r in (0, 1)
     ]
     for whole, first, second in zip(batches, *halves, strict=True):
         assert torch.cat([first.faces, second.faces]).tolist() == whole.faces.tolist()
         assert torch.equal(torch.cat([first.strong, second.strong]), whole.strong)
-    (again,) = agreement.batches([8, 4], seed=1, epoch=0, start=1, part_of=lambda places: places)
+    (again,) = agreement.batches([8, 4], seed=1, epoch=0, start=1, shard_indices=lambda places: places)
     assert torch.equal(again.weak, batches[1].weak)
 
 
@@ -97,7 +97,7 @@ def test_a_step_adds_the_disagreement_to_the_labels_loss_and_its_parts_to_the_wh
             model={"architecture": "test_vit"},
             batch_size=12,
             accumulation_steps=parts,
-            consistency=settings,
+            fixmatch=settings,
             precision="fp32",
         )
         loop = training_loop.TrainingLoop(role, faces, seed=0, device="cpu", name="test")
@@ -119,13 +119,13 @@ def test_strong_pictures_of_the_pool_teach_what_the_weak_ones_are_taken_for(tmp_
     known = dataclasses.replace(faces, unlabeled=dataclasses.replace(faces.unlabeled, codes=codes))
     settings = {"epochs": 12, "batch_size": 12, "monitor": "log_loss"}
     alone = fit(make_role(**settings), dataclasses.replace(faces, unlabeled=None), directory=tmp_path / "alone", seed=1)
-    agreed = make_role(consistency={"faces_per_labeled": 7}, **settings)
+    agreed = make_role(fixmatch={"faces_per_labeled": 7}, **settings)
     together = fit(agreed, known, directory=tmp_path / "together", seed=1)
     assert together.best_metric < 0.8 * alone.best_metric
 
 
 def test_a_training_that_agrees_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    role, faces = make_role(consistency=AGREE, epochs=2, save_every_steps=1), faces_with_pool(60)
+    role, faces = make_role(fixmatch=AGREE, epochs=2, save_every_steps=1), faces_with_pool(60)
     fit(role, faces, directory=tmp_path / "whole", seed=3)
     monkeypatch.setattr(interruption, "make_faces", lambda: faces)
     interruption.fit_until(6, role, tmp_path / "halves", monkeypatch)
@@ -135,7 +135,7 @@ def test_a_training_that_agrees_resumes_exactly(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_student_may_agree_on_the_pool_in_place_of_its_pseudo_labels(tmp_path: Path) -> None:
-    overrides = ["student.training.consistency={confidence_threshold: 0.6}", "student.training.epochs=1"]
+    overrides = ["student.training.fixmatch={confidence_threshold: 0.6}", "student.training.epochs=1"]
     config: RunConfig = load_config(write_tiny_config(tmp_path), overrides=overrides)
     run = RunDir(config.runs_root / config.run_name)
     draw_and_prepare(config, run)
@@ -144,6 +144,6 @@ def test_a_student_may_agree_on_the_pool_in_place_of_its_pseudo_labels(tmp_path:
     select(config, run, 1)
     assert train_student(config, run, 1).num_epochs == 1
     with pytest.raises(ConfigError, match="the teacher sees no pool"):
-        load_config(tmp_path / "tiny.yaml", overrides=["teacher.training.consistency={}"])
+        load_config(tmp_path / "tiny.yaml", overrides=["teacher.training.fixmatch={}"])
     with pytest.raises(TrainingError, match="agreement on a pool, and there is none"):
-        fit(make_role(consistency=Consistency()), make_faces(), directory=tmp_path / "none")
+        fit(make_role(fixmatch=FixMatchConfig()), make_faces(), directory=tmp_path / "none")

@@ -101,15 +101,15 @@ def keeps_promise(right: int, num: int, target: float, delta: float) -> bool:
     return num > 0 and tail <= delta
 
 
-def promised(
-    pool: list[tuple[int, float]], unseen: list[tuple[int, float, bool]], *, target: float, delta: float, grid: int
+def guaranteed(
+    pool: list[tuple[int, float]], held_out: list[tuple[int, float, bool]], *, target: float, delta: float, grid: int
 ) -> dict[int, float | None]:
-    """The threshold of each value that occurs, None without promise.
+    """The threshold of each value that occurs, None without guarantee.
 
     Args:
         pool: value and confidence of each face to decide.
-        unseen: value, confidence, and whether it is right.
-        target: to promise.
+        held-out: value, confidence, and whether it is right.
+        target: to guarantee.
         delta: δ.
         grid: thresholds to try.
     """
@@ -117,14 +117,14 @@ def promised(
     thresholds: dict[int, float | None] = {}
     for value in {value for value, _ in pool}:
         mine = [c for v, c in pool if v == value]
-        first = min(max(2 * needed * len(pool) / len(unseen), len(mine) / 10), len(mine)) if unseen else len(mine)
+        first = min(max(2 * needed * len(pool) / len(held_out), len(mine) / 10), len(mine)) if held_out else len(mine)
         thresholds[value] = None
         for step in range(grid):
             wanted = math.ceil(round(first + (len(mine) - first) * step / max(grid - 1, 1), 9))
             threshold = next(
                 t / 10_000 for t in range(10_000, -1, -1) if sum(c >= t / 10_000 for c in mine) >= max(wanted, 1)
             )
-            heard = [right for v, c, right in unseen if v == value and c >= threshold]
+            heard = [right for v, c, right in held_out if v == value and c >= threshold]
             if not keeps_promise(sum(heard), len(heard), target, delta):
                 break
             thresholds[value] = threshold

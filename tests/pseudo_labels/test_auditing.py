@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from ssl_pipeline.pseudo_labels.auditing import allocate, draw_stratified, exact_interval, weighted_purity
+from ssl_pipeline.pseudo_labels.auditing import allocate, exact_interval, sample_stratified, weighted_precision
 
 
 @pytest.mark.parametrize(
@@ -24,15 +24,15 @@ def test_strata_share_a_sample_evenly_and_small_ones_give_all(sizes: list[int], 
 
 def test_the_draw_has_the_allocated_number_of_each_stratum_and_nothing_twice() -> None:
     strata = np.random.default_rng(0).choice(4, size=500, p=[0.7, 0.2, 0.09, 0.01])
-    places = draw_stratified(strata, 60, seed=1)
+    places = sample_stratified(strata, 60, seed=1)
     assert len(set(places.tolist())) == 60
     assert np.bincount(strata[places]).tolist() == allocate(np.bincount(strata), 60).tolist()
-    assert places.tolist() == draw_stratified(strata, 60, seed=1).tolist()
-    assert places.tolist() != draw_stratified(strata, 60, seed=2).tolist()
+    assert places.tolist() == sample_stratified(strata, 60, seed=1).tolist()
+    assert places.tolist() != sample_stratified(strata, 60, seed=2).tolist()
 
 
 def test_every_label_of_a_stratum_is_as_likely_to_be_drawn() -> None:
-    drawn = np.concatenate([draw_stratified(np.array([0] * 8 + [1] * 4), 4, seed=seed) for seed in range(2000)])
+    drawn = np.concatenate([sample_stratified(np.array([0] * 8 + [1] * 4), 4, seed=seed) for seed in range(2000)])
     counts = np.bincount(drawn, minlength=12)
     assert np.abs(counts[:8] / 2000 - 2 / 8).max() < 0.05 and np.abs(counts[8:] / 2000 - 2 / 4).max() < 0.05
 
@@ -48,15 +48,15 @@ def test_the_interval_is_scipys_exact_one(num_judged: int, confidence: float) ->
 
 def test_nothing_judged_says_nothing() -> None:
     assert exact_interval(0, 0) == (0, 1)
-    nothing = weighted_purity([0, 0], [0, 0], [5, 6])
-    assert (nothing.purity, nothing.lower, nothing.upper) == (None, 0, 1)
+    nothing = weighted_precision([0, 0], [0, 0], [5, 6])
+    assert (nothing.precision, nothing.lower, nothing.upper) == (None, 0, 1)
 
 
 def test_one_stratum_or_a_proportional_sample_is_the_plain_exact_interval() -> None:
     for parts in ([18], [12, 6]):
         judged = np.array([20]) if len(parts) == 1 else np.array([14, 6])
-        found = weighted_purity(parts, judged, judged * 50)
-        assert found.purity == pytest.approx(18 / 20)
+        found = weighted_precision(parts, judged, judged * 50)
+        assert found.precision == pytest.approx(18 / 20)
         assert (found.lower, found.upper) == pytest.approx(exact_interval(18, 20))
 
 
@@ -69,24 +69,24 @@ def test_the_estimate_is_the_mean_over_all_labels_each_standing_for_its_stratum(
         right = rng.binomial(judged, 0.8)
         # brute force: every label of a judged stratum gets its stratum's share
         labels = np.concatenate([np.full(n, r / j) for n, r, j in zip(sizes, right, judged, strict=True) if j])
-        found = weighted_purity(right, judged, sizes)
-        assert found.purity == pytest.approx(labels.mean())
-        assert found.lower <= found.purity <= found.upper
+        found = weighted_precision(right, judged, sizes)
+        assert found.precision == pytest.approx(labels.mean())
+        assert found.lower <= found.precision <= found.upper
 
 
 def test_unequal_weights_make_the_interval_wider_than_the_number_judged_would() -> None:
-    found = weighted_purity([20, 20], [20, 20], [9000, 100])
-    assert found.purity == 1 and found.lower < exact_interval(40, 40)[0]
+    found = weighted_precision([20, 20], [20, 20], [9000, 100])
+    assert found.precision == 1 and found.lower < exact_interval(40, 40)[0]
     assert found.lower == pytest.approx(exact_interval(20, 20)[0], abs=0.01)  # the large one tells nearly all
 
 
 @pytest.mark.parametrize(
-    ("sizes", "purities"),
+    ("sizes", "precisions"),
     [([9000, 500, 500], [0.9, 0.97, 0.6]), ([6000, 3000, 300, 100], [0.95, 0.9, 0.7, 0.5]), ([500, 500], [0.9, 0.8])],
 )
-def test_the_interval_covers_the_truth_as_often_as_it_says(sizes: list[int], purities: list[float]) -> None:
+def test_the_interval_covers_the_truth_as_often_as_it_says(sizes: list[int], precisions: list[float]) -> None:
     rng = np.random.default_rng(0)
     judged = allocate(sizes, 100)
-    truth = np.average(purities, weights=sizes)
-    found = [weighted_purity(rng.binomial(judged, purities), judged, sizes) for _ in range(1000)]
+    truth = np.average(precisions, weights=sizes)
+    found = [weighted_precision(rng.binomial(judged, precisions), judged, sizes) for _ in range(1000)]
     assert np.mean([one.lower <= truth <= one.upper for one in found]) >= 0.95

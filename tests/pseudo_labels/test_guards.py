@@ -9,19 +9,19 @@ import pytest
 from ssl_pipeline.errors import SelectionError
 from ssl_pipeline.labels import UNKNOWN
 from ssl_pipeline.pseudo_labels.guards import selection_faults, stop_on
-from ssl_pipeline.pseudo_labels.held_out import UnseenFaces
+from ssl_pipeline.pseudo_labels.held_out import HeldOutFaces
 from ssl_pipeline.pseudo_labels.selection import Selection
 from tests.pseudo_labels.test_manifest import SPACE
 from tests.pseudo_labels.test_strategies import ALL, Case, config_of
 
-QUIET = {"min_acceptance_rate": 0.0, "one_class": False, "worse_than_majority": False}
+QUIET = {"min_acceptance_rate": 0.0, "one_class": False, "worse_than_chance": False}
 
 
 def faults_of(
-    selection: Selection, settings: dict[str, Any] | None = None, unseen: Any = None, **guards: Any
+    selection: Selection, settings: dict[str, Any] | None = None, held_out: Any = None, **guards: Any
 ) -> list[str]:
     config = config_of(settings or {"type": "fixed_threshold"}, guards={**QUIET, **guards})
-    return selection_faults(selection, labels=SPACE, config=config, unseen=unseen)
+    return selection_faults(selection, labels=SPACE, config=config, held_out=held_out)
 
 
 @pytest.fixture
@@ -67,36 +67,36 @@ def test_every_accepted_face_in_one_class_is_a_fault(selection: Selection) -> No
 
 def test_a_value_far_from_its_share_on_validation_is_starved_or_flooded(selection: Selection) -> None:
     codes = np.array([[1, 2]] * 2 + [[1, 0]] * 18 + [[0, UNKNOWN]] * 20)
-    unseen = UnseenFaces(np.full((40, 6), 1 / 6), codes)
+    held_out = HeldOutFaces(np.full((40, 6), 1 / 6), codes)
     # accepted: each gender 50 %, each age a third; validation: each gender 50 %, ages 90 %, 0 %, 10 %
-    assert faults_of(selection, unseen=unseen, starved_below=0.3, flooded_above=4.0) == [
+    assert faults_of(selection, held_out=held_out, min_share_ratio=0.3, max_share_ratio=4.0) == [
         "'age': 30-59 is 33.33 % of accepted labels, 0 % of validation faces: flooded; set selection.type to balanced_top_k, "
-        "selection.align to training, or raise selection.guards.flooded_above (now 4.0)"
+        "selection.align to training, or raise selection.guards.max_share_ratio (now 4.0)"
     ]
-    assert faults_of(selection, unseen=unseen, starved_below=0.5)[0].startswith(
+    assert faults_of(selection, held_out=held_out, min_share_ratio=0.5)[0].startswith(
         "'age': <30 is 33.33 % of accepted labels, 90 % of validation faces: starved; "
     )
-    per_class = faults_of(selection, {"type": "fixed_threshold", "per": "class"}, unseen, starved_below=0.2)
+    per_class = faults_of(selection, {"type": "fixed_threshold", "per": "class"}, held_out, min_share_ratio=0.2)
     assert [fault.partition(" of accepted")[0] for fault in per_class] == ["'class': female/<30 is 16.67 %"]
     only_men = replace(selection, attribute_codes=np.zeros((100, 2), dtype=np.int64))
-    assert faults_of(only_men, unseen=unseen) == []  # a share of 0 is not below 0
-    assert faults_of(selection, unseen=None, starved_below=0.9, flooded_above=1.01) == []
+    assert faults_of(only_men, held_out=held_out) == []  # a share of 0 is not below 0
+    assert faults_of(selection, held_out=None, min_share_ratio=0.9, max_share_ratio=1.01) == []
 
 
 def test_a_teacher_worse_than_the_majority_class_is_a_fault(selection: Selection) -> None:
     codes = np.array([[0, 0], [0, 1], [0, 2], [1, 0]])
     good = np.eye(6)[SPACE.class_ids(codes)]
-    assert faults_of(selection, unseen=UnseenFaces(good, codes), worse_than_majority=True) == []
+    assert faults_of(selection, held_out=HeldOutFaces(good, codes), worse_than_chance=True) == []
     bad = good.copy()
     bad[:3] = np.eye(6)[[3, 4, 5]]  # men taken for women, two of three women missing
     bad[3] = np.eye(6)[0]
-    faults = faults_of(selection, unseen=UnseenFaces(bad, codes), worse_than_majority=True)
+    faults = faults_of(selection, held_out=HeldOutFaces(bad, codes), worse_than_chance=True)
     assert [fault.partition(";")[0] for fault in faults] == [
         "'gender': the teacher's balanced accuracy on validation faces is 0 %, naming one value for every face has 50 %"
     ]
     constant = np.eye(6)[[0, 0, 0, 0]]  # no better than naming one value, no worse either
-    assert faults_of(selection, unseen=UnseenFaces(constant, codes), worse_than_majority=True) == []
-    assert faults_of(selection, unseen=UnseenFaces(bad[:3], codes[:3]), worse_than_majority=True) == []  # men only
+    assert faults_of(selection, held_out=HeldOutFaces(constant, codes), worse_than_chance=True) == []
+    assert faults_of(selection, held_out=HeldOutFaces(bad[:3], codes[:3]), worse_than_chance=True) == []  # men only
 
 
 def test_faults_stop_or_are_let_pass_as_configured() -> None:

@@ -26,7 +26,7 @@ from ssl_pipeline.pseudo_labels.manifest import (
 )
 from ssl_pipeline.pseudo_labels.manifest_report import (
     export_csv,
-    purity,
+    precision,
     render_face,
     render_rows,
     render_summary,
@@ -99,7 +99,7 @@ def drawn(renderable: object) -> str:
 
 
 def row_of(manifest: Manifest, name: str) -> dict:
-    rows = manifest.faces[(manifest.faces["image_id"] == name) & (manifest.faces["decision"] != "unreadable")]
+    rows = manifest.faces[(manifest.faces["image_id"] == name) & (manifest.faces["status"] != "unreadable")]
     return rows.to_dict("records")[0]
 
 
@@ -107,15 +107,15 @@ def test_candidates_are_accepted_rejected_or_unreadable_and_none_is_lost(manifes
     counts = summarize(manifest)["counts"]
     assert counts == {"candidates": 8, "accepted": 4, "rejected": 2, "unreadable": 2}
     assert sorted(manifest.faces["image_id"]) == sorted([*FACES, *UNREADABLE["image_id"]])
-    assert (manifest.faces["weight"] == (manifest.faces["decision"] == "accepted")).all()
+    assert (manifest.faces["weight"] == (manifest.faces["status"] == "accepted")).all()
 
 
 def test_a_row_says_what_was_chosen_how_surely_and_why(manifest: Manifest) -> None:
     row = row_of(manifest, "pool:gender_only.jpg")
-    assert (row["decision"], row["class_name"], row["class_id"], row["round"]) == ("accepted", "female/<30", 3, 2)
+    assert (row["status"], row["class_name"], row["class_id"], row["round"]) == ("accepted", "female/<30", 3, 2)
     assert row["reason"] == "gender: confidence 0.98 >= 0.95; age: confidence 0.41 < 0.95"
-    assert (row["gender"], row["gender_confidence"], row["gender_decision"]) == ("female", 0.98, "accepted")
-    assert (row["age"], row["age_confidence"], row["age_decision"]) == ("<30", 0.41, "rejected")
+    assert (row["gender"], row["gender_confidence"], row["gender_status"]) == ("female", 0.98, "accepted")
+    assert (row["age"], row["age_confidence"], row["age_status"]) == ("<30", 0.41, "rejected")
     assert (row["gender_label_source"], row["teacher_digest"]) == ("pseudo", "teacher0")
     assert pd.isna(row["age_label_source"])
     assert row["content_hash"] == "hash of pool:gender_only.jpg"
@@ -123,14 +123,14 @@ def test_a_row_says_what_was_chosen_how_surely_and_why(manifest: Manifest) -> No
 
 def test_what_was_known_is_a_humans_label(manifest: Manifest) -> None:
     row = row_of(manifest, "pool:age_known.jpg")
-    assert (row["age"], row["age_decision"], row["age_label_source"], row["age_reason"]) == (
+    assert (row["age"], row["age_status"], row["age_label_source"], row["age_reason"]) == (
         ">=60",
         "known",
         "human",
         "known",
     )
-    assert (row["gender_decision"], row["decision"], row["class_name"]) == ("rejected", "rejected", "female/>=60")
-    assert (row_of(manifest, "pool:all_known.jpg")["decision"], row["weight"]) == ("accepted", 0)
+    assert (row["gender_status"], row["status"], row["class_name"]) == ("rejected", "rejected", "female/>=60")
+    assert (row_of(manifest, "pool:all_known.jpg")["status"], row["weight"]) == ("accepted", 0)
 
 
 def test_an_attribute_says_whether_a_person_the_making_or_the_teacher_knows_it(manifest: Manifest) -> None:
@@ -154,9 +154,9 @@ def test_an_attribute_says_whether_a_person_the_making_or_the_teacher_knows_it(m
 
 def test_an_unreadable_face_has_a_reason_of_one_line_and_no_label(manifest: Manifest) -> None:
     row = manifest.faces[manifest.faces["image_id"] == "pool:cut.jpg"].to_dict("records")[0]
-    assert (row["decision"], row["reason"]) == ("unreadable", "truncated after 812 bytes")
-    assert all(pd.isna(row[name]) for name in ("class_id", "class_name", "confidence", "gender", "age_decision"))
-    unreadable = (manifest.faces["decision"] == "unreadable").to_numpy()
+    assert (row["status"], row["reason"]) == ("unreadable", "truncated after 812 bytes")
+    assert all(pd.isna(row[name]) for name in ("class_id", "class_name", "confidence", "gender", "age_status"))
+    unreadable = (manifest.faces["status"] == "unreadable").to_numpy()
     assert np.isnan(manifest.probabilities[unreadable]).all()
     np.testing.assert_allclose(manifest.probabilities[~unreadable].sum(axis=1), 1, atol=1e-6)
 
@@ -274,8 +274,8 @@ def test_the_summary_counts_by_attribute_value_class_source_and_reason(manifest:
 
 
 def test_rows_can_be_filtered_sorted_and_limited(manifest: Manifest) -> None:
-    def shown(decision=None, values=None, sort="-confidence", limit=20) -> list[str]:
-        table = render_rows(manifest, decision=decision, attribute_values=values or {}, sort=sort, limit=limit)
+    def shown(status=None, values=None, sort="-confidence", limit=20) -> list[str]:
+        table = render_rows(manifest, status=status, attribute_values=values or {}, sort=sort, limit=limit)
         return [str(cell) for cell in table.columns[0].cells]
 
     assert shown("rejected", sort="confidence") == ["pool:unsure.jpg", "pool:age_known.jpg"]
@@ -286,11 +286,11 @@ def test_rows_can_be_filtered_sorted_and_limited(manifest: Manifest) -> None:
     ]
     assert shown(limit=2) == ["far:[x]=y.jpg", "pool:all_known.jpg"]
     assert shown()[-2:] == ["pool:cut.jpg", "pool:sure.jpg"]  # unreadable: no confidence
-    text = drawn(render_rows(manifest, decision=None, attribute_values={}, sort="image_id", limit=20))
+    text = drawn(render_rows(manifest, status=None, attribute_values={}, sort="image_id", limit=20))
     assert "age: 30-59 accepted, confidence" in text
     assert "truncated after 812 bytes" in text
     for wrong, message in (
-        ({"decision": "kept"}, "expected one of accepted, rejected, unreadable"),
+        ({"status": "kept"}, "expected one of accepted, rejected, unreadable"),
         ({"values": {"mask": "on"}}, "'mask' is no attribute of this manifest; it has gender, age"),
         ({"values": {"age": "30"}}, "'30' is no value of 'age'; it has <30, 30-59, >=60"),
         ({"sort": "age"}, "expected one of confidence, -confidence, image_id"),
@@ -337,9 +337,9 @@ def test_purity_is_the_share_of_accepted_labels_that_are_right(manifest: Manifes
             "age": ["<30", "<30", None, "<30", "<30"],
         }
     )
-    assert purity(manifest, truth) == {
-        "gender": {"num": 2, "purity": 0.5},  # sure is right, gender_only wrong; far's was known before
-        "age": {"num": 1, "purity": 1.0},  # sure; nobody knows far's
-        "joint": {"num": 1, "purity": 1.0},
+    assert precision(manifest, truth) == {
+        "gender": {"num": 2, "precision": 0.5},  # sure is right, gender_only wrong; far's was known before
+        "age": {"num": 1, "precision": 1.0},  # sure; nobody knows far's
+        "joint": {"num": 1, "precision": 1.0},
     }
-    assert purity(manifest, truth[:0])["joint"] == {"num": 0, "purity": None}
+    assert precision(manifest, truth[:0])["joint"] == {"num": 0, "precision": None}

@@ -23,7 +23,7 @@ from ssl_pipeline.pseudo_labels.manifest import (
     read_manifest,
     write_manifest,
 )
-from ssl_pipeline.pseudo_labels.manifest_audit import audit, draw_audit, read_answers, render_audit, write_sheet
+from ssl_pipeline.pseudo_labels.manifest_audit import audit, read_answers, render_audit, sample_audit, write_sheet
 from ssl_pipeline.pseudo_labels.selection import select
 from tests.pseudo_labels.test_manifest import drawn as text_of
 
@@ -55,7 +55,7 @@ def manifest_of(directory: Path, *, settings: dict[str, Any] | None = None, per:
     return read_manifest(directory / "manifest.parquet")
 
 
-PROMISE = {"type": "promised_precision", "target": 0.7, "per": "attribute"}
+PROMISE = {"type": "precision_guarantee", "target": 0.7, "per": "attribute"}
 
 
 def filled(path: Path, answer: Any) -> None:
@@ -69,21 +69,21 @@ def filled(path: Path, answer: Any) -> None:
 
 def test_every_value_is_drawn_as_often_and_rare_ones_as_often_as_they_are(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path)
-    drawn = draw_audit(manifest, num=45, seed=0)
+    drawn = sample_audit(manifest, num=45, seed=0)
     counts = drawn.groupby(["attribute", "value"], sort=False).size().to_dict()
     assert counts == {("gender", "male"): 13, ("gender", "female"): 10, ("age", "-30"): 10, ("age", ">=30"): 12}
     assert drawn["number"].tolist() == list(range(1, 46))
-    assert draw_audit(manifest, num=45, seed=0).equals(drawn)
-    assert not draw_audit(manifest, num=45, seed=1).equals(drawn)
+    assert sample_audit(manifest, num=45, seed=0).equals(drawn)
+    assert not sample_audit(manifest, num=45, seed=1).equals(drawn)
     faces = manifest.faces.set_index("image_id")
     for row in drawn.to_dict("records"):
         face = faces.loc[row["image_id"]]
-        assert face[f"{row['attribute']}_decision"] == "accepted" and face[row["attribute"]] == row["value"]
+        assert face[f"{row['attribute']}_status"] == "accepted" and face[row["attribute"]] == row["value"]
         assert face[f"{row['attribute']}_confidence"] == row["confidence"]
 
 
 def test_per_class_the_class_is_what_is_judged(tmp_path: Path) -> None:
-    drawn = draw_audit(manifest_of(tmp_path, per="class"), num=1000, seed=0)
+    drawn = sample_audit(manifest_of(tmp_path, per="class"), num=1000, seed=0)
     assert drawn.groupby(["attribute", "value"]).size().to_dict() == {
         ("class", "male/-30"): 10,
         ("class", "male/>=30"): 40,
@@ -91,7 +91,7 @@ def test_per_class_the_class_is_what_is_judged(tmp_path: Path) -> None:
 
 
 def test_a_sheet_comes_back_as_it_went_out_and_holds_no_formula(tmp_path: Path) -> None:
-    drawn = draw_audit(manifest_of(tmp_path), num=20, seed=0)
+    drawn = sample_audit(manifest_of(tmp_path), num=20, seed=0)
     sheet = tmp_path / "audit.csv"
     write_sheet(sheet, drawn)
     rows = list(csv.reader(sheet.open(encoding="utf-8")))
@@ -107,45 +107,47 @@ def test_a_sheet_comes_back_as_it_went_out_and_holds_no_formula(tmp_path: Path) 
 
 def test_purity_is_told_of_each_value_and_weighed_by_size_above(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path, settings=PROMISE)
-    drawn = draw_audit(manifest, num=40, seed=0)
+    drawn = sample_audit(manifest, num=40, seed=0)
     wrong = (drawn["value"] == "female") & (drawn.groupby("value").cumcount() < 8)
     answers = pd.Series(np.where(wrong, "no", "yes"))
     answers[drawn.index[drawn["value"] == "male"][0]] = "unsure"
     found = audit(manifest, drawn, answers)
     female, male = found["per_value"]["gender"]["female"], found["per_value"]["gender"]["male"]
-    assert (female["num_labels"], female["num_judged"], female["num_right"], female["purity"]) == (10, 10, 2, 0.2)
+    assert (female["num_labels"], female["num_judged"], female["num_right"], female["precision"]) == (10, 10, 2, 0.2)
     assert (female["lower"], female["upper"]) == exact_interval(2, 10)
-    assert (male["num_labels"], male["num_judged"], male["num_unsure"], male["purity"]) == (50, 9, 1, 1.0)
-    assert found["per_attribute"]["gender"]["purity"] == pytest.approx((50 * 1.0 + 10 * 0.2) / 60)
-    assert found["overall"]["purity"] == pytest.approx((50 + 2 + 50) / 110)
-    assert [female["verdict"], female["promised"]] == ["broken", 0.7]
-    assert found["overall"]["verdict"] == "kept" and "surely at least the promised 70.0%" in found["overall"]["words"]
+    assert (male["num_labels"], male["num_judged"], male["num_unsure"], male["precision"]) == (50, 9, 1, 1.0)
+    assert found["per_attribute"]["gender"]["precision"] == pytest.approx((50 * 1.0 + 10 * 0.2) / 60)
+    assert found["overall"]["precision"] == pytest.approx((50 + 2 + 50) / 110)
+    assert [female["verdict"], female["guaranteed"]] == ["broken", 0.7]
+    assert found["overall"]["verdict"] == "kept" and "surely at least the guaranteed 70.0%" in found["overall"]["words"]
     assert male["verdict"] == "open"  # nine right ones are not enough to tell
     text = text_of(render_audit(found))
-    assert "Surely below it: gender female." in text and "promised precision" in text
+    assert "Surely below it: gender female." in text and "guaranteed precision" in text
     assert json.loads(json.dumps(found)) == found
 
 
 def test_without_a_promise_the_mean_confidence_is_what_is_measured_against(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path)
-    drawn = draw_audit(manifest, num=1000, seed=0)
+    drawn = sample_audit(manifest, num=1000, seed=0)
     found = audit(manifest, drawn, pd.Series(["no"] * len(drawn)))
-    assert found["promise"]["target"] is None
-    assert found["per_attribute"]["gender"]["promised"] == pytest.approx((50 * 0.99 + 10 * 0.97) / 60, abs=1e-6)
+    assert found["guarantee"]["target"] is None
+    assert found["per_attribute"]["gender"]["guaranteed"] == pytest.approx((50 * 0.99 + 10 * 0.97) / 60, abs=1e-6)
     assert found["overall"]["verdict"] == "broken" and "mean confidence" in found["overall"]["words"]
 
 
 def test_a_value_that_nobody_could_judge_is_named(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path)
-    drawn = draw_audit(manifest, num=40, seed=0)
+    drawn = sample_audit(manifest, num=40, seed=0)
     found = audit(manifest, drawn, pd.Series(np.where(drawn["value"] == "female", "unsure", "yes")))
-    assert found["per_value"]["gender"]["female"]["purity"] is None
+    assert found["per_value"]["gender"]["female"]["precision"] is None
     assert found["per_value"]["gender"]["female"]["verdict"] == "open"
-    assert found["overall"]["purity"] == 1 and found["overall"]["words"].endswith("nothing could be judged of female")
+    assert found["overall"]["precision"] == 1 and found["overall"]["words"].endswith(
+        "nothing could be judged of female"
+    )
 
 
 def test_incomplete_and_foreign_answers_are_refused_in_words(tmp_path: Path) -> None:
-    drawn = draw_audit(manifest_of(tmp_path), num=20, seed=0)
+    drawn = sample_audit(manifest_of(tmp_path), num=20, seed=0)
     sheet = tmp_path / "audit.csv"
     write_sheet(sheet, drawn)
     filled(sheet, lambda row: "" if row["number"] == "3" else "perhaps" if row["number"] == "4" else "yes")
@@ -160,7 +162,7 @@ def test_incomplete_and_foreign_answers_are_refused_in_words(tmp_path: Path) -> 
         read_answers(sheet, drawn)
     sheet.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(ManifestError, match="not of the sample of this manifest; give the --sample and --seed"):
-        read_answers(sheet, draw_audit(manifest_of(tmp_path), num=20, seed=7))
+        read_answers(sheet, sample_audit(manifest_of(tmp_path), num=20, seed=7))
     sheet.write_text("number,image_id\n", encoding="utf-8")
     with pytest.raises(ManifestError, match="no column attribute, value, right"):
         read_answers(sheet, drawn)
@@ -171,11 +173,11 @@ def test_incomplete_and_foreign_answers_are_refused_in_words(tmp_path: Path) -> 
 def test_a_sample_smaller_than_the_number_of_values_and_an_empty_manifest_are_refused(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path)
     with pytest.raises(ManifestError, match="give at least 4"):
-        draw_audit(manifest, num=3, seed=0)
+        sample_audit(manifest, num=3, seed=0)
     nothing = manifest.table.filter([False] * len(manifest.table))
     write_manifest(tmp_path / "empty.parquet", nothing)
     with pytest.raises(ManifestError, match="nothing to audit"):
-        draw_audit(read_manifest(tmp_path / "empty.parquet"), num=9, seed=0)
+        sample_audit(read_manifest(tmp_path / "empty.parquet"), num=9, seed=0)
 
 
 def test_the_command_draws_sheets_lists_missing_pictures_and_reads_the_answers(tmp_path: Path) -> None:
@@ -205,7 +207,7 @@ def test_where_the_truth_is_known_it_stands_beside_what_the_person_says(tmp_path
     truth = pd.DataFrame({"image_id": manifest.faces["image_id"], "gender": "male", "age": ">=30"})
     truth.loc[::5, "age"] = "-30"
     truth.loc[40:49, "age"] = None
-    drawn = draw_audit(manifest, num=1000, seed=0)
+    drawn = sample_audit(manifest, num=1000, seed=0)
     answers = pd.Series("yes", index=drawn.index)
     found = audit(manifest, drawn, answers, truth)
     if per == "attribute":

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from ssl_pipeline.cli.main import app
 from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.pseudo_labels.held_out import UnseenFaces
+from ssl_pipeline.pseudo_labels.held_out import HeldOutFaces
 from ssl_pipeline.pseudo_labels.manifest import Manifest, build_manifest
 from ssl_pipeline.pseudo_labels.manifest_difference import difference, render_difference
 from ssl_pipeline.pseudo_labels.manifest_explanation import explain, render_explanation, render_selection
@@ -26,12 +26,12 @@ from tests.pseudo_labels.test_strategies import config_of
 NAMES = list(FACES_OF_POOL)
 
 
-def unseen_faces() -> UnseenFaces:
+def unseen_faces() -> HeldOutFaces:
     """Thirty men and thirty women of 30-59, told right but for one man."""
     rows = np.repeat(np.array([[0, 1.0, 0, 0, 0, 0], [0, 0, 0, 0, 1.0, 0]]), 30, axis=0)
     codes = np.repeat(np.array([[0, 1], [1, 1]]), 30, axis=0)
     codes[0, 0] = 1
-    return UnseenFaces(rows, codes)
+    return HeldOutFaces(rows, codes)
 
 
 def manifest_of(
@@ -41,7 +41,7 @@ def manifest_of(
     pool = pool[pool["image_id"].isin(faces)]
     rows = np.array([FACES_OF_POOL[name][0] for name in pool["image_id"]]).reshape(-1, 6)
     selection = select(
-        rows, labels.encode(pool), labels=labels, config=config, image_ids=pool["image_id"], unseen=unseen_faces()
+        rows, labels.encode(pool), labels=labels, config=config, image_ids=pool["image_id"], held_out=unseen_faces()
     )
     directory.mkdir(exist_ok=True)
     return opened(
@@ -59,30 +59,30 @@ def manifest_of(
     )
 
 
-PROMISE = {"type": "promised_precision", "target": 0.8, "delta": 0.2}
+PROMISE = {"type": "precision_guarantee", "target": 0.8, "delta": 0.2}
 
 
 def test_an_explanation_has_every_number_behind_a_decision(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path, PROMISE)
     (about,) = explain(manifest, "pool:gender_only.jpg")
-    assert (about["decision"], about["weight"], about["known"]) == ("accepted", 1.0, {})
+    assert (about["status"], about["weight"], about["known"]) == ("accepted", 1.0, {})
     gender = about["attributes"]["gender"]
-    assert (gender["value"], gender["confidence"], gender["decision"], gender["weight"]) == (
+    assert (gender["value"], gender["confidence"], gender["status"], gender["weight"]) == (
         "female",
         0.98,
         "accepted",
         1,
     )
     row = gender["threshold"]
-    assert (row["given"], row["threshold"], row["num_unseen"], row["num_right"]) == ("", 0.98, 30, 30)
+    assert (row["given"], row["threshold"], row["num_held_out"], row["num_right"]) == ("", 0.98, 30, 30)
     assert 0.94 < row["lower_bound"] < 0.95 and row["bound_confidence"] == pytest.approx(0.8)
     age = about["attributes"]["age"]
-    assert age["decision"] == "rejected" and age["weight"] == 0
-    assert age["reason"] == "nothing is promised of <30: 0 unseen at the first threshold 0.9700, 8 needed"
+    assert age["status"] == "rejected" and age["weight"] == 0
+    assert age["reason"] == "nothing is guaranteed of <30: 0 held-out at the first threshold 0.9700, 8 needed"
     text = drawn(render_explanation(manifest, "pool:gender_only.jpg"))
     for part in (
         "weight 1.000",
-        "promised_precision (per attribute",
+        "precision_guarantee (per attribute",
         "known before: nothing",
         "0.9800",
         "30",
@@ -96,7 +96,7 @@ def test_what_is_known_chooses_the_row_and_has_none_of_its_own(tmp_path: Path) -
     assert about["known"] == {"gender": "female"}
     assert about["attributes"]["gender"]["threshold"] is None
     assert about["attributes"]["age"]["threshold"]["given"] == "gender"
-    assert about["attributes"]["age"]["threshold"]["num_unseen"] == 59  # the one told to be a woman seems younger
+    assert about["attributes"]["age"]["threshold"]["num_held_out"] == 59  # the one told to be a woman seems younger
     (known,) = explain(manifest_of(tmp_path, PROMISE), "pool:all_known.jpg")
     assert [numbers["threshold"] for numbers in known["attributes"].values()] == [None, None]
 
@@ -187,17 +187,17 @@ def test_the_commands_show_both(tmp_path: Path) -> None:
     assert explained.exit_code == 0 and "known before: gender female" in explained.output
     compared = run(app, ["manifest", "diff", path, path], env={"COLUMNS": "200"})
     assert compared.exit_code == 0 and "6 of them in both" in compared.output
-    assert "selected by promised_precision" in run(app, ["manifest", "summary", path], env={"COLUMNS": "200"}).output
+    assert "selected by precision_guarantee" in run(app, ["manifest", "summary", path], env={"COLUMNS": "200"}).output
 
 
 def test_weights_of_attributes_are_in_the_manifest(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path, {"type": "gaussian_weights", "min_weight": 0.05})
-    faces = manifest.faces[manifest.faces["decision"] != "unreadable"]
+    faces = manifest.faces[manifest.faces["status"] != "unreadable"]
     weights = faces[["gender_weight", "age_weight"]].to_numpy()
-    accepted = manifest.accepted[(manifest.faces["decision"] != "unreadable").to_numpy()]
-    known = (faces[["gender_decision", "age_decision"]] == "known").to_numpy()
+    accepted = manifest.accepted[(manifest.faces["status"] != "unreadable").to_numpy()]
+    known = (faces[["gender_status", "age_status"]] == "known").to_numpy()
     assert ((weights > 0) == (accepted | known)).all() and (weights[known] == 1).all()
     assert 0 < weights[accepted].min() < 1
     row = faces.set_index("image_id").loc["pool:age_known.jpg"]
     assert row["weight"] == pytest.approx((row["gender_weight"] + 1) / 2)
-    assert pd.isna(manifest.faces.set_index("decision").loc["unreadable", "age_weight"]).all()
+    assert pd.isna(manifest.faces.set_index("status").loc["unreadable", "age_weight"]).all()

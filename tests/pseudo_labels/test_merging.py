@@ -53,7 +53,7 @@ def edited(manifest: Manifest, image_id: str, column: str, value: object) -> Man
     """The manifest as somebody changed it by hand."""
     rows = manifest.table.to_pylist()
     for row in rows:
-        if row["image_id"] == image_id and row["decision"] != "unreadable":
+        if row["image_id"] == image_id and row["status"] != "unreadable":
             row[column] = value
     return opened(manifest.path.parent, pa.Table.from_pylist(rows, schema=manifest.table.schema))
 
@@ -121,7 +121,7 @@ def test_the_order_of_faces_and_pool_changes_nothing(soft: Manifest) -> None:
 
 def test_a_weighted_label_counts_by_its_weight_and_a_human_one_whole(tmp_path: Path) -> None:
     weighted = manifest_of(tmp_path, {"type": "gaussian_weights", "min_weight": 0.05})
-    table, faces = merged(weighted).set_index("image_id"), weighted.faces[weighted.faces["decision"] != "unreadable"]
+    table, faces = merged(weighted).set_index("image_id"), weighted.faces[weighted.faces["status"] != "unreadable"]
     pseudo = table[table["label_source"] == "pseudo"]["weight"]
     assert 0 < pseudo.min() < pseudo.max() == 1
     assert pseudo.to_dict() == faces.set_index("image_id").loc[pseudo.index, "weight"].to_dict()

@@ -1,14 +1,14 @@
-"""The promise: its bound, its grid, its order of tests, and whether it is kept where the truth is known."""
+"""The guarantee: its bound, its grid, its order of tests, and whether it is kept where the truth is known."""
 
 import math
 
 import numpy as np
 import pytest
 
-from benchmarks.promised_precision import TEACHERS, simulate
-from ssl_pipeline.config.selection import PromisedPrecision
+from benchmarks.precision_guarantee import TEACHERS, simulate
+from ssl_pipeline.config.selection import PrecisionGuarantee
 from ssl_pipeline.labels import UNKNOWN
-from ssl_pipeline.pseudo_labels.held_out import UnseenFaces, unseen_answers
+from ssl_pipeline.pseudo_labels.held_out import HeldOutFaces, held_out_answers
 from ssl_pipeline.pseudo_labels.precision_guarantee import (
     confidence_steps,
     count_right,
@@ -102,7 +102,7 @@ def test_right_ones_are_counted_at_each_threshold() -> None:
 @pytest.mark.parametrize("num_values", [1, 4])
 def test_the_promise_is_broken_no_more_often_than_delta(teacher: str, num_values: int) -> None:
     draws = 2000 // num_values
-    result = simulate(TEACHERS[teacher], num_draws=draws, num_unseen=150, num_pool=400, num_values=num_values)
+    result = simulate(TEACHERS[teacher], num_draws=draws, num_held_out=150, num_pool=400, num_values=num_values)
     assert result.num_broken <= result.most_allowed(0.1)
     assert result.num_broken_in_pool <= result.most_allowed(0.1)
     assert result.num_kept > 0
@@ -110,18 +110,18 @@ def test_the_promise_is_broken_no_more_often_than_delta(teacher: str, num_values
         assert result.num_kept > 0.9 * draws and result.acceptance > 0.4  # it is of use, too
 
 
-def answered(num_unseen: int, num_right: int, **settings: object) -> Selection:
-    """A pool of 100 men, as the teacher says at 0.8, and unseen faces of which it says the same."""
+def answered(num_held_out: int, num_right: int, **settings: object) -> Selection:
+    """A pool of 100 men, as the teacher says at 0.8, and held-out faces of which it says the same."""
     sure = np.array([0.8, 0, 0, 0.2, 0, 0])
-    truth = np.array([[0, 0]] * num_right + [[1, 0]] * (num_unseen - num_right), dtype=np.int64).reshape(-1, 2)
-    config = PromisedPrecision.model_validate({"type": "promised_precision", **settings})
+    truth = np.array([[0, 0]] * num_right + [[1, 0]] * (num_held_out - num_right), dtype=np.int64).reshape(-1, 2)
+    config = PrecisionGuarantee.model_validate({"type": "precision_guarantee", **settings})
     return select(
         np.tile(sure, (100, 1)),
         np.full((100, 2), UNKNOWN),
         labels=SPACE,
         config=config,
         image_ids=[f"{number:03d}" for number in range(100)],
-        unseen=UnseenFaces(np.tile(sure, (num_unseen, 1)), truth),
+        held_out=HeldOutFaces(np.tile(sure, (num_held_out, 1)), truth),
     )
 
 
@@ -129,13 +129,19 @@ def test_a_value_that_cannot_keep_its_promise_gets_nothing_and_says_why() -> Non
     kept = answered(40, 40)
     assert kept.accepted[:, 0].all()
     assert kept.reasons[0, 0] == "confidence 0.8 >= 0.8 of male"
-    assert (kept.thresholds[0].threshold, kept.thresholds[0].num_unseen, kept.thresholds[0].num_right) == (0.8, 40, 40)
+    assert (kept.thresholds[0].threshold, kept.thresholds[0].num_held_out, kept.thresholds[0].num_right) == (
+        0.8,
+        40,
+        40,
+    )
     too_few = answered(21, 21)
     assert not too_few.accepted[:, 0].any()
-    assert too_few.reasons[0, 0] == ("nothing is promised of male: 21 unseen at the first threshold 0.8000, 22 needed")
+    assert too_few.reasons[0, 0] == (
+        "nothing is guaranteed of male: 21 held-out at the first threshold 0.8000, 22 needed"
+    )
     wrong = answered(40, 36)
     assert not wrong.accepted[:, 0].any()
-    assert wrong.reasons[0, 0].startswith("nothing is promised of male: 36 of 40 unseen right at 0.8000, bound 0.")
+    assert wrong.reasons[0, 0].startswith("nothing is guaranteed of male: 36 of 40 held-out right at 0.8000, bound 0.")
     assert [row.note for row in wrong.thresholds if row.value == "female"] == ["no candidates"]
 
 
@@ -151,14 +157,14 @@ def test_no_unseen_face_promises_nothing() -> None:
 
 def test_unseen_faces_are_told_what_is_known_of_the_pool() -> None:
     rows = np.array([[0.5, 0, 0, 0.1, 0.4, 0]] * 2)
-    unseen = UnseenFaces(rows, np.array([[1, 1], [1, UNKNOWN]]))
+    held_out = HeldOutFaces(rows, np.array([[1, 1], [1, UNKNOWN]]))
     known = np.array([[True, False], [False, False]])
-    told, untold = unseen_answers(unseen, SPACE, known, np.array([True, True]), position=1)[::-1]
+    told, untold = held_out_answers(held_out, SPACE, known, np.array([True, True]), position=1)[::-1]
     assert (told.given, told.asked.tolist()) == ("gender", [True, False])
     assert (told.chosen.tolist(), told.confidence.tolist(), told.right.tolist()) == ([1], [0.8], [True])
     assert (untold.given, untold.asked.tolist()) == ("", [False, True])
     assert (untold.chosen.tolist(), untold.confidence.tolist(), untold.right.tolist()) == ([0], [0.6], [False])
-    of_class = unseen_answers(unseen, SPACE, known, np.array([False, True]), position=None)
+    of_class = held_out_answers(held_out, SPACE, known, np.array([False, True]), position=None)
     assert [(answers.given, answers.chosen.tolist(), answers.right.tolist()) for answers in of_class] == [
         ("", [0], [False])
     ]

@@ -9,8 +9,8 @@ from pydantic import TypeAdapter
 from ssl_pipeline.config.selection import SelectionConfig
 from ssl_pipeline.errors import SelectionError
 from ssl_pipeline.labels import UNKNOWN
-from ssl_pipeline.pseudo_labels.distribution_alignment import aligned, alignment_ratio, class_mix
-from ssl_pipeline.pseudo_labels.held_out import UnseenFaces
+from ssl_pipeline.pseudo_labels.distribution_alignment import aligned, alignment_ratio, class_prior
+from ssl_pipeline.pseudo_labels.held_out import HeldOutFaces
 from ssl_pipeline.pseudo_labels.selection import Selection, select
 from ssl_pipeline.pseudo_labels.thresholds import deviation_of_chosen
 from ssl_pipeline.pseudo_labels.weighting import face_weights
@@ -23,8 +23,8 @@ ALL: list[dict[str, Any]] = [
     {"type": "percentile_curriculum", "step_percent": 30},
     {"type": "self_adaptive"},
     {"type": "gaussian_weights", "min_weight": 0.3},
-    {"type": "agreement", "confidence_threshold": 0.5, "max_deviation": 0.08},
-    {"type": "promised_precision", "target": 0.6, "delta": 0.2, "num_thresholds": 4},
+    {"type": "ensemble_agreement", "confidence_threshold": 0.5, "max_deviation": 0.08},
+    {"type": "precision_guarantee", "target": 0.6, "delta": 0.2, "num_thresholds": 4},
 ]
 
 
@@ -33,9 +33,9 @@ def config_of(settings: dict[str, Any], **more: Any) -> Any:
 
 
 class Case:
-    """Random faces, known in part; members that scatter around their mean; unseen faces; a drawn order of names."""
+    """Random faces, known in part; members that scatter around their mean; held-out faces; a drawn order of names."""
 
-    def __init__(self, seed: int, *, num_faces: int = 40, num_unseen: int = 120, partly_known: bool = True) -> None:
+    def __init__(self, seed: int, *, num_faces: int = 40, num_held_out: int = 120, partly_known: bool = True) -> None:
         rng = np.random.default_rng(seed)
         self.members = rng.dirichlet(np.full(6, 3.0), (3, num_faces)) * 0.3
         self.members = self.members + 0.7 * rng.dirichlet(np.full(6, 0.4), num_faces)
@@ -44,9 +44,9 @@ class Case:
         some = [*unknown * 3, [0, UNKNOWN], [UNKNOWN, 2], [1, 1]] if partly_known else unknown
         self.known = np.array(some)[rng.integers(0, len(some), num_faces)]
         self.ids = [f"face-{number:03d}" for number in rng.permutation(num_faces)]
-        rows = rng.dirichlet(np.full(6, 0.4), num_unseen)
+        rows = rng.dirichlet(np.full(6, 0.4), num_held_out)
         classes = [rng.choice(6, p=row) for row in rows]
-        self.unseen = UnseenFaces(rows, SPACE.class_codes[classes])
+        self.held_out = HeldOutFaces(rows, SPACE.class_codes[classes])
         self.training_codes = SPACE.class_codes[rng.integers(0, 6, 30)]
 
     def select(self, config: Any, *, order: Any = slice(None), round_index: int = 1) -> Selection:
@@ -57,7 +57,7 @@ class Case:
             config=config,
             image_ids=np.array(self.ids, dtype=object)[order].tolist(),
             round_index=round_index,
-            unseen=self.unseen,
+            held_out=self.held_out,
             members=self.members[:, order],
             training_codes=self.training_codes,
         )
@@ -107,14 +107,14 @@ def test_agreement_wants_sureness_and_little_deviation(seed: int) -> None:
         members = [slow.questions(one.tolist(), case.known.tolist(), per)[position or 0] for one in case.members]
         return slow.agreement(asked, members, 0.5, 0.08)
 
-    case.check({"type": "agreement", "confidence_threshold": 0.5, "max_deviation": 0.08}, rule)
+    case.check({"type": "ensemble_agreement", "confidence_threshold": 0.5, "max_deviation": 0.08}, rule)
 
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("familywise", [False, True])
 def test_a_promised_threshold_is_the_lowest_that_the_unseen_faces_allow(seed: int, familywise: bool) -> None:
-    case = Case(seed, num_unseen=300)
-    settings = {"type": "promised_precision", "target": 0.6, "delta": 0.2, "num_thresholds": 5}
+    case = Case(seed, num_held_out=300)
+    settings = {"type": "precision_guarantee", "target": 0.6, "delta": 0.2, "num_thresholds": 5}
 
     def rule(asked: slow.Asked, position: int | None) -> slow.Decisions:
         result: slow.Decisions = {}
@@ -125,18 +125,18 @@ def test_a_promised_threshold_is_the_lowest_that_the_unseen_faces_allow(seed: in
             {tuple(code != UNKNOWN for code in case.known[face]) for face in question}
             for question in slow.questions(case.probabilities.tolist(), case.known.tolist(), per)
         ]
-        promises = sum(number * len(seen) for number, seen in zip(values, of_question, strict=True))
+        guarantees = sum(number * len(seen) for number, seen in zip(values, of_question, strict=True))
         for pattern in set(patterns.values()):
-            unseen = []
-            for row, codes in zip(case.unseen.probabilities.tolist(), case.unseen.codes.tolist(), strict=True):
+            held_out = []
+            for row, codes in zip(case.held_out.probabilities.tolist(), case.held_out.codes.tolist(), strict=True):
                 told = slow.inside(row, [c if tell else UNKNOWN for c, tell in zip(codes, pattern, strict=True)])
                 value, confidence = slow.best(told if position is None else slow.marginal(told, position))
                 truth = codes[0] * 3 + codes[1] if position is None else codes[position]
-                unseen.append((value, confidence, value == truth))
+                held_out.append((value, confidence, value == truth))
             faces = [face for face in asked if patterns[face] == pattern]
             pool = [slow.best(asked[face]) for face in faces]
-            delta = 0.2 / promises if familywise else 0.2
-            thresholds = slow.promised(pool, unseen, target=0.6, delta=delta, grid=5)
+            delta = 0.2 / guarantees if familywise else 0.2
+            thresholds = slow.guaranteed(pool, held_out, target=0.6, delta=delta, grid=5)
             for face, (value, confidence) in zip(faces, pool, strict=True):
                 threshold = thresholds[value]
                 result[face] = (threshold is not None and confidence >= threshold, 1.0)
@@ -199,10 +199,10 @@ def test_unseen_faces_measure_a_fixed_threshold() -> None:
     case = Case(2, partly_known=False)
     selection = case.select(config_of(ALL[0]))
     row = next(row for row in selection.thresholds if row.value == "female")
-    gender = case.unseen.probabilities[:, 3:].sum(axis=1)
+    gender = case.held_out.probabilities[:, 3:].sum(axis=1)
     sure = gender >= 0.6
-    assert (row.num_unseen, row.num_right) == (sure.sum(), (sure & (case.unseen.codes[:, 0] == 1)).sum())
-    assert row.bound_confidence == pytest.approx(0.9) and row.lower_bound < row.num_right / row.num_unseen
+    assert (row.num_held_out, row.num_right) == (sure.sum(), (sure & (case.held_out.codes[:, 0] == 1)).sum())
+    assert row.bound_confidence == pytest.approx(0.9) and row.lower_bound < row.num_right / row.num_held_out
 
 
 def test_a_rank_shows_as_the_threshold_of_its_last_face() -> None:
@@ -219,7 +219,7 @@ def test_a_rank_shows_as_the_threshold_of_its_last_face() -> None:
 def test_alignment_brings_the_mean_prediction_toward_the_mix_of_labeled_faces() -> None:
     rng = np.random.default_rng(0)
     pool, codes = rng.dirichlet([4, 1, 1, 1, 1, 1], 500), SPACE.class_codes[rng.integers(0, 6, 60)]
-    mix = class_mix(codes, SPACE)
+    mix = class_prior(codes, SPACE)
     slow_mix = [(1 + sum(tuple(c) == divmod(k, 3) for c in codes.tolist())) / (60 + 6) for k in range(6)]
     np.testing.assert_allclose(mix, slow_mix)
     moved = aligned(pool, alignment_ratio(pool, mix))
@@ -227,14 +227,16 @@ def test_alignment_brings_the_mean_prediction_toward_the_mix_of_labeled_faces() 
         scaled = [p * target / mean for p, target, mean in zip(pool[face], mix, pool.mean(axis=0), strict=True)]
         np.testing.assert_allclose(moved[face], np.array(scaled) / sum(scaled))
     assert np.abs(moved.mean(axis=0) - mix).sum() < 0.5 * np.abs(pool.mean(axis=0) - mix).sum()
-    np.testing.assert_allclose(class_mix(np.array([[1, UNKNOWN]]), SPACE), np.array([1, 1, 1, 4 / 3, 4 / 3, 4 / 3]) / 7)
+    np.testing.assert_allclose(
+        class_prior(np.array([[1, UNKNOWN]]), SPACE), np.array([1, 1, 1, 4 / 3, 4 / 3, 4 / 3]) / 7
+    )
 
 
 @pytest.mark.parametrize("whose", ["training", "validation"])
 def test_select_aligns_before_it_decides(whose: str) -> None:
     case = Case(1)
-    codes = case.training_codes if whose == "training" else case.unseen.codes
-    ratio = alignment_ratio(case.probabilities, class_mix(codes, SPACE))
+    codes = case.training_codes if whose == "training" else case.held_out.codes
+    ratio = alignment_ratio(case.probabilities, class_prior(codes, SPACE))
     by_hand = SPACE.condition(aligned(case.probabilities, ratio), case.known)
     selection = case.select(config_of(ALL[0], align=whose))
     np.testing.assert_allclose(selection.probabilities, by_hand)
@@ -243,11 +245,11 @@ def test_select_aligns_before_it_decides(whose: str) -> None:
 
 def test_unseen_faces_are_aligned_as_the_pool_is() -> None:
     case = Case(1, partly_known=False)
-    ratio = alignment_ratio(case.probabilities, class_mix(case.training_codes, SPACE))
-    moved = aligned(case.unseen.probabilities, ratio)
+    ratio = alignment_ratio(case.probabilities, class_prior(case.training_codes, SPACE))
+    moved = aligned(case.held_out.probabilities, ratio)
     row = next(row for row in case.select(config_of(ALL[0], align="training")).thresholds if row.value == "female")
-    assert row.num_unseen == (moved[:, 3:].sum(axis=1) >= 0.6).sum()
-    assert row.num_unseen != (case.unseen.probabilities[:, 3:].sum(axis=1) >= 0.6).sum()
+    assert row.num_held_out == (moved[:, 3:].sum(axis=1) >= 0.6).sum()
+    assert row.num_held_out != (case.held_out.probabilities[:, 3:].sum(axis=1) >= 0.6).sum()
 
 
 def test_a_weight_of_a_face_is_the_mean_over_what_it_teaches() -> None:
@@ -273,8 +275,11 @@ def test_the_deviation_is_the_sample_deviation_and_needs_two() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"type": "promised_precision"}, r"promised_precision tests its promise on labeled faces .* there are none"),
-        ({"type": "agreement"}, r"at least two views or teachers, and there are none; select otherwise"),
+        (
+            {"type": "precision_guarantee"},
+            r"precision_guarantee tests its guarantee on labeled faces .* there are none",
+        ),
+        ({"type": "ensemble_agreement"}, r"at least two views or teachers, and there are none; select otherwise"),
         ({"type": "self_adaptive", "align": "training"}, r"align training .* set selection\.align to none"),
         ({"type": "self_adaptive", "align": "validation"}, r"align validation .* set selection\.align to none"),
     ],
@@ -289,13 +294,16 @@ def test_a_strategy_refuses_without_what_it_needs(settings: dict[str, Any], mess
     ("spoil", "message"),
     [
         (
-            lambda case: {"unseen": UnseenFaces(case.unseen.probabilities[:, :5], case.unseen.codes)},
+            lambda case: {"held_out": HeldOutFaces(case.held_out.probabilities[:, :5], case.held_out.codes)},
             r"got \[120, 5\] and",
         ),
-        (lambda case: {"unseen": UnseenFaces(case.unseen.probabilities, case.unseen.codes[:9])}, r"and \[9, 2\]"),
         (
-            lambda case: {"unseen": UnseenFaces(case.unseen.probabilities * 2, case.unseen.codes)},
-            "120 unseen faces are no",
+            lambda case: {"held_out": HeldOutFaces(case.held_out.probabilities, case.held_out.codes[:9])},
+            r"and \[9, 2\]",
+        ),
+        (
+            lambda case: {"held_out": HeldOutFaces(case.held_out.probabilities * 2, case.held_out.codes)},
+            "120 held-out faces are no",
         ),
         (lambda case: {"members": case.members[:, :9]}, r"members must be \[T, 40, 6\], got \[3, 9, 6\]"),
         (lambda case: {"members": case.members - 1}, "40 of a member's faces are no distribution"),
@@ -303,7 +311,7 @@ def test_a_strategy_refuses_without_what_it_needs(settings: dict[str, Any], mess
 )
 def test_arrays_beside_the_pool_that_make_no_sense_are_refused(spoil: Any, message: str) -> None:
     case = Case(0)
-    arrays = {"unseen": case.unseen, "members": case.members, **spoil(case)}
+    arrays = {"held_out": case.held_out, "members": case.members, **spoil(case)}
     with pytest.raises(ValueError, match=message):
         select(case.probabilities, case.known, labels=SPACE, config=config_of(ALL[0]), image_ids=case.ids, **arrays)
 
@@ -317,7 +325,7 @@ def test_reasons_say_by_which_numbers() -> None:
     for settings, pattern in (
         ({"type": "percentile_curriculum"}, "rank 20 <= 20 of 100 in round 1"),
         ({"type": "gaussian_weights", "min_weight": 0.5}, "weight 1 >= 0.5"),
-        ({"type": "agreement", "max_deviation": 0.03}, "> 0.03"),
-        ({"type": "promised_precision", "target": 0.999}, "nothing is promised of female: "),
+        ({"type": "ensemble_agreement", "max_deviation": 0.03}, "> 0.03"),
+        ({"type": "precision_guarantee", "target": 0.999}, "nothing is guaranteed of female: "),
     ):
         assert pattern in reasons(settings)

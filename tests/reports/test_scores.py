@@ -7,7 +7,7 @@ import pandas as pd
 from rich.console import Console
 
 from ssl_pipeline.evaluation.metrics import evaluate_predictions
-from ssl_pipeline.faces.numbers import KnownNumbers
+from ssl_pipeline.faces.numbers import RegressionTargets
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.reports.scores import scores_tables
 
@@ -26,7 +26,7 @@ def printed(scores: dict[str, object]) -> list[list[str]]:
 def test_the_tables_show_main_scores_classes_groups_and_ages_with_counts() -> None:
     codes = np.array([[0, 0], [0, 0], [1, 0], [1, 2]])  # all but the last predicted right, it as female/<30
     groups = pd.DataFrame({"origin": ["asian", "asian", None, "white"]})
-    numbers = {"age": KnownNumbers(np.array([20.0, 30.0, np.nan, 70.0]), np.array([25.0, 45.0, 65.0]))}
+    numbers = {"age": RegressionTargets(np.array([20.0, 30.0, np.nan, 70.0]), np.array([25.0, 45.0, 65.0]))}
     scores = evaluate_predictions(np.eye(6)[[0, 0, 3, 3]], codes, labels=SPACE, groups=groups, numbers=numbers)
     rows = printed(scores)
     assert ["%", "accuracy", "balanced accuracy", "macro F1", "ROC-AUC", "ECE"] in rows

@@ -35,13 +35,13 @@ SUMMARY: dict[str, Any] = {
         "settings": {"type": "fixed_threshold", "confidence_threshold": 0.8},
         "faults": ["too <few>"],
         "shift": None,
-        "thresholds": [{**ROW, "threshold": 0.8, "num_unseen": 20, "num_right": 19}],
+        "thresholds": [{**ROW, "threshold": 0.8, "num_held_out": 20, "num_right": 19}],
     },
     "per_attribute": {
         "age": {"per_value": {"<30": {"accepted": 40, "mean_confidence": 0.9, "min_confidence": 0.8}}},
     },
     "rejection_reasons": {"confidence … < 0.8": 59},
-    "purity": {"age": {"num": 40, "purity": 0.75}, "joint": {"num": 0, "purity": None}},
+    "precision": {"age": {"num": 40, "precision": 0.75}, "joint": {"num": 0, "precision": None}},
 }
 
 

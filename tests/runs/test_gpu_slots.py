@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_pipeline.runs.gpu_slots import gpu_slots, slots_taken_by
+from ssl_pipeline.runs.gpu_slots import gpu_slots, provide_gpu_slots
 from ssl_pipeline.runs.records import run_stage
 
 
@@ -36,7 +36,7 @@ def stage(directory: Path, limit: Limit, *, fails: bool = False) -> bool:
 
 def test_a_stage_works_inside_its_places_and_takes_none_when_it_is_finished(tmp_path: Path) -> None:
     limit = Limit()
-    with slots_taken_by(limit):
+    with provide_gpu_slots(limit):
         assert not stage(tmp_path, limit)
         assert limit.events == ["take 2", "work", "give 2"]
         assert stage(tmp_path, limit)
@@ -45,7 +45,7 @@ def test_a_stage_works_inside_its_places_and_takes_none_when_it_is_finished(tmp_
 
 def test_a_stage_that_fails_gives_its_places_back(tmp_path: Path) -> None:
     limit = Limit()
-    with slots_taken_by(limit), pytest.raises(ZeroDivisionError):
+    with provide_gpu_slots(limit), pytest.raises(ZeroDivisionError):
         stage(tmp_path, limit, fails=True)
     assert limit.events == ["take 2", "work", "give 2"]
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ssl_pipeline.config.loading import load_config
-from ssl_pipeline.runs.progress import tell, told_to
+from ssl_pipeline.runs.progress import listen, report
 from ssl_pipeline.stages.open import open_run
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.train import train_teacher
@@ -12,7 +12,7 @@ from tests.cycle_config import draw_and_prepare, write_tiny_config
 
 def test_a_training_and_a_labeling_tell_how_far_they_are(tmp_path: Path) -> None:
     config, told = load_config(write_tiny_config(tmp_path)), list[tuple[str, float]]()
-    with open_run(config) as run, told_to(lambda what, share: told.append((what, share))):
+    with open_run(config) as run, listen(lambda what, share: told.append((what, share))):
         draw_and_prepare(config, run)
         train_teacher(config, run)
         predict(config, run, 1, run.teacher / "best.safetensors")
@@ -24,7 +24,7 @@ def test_a_training_and_a_labeling_tell_how_far_they_are(tmp_path: Path) -> None
 
 def test_nobody_is_told_outside_the_context() -> None:
     told = list[str]()
-    with told_to(lambda what, share: told.append(what)):
-        tell("inside", 0.5)
-    tell("outside", 0.5)
+    with listen(lambda what, share: told.append(what)):
+        report("inside", 0.5)
+    report("outside", 0.5)
     assert told == ["inside"]

@@ -16,7 +16,7 @@ from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.errors import RunError
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import write_json
-from ssl_pipeline.runs.lock import is_alive, is_held, last_holder
+from ssl_pipeline.runs.lock import is_alive, is_locked, last_holder
 from ssl_pipeline.runs.status import run_status
 from ssl_pipeline.stages.open import open_run
 from tests.cycle_config import write_tiny_config
@@ -150,11 +150,11 @@ def test_whoever_comes_after_a_killed_process_waits_for_the_processes_that_it_fo
     process.kill()
     process.wait()
     run = RunDir(tmp_path)
-    assert is_held(run.lock_file)
+    assert is_locked(run.lock_file)
     with run.lock():
         holder = last_holder(run.lock_file)
         assert holder is not None and holder.pid == os.getpid()
-    assert not is_held(run.lock_file)
+    assert not is_locked(run.lock_file)
 
 
 def test_a_process_that_nobody_has_asked_for_yet_is_dead() -> None:

@@ -15,7 +15,7 @@ from ssl_pipeline.runs.records import run_stage
 from ssl_pipeline.runs.storage import files, push
 from ssl_pipeline.runs.storage.files import Journal
 from ssl_pipeline.runs.storage.lock import RemoteLock
-from ssl_pipeline.runs.storage.mirror import kept_in
+from ssl_pipeline.runs.storage.mirror import mirror_run
 from ssl_pipeline.runs.storage.push import Pusher
 from ssl_pipeline.runs.storage.remote import RemoteDirectory, local_copy
 
@@ -79,17 +79,17 @@ def names_in(directory: Path) -> set[str]:
 
 def test_a_stage_done_on_one_machine_skips_itself_on_the_next(tmp_path: Path) -> None:
     here, there = tmp_path / "here" / "run", tmp_path / "there" / "run"
-    with kept_in(settings(tmp_path), here):
+    with mirror_run(settings(tmp_path), here):
         assert stage(here)
     assert names_in(tmp_path) == {"stage/part-0.txt", "stage/part-1.txt", "stage/done.json"}
-    with kept_in(settings(tmp_path), there):
+    with mirror_run(settings(tmp_path), there):
         assert not stage(there)
     assert (there / "stage/done.json").read_bytes() == (here / "stage/done.json").read_bytes()
 
 
 def test_what_counts_on_others_is_written_after_them(tmp_path: Path, store: Store) -> None:
     root = tmp_path / "run"
-    with kept_in(settings(tmp_path), root):
+    with mirror_run(settings(tmp_path), root):
         stage(root)
         for name in ("best.safetensors", "last.pt", "zebra.csv"):
             write_text(root / "stage" / name, "x")
@@ -101,27 +101,27 @@ def test_what_counts_on_others_is_written_after_them(tmp_path: Path, store: Stor
 @pytest.mark.parametrize("fails_at", ["part-0.txt", "part-1.txt", "done.json"])
 def test_an_upload_that_breaks_off_leaves_no_record(tmp_path: Path, store: Store, fails_at: str) -> None:
     here, there = tmp_path / "here" / "run", tmp_path / "there" / "run"
-    with pytest.raises(StorageError), kept_in(settings(tmp_path), here):
+    with pytest.raises(StorageError), mirror_run(settings(tmp_path), here):
         stage(here)
         store.failing = {fails_at}
     store.failing = set()
     assert "stage/done.json" not in stored(tmp_path)
     assert not [name for name in stored(tmp_path) if name.endswith(".partial")]
-    with kept_in(settings(tmp_path), there):
+    with mirror_run(settings(tmp_path), there):
         assert stage(there)
 
 
 def test_a_stage_done_anew_is_never_stored_under_its_old_record(tmp_path: Path, store: Store) -> None:
     root = tmp_path / "run"
-    with kept_in(settings(tmp_path), root):
+    with mirror_run(settings(tmp_path), root):
         stage(root, text="old", number=3)
-    with pytest.raises(StorageError), kept_in(settings(tmp_path), root):
+    with pytest.raises(StorageError), mirror_run(settings(tmp_path), root):
         stage(root, text="new", number=2)
         store.failing = {"part-1.txt"}
     store.failing = set()
     assert stored(tmp_path)["stage/part-0.txt"] == "new 0"
     assert "stage/done.json" not in stored(tmp_path)
-    with kept_in(settings(tmp_path), root):
+    with mirror_run(settings(tmp_path), root):
         assert not stage(root, text="new", number=2)
     assert names_in(tmp_path) == {"stage/part-0.txt", "stage/part-1.txt", "stage/done.json"}  # the third is gone
 
@@ -146,11 +146,11 @@ def test_a_training_state_is_never_stored_beside_an_older_best_checkpoint(tmp_pa
 
 def test_outputs_that_are_not_their_records_are_never_stored_under_it(tmp_path: Path) -> None:
     root = tmp_path / "run"
-    with kept_in(settings(tmp_path), root):
+    with mirror_run(settings(tmp_path), root):
         stage(root)
         write_text(root / "stage/part-1.txt", "of a stage that is at work again")
     assert names_in(tmp_path) == {"stage/part-0.txt", "stage/part-1.txt"}
-    with kept_in(settings(tmp_path), root):
+    with mirror_run(settings(tmp_path), root):
         assert stage(root)
     assert names_in(tmp_path) == {"stage/part-0.txt", "stage/part-1.txt", "stage/done.json"}
 
@@ -184,10 +184,10 @@ def test_whenever_a_training_saves_its_state_is_never_held_newer_than_its_best_c
 
 def test_shards_of_an_unfinished_stage_are_stored_as_they_come(tmp_path: Path) -> None:
     here, there = tmp_path / "here" / "run", tmp_path / "there" / "run"
-    with pytest.raises(KeyboardInterrupt), kept_in(settings(tmp_path), here):
+    with pytest.raises(KeyboardInterrupt), mirror_run(settings(tmp_path), here):
         write_text(here / "stage/part-0.txt", "result 0")
         raise KeyboardInterrupt
-    with kept_in(settings(tmp_path), there):
+    with mirror_run(settings(tmp_path), there):
         assert (there / "stage/part-0.txt").read_text() == "result 0"
 
 
@@ -195,7 +195,7 @@ def test_an_outage_ends_no_run_and_what_is_pending_is_uploaded_later(
     tmp_path: Path, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = tmp_path / "run"
-    with kept_in(settings(tmp_path, every_seconds=0.02), root):
+    with mirror_run(settings(tmp_path, every_seconds=0.02), root):
         store.failing = {"*"}
         write_text(root / "a.txt", "a")
         wait_for(lambda: "the run goes on here" in caplog.text)
@@ -209,34 +209,34 @@ def test_an_outage_ends_no_run_and_what_is_pending_is_uploaded_later(
 def test_what_never_got_there_is_told_loudly_and_recorded(tmp_path: Path, store: Store) -> None:
     root = tmp_path / "run"
     told = r"no route to host(.|\n)*3 files of the run are on this machine alone"
-    with pytest.raises(StorageError, match=told), kept_in(settings(tmp_path), root):
+    with pytest.raises(StorageError, match=told), mirror_run(settings(tmp_path), root):
         store.failing = {"*"}
         stage(root)
     record = json.loads((root / "storage.json").read_text())
     assert not record["complete"]
     assert record["pending"] == ["stage/done.json", "stage/part-0.txt", "stage/part-1.txt"]
     store.failing = set()
-    with kept_in(settings(tmp_path), root):
+    with mirror_run(settings(tmp_path), root):
         assert not stage(root)
     assert names_in(tmp_path) == set(record["pending"])
 
 
 def test_nothing_is_uploaded_twice(tmp_path: Path, store: Store) -> None:
     root = tmp_path / "run"
-    with kept_in(settings(tmp_path), root):
+    with mirror_run(settings(tmp_path), root):
         stage(root)
     store.written.clear()
-    with kept_in(settings(tmp_path), root):
+    with mirror_run(settings(tmp_path), root):
         stage(root)
     assert [name for name in store.written if name != "lock.json"] == []
 
 
 def test_an_output_that_is_not_its_records_is_not_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     here, there = tmp_path / "here" / "run", tmp_path / "there" / "run"
-    with kept_in(settings(tmp_path), here):
+    with mirror_run(settings(tmp_path), here):
         stage(here)
     (tmp_path / "store/run/stage/part-1.txt").write_text("bit rot")
-    with kept_in(settings(tmp_path), there):
+    with mirror_run(settings(tmp_path), there):
         assert stage(there)
     assert "its record does not fit part-1.txt; the stage is done again" in caplog.text
     assert stored(tmp_path)["stage/part-1.txt"] == "result 1"
@@ -245,15 +245,15 @@ def test_an_output_that_is_not_its_records_is_not_taken(tmp_path: Path, caplog: 
 
 def test_a_machine_that_comes_back_takes_what_another_did_meanwhile(tmp_path: Path) -> None:
     first, second = tmp_path / "first" / "run", tmp_path / "second" / "run"
-    with kept_in(settings(tmp_path), first):
+    with mirror_run(settings(tmp_path), first):
         write_text(first / "stage/last.pt", "epoch 1")
     write_text(first / "stage/last.pt", "epoch 2, never uploaded")
-    with kept_in(settings(tmp_path), second):
+    with mirror_run(settings(tmp_path), second):
         write_text(second / "stage/last.pt", "epoch 3")
-    with kept_in(settings(tmp_path), first):
+    with mirror_run(settings(tmp_path), first):
         assert (first / "stage/last.pt").read_text() == "epoch 3"
         write_text(first / "stage/last.pt", "epoch 4")
-    with kept_in(settings(tmp_path), first):  # the last to work in the run: what is here is ahead
+    with mirror_run(settings(tmp_path), first):  # the last to work in the run: what is here is ahead
         assert (first / "stage/last.pt").read_text() == "epoch 4"
 
 
@@ -265,10 +265,10 @@ def test_without_the_pixels_the_faces_have_no_record_in_the_storage(tmp_path: Pa
             write_text(root / "faces" / name, name)
         return {}
 
-    with kept_in(settings(tmp_path, pixels=False), root):
+    with mirror_run(settings(tmp_path, pixels=False), root):
         run_stage(root / "faces", inputs={}, outputs=["labeled.parquet", "pixels.npy"], work=work)
     assert names_in(tmp_path) == {"faces/labeled.parquet"}
-    with kept_in(settings(tmp_path), root):
+    with mirror_run(settings(tmp_path), root):
         pass
     assert names_in(tmp_path) == {"faces/labeled.parquet", "faces/pixels.npy", "faces/done.json"}
 
@@ -285,7 +285,7 @@ def test_a_stored_name_that_leads_out_stops_the_run_before_anything_is_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "there" / "run"
-    with kept_in(settings(tmp_path), tmp_path / "here" / "run"):
+    with mirror_run(settings(tmp_path), tmp_path / "here" / "run"):
         stage(tmp_path / "here" / "run")
     find = LocalFileSystem.find
 
@@ -293,7 +293,7 @@ def test_a_stored_name_that_leads_out_stops_the_run_before_anything_is_fetched(
         return {**find(self, path, **kwargs), f"{path}/../outside.txt": {"size": 1}}
 
     monkeypatch.setattr(LocalFileSystem, "find", with_a_strange_name)
-    with pytest.raises(RunError, match=r"'\.\./outside\.txt'"), kept_in(settings(tmp_path), root):
+    with pytest.raises(RunError, match=r"'\.\./outside\.txt'"), mirror_run(settings(tmp_path), root):
         pass
     assert [path.name for path in root.iterdir()] == ["storage.json"]
 
@@ -315,11 +315,11 @@ def test_the_folder_itself_is_no_file_in_it_but_a_file_without_a_name_is_refused
 
 
 def test_a_record_whose_outputs_lie_outside_is_refused(tmp_path: Path) -> None:
-    with kept_in(settings(tmp_path), tmp_path / "here" / "run"):
+    with mirror_run(settings(tmp_path), tmp_path / "here" / "run"):
         stage(tmp_path / "here" / "run")
     record = tmp_path / "store/run/stage/done.json"
     record.write_text(json.dumps({"inputs": {}, "outputs": {"../../../secret": "00"}}))
-    with pytest.raises(RunError, match="would lead out"), kept_in(settings(tmp_path), tmp_path / "there" / "run"):
+    with pytest.raises(RunError, match="would lead out"), mirror_run(settings(tmp_path), tmp_path / "there" / "run"):
         pass
 
 
@@ -328,10 +328,10 @@ def test_one_machine_at_a_time(tmp_path: Path) -> None:
     lock = RemoteLock(other, "another directory", seconds=30)
     lock.acquire()
     told = r"process \d+ on \S+ is working in this run since"
-    with pytest.raises(RunError, match=told), kept_in(settings(tmp_path), tmp_path / "run"):
+    with pytest.raises(RunError, match=told), mirror_run(settings(tmp_path), tmp_path / "run"):
         pass
     lock.release()
-    with kept_in(settings(tmp_path), tmp_path / "run"):
+    with mirror_run(settings(tmp_path), tmp_path / "run"):
         assert other.read_json("lock.json") is not None
     assert other.read_json("lock.json") is None
 
@@ -346,11 +346,11 @@ def test_a_silent_machine_and_an_ended_process_of_this_directory_are_taken_for_d
         "heartbeat": "2020-01-01T00:00:00+00:00",
     }
     remote.write_json("lock.json", long_ago)
-    with kept_in(settings(tmp_path), root):
+    with mirror_run(settings(tmp_path), root):
         pass
     owner = json.loads((root / "storage.json").read_text())["owner"]
     remote.write_json("lock.json", {**long_ago, "owner": owner, "heartbeat": "2999-01-01T00:00:00+00:00"})
-    with kept_in(settings(tmp_path), root):
+    with mirror_run(settings(tmp_path), root):
         pass
 
 
@@ -364,7 +364,7 @@ def test_a_machine_whose_lock_was_taken_uploads_no_more_and_says_so(tmp_path: Pa
         "since": "now",
         "heartbeat": "2999-01-01T00:00:00+00:00",
     }
-    taken = kept_in(settings(tmp_path, lock_seconds=1), root)
+    taken = mirror_run(settings(tmp_path, lock_seconds=1), root)
     with pytest.raises(RunError, match=r"process 7 on elsewhere(.|\n)*uploads no more"), taken:
         remote.write_json("lock.json", thief)
         time.sleep(0.6)  # a heartbeat
@@ -375,7 +375,7 @@ def test_a_machine_whose_lock_was_taken_uploads_no_more_and_says_so(tmp_path: Pa
 
 def test_a_storage_out_of_reach_is_told_at_once(tmp_path: Path, store: Store) -> None:
     store.failing = {"*"}
-    kept = kept_in(settings(tmp_path), tmp_path / "run")
+    kept = mirror_run(settings(tmp_path), tmp_path / "run")
     with pytest.raises(StorageError, match=r"file://.*/run.*no route to host"), kept:
         raise AssertionError("no run without its storage")
 
@@ -384,7 +384,7 @@ def test_memory_is_a_storage_too(tmp_path: Path) -> None:
     config = StorageConfig(url="memory://bucket/runs", every_seconds=0.02)
     for directory in ("here", "there"):
         root = tmp_path / directory / "run"
-        with kept_in(config, root):
+        with mirror_run(config, root):
             assert stage(root) == (directory == "here")
     copy = local_copy("memory://bucket/runs/run/stage/part-0.txt")
     assert (copy.name, copy.read_text()) == ("part-0.txt", "result 0")

@@ -25,7 +25,7 @@ from ssl_pipeline.stages.train import train_teacher
 from tests.cycle_config import draw_and_prepare, write_tiny_config
 
 FOLDS = ["out_of_fold={num_folds: 3}", "teacher.training.epochs=2"]
-AGREEMENT = "selection={type: agreement, confidence_threshold: 0.5, max_deviation: 0.03}"
+AGREEMENT = "selection={type: ensemble_agreement, confidence_threshold: 0.5, max_deviation: 0.03}"
 
 
 @pytest.fixture(scope="module")
@@ -100,31 +100,31 @@ def test_the_pool_is_labeled_by_their_mean_and_judged_by_their_disagreement(
             for path in sorted(run.out_of_fold.glob("fold-*.safetensors"))
         ]
     )
-    np.testing.assert_allclose(faces.of_pool, each.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(faces.pool_probabilities, each.mean(axis=0), atol=1e-6)
     manifest = read_manifest(run.pseudo_labels(1) / "manifest.parquet")
     table = manifest.faces.set_index("image_id").loc[faces.pool["image_id"]]
     labels = config.labels.space
     for place, name in enumerate(labels.names):
-        of_members = np.stack([labels.attribute_probabilities(one)[place] for one in each])
-        chosen, rows = of_members.mean(axis=0).argmax(axis=1), np.arange(len(table))
-        deviation = of_members[:, rows, chosen].std(axis=0, ddof=1)
-        accepted = (of_members.mean(axis=0).max(axis=1) >= 0.5) & (deviation <= 0.03)
+        member_probabilities = np.stack([labels.attribute_probabilities(one)[place] for one in each])
+        chosen, rows = member_probabilities.mean(axis=0).argmax(axis=1), np.arange(len(table))
+        deviation = member_probabilities[:, rows, chosen].std(axis=0, ddof=1)
+        accepted = (member_probabilities.mean(axis=0).max(axis=1) >= 0.5) & (deviation <= 0.03)
         clear = np.abs(deviation - 0.03) > 1e-5
-        assert ((table[f"{name}_decision"] == "accepted").to_numpy() == accepted)[clear].all()
+        assert ((table[f"{name}_status"] == "accepted").to_numpy() == accepted)[clear].all()
         assert 0 < accepted.sum() < len(table)
 
 
 def test_promises_are_tested_on_the_training_faces_out_of_their_folds(labeled_pool: tuple[RunConfig, RunDir]) -> None:
     config, run = labeled_pool
     faces = RoundFaces(run, 1)
-    assert faces.unseen["image_id"].tolist() == train_faces(run)["image_id"].tolist()
-    np.testing.assert_array_equal(faces.of_unseen, read_shards(run.out_of_fold, train_faces(run)))
+    assert faces.held_out["image_id"].tolist() == train_faces(run)["image_id"].tolist()
+    np.testing.assert_array_equal(faces.held_out_probabilities, read_shards(run.out_of_fold, train_faces(run)))
     manifest = read_manifest(run.pseudo_labels(1) / "manifest.parquet")
-    again = load_config(run.root / "config.yaml", overrides=["selection={type: promised_precision, target: 0.5}"])
+    again = load_config(run.root / "config.yaml", overrides=["selection={type: precision_guarantee, target: 0.5}"])
     with open_run(again):
         select(again, run, 1)
-    promised = read_manifest(run.pseudo_labels(1) / "manifest.parquet").selection["thresholds"]
-    assert sum(row["num_unseen"] or 0 for row in promised) > len(faces.validation)
+    guaranteed = read_manifest(run.pseudo_labels(1) / "manifest.parquet").selection["thresholds"]
+    assert sum(row["num_held_out"] or 0 for row in guaranteed) > len(faces.validation)
     with open_run(config):
         select(config, run, 1)
     assert read_manifest(run.pseudo_labels(1) / "manifest.parquet").identity == manifest.identity
@@ -161,7 +161,7 @@ def test_without_folds_the_views_of_a_face_are_compared(labeled_pool: tuple[RunC
     config = config.model_copy(update={"out_of_fold": None})
     with open_run(config):
         predict(config, run, 3, run.teacher / "best.safetensors")
-    plain, mirrored = RoundFaces(run, 3).of_members
+    plain, mirrored = RoundFaces(run, 3).member_probabilities
     predictor = Predictor.load(run.teacher / "best.safetensors", config.prediction)
     pixels, rows = open_pixels(run.faces / "pixels.npy"), RoundFaces(run, 3).pool["pixel_row"].to_numpy(np.int64)
     np.testing.assert_allclose(mirrored, predictor.by_view()[0].predict(pixels[:, :, ::-1], rows), atol=1e-5)
@@ -173,7 +173,7 @@ def test_without_folds_the_views_of_a_face_are_compared(labeled_pool: tuple[RunC
     [
         (
             ["out_of_fold={num_folds: 3}", "selection.align=validation"],
-            "with out_of_fold the unseen faces are the train",
+            "with out_of_fold the held-out faces are the train",
         ),
         (
             [AGREEMENT, "prediction.horizontal_flip=false"],

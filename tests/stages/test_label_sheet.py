@@ -10,7 +10,7 @@ from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.pseudo_labels.manifest import write_manifest
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages import label_sheet
-from ssl_pipeline.stages.label_sheet import draw_label_sheet
+from ssl_pipeline.stages.label_sheet import render_label_sheet
 from tests.cycle_config import TINY, write_tiny_config
 from tests.pseudo_labels.test_manifest import build
 
@@ -35,7 +35,7 @@ def test_the_surest_come_first_and_what_was_not_accepted_stands_in_brackets(
 
     monkeypatch.setattr(label_sheet, "contact_sheet", sheet)
     monkeypatch.setattr(label_sheet, "NUM_FACES", 3)
-    path = draw_label_sheet(load_config(write_tiny_config(tmp_path)), run, 2)
+    path = render_label_sheet(load_config(write_tiny_config(tmp_path)), run, 2)
     assert path == run.pseudo_labels(2) / "drawn_faces.png" and path.is_file()
     # six faces, both ends and the middle one of them; the two unreadable ones are no faces to show
     assert len(shown) == 3
@@ -47,12 +47,12 @@ def test_no_face_of_a_person_is_put_on_a_sheet(run: RunDir, tmp_path: Path) -> N
     crawled = {"type": "folder", "name": "crawled", "path": "crawled"}
     unlabeled = TINY["faces"]["unlabeled"] | {"sources": [*TINY["faces"]["unlabeled"]["sources"], crawled]}
     config = load_config(write_tiny_config(tmp_path, faces=TINY["faces"] | {"unlabeled": unlabeled}))
-    assert draw_label_sheet(config, run, 2) is None
+    assert render_label_sheet(config, run, 2) is None
     assert not (run.pseudo_labels(2) / "drawn_faces.png").exists()
 
 
 def test_pictures_that_are_gone_leave_gray_squares(run: RunDir, tmp_path: Path) -> None:
-    path = draw_label_sheet(load_config(write_tiny_config(tmp_path)), run, 2)
+    path = render_label_sheet(load_config(write_tiny_config(tmp_path)), run, 2)
     assert path is not None
     with Image.open(path) as picture:
         assert picture.width > 3 * label_sheet.SIDE

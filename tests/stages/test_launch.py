@@ -17,7 +17,7 @@ from ssl_pipeline.errors import ConfigError, TrainingError
 from ssl_pipeline.learning.fit import FitResult
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import write_text
-from ssl_pipeline.runs.progress import told_to
+from ssl_pipeline.runs.progress import listen
 from ssl_pipeline.stages.launch import TrainingJob, run_job
 from tests.cycle_config import draw_and_prepare, write_tiny_config
 
@@ -78,7 +78,7 @@ def test_two_processes_equal_one(prepared: tuple[RunConfig, RunDir], tmp_path: P
     run_job(make_job(prepared, tmp_path / "one"))
     job = make_job(prepared, tmp_path / "two", num_processes=2)
     told: list[tuple[str, float]] = []
-    with told_to(lambda what, share: told.append((what, share))):
+    with listen(lambda what, share: told.append((what, share))):
         result = run_job(job)
     epochs = job.role.training.epochs
     assert told == [(job.name, (epoch + 1) / epochs) for epoch in range(epochs)]  # once, by the first process

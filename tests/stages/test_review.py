@@ -16,13 +16,21 @@ from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ReviewError, ReviewPending, RunError, SelectionError
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
-from ssl_pipeline.pseudo_labels.manifest_audit import draw_audit, read_answers
+from ssl_pipeline.pseudo_labels.manifest_audit import read_answers, sample_audit
 from ssl_pipeline.reports.comparison import comparison_markdown, verdict
 from ssl_pipeline.reports.review_page import review_markdown
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_file, read_json, write_json
 from ssl_pipeline.runs.records import StageRecord
-from ssl_pipeline.runs.review import Choice, Decision, Request, is_waiting, read_request, take_decision, write_decision
+from ssl_pipeline.runs.review import (
+    Choice,
+    ReviewDecision,
+    ReviewRequest,
+    is_waiting,
+    read_request,
+    take_decision,
+    write_decision,
+)
 from ssl_pipeline.stages.finish import RoundOutcome, finish
 from ssl_pipeline.stages.gate import gate
 from ssl_pipeline.stages.open import open_run
@@ -220,7 +228,7 @@ def test_the_sheet_asked_with_is_the_audits_and_answers_outlive_another_question
     again = ask_review(config, run, 1)
     assert again == request
     manifest = read_manifest(run.root / MANIFEST)
-    answers = read_answers(sheet, draw_audit(manifest, num=request.num_audited, seed=config.seed))
+    answers = read_answers(sheet, sample_audit(manifest, num=request.num_audited, seed=config.seed))
     assert (answers == "yes").all()
     assert len(answers) == request.num_audited
     assert all((run.root / page).read_bytes().startswith(b"\x89PNG") for page in request.sheets)
@@ -268,9 +276,9 @@ def test_a_page_stays_readable_whatever_values_are_called() -> None:
         ("fixed_threshold", float("nan"), "threshold nan: expected a number above 0 and up to 1"),
         ("fixed_threshold", 0.55, "threshold 0.55: is what it was; accept, or give another number"),
         (
-            "promised_precision",
+            "precision_guarantee",
             0.9,
-            "the threshold cannot be changed: selection.type promised_precision has no confidence_threshold; accept or "
+            "the threshold cannot be changed: selection.type precision_guarantee has no confidence_threshold; accept or "
             "reject, or change selection.target in the config and run it again",
         ),
     ],
@@ -283,8 +291,8 @@ def test_a_threshold_that_cannot_be_used_is_refused_in_words(kind: str, threshol
     assert take_decision(request, "accept", confidence_threshold=0.9, by="Ada", way="form").confidence_threshold is None
 
 
-def make_request(kind: str = "fixed_threshold") -> Request:
-    return Request(
+def make_request(kind: str = "fixed_threshold") -> ReviewRequest:
+    return ReviewRequest(
         run_name="run",
         round_index=1,
         manifest=MANIFEST,
@@ -296,10 +304,10 @@ def make_request(kind: str = "fixed_threshold") -> Request:
 
 
 @pytest.fixture
-def type_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Decision, str]]:
+def type_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[ReviewDecision, str]]:
     """Type something at the question; gives the decision, and what was shown."""
 
-    def type_in(text: str, request: Request) -> tuple[Decision, str]:
+    def type_in(text: str, request: ReviewRequest) -> tuple[ReviewDecision, str]:
         monkeypatch.setattr("sys.stdin", StringIO(text))
         screen = StringIO()
         decision = ask_on_terminal(RunDir(tmp_path), request, "# Labels?", Console(file=screen, width=200))
@@ -308,7 +316,7 @@ def type_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tu
     return type_in
 
 
-def test_a_terminal_asks_until_it_understands(type_in: Callable[..., tuple[Decision, str]]) -> None:
+def test_a_terminal_asks_until_it_understands(type_in: Callable[..., tuple[ReviewDecision, str]]) -> None:
     decision, shown = type_in("perhaps\nthreshold\nhigh\n0.7\nsurer\n", make_request())
     assert (decision.choice, decision.confidence_threshold, decision.note) == ("threshold", 0.7, "surer")
     assert "Labels?" in shown
@@ -317,13 +325,15 @@ def test_a_terminal_asks_until_it_understands(type_in: Callable[..., tuple[Decis
     assert (decision.choice, decision.note, decision.way) == ("reject", "", "terminal")
 
 
-def test_a_terminal_offers_a_threshold_only_where_there_is_one(type_in: Callable[..., tuple[Decision, str]]) -> None:
+def test_a_terminal_offers_a_threshold_only_where_there_is_one(
+    type_in: Callable[..., tuple[ReviewDecision, str]],
+) -> None:
     _, shown = type_in("accept\n\n", make_request("self_adaptive"))
     assert "accept/reject" in shown
     assert "threshold" not in shown
 
 
-def test_a_closed_terminal_decides_nothing(type_in: Callable[..., tuple[Decision, str]], tmp_path: Path) -> None:
+def test_a_closed_terminal_decides_nothing(type_in: Callable[..., tuple[ReviewDecision, str]], tmp_path: Path) -> None:
     with pytest.raises(ReviewPending) as error:
         type_in("threshold\n", make_request())
     assert str(error.value) == waiting_message(RunDir(tmp_path), make_request())

@@ -140,7 +140,7 @@ def test_hidden_labels_reach_no_table_that_training_reads(
     assert pool[["gender", "age", "age_years"]].isna().all().all()
     truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet")
     assert truth[["gender", "age"]].notna().all().all()
-    assert summary["purity"] is not None
+    assert summary["precision"] is not None
 
 
 def test_every_stage_skips_itself_the_second_time(finished: tuple[RunConfig, RunDir, dict[str, Any]]) -> None:
@@ -229,32 +229,32 @@ def test_a_fault_that_only_warns_is_recorded_and_the_round_goes_on(
 def test_a_promise_is_tested_on_the_validation_faces_as_the_teacher_predicts_them(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
 ) -> None:
-    promise = "{type: promised_precision, target: 0.5, delta: 0.3, align: training}"
-    config, run = copy_of(finished, tmp_path, f"selection={promise}")
+    guarantee = "{type: precision_guarantee, target: 0.5, delta: 0.3, align: training}"
+    config, run = copy_of(finished, tmp_path, f"selection={guarantee}")
     assert predict(config, run, 1, run.teacher / "best.safetensors").skipped
     result = select(config, run, 1)
     rows = read_json(run.pseudo_labels(1) / "selection.json")["selection"]["thresholds"]
     kept = [row for row in rows if row["threshold"] is not None]
     assert kept and result.counts["accepted"] > 0
     for row in kept:
-        assert row["lower_bound"] >= 0.5 and 2 <= row["num_right"] <= row["num_unseen"] <= 23
+        assert row["lower_bound"] >= 0.5 and 2 <= row["num_right"] <= row["num_held_out"] <= 23
     faces = read_faces(run.faces / "labeled.parquet")
     validation = faces[faces["split"] == "validation"]
-    unseen = pd.read_parquet(run.pseudo_labels(1) / "unseen" / "part-00000.parquet")
-    assert unseen["image_id"].tolist() == validation["image_id"].tolist()
-    assert (run.pseudo_labels(1) / "unseen" / "done.json").is_file()
+    held_out = pd.read_parquet(run.pseudo_labels(1) / "held_out" / "part-00000.parquet")
+    assert held_out["image_id"].tolist() == validation["image_id"].tolist()
+    assert (run.pseudo_labels(1) / "held_out" / "done.json").is_file()
 
 
 def test_a_promise_under_strong_shift_is_marked_in_every_record(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    promise = "{type: promised_precision, target: 0.5, delta: 0.3, align: training}"
-    config, run = copy_of(finished, tmp_path, f"selection={promise}", "shift.strong_auc=0.51")
+    guarantee = "{type: precision_guarantee, target: 0.5, delta: 0.3, align: training}"
+    config, run = copy_of(finished, tmp_path, f"selection={guarantee}", "shift.strong_auc=0.51")
     with caplog.at_level("WARNING"):
         select(config, run, 1)
     shift = read_json(run.pseudo_labels(1) / "shift.json")
     assert shift["auc"] >= 0.51 and shift["strong"] and (shift["num_pool"], shift["num_validation"]) == (100, 22)
-    assert "the promise was made under strong shift" in shift["words"] and shift["words"] in caplog.text
+    assert "the guarantee was made under strong shift" in shift["words"] and shift["words"] in caplog.text
     marked = read_json(run.pseudo_labels(1) / "selection.json")["selection"]["shift"]
     assert marked["words"] == shift["words"] and marked["strong"]
     assert shift["predictions"]["gender"]["mix"]["male"]["pool"] == pytest.approx(

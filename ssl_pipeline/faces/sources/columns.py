@@ -43,7 +43,7 @@ class LabeledRows:
 def label_rows(raw: RawFaces, source: Source, labels: LabelsConfig) -> LabeledRows:
     """Map, derive and check a source's columns.
 
-    An attribute with `from_column` and `borders` becomes a value by its number: a value begins at its border. Where
+    An attribute with `from_column` and `bin_edges` becomes a value by its number: a value begins at its border. Where
     the number is unknown, a column of the attribute's own name fills in. An age may also be known as a range,
     ``age_range`` as ``20-29`` or ``70+`` (full years): it gives a value where all of it lies in that value's range.
 
@@ -143,8 +143,8 @@ def binned(
     least: Sequence[float], most: Sequence[float], attribute: AttributeConfig, *, otherwise: Sequence[str | None]
 ) -> Texts:
     """Give the value in whose range both numbers lie, border included below; `otherwise` where none does, or NaN."""
-    borders = np.asarray(attribute.borders)
-    low, high = (np.searchsorted(borders, np.asarray(numbers), side="right") for numbers in (least, most))
+    bin_edges = np.asarray(attribute.bin_edges)
+    low, high = (np.searchsorted(bin_edges, np.asarray(numbers), side="right") for numbers in (least, most))
     return [
         text if math.isnan(number) or first != last else attribute.values[first]
         for number, first, last, text in zip(least, low, high, otherwise, strict=True)

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def kept_in(config: StorageConfig | None, root: Path) -> Iterator[None]:
+def mirror_run(config: StorageConfig | None, root: Path) -> Iterator[None]:
     """Keep the run in `root`, whose local lock is held, in the storage, too; None keeps it here alone.
 
     Raises:

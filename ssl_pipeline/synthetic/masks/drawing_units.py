@@ -17,7 +17,7 @@ from ssl_pipeline.config.execution import ExecutionConfig, InProcess
 from ssl_pipeline.config.masking import MaskingConfig
 from ssl_pipeline.errors import RunError
 from ssl_pipeline.execution.shards import map_shards
-from ssl_pipeline.runs.progress import tell
+from ssl_pipeline.runs.progress import report
 from ssl_pipeline.synthetic.masks.landmarks import LandmarkFinder, landmark_finder
 from ssl_pipeline.synthetic.masks.pictures import Unit, UnitResult, make_pictures
 
@@ -42,7 +42,7 @@ def draw_units(
 
         def advance(num_units: int) -> None:
             bar.advance(task, num_units)
-            tell(_NAME, bar.tasks[0].completed / len(units))
+            report(_NAME, bar.tasks[0].completed / len(units))
 
         if isinstance(execution, InProcess):
             results = []

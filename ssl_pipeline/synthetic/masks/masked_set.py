@@ -76,7 +76,7 @@ def build_masked_faces(config: MaskingConfig, *, execution: ExecutionConfig = IN
     record = {
         "digest": digest,
         "fingerprints": fingerprints,
-        "config": _what_matters(config),
+        "config": _fingerprint_fields(config),
         **counts,
         "rejected": len(rejected),
         "not_needed": not_needed,
@@ -94,12 +94,12 @@ def build_masked_faces(config: MaskingConfig, *, execution: ExecutionConfig = IN
     return record | {"kept": sum(result.num_kept for result in results), "folder": str(config.folder)}
 
 
-def _what_matters(config: MaskingConfig) -> dict[str, Any]:
+def _fingerprint_fields(config: MaskingConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"processes", "out"})
 
 
 def _digest(config: MaskingConfig, finder: LandmarkFinder) -> str:
-    return digest_of([DRAWING_VERSION, _what_matters(config), finder.identity])
+    return digest_of([DRAWING_VERSION, _fingerprint_fields(config), finder.identity])
 
 
 def _finished(config: MaskingConfig, *, digest: str, fingerprints: list[str]) -> dict[str, Any] | None:

@@ -1,13 +1,13 @@
-"""Is a promised precision kept? Ten thousand draws of unseen faces and pool, with the truth known.
+"""Is a guaranteed precision kept? Ten thousand draws of held-out faces and pool, with the truth known.
 
-    python -m benchmarks.promised_precision
+    python -m benchmarks.precision_guarantee
 
-A teacher is a curve: how often it is right at each confidence. A draw takes unseen faces, right or wrong by that curve,
-and a pool, and chooses a threshold as `promised_precision` does. The promise is broken if a threshold is chosen and the
-teacher's precision at it or above is below the target: in the whole population, which is what is promised, or among the
+A teacher is a curve: how often it is right at each confidence. A draw takes held-out faces, right or wrong by that curve,
+and a pool, and chooses a threshold as `precision_guarantee` does. The guarantee is broken if a threshold is chosen and the
+teacher's precision at it or above is below the target: in the whole population, which is what is guaranteed, or among the
 accepted faces of the pool, by the curve. For each setting the lines count the draws in which something is accepted, the
-broken promises of both kinds beside the most that are allowed (δ of the draws, and four standard deviations of
-sampling), the purity in mean, and the share of the pool that is accepted.
+broken guarantees of both kinds beside the most that are allowed (δ of the draws, and four standard deviations of
+sampling), the precision in mean, and the share of the pool that is accepted.
 """
 
 import math
@@ -39,7 +39,7 @@ TEACHERS: dict[str, Curve] = {
     "calibrated": lambda confidence: confidence,
     "overconfident": overconfident,
     "worst at its surest": lambda confidence: np.where(confidence > 0.98, 0.88, 0.97),
-    "just below 0.9": lambda confidence: np.full_like(confidence, 0.8999),  # whatever is accepted breaks the promise
+    "just below 0.9": lambda confidence: np.full_like(confidence, 0.8999),  # whatever is accepted breaks the guarantee
 }
 
 
@@ -53,7 +53,7 @@ class Result(NamedTuple):
     """Draws in which, at some value's threshold, the population's precision is below the target."""
     num_broken_in_pool: int
     """The same of the pool's accepted faces."""
-    purity: float
+    precision: float
     """Mean precision of accepted faces over the draws with any."""
     acceptance: float
     """Mean share of the pool."""
@@ -67,7 +67,7 @@ def simulate(
     curve: Curve,
     *,
     num_draws: int,
-    num_unseen: int,
+    num_held_out: int,
     num_pool: int = 3000,
     target: float = 0.9,
     delta: float = 0.1,
@@ -80,11 +80,11 @@ def simulate(
     Args:
         curve: probability of being right at each confidence.
         num_draws: how often.
-        num_unseen: unseen faces of each value.
+        num_held_out: held-out faces of each value.
         num_pool: faces of the pool of each value.
-        target: the promise.
+        target: the guarantee.
         delta: δ, for all values at once if there are several.
-        num_values: with several, each is tested at δ / their number, and one that fails breaks the promise of all.
+        num_values: with several, each is tested at δ / their number, and one that fails breaks the guarantee of all.
         num_thresholds: of the grid.
         seed: of the draws.
     """
@@ -97,12 +97,12 @@ def simulate(
         counts = counts_by_confidence(pools[test], np.zeros(num_pool, np.int64), num_values=1)[0]
         grid = threshold_grid(
             counts,
-            unseen_per_pool_face=num_unseen / num_pool,
+            unseen_per_pool_face=num_held_out / num_pool,
             least=faces_needed(target, of_each),
             num_thresholds=num_thresholds,
         )
-        confidence = draw_confidence(rng, num_unseen)
-        right = rng.random(num_unseen) < curve(confidence)
+        confidence = draw_confidence(rng, num_held_out)
+        right = rng.random(num_held_out) < curve(confidence)
         thresholds[test, : len(grid)] = grid
         num_right[test, : len(grid)], num_faces[test, : len(grid)] = count_right(confidence, right, grid)
     last = fixed_sequence(num_right, num_faces, target=target, delta=of_each)
@@ -117,7 +117,7 @@ def simulate(
         num_kept=int(kept.reshape(per_draw).any(axis=1).sum()),
         num_broken=int((kept & (population_precision(curve, chosen) < target)).reshape(per_draw).any(axis=1).sum()),
         num_broken_in_pool=int((kept & (pool_precision < target)).reshape(per_draw).any(axis=1).sum()),
-        purity=float(pool_precision[kept].mean()) if kept.any() else math.nan,
+        precision=float(pool_precision[kept].mean()) if kept.any() else math.nan,
         acceptance=float(num_accepted.mean() / num_pool),
     )
 
@@ -141,22 +141,22 @@ def main(
     target: Annotated[float, typer.Option()] = 0.9,
     delta: Annotated[float, typer.Option()] = 0.1,
 ) -> None:
-    """Print a line for each teacher, number of unseen faces and number of values."""
+    """Print a line for each teacher, number of held-out faces and number of values."""
     started = time.perf_counter()
-    print(f"{draws:,} draws each, precision {target} promised with confidence {1 - delta:.4g}")
+    print(f"{draws:,} draws each, precision {target} guaranteed with confidence {1 - delta:.4g}")
     print(
-        f"{'teacher':20} {'values':>6} {'unseen':>6} {'kept':>6} {'broken':>6} {'in pool':>7} {'allowed':>7}", end=" "
+        f"{'teacher':20} {'values':>6} {'held-out':>6} {'kept':>6} {'broken':>6} {'in pool':>7} {'allowed':>7}", end=" "
     )
-    print(f"{'purity':>6} {'accepted':>8}")
+    print(f"{'precision':>6} {'accepted':>8}")
     for name, curve in TEACHERS.items():
-        for num_values, num_unseen in ((1, 50), (1, 200), (1, 1000), (6, 200)):
+        for num_values, num_held_out in ((1, 50), (1, 200), (1, 1000), (6, 200)):
             num_draws = draws if num_values == 1 else draws // 5
             result = simulate(
-                curve, num_draws=num_draws, num_unseen=num_unseen, target=target, delta=delta, num_values=num_values
+                curve, num_draws=num_draws, num_held_out=num_held_out, target=target, delta=delta, num_values=num_values
             )
             counts = f"{result.num_kept:6,} {result.num_broken:6,} {result.num_broken_in_pool:7,}"
-            print(f"{name:20} {num_values:6} {num_unseen:6} {counts} {result.most_allowed(delta):7,.0f}", end=" ")
-            print(f"{result.purity:6.3f} {result.acceptance:8.1%}")
+            print(f"{name:20} {num_values:6} {num_held_out:6} {counts} {result.most_allowed(delta):7,.0f}", end=" ")
+            print(f"{result.precision:6.3f} {result.acceptance:8.1%}")
     print(f"{time.perf_counter() - started:.0f} s")
 
 

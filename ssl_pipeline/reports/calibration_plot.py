@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ssl_pipeline.reports.pictures import BLUE, GRAY, ORANGE, picture
+from ssl_pipeline.reports.plots import BLUE, GRAY, ORANGE, new_figure
 
 
-def draw_calibration(path: Path, report: Mapping[str, Any], *, title: str) -> None:
+def plot_calibration(path: Path, report: Mapping[str, Any], *, title: str) -> None:
     """Draw accuracy by confidence against the diagonal of a calibrated model.
 
     Args:
@@ -19,7 +19,7 @@ def draw_calibration(path: Path, report: Mapping[str, Any], *, title: str) -> No
         name: {when: report[when]["per_attribute"][name] for when in ("before", "after")}
         for name in report["before"]["per_attribute"]
     }
-    with picture(path, width=2.6 * len(columns) + 0.6, height=5.4) as figure:
+    with new_figure(path, width=2.6 * len(columns) + 0.6, height=5.4) as figure:
         grid = figure.subplots(2, len(columns), sharex=True, sharey=True, squeeze=False)
         for (row, when), color in zip(enumerate(("before", "after")), (ORANGE, BLUE), strict=True):
             for axes, (name, scores) in zip(grid[row], columns.items(), strict=True):

@@ -1,6 +1,6 @@
-"""Is the promised precision kept on real faces? Teachers of many seeds, a pool of the validation's origin and one of others.
+"""Is the guaranteed precision kept on real faces? Teachers of many seeds, a pool of the validation's origin and one of others.
 
-    python -m benchmarks.promise_on_faces --config configs/utkface.yaml --set faces.root=../shared/data
+    python -m benchmarks.guarantee_on_faces --config configs/utkface.yaml --set faces.root=../shared/data
 
 Of each seed's pool, whose labels are hidden, the faces of the labeled faces' origin are one population, all others the
 shifted one. Each is selected from by itself, as if it were the whole pool; then the truth is looked up.
@@ -20,11 +20,11 @@ import typer
 from benchmarks.seeds import environment_for
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.config.selection import PromisedPrecision
+from ssl_pipeline.config.selection import PrecisionGuarantee
 from ssl_pipeline.evaluation.shift import separability
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.learning.predict import Predictor, pooled_features
-from ssl_pipeline.pseudo_labels.held_out import UnseenFaces
+from ssl_pipeline.pseudo_labels.held_out import HeldOutFaces
 from ssl_pipeline.pseudo_labels.selection import select
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json, write_json
@@ -40,13 +40,13 @@ _MAX_FACES = 2000
 
 def main(
     config: Annotated[Path, typer.Option()],
-    out: Annotated[Path, typer.Option(help="A Markdown file.")] = Path("docs/promise.md"),
+    out: Annotated[Path, typer.Option(help="A Markdown file.")] = Path("docs/guarantee.md"),
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2,3,4,5,6,7,8,9",
     overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Seeds at a time; they share the cores.")] = 1,
     only: Annotated[str | None, typer.Option(help="Do this seed alone, and write no table.")] = None,
 ) -> None:
-    """Promise by every seed's teachers, and count how often the promise was kept."""
+    """Guarantee by every seed's teachers, and count how often the guarantee was kept."""
     settings = [*(overrides or []), "shift=null"]
     if only is not None:
         _do(load_config(config, overrides=[*settings, f"seed={only}"]))
@@ -54,17 +54,17 @@ def main(
     options = ["--config", str(config), *(option for s in overrides or [] for option in ("--set", s))]
 
     def start(seed: str) -> None:
-        command = [sys.executable, "-m", "benchmarks.promise_on_faces", *options, "--only", seed]
+        command = [sys.executable, "-m", "benchmarks.guarantee_on_faces", *options, "--only", seed]
         subprocess.run(command, check=True, env=environment_for(jobs))
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(start, seeds.split(",")))
     loaded = load_config(config, overrides=settings)
-    found = [read_json(_run_of(loaded, int(seed)).root / "promise.json") for seed in seeds.split(",")]
+    found = [read_json(_run_of(loaded, int(seed)).root / "guarantee.json") for seed in seeds.split(",")]
     shown = "".join(
         f" --set {setting}" for setting in overrides or [] if not setting.startswith(("faces.root=", "runs_root="))
     )
-    command = f"python -m benchmarks.promise_on_faces --config {config} --seeds {seeds} --jobs {jobs}{shown}"
+    command = f"python -m benchmarks.guarantee_on_faces --config {config} --seeds {seeds} --jobs {jobs}{shown}"
     out.write_text(_report(found, command=command, about=environment(loaded), seeds=seeds), encoding="utf-8")
     print(f"written to {out}")
 
@@ -76,7 +76,7 @@ def _run_of(config: RunConfig, seed: int) -> RunDir:
 
 def _do(config: RunConfig) -> None:
     run = _run_of(config, config.seed)
-    if (run.root / "promise.json").is_file():
+    if (run.root / "guarantee.json").is_file():
         return
     prepare(config, run)
     train_fold_teachers(config, run)
@@ -84,27 +84,27 @@ def _do(config: RunConfig) -> None:
     faces = RoundFaces(run, 1)
     home = (faces.pool["origin"] == faces.labeled["origin"].iloc[0]).fillna(False).to_numpy(bool)
     found = {
-        "num_unseen": len(faces.unseen),
+        "num_held_out": len(faces.held_out),
         "home": _population(home, faces, config, run),
         "elsewhere": _population(~home, faces, config, run),
     }
-    write_json(run.root / "promise.json", found)
+    write_json(run.root / "guarantee.json", found)
 
 
 def _population(rows: np.ndarray, faces: RoundFaces, config: RunConfig, run: RunDir) -> dict[str, Any]:
-    """Promise on a part of the pool, and look up how often it was right."""
+    """Guarantee on a part of the pool, and look up how often it was right."""
     labels, pool = config.labels.space, faces.pool[rows]
     truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet").set_index("image_id").reindex(pool["image_id"])
     codes = labels.encode(truth.reset_index(drop=True))
-    promises = {}
+    guarantees = {}
     for target in TARGETS:
         chosen = select(
-            faces.of_pool[rows],
+            faces.pool_probabilities[rows],
             labels.encode(pool),
             labels=labels,
-            config=PromisedPrecision(type="promised_precision", target=target, delta=DELTA),
+            config=PrecisionGuarantee(type="precision_guarantee", target=target, delta=DELTA),
             image_ids=pool["image_id"].tolist(),
-            unseen=UnseenFaces(faces.of_unseen, labels.encode(faces.unseen), "out-of-fold"),
+            held_out=HeldOutFaces(faces.held_out_probabilities, labels.encode(faces.held_out), "out-of-fold"),
         )
         right = chosen.attribute_codes == codes
         values = {
@@ -114,8 +114,8 @@ def _population(rows: np.ndarray, faces: RoundFaces, config: RunConfig, run: Run
             for place, attribute in enumerate(labels.attributes)
             for code, value in enumerate(attribute.values)
         }
-        promises[str(target)] = {"values": values, "all": _counts(right, chosen.accepted)}
-    return {"num_faces": len(pool), "promises": promises, "shift": _shift(pool, faces, config, run)}
+        guarantees[str(target)] = {"values": values, "all": _counts(right, chosen.accepted)}
+    return {"num_faces": len(pool), "guarantees": guarantees, "shift": _shift(pool, faces, config, run)}
 
 
 def _counts(right: np.ndarray, accepted: np.ndarray) -> dict[str, int]:
@@ -139,34 +139,34 @@ def _shift(pool: pd.DataFrame, faces: RoundFaces, config: RunConfig, run: RunDir
 def _report(found: list[dict[str, Any]], *, command: str, about: dict[str, Any], seeds: str) -> str:
     home, elsewhere = (int(np.mean([one[side]["num_faces"] for one in found])) for side in ("home", "elsewhere"))
     lines = [
-        "# Is the promised precision kept on real faces?",
+        "# Is the guaranteed precision kept on real faces?",
         "",
         f"Written by `{command}`. Seeds {seeds.replace(',', ', ')}; {os.cpu_count()} cores, {about['machine']}, "
         f"{about['device']}, torch {about['versions']['torch']}. Each seed splits the labeled faces anew and trains its "
-        f"own teachers. Thresholds are tested on about {found[0]['num_unseen']} training faces, each as predicted by the "
+        f"own teachers. Thresholds are tested on about {found[0]['num_held_out']} training faces, each as predicted by the "
         "one teacher that did not learn from it; the pool is labeled by the teachers' mean. *Home*: the "
         f"{home:,} faces of the pool (mean) of the labeled faces' own origin; *elsewhere*: the {elsewhere:,} of other "
-        f"origins. A promise of each value holds with probability {1 - DELTA:g}.",
+        f"origins. A guarantee of each value holds with probability {1 - DELTA:g}.",
         "",
-        "| pool | promise | seeds that accept anything | of these, purity of all accepted at least the promise "
-        "| values promised | of these kept | labels accepted a seed | purity: mean, lowest seed |",
+        "| pool | guarantee | seeds that accept anything | of these, precision of all accepted at least the guarantee "
+        "| values guaranteed | of these kept | labels accepted a seed | precision: mean, lowest seed |",
         "|---|---:|---:|---:|---:|---:|---:|---|",
     ]
     for side in ("home", "elsewhere"):
         for target in TARGETS:
-            promises = [one[side]["promises"][str(target)] for one in found]
-            of_seed = [one["all"] for one in promises if one["all"]["accepted"]]
-            purity = [of["right"] / of["accepted"] for of in of_seed]
-            values = [of for one in promises for of in one["values"].values() if of["accepted"]]
+            guarantees = [one[side]["guarantees"][str(target)] for one in found]
+            of_seed = [one["all"] for one in guarantees if one["all"]["accepted"]]
+            precision = [of["right"] / of["accepted"] for of in of_seed]
+            values = [of for one in guarantees for of in one["values"].values() if of["accepted"]]
             kept = sum(of["right"] / of["accepted"] >= target for of in values)
-            shown = f"{100 * np.mean(purity):.1f}, {100 * min(purity):.1f}" if purity else "–"
+            shown = f"{100 * np.mean(precision):.1f}, {100 * min(precision):.1f}" if precision else "–"
             lines.append(
-                f"| {side} | {target} | {len(of_seed)} of {len(found)} | {sum(one >= target for one in purity)} "
-                f"| {len(values)} | {kept} | {np.mean([one['all']['accepted'] for one in promises]):,.0f} | {shown} |"
+                f"| {side} | {target} | {len(of_seed)} of {len(found)} | {sum(one >= target for one in precision)} "
+                f"| {len(values)} | {kept} | {np.mean([one['all']['accepted'] for one in guarantees]):,.0f} | {shown} |"
             )
     lines += [
         "",
-        "Seed by seed: the purity of all accepted labels, percent, and how well a classifier tells that part of the pool "
+        "Seed by seed: the precision of all accepted labels, percent, and how well a classifier tells that part of the pool "
         "from the validation faces (`shift`; AUC, strong from 0.6).",
         "",
         "| seed | " + " | ".join(f"home, {t}" for t in TARGETS) + " | home: AUC | "
@@ -177,7 +177,7 @@ def _report(found: list[dict[str, Any]], *, command: str, about: dict[str, Any],
         cells = []
         for side in ("home", "elsewhere"):
             for target in TARGETS:
-                of = one[side]["promises"][str(target)]["all"]
+                of = one[side]["guarantees"][str(target)]["all"]
                 cells.append(
                     f"{100 * of['right'] / of['accepted']:.1f} of {of['accepted']:,}" if of["accepted"] else "–"
                 )

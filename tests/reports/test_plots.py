@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ssl_pipeline.reports import pictures
-from ssl_pipeline.reports.pictures import (
+from ssl_pipeline.reports.plots import (
     SCORE_PICTURES,
-    draw_class_f1,
-    draw_confusion_matrix,
-    draw_learning_curves,
-    draw_reliability,
-    draw_scores,
+    plot_class_f1,
+    plot_confusion_matrix,
+    plot_learning_curves,
+    plot_reliability,
+    plot_scores,
 )
 
 
@@ -65,29 +65,29 @@ def scores(num_classes: int) -> dict[str, Any]:
 
 Draw = Callable[[Path], None]
 PICTURES: dict[str, Draw] = {
-    "curves": lambda path: draw_learning_curves(path, history(), title="teacher"),
-    "curves of one epoch": lambda path: draw_learning_curves(path, history(1), title="teacher"),
-    "curves of many epochs": lambda path: draw_learning_curves(path, history(300), title="teacher"),
-    "curves without a validation": lambda path: draw_learning_curves(
+    "curves": lambda path: plot_learning_curves(path, history(), title="teacher"),
+    "curves of one epoch": lambda path: plot_learning_curves(path, history(1), title="teacher"),
+    "curves of many epochs": lambda path: plot_learning_curves(path, history(300), title="teacher"),
+    "curves without a validation": lambda path: plot_learning_curves(
         path, history(validation_loss=np.nan, macro_f1=np.nan), title="teacher"
     ),
-    "curves that end in no number": lambda path: draw_learning_curves(
+    "curves that end in no number": lambda path: plot_learning_curves(
         path, history(train_loss=[1, 2, np.inf, np.nan, np.nan], macro_f1=[0.1, np.nan, 0.3, np.nan, 0.2]), title="x"
     ),
-    "confusion": lambda path: draw_confusion_matrix(path, [[5, 1], [0, 3]], ["a", "b"], title="teacher"),
-    "confusion of one class": lambda path: draw_confusion_matrix(path, [[5]], ["a"], title="teacher"),
-    "confusion with an absent class": lambda path: draw_confusion_matrix(path, [[5, 1], [0, 0]], ["a", "b"], title="x"),
-    "confusion of many classes": lambda path: draw_confusion_matrix(
+    "confusion": lambda path: plot_confusion_matrix(path, [[5, 1], [0, 3]], ["a", "b"], title="teacher"),
+    "confusion of one class": lambda path: plot_confusion_matrix(path, [[5]], ["a"], title="teacher"),
+    "confusion with an absent class": lambda path: plot_confusion_matrix(path, [[5, 1], [0, 0]], ["a", "b"], title="x"),
+    "confusion of many classes": lambda path: plot_confusion_matrix(
         path, np.eye(60, dtype=int).tolist(), [f"class {number}" for number in range(60)], title="teacher"
     ),
-    "confusion of strange names": lambda path: draw_confusion_matrix(
+    "confusion of strange names": lambda path: plot_confusion_matrix(
         path, [[5, 1], [0, 3]], ["$\\frac$", "_" + "long" * 30], title="$x_"
     ),
-    "reliability": lambda path: draw_reliability(path, bins(0, 4, 12_345), error=0.2, title="teacher"),
-    "reliability of one face": lambda path: draw_reliability(path, bins(0, 0, 1), error=0.2, title="teacher"),
-    "F1": lambda path: draw_class_f1(path, {"F1": per_class(6)}, title="teacher"),
-    "F1 of one class": lambda path: draw_class_f1(path, {"F1": per_class(1, f1=0.0)}, title="teacher"),
-    "F1 of teacher and student": lambda path: draw_class_f1(
+    "reliability": lambda path: plot_reliability(path, bins(0, 4, 12_345), error=0.2, title="teacher"),
+    "reliability of one face": lambda path: plot_reliability(path, bins(0, 0, 1), error=0.2, title="teacher"),
+    "F1": lambda path: plot_class_f1(path, {"F1": per_class(6)}, title="teacher"),
+    "F1 of one class": lambda path: plot_class_f1(path, {"F1": per_class(1, f1=0.0)}, title="teacher"),
+    "F1 of teacher and student": lambda path: plot_class_f1(
         path, {"teacher": per_class(18), "student": per_class(18, f1=1.0)}, title="both"
     ),
 }
@@ -117,15 +117,15 @@ def test_the_same_input_gives_the_same_bytes_whatever_the_users_style(kind: str,
 
 def test_another_input_gives_another_picture(tmp_path: Path) -> None:
     """The best epoch is marked by the metric's own direction."""
-    draw_learning_curves(tmp_path / "max.png", history(), title="teacher", direction="max")
-    draw_learning_curves(tmp_path / "min.png", history(), title="teacher", direction="min")
+    plot_learning_curves(tmp_path / "max.png", history(), title="teacher", direction="max")
+    plot_learning_curves(tmp_path / "min.png", history(), title="teacher", direction="min")
     assert (tmp_path / "max.png").read_bytes() != (tmp_path / "min.png").read_bytes()
 
 
 def test_curves_count_epochs_from_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Figure] = []
-    monkeypatch.setattr(pictures, "save_picture", lambda figure, path: drawn.append(figure))
-    draw_learning_curves(tmp_path / "curves.png", history(5), title="teacher", direction="max")
+    monkeypatch.setattr(pictures, "save_figure", lambda figure, path: drawn.append(figure))
+    plot_learning_curves(tmp_path / "curves.png", history(5), title="teacher", direction="max")
     loss, score, rate = drawn[0].axes
     assert [list(axes.lines[0].get_xdata()) for axes in (loss, score, rate)] == [[1, 2, 3, 4, 5]] * 3
     assert "in epoch 5" in score.get_legend_handles_labels()[1][1]
@@ -133,5 +133,5 @@ def test_curves_count_epochs_from_one(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("num_classes", [6, 18])
 def test_the_scores_of_a_model_give_three_pictures(num_classes: int, tmp_path: Path) -> None:
-    draw_scores(tmp_path, scores(num_classes), title="teacher on test")
+    plot_scores(tmp_path, scores(num_classes), title="teacher on test")
     assert {path.name for path in tmp_path.iterdir()} == set(SCORE_PICTURES)

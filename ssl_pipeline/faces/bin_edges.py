@@ -8,8 +8,8 @@ import numpy as np
 from ssl_pipeline.labels import BoolArray, FloatArray
 
 
-def near_border(
-    numbers: FloatArray, borders: Sequence[float], *, within: float, side: Literal["both", "below", "above"]
+def near_bin_edge(
+    numbers: FloatArray, bin_edges: Sequence[float], *, within: float, side: Literal["both", "below", "above"]
 ) -> BoolArray:
     """Mark the numbers that lie near a border b: b - within <= number < b below it, b <= number < b + within above.
 
@@ -17,16 +17,16 @@ def near_border(
 
     Args:
         numbers: float [N], NaN unknown, which is near to nothing.
-        borders: a value begins at its border.
+        bin_edges: a value begins at its border.
         within: how near, above 0.
         side: of the border.
 
     Returns:
         bool [N].
 
-    >>> near_border(np.array([28, 29, 30, 31, np.nan]), [30], within=1, side="both")
+    >>> near_bin_edge(np.array([28, 29, 30, 31, np.nan]), [30], within=1, side="both")
     array([False,  True,  True, False, False])
     """
-    gaps = numbers[:, None] - np.asarray(borders)[None, :]
+    gaps = numbers[:, None] - np.asarray(bin_edges)[None, :]
     least, most = (0 if side == "above" else -within), (0 if side == "below" else within)
     return np.asarray(((gaps >= least) & (gaps < most)).any(axis=1))

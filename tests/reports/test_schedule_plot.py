@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_pipeline.reports.pictures import save_picture
-from ssl_pipeline.reports.schedule_picture import describe_schedule, draw_schedule
+from ssl_pipeline.reports.plots import save_figure
+from ssl_pipeline.reports.schedule_plot import describe_schedule, plot_schedule
 from tests.conftest import make_role
 
 FALLING = np.array([0.1] * 4 + [0.001] * 4)
@@ -16,7 +16,7 @@ FALLING = np.array([0.1] * 4 + [0.001] * 4)
 
 def draw(curves: dict[str, np.ndarray], **settings: Any) -> Any:
     words = {"title": "a title", "subtitle": "a subtitle", "steps_per_epoch": 4, "frozen_epochs": 0}
-    return draw_schedule(curves, **{**words, **settings})
+    return plot_schedule(curves, **{**words, **settings})
 
 
 def test_each_step_is_drawn_at_its_place_in_epochs_and_holds_until_the_next() -> None:
@@ -39,7 +39,7 @@ def test_parts_that_differ_and_frozen_epochs_are_named() -> None:
 
 def test_the_same_schedule_gives_the_same_bytes_of_png(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
-        save_picture(draw({"learning rate": FALLING}, title="long " * 60), tmp_path / name)
+        save_figure(draw({"learning rate": FALLING}, title="long " * 60), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert Image.open(tmp_path / "a.png").size == (1080, 768)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["a.png", "b.png"]

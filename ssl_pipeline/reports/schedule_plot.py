@@ -26,7 +26,7 @@ MAX_POINTS = 20_000  # more than a picture has columns
 LOG_PANEL_FROM = 20  # peak over lowest rate from which a linear axis no longer shows the low ones
 
 
-def draw_schedule(
+def plot_schedule(
     curves: Mapping[str, FloatArray], *, steps_per_epoch: int, frozen_epochs: int, title: str, subtitle: str
 ) -> Figure:
     """Draw learning rates over epochs.
@@ -54,7 +54,7 @@ def draw_schedule(
     linear.set_ylabel("learning rate")
     linear.yaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
     for axes in panels[:, 0]:
-        _draw_curves(axes, curves, steps_per_epoch=steps_per_epoch)
+        _plot_curves(axes, curves, steps_per_epoch=steps_per_epoch)
         if frozen_epochs:
             axes.axvspan(0, frozen_epochs, color="0.85", zorder=0, label=f"backbone frozen ({frozen_epochs} epochs)")
         axes.grid(alpha=0.3)
@@ -100,7 +100,7 @@ def describe_schedule(config: SchedulerConfig, *, peak: float) -> str:
     return f"{config.warmup_epochs:g} epoch{'' if config.warmup_epochs == 1 else 's'} of warm-up, then {shape}"
 
 
-def _draw_curves(axes: Axes, curves: Mapping[str, FloatArray], *, steps_per_epoch: int) -> None:
+def _plot_curves(axes: Axes, curves: Mapping[str, FloatArray], *, steps_per_epoch: int) -> None:
     for name, rates in curves.items():
         kept = np.arange(0, len(rates), max(1, len(rates) // MAX_POINTS))
         epochs = np.append(kept, len(rates)) / steps_per_epoch  # a step's rate holds until the next step

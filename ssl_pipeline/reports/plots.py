@@ -40,7 +40,7 @@ _MAX_CELLS_WITH_COUNTS = 40
 _MAX_NAME_LENGTH = 32
 
 
-def draw_learning_curves(
+def plot_learning_curves(
     path: Path,
     history: pd.DataFrame,
     *,
@@ -61,7 +61,7 @@ def draw_learning_curves(
     best = None
     if np.isfinite(values).any():
         best = int(np.nanargmax(values) if direction == "max" else np.nanargmin(values))
-    with picture(path, width=7, height=7.2) as figure:
+    with new_figure(path, width=7, height=7.2) as figure:
         loss, score, rate = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.6])
         marker = "o" if len(history) <= 40 else ""
         line = {"marker": marker, "markersize": 3, "linewidth": 1.5}
@@ -84,7 +84,7 @@ def draw_learning_curves(
             axes.legend(loc="best")
 
 
-def draw_confusion_matrix(path: Path, counts: Sequence[Sequence[int]], names: Sequence[str], *, title: str) -> None:
+def plot_confusion_matrix(path: Path, counts: Sequence[Sequence[int]], names: Sequence[str], *, title: str) -> None:
     """Draw a confusion matrix: colors by share of the true class, counts in the cells, empty cells left blank.
 
     Args:
@@ -99,7 +99,7 @@ def draw_confusion_matrix(path: Path, counts: Sequence[Sequence[int]], names: Se
     side = min(max(0.42 * size, 2.4), 14.0)
     labels = [_short(name) for name in names]
     margin = 1.2 + 0.075 * max(map(len, labels))
-    with picture(path, width=side + margin + 0.9, height=side + margin) as figure:
+    with new_figure(path, width=side + margin + 0.9, height=side + margin) as figure:
         axes = figure.subplots()
         axes.grid(visible=False)
         axes.set_facecolor("#eeeeee")  # a class that does not occur
@@ -120,7 +120,7 @@ def draw_confusion_matrix(path: Path, counts: Sequence[Sequence[int]], names: Se
         bar.outline.set_visible(False)
 
 
-def draw_reliability(path: Path, bins: Sequence[Mapping[str, Any]], *, error: float, title: str) -> None:
+def plot_reliability(path: Path, bins: Sequence[Mapping[str, Any]], *, error: float, title: str) -> None:
     """Draw accuracy by confidence against the diagonal of a calibrated model, and how many faces each bin holds.
 
     Args:
@@ -134,7 +134,7 @@ def draw_reliability(path: Path, bins: Sequence[Mapping[str, Any]], *, error: fl
     lower = [row["lower"] for row in filled]
     widths = [row["upper"] - row["lower"] for row in filled]
     counts = [row["num_faces"] for row in filled]
-    with picture(path, width=5.6, height=6.4) as figure:
+    with new_figure(path, width=5.6, height=6.4) as figure:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         bars = {"align": "edge", "edgecolor": "white", "linewidth": 0.8}
         above.bar(lower, accuracy, widths, color=BLUE, label="accuracy", **bars)
@@ -152,7 +152,7 @@ def draw_reliability(path: Path, bins: Sequence[Mapping[str, Any]], *, error: fl
         below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
 
 
-def draw_class_f1(path: Path, models: Mapping[str, Mapping[str, Mapping[str, Any]]], *, title: str) -> None:
+def plot_class_f1(path: Path, models: Mapping[str, Mapping[str, Mapping[str, Any]]], *, title: str) -> None:
     """Draw each class's F1 as a bar, of one model or of several side by side, with the number of its faces.
 
     Args:
@@ -164,7 +164,7 @@ def draw_class_f1(path: Path, models: Mapping[str, Mapping[str, Mapping[str, Any
     num_faces = {name: row["num_faces"] for per_class in models.values() for name, row in per_class.items()}
     height = 0.8 / len(models)
     rows = len(classes) * (0.24 + 0.09 * (len(models) - 1))
-    with picture(path, width=6.5, height=min(rows + 1.3, 40)) as figure:
+    with new_figure(path, width=6.5, height=min(rows + 1.3, 40)) as figure:
         axes = figure.subplots()
         for index, (model, color) in enumerate(zip(models, (BLUE, ORANGE, GREEN, GRAY), strict=False)):
             values = [models[model][name]["f1"] if name in models[model] else 0.0 for name in classes]
@@ -182,26 +182,26 @@ def draw_class_f1(path: Path, models: Mapping[str, Mapping[str, Mapping[str, Any
         figure.legend(loc="outside lower center", ncols=len(models))
 
 
-def draw_scores(directory: Path, scores: Mapping[str, Any], *, title: str) -> None:
+def plot_scores(directory: Path, scores: Mapping[str, Any], *, title: str) -> None:
     """Draw `SCORE_PICTURES` of what `learning.metrics.evaluate_predictions` gives, jointly."""
     confusion, reliability, class_f1 = (directory / name for name in SCORE_PICTURES)
     matrix, error = scores["confusion_matrix"], scores["expected_calibration_error"]
-    draw_confusion_matrix(confusion, matrix["counts"], matrix["names"], title=f"{title}: faces by class")
-    draw_reliability(reliability, scores["reliability"], error=error, title=title)
-    draw_class_f1(class_f1, {"F1": scores["per_class"]}, title=f"{title}: F1 by class")
+    plot_confusion_matrix(confusion, matrix["counts"], matrix["names"], title=f"{title}: faces by class")
+    plot_reliability(reliability, scores["reliability"], error=error, title=title)
+    plot_class_f1(class_f1, {"F1": scores["per_class"]}, title=f"{title}: F1 by class")
 
 
 @contextmanager
-def picture(path: Path, *, width: float, height: float) -> Iterator[Figure]:
+def new_figure(path: Path, *, width: float, height: float) -> Iterator[Figure]:
     """Give a figure of so many inches; it is saved when the block ends well."""
     with style.context(["default", _STYLE]):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        save_picture(figure, path)
+        save_figure(figure, path)
 
 
-def save_picture(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically; the same figure gives the same bytes."""
     with atomic_path(path) as beside:
         figure.savefig(beside, format="png", metadata={"Software": None})
