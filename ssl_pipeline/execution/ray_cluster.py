@@ -1,12 +1,13 @@
-"""A Ray cluster for a while: one of this machine alone, started and ended here, or one that is there already.
+"""Connection to a Ray cluster: one started on this machine for a stage, or an existing one.
 
-Ray runs whatever those who reach its ports send it. A cluster of ours listens on loopback only, and asks for a token.
+Ray runs any code that reaches its ports. A cluster started here listens on loopback only and requires a token.
 """
 
 import logging
 import os
 import secrets
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,39 +16,50 @@ from typing import Any
 
 from ssl_pipeline.config.execution import RayExecution
 from ssl_pipeline.errors import ConfigError
-from ssl_pipeline.execution.answering import answers, check_answers, split_address
-from ssl_pipeline.execution.work import MISSING_RAY
 
-_STORE_BYTES = 128 * 2**20  # shards travel as lists of rows; Ray would set a third of the memory aside
+MISSING_RAY = "execution.type: ray needs the extra: pip install 'ssl-pipeline[ray]'"
+
+_CONNECT_TIMEOUT_SECONDS = 5.0
 _DEFAULT_TOKEN = Path(".ray") / "auth_token"
+_LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
+_QUIET = {"log_to_driver": False, "logging_level": logging.ERROR}
+_STORE_BYTES = 128 * 2**20  # shards are lists of rows; Ray's default is a third of the memory
 
 
-def import_ray() -> Any:
-    """Import Ray, which then reports to nobody.
+def check_reachable(address: str) -> None:
+    """Refuse an address at which nothing answers; Ray itself would retry for minutes.
 
     Raises:
-        ConfigError: if it is not installed.
+        ConfigError: naming the address.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        import ray
-    except ImportError:
-        raise ConfigError(MISSING_RAY) from None
-    return ray
+        socket.create_connection(_split_address(address), timeout=_CONNECT_TIMEOUT_SECONDS).close()
+    except (OSError, OverflowError):
+        raise ConfigError(
+            f"execution.address: nothing answers at {address}; start the cluster's head there (ray start --head), "
+            "or omit the address to use a cluster of this machine"
+        ) from None
 
 
 @contextmanager
 def connected(execution: RayExecution) -> Iterator[Any]:
-    """Give the module `ray`, connected; a connection that was open before is used and left open.
+    """Yield the module `ray`, connected to the cluster. A connection that is already open is reused and left open.
 
     Raises:
-        ConfigError: if there is no such cluster, or it does not let us in.
+        ConfigError: if Ray is not installed, or the cluster cannot be reached or refuses the connection.
     """
-    ray = import_ray()
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if execution.address is None:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # listen on loopback only; read at import
+    try:
+        import ray
+    except ImportError:
+        raise ConfigError(MISSING_RAY) from None
     if ray.is_initialized():
         yield ray
         return
-    with _handlers_kept():
+    with _sigterm_handler_restored():
+        _check_interface(ray, execution.address)
         if execution.address is None:
             _start(ray)
         else:
@@ -59,61 +71,55 @@ def connected(execution: RayExecution) -> Iterator[Any]:
 
 
 def _start(ray: Any) -> None:
-    home = Path.home() / _DEFAULT_TOKEN
-    if not any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")) and not home.is_file():
-        # for as long as this process lives: Ray reads a process's token once
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    with _loopback(ray):
-        ray.init(address="local", include_dashboard=False, object_store_memory=_STORE_BYTES, **_quiet())
+    home_token = Path.home() / _DEFAULT_TOKEN
+    if not any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")) and not home_token.is_file():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # kept until this process ends: Ray reads it once
+    ray.init(address="local", include_dashboard=False, object_store_memory=_STORE_BYTES, **_QUIET)
 
 
 def _connect(ray: Any, address: str) -> None:
-    only_loopback = False
     if address != "auto":
-        check_answers(address)
-        host, port = split_address(address)
-        # Ray takes loopback for this machine's outer address, at which a cluster kept to loopback does not answer
-        only_loopback = host in ("localhost", "127.0.0.1", "::1") and not answers(ray.util.get_node_ip_address(), port)
+        check_reachable(address)
     try:
-        with _loopback(ray, only_loopback):
-            ray.init(address=address, **_quiet())
+        ray.init(address=address, **_QUIET)
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
-        words = " ".join(str(error).split()).split(". ")[0]
+        reason = " ".join(str(error).split()).split(". ")[0]
         raise ConfigError(
-            f"execution.address: {address} does not let us in ({words}); it needs the same versions of Ray and Python, "
-            "and where it was started with RAY_AUTH_MODE=token, RAY_AUTH_MODE=token and the same RAY_AUTH_TOKEN_PATH or "
-            "RAY_AUTH_TOKEN here"
+            f"execution.address: {address} refuses the connection ({reason}); use the same versions of Ray and Python as "
+            "the cluster, and, if it was started with RAY_AUTH_MODE=token, set RAY_AUTH_MODE=token and the same "
+            "RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN here"
         ) from None
 
 
-def _quiet() -> dict[str, Any]:
-    return {"log_to_driver": False, "logging_level": logging.ERROR}
+def _check_interface(ray: Any, address: str | None) -> None:
+    """Refuse a process that imported Ray earlier for the other kind of cluster: Ray fixes the interface at its import."""
+    on_loopback = ray.util.get_node_ip_address() in _LOOPBACK_HOSTS
+    is_remote = address not in (None, "auto") and _split_address(str(address))[0] not in _LOOPBACK_HOSTS
+    if (is_remote and on_loopback) or (address is None and not on_loopback):
+        raise ConfigError(
+            "execution.address: this process has imported Ray for another kind of cluster (of this machine, or of "
+            "several); run again in a new process"
+        )
 
 
-@contextmanager
-def _loopback(ray: Any, wanted: bool = True) -> Iterator[None]:
-    """Let Ray take 127.0.0.1 for this machine's address, by which it listens on loopback alone.
+def _split_address(address: str) -> tuple[str, int]:
+    """Split ``host:port``.
 
-    It does so by itself on systems where it offers no clusters; on Linux it turns every loopback address that it is given
-    into an outer one and listens on all interfaces.
+    >>> _split_address("[::1]:6379")
+    ('::1', 6379)
     """
-    constants = ray._private.ray_constants
-    before = constants.ENABLE_RAY_CLUSTER
-    constants.ENABLE_RAY_CLUSTER = before and not wanted
-    try:
-        yield
-    finally:
-        constants.ENABLE_RAY_CLUSTER = before
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 @contextmanager
-def _handlers_kept() -> Iterator[None]:
-    """Put SIGTERM's handler back, which Ray replaces: whoever runs the stage cancels it by that signal."""
+def _sigterm_handler_restored() -> Iterator[None]:
+    """Restore SIGTERM's handler, which `ray.init` replaces: whoever runs the stage cancels it by that signal."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGTERM)
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, handler)

@@ -1,7 +1,7 @@
-"""Workers of a Ray cluster, each with the work made ready once; they are handed shards, and a lost one costs its shard.
+"""Map over shards on Ray actors. A lost actor is replaced, and only the shard that it worked on is repeated.
 
-Workers are Ray's actors and not tasks: a GPU belongs to one for its life, so that it may keep a network there, and to
-kill one really ends what it does.
+Actors, not tasks: an actor prepares the work once (e.g. loads a network), keeps its GPU and can be killed at any time.
+Ray's own restarts are off: until Ray notices that a machine is gone, they only use up the retries.
 """
 
 import logging
@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -28,45 +29,37 @@ logger = logging.getLogger(__name__)
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "pyarrow", "pandas")
 _PROBE = ".seen-by-workers-"
-_SECONDS_TO_SAY_WE_WAIT = 30
+_START_WARNING_SECONDS = 30
 
 
 @dataclass(frozen=True)
-class _Answer:
-    """What came of a shard: its result, or the user's mistake that it met."""
-
-    result: Any = None
-    error: PipelineError | None = None
-
-
-@dataclass(frozen=True)
-class _Surroundings:
-    """What a worker must find where it runs, as this process has it."""
+class Requirements:
+    """What a worker must find on its machine, as in the process that runs the stage."""
 
     working_directory: str
     directory: Path
     probe: str
+    """Name of a file in `directory`."""
     versions: dict[str, str]
 
 
 class Worker:
-    """The far end: a process of a Ray cluster."""
+    """An actor: prepares the work with its first shard, then takes one shard after the other."""
 
-    def open(self, surroundings: _Surroundings, recipe: Callable[[], Callable[[Any], Any]]) -> _Answer:
-        """Make the work ready, unless this machine lacks what it needs."""
-        try:
-            _check(surroundings)
-            self._work = recipe()
-        except PipelineError as error:
-            return _Answer(error=error)
-        return _Answer()
+    def __init__(self, requirements: Requirements, recipe: Callable[[], Callable[[Any], Any]]) -> None:
+        self._requirements, self._recipe = requirements, recipe
+        self._work: Callable[[Any], Any] | None = None
 
-    def do(self, shard: Any) -> _Answer:
-        """Work on a shard."""
-        try:
-            return _Answer(self._work(shard))
-        except PipelineError as error:
-            return _Answer(error=error)
+    def run(self, shard: Any) -> Any:
+        """Return the result of a shard.
+
+        Raises:
+            RunError: if this machine does not meet the requirements.
+        """
+        if self._work is None:
+            _check(self._requirements)
+            self._work = self._recipe()
+        return self._work(shard)
 
 
 def map_with_ray(
@@ -77,21 +70,24 @@ def map_with_ray(
     directory: Path,
     on_done: Callable[[ResultT], object] | None,
 ) -> list[ResultT]:
-    """Do as `shards.map_shards` says."""
-    left = enumerate(shards)
-    first = next(left, None)
+    """Work on every shard; see `shards.map_shards`."""
+    tasks = enumerate(shards)
+    first = next(tasks, None)
     if first is None:
         return []
-    with connected(execution) as ray, _surroundings(directory) as surroundings:
-        cpus = execution.num_cpus_per_shard or work.num_threads
-        gpus = execution.num_gpus_per_shard if work.on_gpu else 0
-        room = _room(ray, num_cpus=cpus, num_gpus=gpus)
-        pool = _Pool(ray, cpus, gpus, ray.put(surroundings), ray.put(work.recipe()), execution.max_retries)
-        begun = [first, *islice(left, room - 1)]
-        logger.info("%d workers on Ray, %d CPUs and %g GPUs each", len(begun), cpus, gpus)
+    num_cpus = execution.num_cpus_per_shard or work.num_threads
+    num_gpus = execution.num_gpus_per_shard if work.on_gpu else 0
+    with connected(execution) as ray, _requirements(directory) as requirements:
+        capacity = _capacity(ray, num_cpus=num_cpus, num_gpus=num_gpus)
+        actor = ray.remote(Worker).options(num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=0, max_task_retries=0)
+        pool = _Pool(ray, partial(actor.remote, requirements, work.recipe()), execution.max_retries)
+        for task in (first, *islice(tasks, capacity - 1)):
+            pool.submit(pool.start_worker(), task)
+        logger.info("%d Ray workers, %d CPUs and %g GPUs each", len(pool.running), num_cpus, num_gpus)
+        results: dict[int, ResultT] = {}
         try:
-            results = {}
-            for number, result in pool.run(begun, left):
+            pool.warn_if_none_starts()
+            for number, result in pool.results(tasks):
                 results[number] = result
                 if on_done is not None:
                     on_done(result)
@@ -102,142 +98,126 @@ def map_with_ray(
 
 @dataclass
 class _Pool:
-    """The near end. `running` is what each worker is at: a shard and its number, or None while it makes ready."""
+    """The workers, each with one shard at a time."""
 
     ray: Any
-    num_cpus: int
-    num_gpus: float
-    surroundings: Any
-    recipe: Any
+    start_worker: Callable[[], Any]
     max_retries: int
-    running: dict[Any, tuple[Any, tuple[int, Any] | None]] = field(default_factory=dict)
-    idle: list[Any] = field(default_factory=list)
-    workers: list[Any] = field(default_factory=list)
-    losses: Counter[int | None] = field(default_factory=Counter)
+    running: dict[Any, tuple[Any, tuple[int, Any]]] = field(default_factory=dict)
+    """Reference of a result → its worker and task: the shard's number and the shard."""
+    num_losses: Counter[int] = field(default_factory=Counter)
 
-    def run(self, again: list[tuple[int, Any]], left: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
-        """Yield the shards' numbers and results; `again` holds those to begin with, and those of lost workers."""
-        for _ in again:
-            self._hire()
-        while again or any(task is not None for _, task in self.running.values()):
-            reference = self._next()
-            worker, task = self.running.pop(reference)
+    def submit(self, worker: Any, task: tuple[int, Any]) -> None:
+        """Give a worker a shard."""
+        self.running[worker.run.remote(task[1])] = worker, task
+
+    def warn_if_none_starts(self) -> None:
+        """Log if the cluster has no room yet for any worker."""
+        starting = [worker.__ray_ready__.remote() for worker, _ in self.running.values()]
+        if not self.ray.wait(starting, timeout=_START_WARNING_SECONDS)[0]:
+            logger.warning("no Ray worker has started yet; they wait for free CPUs or GPUs of the cluster")
+
+    def results(self, tasks: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+        """Yield the number and the result of each shard as it finishes; `tasks` are the shards not yet submitted."""
+        while self.running:
+            (reference,), _ = self.ray.wait(list(self.running))
+            worker, task = self.running[reference]
             try:
-                answer = self.ray.get(reference)
+                result = self.ray.get(reference)
+            except self.ray.exceptions.RayTaskError as error:
+                raise error.cause if isinstance(error.cause, PipelineError) else error from None
             except (self.ray.exceptions.RayActorError, self.ray.exceptions.ObjectLostError) as error:
-                self._lose(worker, task, error)
-                again.extend([task] if task is not None else [])
-                if self.idle and again:  # where a machine was lost, there may be no room for another worker
-                    self._hand(self.idle.pop(), again.pop(0))
+                self._count_loss(task[0], error)
+                self._end(worker)
+                self.submit(self.start_worker(), task)
+            else:
+                yield task[0], result
+                if (following := next(tasks, None)) is None:
+                    self._end(worker)  # a lost worker's successor may need its CPUs
                 else:
-                    self._hire()
-                continue
-            if answer.error is not None:
-                raise answer.error
-            if task is None:
-                del self.losses[None]
-            else:
-                yield task[0], answer.result
-            following = again.pop(0) if again else next(left, None)
-            if following is None:
-                self.idle.append(worker)
-            else:
-                self._hand(worker, following)
+                    self.submit(worker, following)
+            del self.running[reference]
 
     def kill(self) -> None:
-        """End the workers, whatever they are at."""
-        for worker in self.workers:
-            with suppress(Exception):  # a connection that is lost has lost its workers, too
-                self.ray.kill(worker)
+        """End all workers at once."""
+        for worker, _ in self.running.values():
+            self._end(worker)
 
-    def _hand(self, worker: Any, task: tuple[int, Any]) -> None:
-        self.running[worker.do.remote(task[1])] = worker, task
-
-    def _hire(self) -> None:
-        options = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus, "max_restarts": 0, "max_task_retries": 0}
-        worker = self.ray.remote(Worker).options(**options).remote()
-        self.workers.append(worker)
-        self.running[worker.open.remote(self.surroundings, self.recipe)] = worker, None
-
-    def _next(self) -> Any:
-        """Wait for one of the workers; say so if there is no room for any."""
-        none_works = all(task is None for _, task in self.running.values())
-        ready, _ = self.ray.wait(list(self.running), timeout=_SECONDS_TO_SAY_WE_WAIT if none_works else None)
-        if not ready:
-            logger.warning(
-                "no worker is ready: they load, or wait for %d free CPUs, %g GPUs", self.num_cpus, self.num_gpus
-            )
-            ready, _ = self.ray.wait(list(self.running))
-        return ready[0]
-
-    def _lose(self, worker: Any, task: tuple[int, Any] | None, error: Exception) -> None:
-        self.workers.remove(worker)
-        with suppress(Exception):  # it may live on behind a broken line
+    def _end(self, worker: Any) -> None:
+        with suppress(Exception):  # a lost connection has lost its workers, too
             self.ray.kill(worker)
-        number = None if task is None else task[0]
-        what = "a worker that made ready" if number is None else f"the worker of shard {number}"
-        self.losses[number] += 1
-        if self.losses[number] > self.max_retries:
-            reason = " ".join(str(error).split())
+
+    def _count_loss(self, number: int, error: Exception) -> None:
+        self.num_losses[number] += 1
+        if self.num_losses[number] > self.max_retries:
+            reason = " ".join(str(error).split())[:400]
             raise RunError(
-                f"{what} was lost {self.losses[number]} times (execution.max_retries {self.max_retries}): {reason[:400]} … "
-                "Workers need this environment and memory enough; run again to go on from the finished shards"
+                f"the worker of shard {number} was lost {self.num_losses[number]} times (execution.max_retries "
+                f"{self.max_retries}): {reason} … Workers need this environment and enough memory; run again to go on from "
+                "the finished shards"
             ) from None
-        logger.warning("%s was lost; it is begun again (%d of %d)", what, self.losses[number], self.max_retries)
+        logger.warning(
+            "the worker of shard %d was lost; repeating the shard (%d of %d)",
+            number,
+            self.num_losses[number],
+            self.max_retries,
+        )
 
 
-def _room(ray: Any, *, num_cpus: int, num_gpus: float) -> int:
-    """How many workers the cluster's machines hold.
+def _capacity(ray: Any, *, num_cpus: int, num_gpus: float) -> int:
+    """Return how many workers fit on the cluster's machines.
 
     Raises:
-        ConfigError: if none has room for one, with what each has.
+        ConfigError: if not even one fits, with the resources of each machine.
     """
-    machines = [node for node in ray.nodes() if node["Alive"]]
-    room, shown = 0, []
-    for machine in machines:
-        cpus, gpus = machine["Resources"].get("CPU", 0), machine["Resources"].get("GPU", 0)
-        room += int(min(cpus // num_cpus, gpus // num_gpus if num_gpus else cpus // num_cpus))
-        shown.append(f"{machine['NodeManagerAddress']} {cpus:g} CPUs and {gpus:g} GPUs")
-    if room == 0:
+    capacity, descriptions = 0, []
+    for machine in ray.nodes():
+        if machine["Alive"]:
+            cpus, gpus = machine["Resources"].get("CPU", 0), machine["Resources"].get("GPU", 0)
+            capacity += int(min(cpus // num_cpus, gpus // num_gpus if num_gpus else cpus // num_cpus))
+            descriptions.append(f"{machine['NodeManagerAddress']} {cpus:g} CPUs and {gpus:g} GPUs")
+    if capacity == 0:
         raise ConfigError(
             f"execution: a worker takes {num_cpus} CPUs and {num_gpus:g} GPUs of one machine; the cluster has: "
-            f"{', '.join(shown)}; lower num_cpus_per_shard (or OMP_NUM_THREADS, from which it follows) and "
-            "num_gpus_per_shard, or add machines"
+            f"{', '.join(descriptions)}; lower num_cpus_per_shard (default: OMP_NUM_THREADS) and num_gpus_per_shard, or "
+            "add machines"
         )
-    return room
+    return capacity
 
 
 @contextmanager
-def _surroundings(directory: Path) -> Iterator[_Surroundings]:
-    """Leave a file in the directory, for the workers to find."""
+def _requirements(directory: Path) -> Iterator[Requirements]:
+    """Leave a file in the directory for the workers to find."""
     directory.mkdir(parents=True, exist_ok=True)
-    for stale in directory.glob(f"{_PROBE}*"):  # of a process that was killed
+    for stale in directory.glob(f"{_PROBE}*"):  # left by a killed process
         stale.unlink(missing_ok=True)
     probe = directory.absolute() / f"{_PROBE}{secrets.token_hex(8)}"
     probe.touch()
     try:
-        yield _Surroundings(str(Path.cwd()), probe.parent, probe.name, _versions())
+        yield Requirements(str(Path.cwd()), probe.parent, probe.name, _versions())
     finally:
         probe.unlink(missing_ok=True)
 
 
-def _check(surroundings: _Surroundings) -> None:
-    """Refuse a machine on which the work would fail or leave other bytes; and stand where relative paths begin."""
-    with suppress(OSError):  # where all paths are absolute, none is needed
-        os.chdir(surroundings.working_directory)
-    host, directory = socket.gethostname(), surroundings.directory
-    if not (directory / surroundings.probe).is_file() or not os.access(directory, os.W_OK):
+def _check(requirements: Requirements) -> None:
+    """Refuse a machine on which the work would fail or write other bytes; change to the stage's working directory."""
+    with suppress(OSError):  # only relative paths need it
+        os.chdir(requirements.working_directory)
+    host, directory = socket.gethostname(), requirements.directory
+    if not (directory / requirements.probe).is_file() or not os.access(directory, os.W_OK):
         raise RunError(
-            f"{directory}: the worker on {host} does not see this directory, or may not write there; put the run on a file "
+            f"{directory}: the worker on {host} cannot see this directory, or cannot write to it; put the run on a file "
             "system that all machines of the cluster mount at the same path"
         )
-    here = _versions()
-    others = [
-        f"{name} {here[name]} for {wanted}" for name, wanted in surroundings.versions.items() if here[name] != wanted
+    installed = _versions()
+    mismatches = [
+        f"{name} {installed[name]} instead of {expected}"
+        for name, expected in requirements.versions.items()
+        if installed[name] != expected
     ]
-    if others:
+    if mismatches:
         raise RunError(
-            f"the worker on {host} has {', '.join(others)}: other versions give other bytes; install the same there"
+            f"the worker on {host} has {', '.join(mismatches)}: other versions give other bytes; install the same there"
         )
 
 

@@ -7,8 +7,8 @@ from typing import assert_never
 
 from ssl_pipeline.config.execution import ExecutionConfig, InProcess, RayExecution
 from ssl_pipeline.errors import ConfigError
-from ssl_pipeline.execution.answering import check_answers
-from ssl_pipeline.execution.work import MISSING_RAY, ResultT, ShardT, ShardWork
+from ssl_pipeline.execution.ray_cluster import MISSING_RAY, check_reachable
+from ssl_pipeline.execution.work import ResultT, ShardT, ShardWork
 
 IN_PROCESS = InProcess()
 
@@ -38,7 +38,7 @@ def check_execution(execution: ExecutionConfig, *, device: str) -> None:
             "workers share"
         )
     if execution.address not in (None, "auto"):
-        check_answers(execution.address)
+        check_reachable(execution.address)
 
 
 def map_shards(

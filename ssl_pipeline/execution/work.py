@@ -8,8 +8,6 @@ ResultT = TypeVar("ResultT")
 ShardT_contra = TypeVar("ShardT_contra", contravariant=True)
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 
-MISSING_RAY = "execution.type: ray needs the extra: pip install 'ssl-pipeline[ray]'"
-
 
 class ShardWork(Protocol[ShardT_contra, ResultT_co]):
     """Work that is ready to be done in this process, and knows how to be made ready in another one."""

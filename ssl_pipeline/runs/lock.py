@@ -1,26 +1,25 @@
-"""The lock by which one process at a time works in a run, and the note of who holds it.
+"""The lock of a run: one process at a time, and a note of the process that holds it.
 
-The lock is the kernel's (flock): it falls with the process, however it ends, so a dead process never holds a run. The
-note beside it only says who took it last. Processes that were forked share the lock, and end a moment after their
-parent was killed: whoever comes next waits for them.
+The operating system releases the lock when the process ends, so a dead process never holds a run. The note
+(``.lock.json`` next to ``.lock``) only records which process took the lock last.
 """
 
-import fcntl
 import json
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+
+from filelock import FileLock, Timeout
 
 from ssl_pipeline.errors import RunError
+from ssl_pipeline.runs.files import write_json
 
-_SECONDS_FOR_ORPHANS = 15
-_SECONDS_BETWEEN_TRIES = 0.2
+_ORPHAN_TIMEOUT_SECONDS = 15  # while the noted holder is dead and yet the lock is held, e.g. by its child or by a check
+_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,11 @@ class Holder:
     pid: int
     host: str
     since: str
-    """When it took the run, ISO 8601 in UTC."""
+    """When it took the lock, ISO 8601 in UTC."""
 
     @classmethod
     def this_process(cls) -> "Holder":
-        """Describe ourselves."""
+        """Describe the current process."""
         return cls(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
 
     @property
@@ -53,33 +52,41 @@ def hold_lock(path: Path) -> Iterator[None]:
     Raises:
         RunError: if another process holds it.
     """
-    with open(path, "a+", encoding="utf-8") as file:
-        _acquire(file, path)
-        file.truncate(0)
-        file.write(json.dumps(asdict(Holder.this_process())))
-        file.flush()
+    try:
+        held = FileLock(path, thread_local=False).acquire(
+            _ORPHAN_TIMEOUT_SECONDS, _POLL_SECONDS, cancel_check=lambda: _may_be_alive(last_holder(path))
+        )
+    except Timeout:
+        raise _locked(path) from None
+    with held:
+        write_json(_note(path), asdict(Holder.this_process()))
         yield
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether a process holds a lock file now. Whoever takes it in this very moment tries again."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return not _try(file, fcntl.LOCK_SH)
-    except FileNotFoundError:
+    """Check whether a process holds a lock file now. A process that takes it at the same moment retries."""
+    if not path.exists():
         return False
+    try:
+        with FileLock(path, blocking=False):
+            return False
+    except Timeout:
+        return True
+    except PermissionError:  # another user's run: only its owner may open the file for writing
+        holder = last_holder(path)
+        return holder is not None and holder.is_here and is_alive(holder.pid)
 
 
 def last_holder(path: Path) -> Holder | None:
-    """Name the process that took a lock file last; None if none did."""
+    """Read which process took a lock file last; None if none did."""
     try:
-        return Holder(**json.loads(path.read_text(encoding="utf-8")))
+        return Holder(**json.loads(_note(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process of this host lives; one that has ended and is not yet asked for does not."""
+    """Check whether a process of this host is alive; a zombie is not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -88,30 +95,26 @@ def is_alive(pid: int) -> bool:
         return True
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:  # a system without /proc, or it ended meanwhile
+    except OSError:  # no /proc on this system, or the process has just ended
         return not Path("/proc/self").exists()
 
 
-def _acquire(file: TextIO, path: Path) -> None:
-    deadline = time.monotonic() + _SECONDS_FOR_ORPHANS
-    while not _try(file, fcntl.LOCK_EX):
-        holder = last_holder(path)
-        if holder is not None and (not holder.is_here or is_alive(holder.pid)):
-            raise RunError(
-                f"{path.parent}: {holder} is working in this run since {holder.since}; wait for it, end it, or give "
-                "this run another --run-name"
-            )
-        if time.monotonic() > deadline:
-            raise RunError(
-                f"{path.parent}: {holder or 'the process'} that held this run is dead, but one that it started still "
-                f"holds it; `fuser {path}` names it: end it and run again"
-            )
-        time.sleep(_SECONDS_BETWEEN_TRIES)
+def _note(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
 
 
-def _try(file: TextIO, mode: int) -> bool:
-    try:
-        fcntl.flock(file, mode | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _may_be_alive(holder: Holder | None) -> bool:
+    return holder is not None and (not holder.is_here or is_alive(holder.pid))
+
+
+def _locked(path: Path) -> RunError:
+    holder = last_holder(path)
+    if holder is not None and _may_be_alive(holder):
+        return RunError(
+            f"{path.parent}: {holder} is working in this run (since {holder.since}); wait for it, end it, or choose "
+            "another --run-name"
+        )
+    return RunError(
+        f"{path.parent}: {holder or 'the process'} that held this run is dead, but a process that it started still holds "
+        f"the lock; find it with `fuser {path}`, end it and run again"
+    )

@@ -60,7 +60,7 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
         (
             "selection.type=fixed_treshold",
             "'selection.type': expected one of ['fixed_threshold', 'balanced_top_k', 'percentile_curriculum', "
-            "'self_adaptive', 'gaussian_weights', 'agreement', 'precision_guarantee'], got 'fixed_treshold'; did you mean 'fixed_threshold'?",
+            "'self_adaptive', 'gaussian_weights', 'ensemble_agreement', 'precision_guarantee'], got 'fixed_treshold'; did you mean 'fixed_threshold'?",
         ),
         (
             "teacher.training.loss={gamma: 2}",

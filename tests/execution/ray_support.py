@@ -22,8 +22,6 @@ ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-of-the-tests-alone-0123456789"
 CLUSTER = """
 import sys
-from ray._private import ray_constants
-ray_constants.ENABLE_RAY_CLUSTER = False  # both machines are 127.0.0.1, and listen there alone
 from ray.cluster_utils import Cluster
 machine = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 cluster = Cluster(initialize_head=True, head_node_args={**machine, "include_dashboard": False})

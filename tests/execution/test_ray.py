@@ -17,6 +17,7 @@ from ssl_pipeline.config.execution import RayExecution
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError, FaceTableError, RunError
+from ssl_pipeline.execution.ray_cluster import connected
 from ssl_pipeline.execution.shards import map_shards
 from ssl_pipeline.learning import shards as labeling
 from ssl_pipeline.runs.directory import RunDir
@@ -31,7 +32,7 @@ from tests.execution.ray_prediction import TracedPrediction
 from tests.execution.ray_support import TOKEN, Errand, cluster_of_two, kill_worker_of, traces
 from tests.synthetic.masks.support import config_of, put_sources
 
-# Ray reads the mode of its tokens when it is imported: not before the fixture has set it
+# Ray reads these variables when it is imported: the fixture must set them before
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
@@ -45,6 +46,7 @@ def address() -> Iterator[str]:
         environment.setenv("RAY_AUTH_MODE", "token")
         environment.setenv("RAY_AUTH_TOKEN", TOKEN)
         environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        environment.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # both machines listen on 127.0.0.1 only
         with cluster_of_two() as found:
             yield found
 
@@ -181,6 +183,11 @@ def test_masks_drawn_by_a_cluster_of_this_machine_are_those_of_one_process(
     assert {**here, "folder": ""} == {**there, "folder": ""}
     assert contents(tmp_path / "here") == contents(tmp_path / "there")
     assert os.environ["RAY_AUTH_TOKEN"] == TOKEN
+
+
+def test_a_cluster_of_this_machine_listens_on_loopback_only(address: str) -> None:
+    with connected(RayExecution()) as ray:
+        assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"]
 
 
 def test_a_lost_machine_costs_its_shards_though_no_other_takes_its_place(address: str, tmp_path: Path) -> None:

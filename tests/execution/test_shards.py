@@ -113,16 +113,16 @@ def test_a_worker_elsewhere_refuses_what_it_does_not_see_and_other_versions(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = Errand(tmp_path / "traces").recipe()
-    with ray_workers._surroundings(tmp_path) as surroundings:
-        assert Worker().open(surroundings, recipe).error is None
-        held_out = replace(surroundings, directory=tmp_path / "elsewhere")
-        error = Worker().open(held_out, recipe).error
-        assert isinstance(error, RunError) and "does not see this directory" in str(error)
-        older = replace(surroundings, versions={**surroundings.versions, "torch": "1.0"})
-        error = Worker().open(older, recipe).error
-        assert isinstance(error, RunError) and "for 1.0: other versions give other bytes" in str(error)
-    error = Worker().open(surroundings, recipe).error
-    assert isinstance(error, RunError)  # the same path, and another file system
+    with ray_workers._requirements(tmp_path) as requirements:
+        assert Worker(requirements, recipe).run("a") == "A"
+        elsewhere = replace(requirements, directory=tmp_path / "elsewhere")
+        with pytest.raises(RunError, match="cannot see this directory"):
+            Worker(elsewhere, recipe).run("a")
+        other_torch = replace(requirements, versions={**requirements.versions, "torch": "1.0"})
+        with pytest.raises(RunError, match=r"instead of 1\.0: other versions give other bytes"):
+            Worker(other_torch, recipe).run("a")
+    with pytest.raises(RunError, match="cannot see this directory"):  # the same path on another file system
+        Worker(requirements, recipe).run("a")
 
 
 def test_another_process_would_compute_with_what_this_one_chose(tmp_path: Path) -> None:

@@ -42,18 +42,25 @@ def config(tmp_path: Path) -> Path:
     return write_tiny_config(tmp_path)
 
 
-def hold(config: Path) -> "subprocess.Popen[str]":
+def start(code: str, argument: Path) -> "subprocess.Popen[str]":
+    """Start a process and wait until it prints that it holds the lock."""
     pipe = subprocess.PIPE
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(config)], stdin=pipe, stdout=pipe, text=True)
+    process = subprocess.Popen([sys.executable, "-c", code, str(argument)], stdin=pipe, stdout=pipe, text=True)
     assert process.stdout is not None and process.stdout.readline() == "held\n"
     return process
+
+
+def record(directory: Path, *, seconds: float, **result: int) -> None:
+    """Write the record of a finished stage."""
+    content = {"inputs": {}, "outputs": {}, "as_written": {}, "seconds": seconds, "result": result}
+    write_json(directory / "done.json", content)
 
 
 def test_a_run_is_running_while_its_process_lives_and_left_as_running_when_it_was_killed(
     config: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "runs/tiny"
-    process = hold(config)
+    process = start(HOLD, config)
     running = run_status(root)
     assert (running.state, running.holder and running.holder.pid) == ("running", process.pid)
     process.kill()
@@ -89,8 +96,8 @@ def test_a_run_says_how_it_ended(config: Path, error: BaseException, state: str,
 
 def test_stages_are_told_in_their_order_with_how_far_each_has_come(config: Path) -> None:
     with open_run(load_config(config, overrides=["rounds=2"])) as run:
-        write_json(run.faces / "done.json", {"seconds": 1.5, "result": {"unlabeled": 100}})
-        write_json(run.teacher / "done.json", {"seconds": 70})
+        record(run.faces, seconds=1.5, unlabeled=100)
+        record(run.teacher, seconds=70)
         predictions = run.pseudo_labels(1) / "predictions"
         predictions.mkdir(parents=True)
         (predictions / "part-00000.parquet").touch()
@@ -106,7 +113,7 @@ def test_stages_are_told_in_their_order_with_how_far_each_has_come(config: Path)
 
 def test_shards_of_several_teachers_are_counted_together(config: Path) -> None:
     with open_run(load_config(config, overrides=["out_of_fold={num_folds: 3}"])) as run:
-        write_json(run.faces / "done.json", {"seconds": 1.5, "result": {"unlabeled": 100}})
+        record(run.faces, seconds=1.5, unlabeled=100)
         for part in ("fold-0/part-00000", "fold-0/part-00001", "fold-0/part-00002", "fold-1/part-00000"):
             path = run.pseudo_labels(1) / "predictions" / f"{part}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +124,7 @@ def test_shards_of_several_teachers_are_counted_together(config: Path) -> None:
 
 def test_a_gate_that_refused_leaves_the_rounds_after_it_out(config: Path) -> None:
     with open_run(load_config(config, overrides=["rounds=2"])) as run:
-        write_json(run.student(1) / "done.json", {"seconds": 1})
+        record(run.student(1), seconds=1)
         write_json(run.student(1) / "gate.json", {"promoted": False})
     names = [stage.name for stage in run_status(run.root).stages]
     assert names[-2:] == ["round-01/student/gate.json", "summary.json"]
@@ -136,20 +143,30 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         run_status(tmp_path)
 
 
-def test_whoever_comes_after_a_killed_process_waits_for_the_processes_that_it_forked(tmp_path: Path) -> None:
-    """A forked process has its parent's lock; it ends, as a loader of batches does, when it sees that it is alone."""
-    code = (
-        "import os, sys, time; from pathlib import Path; from ssl_pipeline.runs.records import RunDir\n"
+def test_a_killed_process_frees_its_run_although_a_process_that_it_forked_lives(tmp_path: Path) -> None:
+    process = start(
+        "import os, sys, time; from pathlib import Path; from ssl_pipeline.runs.directory import RunDir\n"
         "with RunDir(Path(sys.argv[1])).lock():\n"
-        "    if os.fork() == 0: time.sleep(1.5); os._exit(0)\n"
-        "    print('held', flush=True); sys.stdin.read()"
+        "    if os.fork() == 0: os.close(1); time.sleep(10); os._exit(0)\n"
+        "    print('held', flush=True); sys.stdin.read()",
+        tmp_path,
     )
-    pipe = subprocess.PIPE
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=pipe, stdout=pipe, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    run = RunDir(tmp_path)
+    assert is_locked(run.lock_file)
     process.kill()
     process.wait()
+    assert not is_locked(run.lock_file)
+    with run.lock():
+        holder = last_holder(run.lock_file)
+        assert holder is not None and holder.pid == os.getpid()
+
+
+def test_the_next_process_waits_while_another_one_still_has_the_lock_of_a_dead_holder(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
+    start("import os, sys; from pathlib import Path; from ssl_pipeline.runs.directory import RunDir\n"
+          "with RunDir(Path(sys.argv[1])).lock(): print('held', flush=True); os._exit(0)", tmp_path).wait()  # fmt: skip
+    start("import sys, time; from filelock import FileLock\n"
+          "with FileLock(sys.argv[1]): print('held', flush=True); time.sleep(1.5)", run.lock_file)  # fmt: skip
     assert is_locked(run.lock_file)
     with run.lock():
         holder = last_holder(run.lock_file)
