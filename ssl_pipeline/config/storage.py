@@ -1,6 +1,6 @@
-"""The config's section for storage: where else than on this machine's disk a run is kept.
+"""Section `storage`: where runs are kept besides this machine's disk.
 
-No secret has a place here: a config is copied into every run and every store.
+It holds no secrets: a config is copied into every run and every storage.
 """
 
 import re
@@ -13,55 +13,61 @@ from pydantic import Field, model_validator
 from ssl_pipeline.config.base import Section
 
 _SECRET_WORDS = {"key", "keys", "secret", "token", "password", "passwd", "credential", "credentials", "sas", "auth"}
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of snake_case and camelCase alike
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # in snake_case and camelCase
 
 
 class StorageConfig(Section):
-    """Keep a copy of the run on a file system that outlives this machine, and go on from it on another one."""
+    """Keep a copy of the run on a file system that outlives this machine, to continue it on another one."""
 
     url: str
-    """Where runs are kept, as ``s3://bucket/runs``; a run lies in a folder of its name there. Any protocol of fsspec."""
+    """Folder of the runs, e.g. ``s3://bucket/runs``; each run has a subfolder of its name. Any protocol of fsspec."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """For the file system, as ``{endpoint_url: http://host:9000}``."""
+    """Options of the file system, e.g. ``{endpoint_url: http://host:9000}``."""
     every_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
-    """Pause between two uploads: with the machine, at most the work of so long is lost, and of the upload under way."""
+    """Least pause between two uploads within a stage, i.e. after epochs, saved steps and shards. The end of a stage
+    always uploads."""
     pixels: bool = True
-    """Keep the decoded faces too, usually the largest file. Without them another machine prepares the faces anew from
+    """Keep the decoded faces too, usually the largest file. Without them another machine prepares the faces again from
     the sources, which it must have."""
-    retry_seconds: Annotated[float, Field(ge=0, le=86_400)] = 60
-    """How long to go on trying, at the start and at the end of a run, when the storage cannot be reached."""
-    lock_seconds: Annotated[float, Field(ge=1, le=86_400)] = 120
-    """A machine in the run that has not been heard of for so long is taken for dead."""
+    lock_seconds: Annotated[float, Field(ge=1, le=86_400)] = 900
+    """Another machine may take over the run if the last upload is this long ago. Set it above the longest epoch."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_removed_key(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "retry_seconds" in data:
+            raise ValueError("retry_seconds: removed, since the next upload tries again; delete this key")
+        return data
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        protocol, separator, place = self.url.partition("://")
-        if not separator or not place.strip("/"):
+        protocol, separator, path = self.url.partition("://")
+        if not separator or not path.strip("/"):
             raise ValueError(
-                f"url: expected protocol://place, as s3://bucket/runs, got '{self.url.rpartition('@')[2]}'"
+                f"url: expected protocol://path, e.g. s3://bucket/runs, got '{self.url.rpartition('@')[2]}'"
             )
-        if "@" in place or "?" in place:
-            raise ValueError(f"url: holds more than a place ('@' or '?'); {_CURE}")
+        if "@" in path or "?" in path:
+            raise ValueError(f"url: expected a path without '@' and '?'; {_CURE}")
         if protocol not in {*known_implementations, *registry}:
-            raise ValueError(f"url: fsspec knows no protocol '{protocol}'; expected one as s3, gs, az, sftp or file")
-        if ".." in place.split("/"):
-            raise ValueError(f"url: expected a place without '..', got '{self.url}'")
-        if suspects := [key for key in _keys_of(self.options) if _SECRET_WORDS & set(_words(key))]:
-            raise ValueError(f"options.{suspects[0]}: its name is that of a secret; {_CURE}")
+            raise ValueError(f"url: expected a protocol of fsspec, e.g. s3, gs, az, sftp or file, got '{protocol}'")
+        if ".." in path.split("/"):
+            raise ValueError(f"url: expected a path without '..', got '{self.url}'")
+        if secrets := [key for key in _nested_keys(self.options) if _SECRET_WORDS & set(_words(key))]:
+            raise ValueError(f"options.{secrets[0]}: looks like a secret; {_CURE}")
         return self
 
 
 _CURE = (
-    "a config holds none, as it is copied into every run; give it by the environment (AWS_PROFILE, or AWS_ACCESS_KEY_ID "
-    "and AWS_SECRET_ACCESS_KEY) or by fsspec's own config (docs/storage.md)"
+    "a config holds no secrets, since it is copied into every run; set them in the environment (AWS_PROFILE, or "
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) or in fsspec's own config (docs/storage.md)"
 )
 
 
-def _keys_of(options: Mapping[str, Any], inside: str = "") -> Iterator[str]:
+def _nested_keys(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in options.items():
-        yield f"{inside}{key}"
+        yield f"{prefix}{key}"
         if isinstance(value, Mapping):
-            yield from _keys_of(value, f"{inside}{key}.")
+            yield from _nested_keys(value, f"{prefix}{key}.")
 
 
 def _words(key: str) -> list[str]:

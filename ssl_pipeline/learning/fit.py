@@ -17,6 +17,7 @@ from ssl_pipeline.learning.device import Device, deterministic_algorithms
 from ssl_pipeline.learning.loop import TrainingLoop
 from ssl_pipeline.learning.progress import TrainingProgress
 from ssl_pipeline.runs.files import atomic_path, digest_of
+from ssl_pipeline.runs.uploads import request_upload
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ def _run(loop: TrainingLoop, config: RoleConfig, faces: TrainingFaces, *, direct
     def save() -> None:
         if is_main:
             save_training_state(directory / "last.pt", {"key": key, **loop.state()})
+            request_upload()
 
     state = load_training_state(directory / "last.pt", key=key)
     if state is not None:

@@ -27,6 +27,7 @@ from ssl_pipeline.learning.device import Device
 from ssl_pipeline.learning.predict import Predictor, View
 from ssl_pipeline.runs.files import atomic_path
 from ssl_pipeline.runs.progress import report
+from ssl_pipeline.runs.uploads import request_upload
 
 logger = logging.getLogger(__name__)
 
@@ -171,6 +172,7 @@ def predict_shards(
         def advance(num_faces: int) -> None:
             bar.advance(task, num_faces)
             report(name, bar.tasks[0].completed / num_open)
+            request_upload()
 
         here = isinstance(execution, InProcess)
         work = ShardPrediction(predictor, pixels, identity, on_batch=advance if here else None)

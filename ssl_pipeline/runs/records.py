@@ -17,6 +17,7 @@ from typing import Any, Self
 from ssl_pipeline.errors import PipelineError, RunError
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_file, digest_of, jsonable, read_json, write_json
+from ssl_pipeline.runs.uploads import request_upload
 
 VERSION = version("ssl-pipeline")
 
@@ -111,6 +112,7 @@ def run_stage(
     del content["skipped"]
     write_json(directory / "done.json", content)
     logger.info("%s: done in %.1f s", name, record.seconds)
+    request_upload(now=True)
     return record
 
 

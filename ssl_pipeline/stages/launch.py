@@ -32,6 +32,7 @@ from ssl_pipeline.pseudo_labels.merging import read_training_table
 from ssl_pipeline.runs.disk import check_disk_space
 from ssl_pipeline.runs.files import read_json, write_json, write_text
 from ssl_pipeline.runs.progress import listen, report
+from ssl_pipeline.runs.uploads import request_upload
 
 logger = logging.getLogger(__name__)
 
@@ -128,6 +129,7 @@ def _supervise(job: TrainingJob, request: Path) -> int:
         for line in process.stdout:
             if line.startswith(_PROGRESS):
                 report(job.name, float(line.removeprefix(_PROGRESS)))
+                request_upload()  # the processes saved an epoch
             else:
                 logger.info("%s", line.rstrip())
         return process.wait()

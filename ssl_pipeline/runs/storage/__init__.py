@@ -1,1 +1,1 @@
-"""Runs kept on any file system that fsspec knows, beside the local directory in which they work."""
+"""Copies of runs on any fsspec file system, to continue them on another machine."""

@@ -1,102 +1,95 @@
-"""One machine at a time in a stored run: a small object that says who, and by its heartbeat that it still lives.
+"""Lock of a stored run: an object that names the host, process and time of its writer.
 
-Best effort, and no more: it holds apart machines whose clocks agree to within `lock_seconds` and whose storage shows
-what was written. Where the storage knows no "create unless there", two that start in the same moment may both get in;
-the later one's name stands in the lock, and the earlier one stops uploading at its next heartbeat.
+Best effort. It trusts both clocks to within `lock_seconds`, and two writers that start at the same moment may both get
+in; the earlier one finds the other's name at its next upload and stops uploading.
 """
 
 import logging
 import os
 import socket
-import threading
 import time
-from contextvars import copy_context
 from datetime import UTC, datetime
 from typing import Any
 
 from ssl_pipeline.errors import RunError, StorageError
-from ssl_pipeline.runs.storage.files import LOCK
 from ssl_pipeline.runs.storage.remote import RemoteDirectory
 
 logger = logging.getLogger(__name__)
 
+LOCK = "lock.json"
+
 
 class RemoteLock:
-    """The lock of a stored run, held by this process with a heartbeat from a thread of its own."""
+    """The lock of a stored run, renewed at each upload."""
 
     def __init__(self, remote: RemoteDirectory, owner: str, *, seconds: float) -> None:
+        """Describe this process; `owner` is the ID of its run directory, whose local lock it holds."""
         self._remote, self._seconds = remote, seconds
-        self._holder = {"owner": owner, "host": socket.gethostname(), "process": os.getpid()}
-        self._since = _now()
-        self._released = threading.Event()
-        self._heart = threading.Thread(target=copy_context().run, args=(self._beat,), name="storage-lock", daemon=True)
-        self.lost = ""
-        """Who has taken over, in words, if another machine has."""
+        self._holder = {"owner": owner, "host": socket.gethostname(), "process": os.getpid(), "since": _now()}
 
     def acquire(self) -> None:
-        """Take the lock; one that is stale, or left by an ended process of this very directory, is taken over.
+        """Take the lock; a stale one is taken over.
 
         Raises:
-            RunError: if another machine holds it.
+            RunError: if a process in another directory holds it.
             StorageError: if the storage cannot be reached.
         """
-        if not self._remote.create_json(LOCK, self._content()):
-            held = self._remote.read_json(LOCK)
-            if held is not None and not self._may_take_over(held):
-                raise RunError(self._in_words(held))
-            self._remote.write_json(LOCK, self._content())
-        if not self._is_ours(held := self._remote.read_json(LOCK) or {}):
-            raise RunError(self._in_words(held))
-        self._heart.start()
+        other = self._read_other()
+        if other is not None and _age(other) <= self._seconds:
+            raise RunError(
+                f"{self._describe(other)}; wait for it, end it, or give this run another --run-name. If that machine is "
+                f"gone, its lock expires {self._seconds:.0f} s after its last upload; --set storage.lock_seconds=1 takes "
+                "it over now"
+            )
+        if other is not None:
+            logger.warning(
+                "%s; that is longer than storage.lock_seconds, its lock is taken over", self._describe(other)
+            )
+        self._write()
+
+    def renew(self) -> None:
+        """State that this process still works in the run.
+
+        Raises:
+            RunError: if another process has taken the lock over.
+            StorageError: if the storage cannot be reached.
+        """
+        if (other := self._read_other()) is not None:
+            raise RunError(
+                f"{self._describe(other)}; it took the lock over, and this process uploads no more: what it did "
+                "since its last upload is on this machine only"
+            )
+        self._write()
 
     def release(self) -> None:
-        """Give the lock back, unless another machine has taken it over."""
-        self._released.set()
-        self._heart.join()
+        """Remove the lock, unless another process has taken it over."""
         try:
-            if self._is_ours(self._remote.read_json(LOCK) or {}):
+            if self._read_other() is None:
                 self._remote.remove(LOCK)
         except StorageError as error:
-            logger.warning("%s; the lock is stale in %.0f s", error, self._seconds)
+            logger.warning("%s; the lock expires in %.0f s", error, self._seconds)
 
-    def _beat(self) -> None:
-        while not self._released.wait(self._seconds / 4):
-            try:
-                held = self._remote.read_json(LOCK)
-                if held is not None and not self._is_ours(held):
-                    self.lost = f"{self._in_words(held)}; this one was silent for too long, and uploads no more"
-                    logger.error("%s", self.lost)
-                    return
-                if not self._released.is_set():
-                    self._remote.write_json(LOCK, self._content())
-            except StorageError as error:
-                logger.warning("%s; no heartbeat", error)
+    def _read_other(self) -> dict[str, Any] | None:
+        holder = self._remote.read_json(LOCK)
+        return None if holder is None or holder.get("owner") == self._holder["owner"] else holder
 
-    def _may_take_over(self, held: dict[str, Any]) -> bool:
-        """Tell whether the holder is dead: silent for too long, or of this very directory, whose local lock is ours."""
-        return held.get("owner") == self._holder["owner"] or _age(held) > self._seconds
+    def _write(self) -> None:
+        self._remote.write_json(LOCK, {**self._holder, "renewed": _now()})
 
-    def _is_ours(self, held: dict[str, Any]) -> bool:
-        return {key: held.get(key) for key in (*self._holder, "since")} == {**self._holder, "since": self._since}
-
-    def _content(self) -> dict[str, Any]:
-        return {**self._holder, "since": self._since, "heartbeat": _now()}
-
-    def _in_words(self, held: dict[str, Any]) -> str:
+    def _describe(self, holder: dict[str, Any]) -> str:
         return (
-            f"{self._remote.url}: process {held.get('process')} on {held.get('host')} is working in this run since "
-            f"{held.get('since')} and was heard of {_age(held):.0f} s ago; wait for it, end it, or give this run another "
-            f"--run-name. If that machine is gone, its lock falls after {self._seconds:.0f} s of silence"
+            f"{self._remote.url}: process {holder.get('process')} on {holder.get('host')} is working in this run since "
+            f"{holder.get('since')}, last upload {_age(holder):.0f} s ago"
         )
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat()
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _age(held: dict[str, Any]) -> float:
-    """Seconds since the holder's last heartbeat, by both machines' clocks; endless if it says none."""
+def _age(holder: dict[str, Any]) -> float:
+    """Seconds since the lock was renewed, by both machines' clocks; infinite if it names no time."""
     try:
-        return max(time.time() - datetime.fromisoformat(str(held.get("heartbeat"))).timestamp(), 0.0)
+        return max(time.time() - datetime.fromisoformat(str(holder.get("renewed"))).timestamp(), 0.0)
     except ValueError:
         return float("inf")

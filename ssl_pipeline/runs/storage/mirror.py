@@ -1,126 +1,123 @@
-"""A run that is kept in a storage while it is worked on: fetched when it is opened, uploaded as it grows.
-
-Training, memory-mapped pixels and atomic renames need a local disk, so a run works in its local directory as ever, and
-no stage knows of this. A thread looks every few seconds for what changed there and uploads it. Every file of a run is
-written beside its place and moved there, so that what the thread sees is always whole; and what processes of a
-training or of a labeling write is seen like all else. A storage that fails takes no second of a stage, let alone its life.
-"""
+"""Runs kept in a storage while they are open: fetched at the start, uploaded as they grow."""
 
 import logging
-import threading
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from contextvars import copy_context
 from pathlib import Path
 
 from ssl_pipeline.config.storage import StorageConfig
 from ssl_pipeline.errors import PipelineError, RunError, StorageError, list_of_faults
-from ssl_pipeline.runs.storage.files import JOURNAL, Journal
+from ssl_pipeline.runs.files import read_json, write_json
 from ssl_pipeline.runs.storage.lock import RemoteLock
-from ssl_pipeline.runs.storage.pull import pull
-from ssl_pipeline.runs.storage.push import Pusher
-from ssl_pipeline.runs.storage.remote import RemoteDirectory, with_retries
+from ssl_pipeline.runs.storage.remote import RemoteDirectory
+from ssl_pipeline.runs.storage.sync import STATUS, SyncedRun
+from ssl_pipeline.runs.uploads import provide_uploads
 
 logger = logging.getLogger(__name__)
+
+_PAUSE_PER_UPLOAD = 10  # so that slow uploads, and those of an outage, take at most a tenth of a stage's time
 
 
 @contextmanager
 def mirror_run(config: StorageConfig | None, root: Path) -> Iterator[None]:
-    """Keep the run in `root`, whose local lock is held, in the storage, too; None keeps it here alone.
+    """Keep the run in `root`, whose local lock is held, in the storage too; without a config do nothing.
+
+    Training, memory-mapped pixels and atomic renames need a local disk, so the run works in its local directory and
+    `runs.uploads.request_upload` uploads what is finished.
 
     Raises:
         ConfigError: if the storage's package is missing.
-        RunError: if another machine is working in the run.
-        StorageError: if the storage cannot be reached at the start, or at the end not everything got there.
+        RunError: if another machine is working in the run, or has taken it over meanwhile.
+        StorageError: if the storage cannot be reached at the start, or not everything is uploaded at the end.
     """
     if config is None:
         yield
         return
     remote = RemoteDirectory.of_run(config, root.name)
-    journal = Journal.read(root, remote.url)
-    journal.write(root)
-    lock = RemoteLock(remote, journal.owner, seconds=config.lock_seconds)
-    with_retries(lock.acquire, seconds=config.retry_seconds)
+    owner = _directory_id(root, remote.url)
+    lock = RemoteLock(remote, owner, seconds=config.lock_seconds)
+    lock.acquire()
     try:
-        with_retries(lambda: _take_over(remote, root, journal, config), seconds=config.retry_seconds)
-        pusher = Pusher(remote, root, journal, pixels=config.pixels)
+        # The storage names the directory that last worked in the run. If it is this one, nothing newer can be there.
+        is_behind = (remote.read_json(STATUS) or {}).get("owner") != owner
+        run = SyncedRun(remote, root, pixels=config.pixels)
+        run.pull(replace=is_behind)
+        if is_behind:
+            remote.write_json(STATUS, {"owner": owner})
+        uploads = _Uploads(run, lock, config.every_seconds)
         try:
-            with _uploading(pusher, lock, every_seconds=config.every_seconds):
+            with provide_uploads(uploads.upload):
                 yield
         except BaseException:
-            with suppress(OSError):  # of a full disk: what ended the run is the news
-                _close(pusher, journal, root, lock, retry_seconds=0)
+            with suppress(OSError, PipelineError):  # the error that ended the run is raised
+                uploads.close(root)
             raise
-        if fault := _close(pusher, journal, root, lock, retry_seconds=config.retry_seconds):
-            raise fault
+        uploads.close(root)
+        logger.info("storage: %s holds all of the run", remote.url)
     finally:
         lock.release()
 
 
-def _take_over(remote: RemoteDirectory, root: Path, journal: Journal, config: StorageConfig) -> None:
-    """Fetch the run if it was last worked on elsewhere, and then put this directory's name to it."""
-    marker = remote.read_json(JOURNAL)
-    if marker is not None and marker.get("owner") == journal.owner:
-        return
-    journal.files.clear()
-    if marker is not None:
-        logger.info("storage: going on from what %s holds", remote.url)
-        pull(remote, root, journal, pixels=config.pixels)
-    remote.write_json(JOURNAL, {"owner": journal.owner})
-    journal.write(root)
+def _directory_id(root: Path, url: str) -> str:
+    """Return the ID of this run directory in this storage. An emptied directory loses it and gets a new one."""
+    with suppress(RunError):
+        status = read_json(root / STATUS)
+        if status.get("url") == url and "owner" in status:
+            return str(status["owner"])
+    owner = uuid.uuid4().hex
+    write_json(root / STATUS, {"url": url, "owner": owner})
+    return owner
 
 
-@contextmanager
-def _uploading(pusher: Pusher, lock: RemoteLock, *, every_seconds: float) -> Iterator[None]:
-    """Upload what changes, from a thread, until the block ends and the upload then under way."""
-    stopped = threading.Event()
+class _Uploads:
+    """Uploads of an open run. A failed one is logged, and the next one tries again."""
 
-    def run() -> None:
-        failing = False
-        while not stopped.wait(every_seconds) and not lock.lost:
-            try:
-                pusher.push()
-            except (StorageError, OSError) as error:  # of the storage, or of the local disk
-                if not failing:
-                    logger.warning("%s; the run goes on here, what is pending is uploaded later", error)
-                failing = True
-            else:
-                if failing:
-                    logger.warning("storage: reached again")
-                failing = False
+    def __init__(self, run: SyncedRun, lock: RemoteLock, every_seconds: float) -> None:
+        self._run, self._lock, self._every_seconds = run, lock, every_seconds
+        self._next = time.monotonic() + every_seconds
+        self._taken_over: RunError | None = None
 
-    # in this context, so that an orchestrator's log handlers know which run the thread's lines belong to
-    thread = threading.Thread(target=copy_context().run, args=(run,), name="storage", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()
+    def upload(self, now: bool) -> None:
+        """Upload what changed, if `now` or after a pause since the last upload; see `runs.uploads.Upload`."""
+        started = time.monotonic()
+        if self._taken_over is not None or not (now or started >= self._next):
+            return
+        try:
+            self._push()
+        except RunError as error:
+            self._taken_over = error
+            logger.error("%s", error)
+        except StorageError as error:
+            logger.warning("%s; the run goes on, and the next upload tries again", error)
+        ended = time.monotonic()
+        self._next = ended + max(self._every_seconds, _PAUSE_PER_UPLOAD * (ended - started))
 
+    def close(self, root: Path) -> None:
+        """Upload the rest.
 
-def _close(
-    pusher: Pusher, journal: Journal, root: Path, lock: RemoteLock, *, retry_seconds: float
-) -> PipelineError | None:
-    """Upload what is left, and note and give what did not get there."""
-    if lock.lost:
-        return RunError(lock.lost)
-    try:
-        with_retries(pusher.push, seconds=retry_seconds)
-        journal.pending = []
-        logger.info("storage: %s holds all of the run", journal.url)
-    except StorageError as error:
-        journal.pending = pusher.pending()
-        fault = StorageError(
-            list_of_faults(
-                f"{error}\n{len(journal.pending):,} files of the run are on this machine alone, whole and in {root}; run "
-                "the same command again to upload them",
-                journal.pending,
-                at_most=5,
+        Raises:
+            RunError: if another machine has taken the run over.
+            StorageError: if something could not be uploaded.
+        """
+        if self._taken_over is not None:
+            raise self._taken_over
+        try:
+            self._push()
+        except StorageError as error:
+            pending = self._run.pending()
+            headline = (
+                f"{error}\n{len(pending):,} files of the run are on this machine only, complete and in {root}; run the "
+                "same command again to upload them"
             )
-        )
-        logger.warning("%s", fault)
-        return fault
-    finally:
-        journal.write(root)
-    return None
+            fault = StorageError(list_of_faults(headline, pending, at_most=5))
+            logger.warning("%s", fault)
+            raise fault from None
+
+    def _push(self) -> None:
+        self._lock.renew()
+        try:
+            self._run.push()
+        except OSError as error:
+            raise StorageError(f"the local disk cannot be read for an upload ({error})") from error

@@ -1,19 +1,17 @@
-"""One folder on a remote file system: whole files in, whole files out, under names that stay inside.
+"""One folder on an fsspec file system: list, upload, download and remove files by names that stay inside.
 
-Whatever a file system raises (each has errors of its own, of which not all are OSErrors) leaves here as `StorageError`.
+Each file system raises errors of its own, not all of them OSErrors: all leave this module as `StorageError`.
 """
 
 import atexit
 import json
-import logging
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from shutil import rmtree
 from tempfile import mkdtemp
-from typing import Any, TypeVar
+from typing import Any
 
 import fsspec
 
@@ -21,18 +19,12 @@ from ssl_pipeline.config.storage import StorageConfig
 from ssl_pipeline.errors import ConfigError, RunError, StorageError
 from ssl_pipeline.runs.files import atomic_path
 
-logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-# Where an object appears when all of it has arrived. Elsewhere a file is written beside its place and moved there.
-_WHOLE_OBJECTS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci"}
-_FINAL = (PermissionError, FileNotFoundError)  # trying again gives no right, and makes no bucket
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 15.0
+# An object appears when it is complete. On other file systems a file is written under another name and moved.
+_OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci"}
 
 
 class RemoteDirectory:
-    """A folder named by a URL, whose files are named by their paths inside it, with `/` between the parts."""
+    """A folder at a URL; files are named by their paths inside it, with `/` between the parts."""
 
     def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
         """Open the file system; nothing is read or written yet.
@@ -42,9 +34,9 @@ class RemoteDirectory:
         """
         self.url = url
         protocol = url.partition("://")[0]
-        self._writes_whole = protocol in _WHOLE_OBJECTS
+        self._is_object_store = protocol in _OBJECT_STORES
         try:
-            # listings must be fresh: another machine may have written
+            # no cached listings: another machine may have written
             fixed = {"skip_instance_cache": True, "use_listings_cache": False}
             self._fs, self._root = fsspec.core.url_to_fs(url, **fixed, **(options or {}))
         except ImportError as error:
@@ -58,154 +50,117 @@ class RemoteDirectory:
 
     @classmethod
     def of_run(cls, config: StorageConfig, run_name: str) -> "RemoteDirectory":
-        """Give the folder of a run."""
+        """Open the folder of a run."""
         return cls(f"{config.url.rstrip('/')}/{run_name}", config.options)
 
-    def names(self) -> dict[str, int]:
-        """List the files at any depth and their sizes in bytes; hidden ones, as files half written, are left out.
+    def sizes(self) -> dict[str, int]:
+        """List the files at any depth, name → bytes, without hidden ones such as partial files.
 
         Raises:
-            StorageError: if it cannot be reached.
-            RunError: if a name would lead out of the folder.
+            StorageError: if the storage cannot be reached.
+            RunError: if a name leads out of the folder.
         """
-        with self._told_in_words("listed"):
-            found = self._fs.find(self._root, detail=True)
-        # s3fs answers with the folder itself where it was empty when listed and has a first file a moment later
-        if found.get(self._root, {}).get("type") == "directory":
-            del found[self._root]
-        names = {path[len(self._root) :].removeprefix("/"): info.get("size") or 0 for path, info in found.items()}
-        for name in names:
+        with self._storage_errors("listed"):
+            infos = self._fs.find(self._root, detail=True)
+        # s3fs may list the folder itself if its first file appears during the listing
+        if infos.get(self._root, {}).get("type") == "directory":
+            del infos[self._root]
+        sizes = {path[len(self._root) :].removeprefix("/"): info.get("size") or 0 for path, info in infos.items()}
+        for name in sizes:
             check_inside(name, self.url)
-        return {name: size for name, size in names.items() if not is_hidden(name)}
+        return {name: size for name, size in sizes.items() if not is_hidden(name)}
 
     def put(self, path: Path, name: str) -> None:
-        """Upload a file; until all of it is there, the one before stays."""
-        with self._told_in_words("written", name), self._beside(name) as target:
+        """Upload a file; an earlier version stays until the upload is complete."""
+        with self._storage_errors("written", name), self._atomic(name) as target:
             self._fs.put_file(str(path), target)
 
     def get(self, name: str, path: Path) -> None:
-        """Download a file to `path`, which must not be there or may be lost."""
+        """Download a file to `path`, atomically."""
         check_inside(name, self.url)
-        with self._told_in_words("read", name):
-            self._fs.get_file(self._at(name), str(path))
-
-    def fetch(self, name: str, root: Path) -> None:
-        """Download a file to its place under `root`, atomically."""
-        check_inside(name, self.url)
-        with atomic_path(root / name) as beside:
-            self.get(name, beside)
+        with atomic_path(path) as partial, self._storage_errors("read", name):
+            self._fs.get_file(self._path(name), str(partial))
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """Read a JSON object; None if there is none, or something else of that name."""
-        with self._told_in_words("read", name):
+        """Read a JSON object; None if there is none, or the file holds something else."""
+        with self._storage_errors("read", name):
             try:
-                content = json.loads(self._fs.cat_file(self._at(name)))
+                content = json.loads(self._fs.cat_file(self._path(name)))
             except (FileNotFoundError, ValueError):
                 return None
         return content if isinstance(content, dict) else None
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON object."""
-        with self._told_in_words("written", name), self._beside(name) as target:
+        with self._storage_errors("written", name), self._atomic(name) as target:
             self._fs.pipe_file(target, json.dumps(content, indent=2).encode())
 
-    def create_json(self, name: str, content: Mapping[str, Any]) -> bool:
-        """Write a JSON object unless something of that name is there; tell whether it was written."""
-        with self._told_in_words("written", name):
-            try:
-                self._make_parent(name)
-                self._fs.pipe_file(self._at(name), json.dumps(content, indent=2).encode(), mode="create")
-            except FileExistsError:
-                return False
-        return True
-
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
-        with self._told_in_words("removed", name), suppress(FileNotFoundError):
-            self._fs.rm_file(self._at(name))
+        """Remove a file, if there is one."""
+        with self._storage_errors("removed", name), suppress(FileNotFoundError):
+            self._fs.rm_file(self._path(name))
 
-    def _at(self, name: str) -> str:
+    def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
-    def _make_parent(self, name: str) -> None:
-        if not self._writes_whole:
-            self._fs.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
-
     @contextmanager
-    def _beside(self, name: str) -> Iterator[str]:
-        """Give where to write a file so that it appears at `name` when it is whole."""
-        if self._writes_whole:
-            yield self._at(name)
+    def _atomic(self, name: str) -> Iterator[str]:
+        """Yield the path to write to, so that `name` appears when it is complete."""
+        path = PurePosixPath(self._path(name))
+        if self._is_object_store:
+            yield str(path)
             return
-        self._make_parent(name)
-        place = PurePosixPath(self._at(name))
-        beside = str(place.with_name(f".{place.name}.{uuid.uuid4().hex}.partial"))
+        self._fs.makedirs(str(path.parent), exist_ok=True)
+        partial = str(path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial"))
         try:
-            yield beside
-            self._fs.mv(beside, str(place))
+            yield partial
+            self._fs.mv(partial, str(path))
         except Exception:
-            if self._fs.exists(beside):
-                self._fs.rm_file(beside)
+            if self._fs.exists(partial):
+                self._fs.rm_file(partial)
             raise
 
     @contextmanager
-    def _told_in_words(self, what: str, name: str = "") -> Iterator[None]:
+    def _storage_errors(self, action: str, name: str = "") -> Iterator[None]:
+        """Turn any error of the file system into StorageError."""
         try:
             yield
-        except Exception as error:  # each file system raises errors of its own; none of them is to end a training
-            place = f"{self.url}/{name}" if name else self.url
+        except Exception as error:
+            url = f"{self.url}/{name}" if name else self.url
             reason = " ".join(str(error).split())
-            raise StorageError(f"{place}: cannot be {what} ({type(error).__name__}: {reason})") from error
+            raise StorageError(f"{url}: cannot be {action} ({type(error).__name__}: {reason})") from error
 
 
 def local_copy(path_or_url: str) -> Path:
-    """Give a local file for a path, or for a URL that fsspec can read: a copy that goes with this process.
+    """Return the path itself, or a local copy of a URL that is removed when this process ends.
 
-    What a store asks for comes from the environment or fsspec's own config.
+    Credentials come from the environment or fsspec's own config.
 
     Raises:
-        StorageError: if it cannot be read.
+        StorageError: if the URL cannot be read.
     """
     if "://" not in path_or_url:
         return Path(path_or_url)
     folder, _, name = path_or_url.rpartition("/")
     directory = Path(mkdtemp(prefix="ssl-pipeline-"))
     atexit.register(rmtree, directory, ignore_errors=True)
-    RemoteDirectory(folder).fetch(name, directory)
+    RemoteDirectory(folder).get(name, directory / name)
     return directory / name
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether some part of a name begins with a dot: locks and files half written are nobody's business."""
+    """Whether a part of a name begins with a dot, as those of locks and partial files."""
     return any(part.startswith(".") for part in name.split("/"))
 
 
-def check_inside(name: str, owner: str) -> None:
-    """Refuse a name that would lead out of its folder: whoever may write to a bucket chooses the names in it.
+def check_inside(name: str, location: str) -> None:
+    """Refuse a name that leads out of its folder: anyone who may write to a bucket chooses the names in it.
 
     Raises:
         RunError: naming it.
     """
     if not name or "\\" in name or "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
         raise RunError(
-            f"{owner}: a file there is named {name!r}, which would lead out of the run's folder; nothing was fetched; "
+            f"{location}: a file there is named {name!r}, which would lead out of the run's folder; nothing was fetched; "
             "remove it"
         )
-
-
-def with_retries(action: Callable[[], T], *, seconds: float) -> T:
-    """Do it, and for so many seconds again after ever longer pauses.
-
-    Raises:
-        StorageError: that of the last try.
-    """
-    end, pause = time.monotonic() + seconds, _FIRST_PAUSE_SECONDS
-    while True:
-        try:
-            return action()
-        except StorageError as error:
-            if isinstance(error.__cause__, _FINAL) or time.monotonic() + pause > end:
-                raise
-            logger.warning("%s; trying again in %.1f s", error, pause)
-        time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
