@@ -19,7 +19,7 @@ from ssl_pipeline.faces.near_duplicates import near_pairs, perceptual_hashes, sa
 from ssl_pipeline.faces.pixels import decode_into, open_pixels
 from ssl_pipeline.faces.sources.corrections import CorrectionCounts, Corrections
 from ssl_pipeline.faces.sources.reading import read_source, source_name
-from ssl_pipeline.faces.splitting import same_person_or_picture, take_limit, take_share
+from ssl_pipeline.faces.splitting import hold_out, limit_faces, same_person_or_picture
 from ssl_pipeline.faces.table import crop_table, write_crops, write_faces
 from ssl_pipeline.labels import UNKNOWN, LabelSpace
 from ssl_pipeline.runs.files import atomic_path, write_json
@@ -209,7 +209,7 @@ def _split(faces: pd.DataFrame, config: FacesConfig, space: LabelSpace, *, seed:
     split = np.full(len(faces), "train", dtype=object)
     settings = config.labeled
     if settings.test_fraction is not None:
-        chosen = take_share(strata, groups, fraction=settings.test_fraction, seed=(seed, _TEST_SEED), keep=2)
+        chosen = hold_out(strata, groups, fraction=settings.test_fraction, seed=(seed, _TEST_SEED), keep=2)
         split[chosen] = "test"
     else:
         is_test = (faces["role"] == "test").to_numpy(bool)
@@ -217,15 +217,11 @@ def _split(faces: pd.DataFrame, config: FacesConfig, space: LabelSpace, *, seed:
         split[is_test] = "test"
     rest = np.flatnonzero(split == "train")
     if settings.limit is not None:
-        kept = take_limit(strata[rest], _renumber(groups[rest]), limit=settings.limit, seed=(seed, _LIMIT_SEED))
+        kept = limit_faces(strata[rest], groups[rest], limit=settings.limit, seed=(seed, _LIMIT_SEED))
         split[rest[~kept]] = "unused"
         rest = rest[kept]
-    chosen = take_share(
-        strata[rest],
-        _renumber(groups[rest]),
-        fraction=settings.validation_fraction,
-        seed=(seed, _VALIDATION_SEED),
-    )
+    fraction = settings.validation_fraction
+    chosen = hold_out(strata[rest], groups[rest], fraction=fraction, seed=(seed, _VALIDATION_SEED))
     split[rest[chosen]] = "validation"
     return pd.Series(split, index=faces.index)
 
@@ -268,10 +264,6 @@ def _near_bin_edge_account(near: pd.DataFrame, config: FacesConfig, labels: Labe
     }
     years = "year" if within == 1 else "years"
     return {"reason": f"age within {within:g} {years} of a border, {side}", "faces": len(near), "by_border": by_border}
-
-
-def _renumber(groups: Any) -> Any:
-    return np.unique(groups, return_inverse=True)[1]
 
 
 def _check_classes(labeled: pd.DataFrame, space: LabelSpace) -> None:
