@@ -54,7 +54,7 @@ def inspect(
         if out is not None:
             sheets.append(_sheet(found, role, source, labels, size=per_source, seed=loaded.seed))
     if corrections.rows:
-        account = corrections.account(CorrectionCounts.total(counts))["counts"]
+        account = corrections.report(CorrectionCounts.total(counts))["counts"]
         console.print("corrections: " + ", ".join(f"{name} {number:,}" for name, number in account.items()))
     if out is not None:
         _save(sheets, out)

@@ -128,7 +128,7 @@ def _read(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> FoundFaces
     return FoundFaces(
         faces=pd.concat(faces, ignore_index=True),
         rejected=pd.concat(rejected, ignore_index=True)[REJECTED_COLUMNS],
-        corrections=corrections.account(CorrectionCounts.total(counts)),
+        corrections=corrections.report(CorrectionCounts.total(counts)),
         sources=accounts,
     )
 

@@ -33,7 +33,7 @@ def test_what_was_found_known_rejected_and_filtered_is_told_and_drawn(
     assert "labeled (folder, labeled): 25 found = 24 usable + 1 rejected" in told
     assert "pool (folder, unlabeled): 5 found = 4 usable + 1 filtered" in told
     assert "male 12, female 12" in told and "unknown 4" in told
-    assert "lies too high: expected folders <gender>/<age>/ above the file" in told
+    assert "too few folders: expected <gender>/<age>/ above the file" in told
     sheet = Image.open(out)
     assert sheet.format == "PNG"
     assert (211, 211, 211) in {color for _, color in sheet.convert("RGB").getcolors(10**6) or []}  # the torn one's tile

@@ -1,7 +1,7 @@
-"""What every kind of source hands over before names are mapped and values are checked, and how it lists files."""
+"""Faces of a source as its own files describe them, and the files in its folder."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -10,10 +10,28 @@ from ssl_pipeline.errors import FaceTableError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
+Values = Sequence[str | None]
+"""Labels of a face, one per column; None or the empty string is unknown."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file, table row or list line that may be a face.
+
+    Attributes:
+        path: image path relative to the source's folder.
+        values: one per column, or the reason for rejection.
+        location: prefix of a reason, e.g. ``row 17: ``; empty if the path identifies the entry.
+    """
+
+    path: str
+    values: Values | str
+    location: str = ""
+
 
 @dataclass(frozen=True)
 class Rejection:
-    """A file or row that cannot be a face, by its path inside the source, and the reason."""
+    """An entry that cannot be used: its path relative to the source's folder, and the reason."""
 
     path: str
     reason: str
@@ -21,112 +39,93 @@ class Rejection:
 
 @dataclass(frozen=True)
 class RawFaces:
-    """The faces of a source in the source's own words. Every list has one entry a face, N in all.
+    """Faces of a source before columns are mapped and values are checked. Every list has one item per face, N in all.
 
     Attributes:
         paths: image paths relative to the source's folder, with forward slashes.
         columns: {the source's column: its values}; None or the empty string is unknown.
-        rejected: what was found and cannot be a face; found in all: N + len(rejected).
-        places: where a face is listed, as ``row 17: ``; the beginning of a reason, empty if the path says enough.
+        rejected: entries that cannot be faces; N + len(rejected) entries were found.
+        locations: see `Entry`.
     """
 
     paths: list[str]
     columns: Mapping[str, list[str | None]]
     rejected: list[Rejection]
-    places: list[str]
+    locations: list[str]
 
 
-def raw_faces(
-    rows: Sequence[tuple[str, Sequence[str | None]]],
-    columns: Sequence[str],
-    rejected: list[Rejection],
-    places: list[str] | None = None,
-) -> RawFaces:
-    """Turn rows of (path, one value a column) into columns; without places, the paths say enough."""
+def collect_faces(entries: Iterable[Entry], columns: Sequence[str]) -> RawFaces:
+    """Separate faces from rejected entries. A path that is not valid UTF-8 is rejected: no table can store it."""
+    faces, rejected = [], []
+    for entry in entries:
+        path = entry.path.encode(errors="backslashreplace").decode()
+        if isinstance(entry.values, str):
+            rejected.append(Rejection(path, entry.location + entry.values))
+        elif path != entry.path:
+            rejected.append(Rejection(path, "the file's name is not UTF-8"))
+        else:
+            faces.append((path, entry.values, entry.location))
     return RawFaces(
-        paths=[path for path, _ in rows],
-        columns={column: [values[position] for _, values in rows] for position, column in enumerate(columns)},
+        paths=[path for path, _, _ in faces],
+        columns={column: [values[index] for _, values, _ in faces] for index, column in enumerate(columns)},
         rejected=rejected,
-        places=[""] * len(rows) if places is None else places,
-    )
-
-
-def without_odd_names(raw: RawFaces) -> RawFaces:
-    """Reject files whose names are no UTF-8 text, which no table can hold; their odd bytes are shown escaped."""
-    escaped = [path.encode(errors="backslashreplace").decode() for path in raw.paths]
-    sound = [row for row, path in enumerate(raw.paths) if path == escaped[row]]
-    rejected = [Rejection(no.path.encode(errors="backslashreplace").decode(), no.reason) for no in raw.rejected]
-    odd = [path for path, found in zip(escaped, raw.paths, strict=True) if path != found]
-    return RawFaces(
-        paths=[raw.paths[row] for row in sound],
-        columns={column: [values[row] for row in sound] for column, values in raw.columns.items()},
-        rejected=[*rejected, *(Rejection(path, "the file's name is not UTF-8") for path in odd)],
-        places=[raw.places[row] for row in sound],
+        locations=[location for _, _, location in faces],
     )
 
 
 def source_name(source: Source) -> str:
-    """Name a source: its `name`, or else its type."""
+    """Return the name of a source; its type by default."""
     return source.name or source.type
 
 
 def source_folder(source: Source, *, root: Path) -> Path:
-    """Give the folder of a source, ``root/path`` unless its path is absolute."""
+    """Return the folder of a source: ``root/path``, or the path if it is absolute."""
     return root / source.path
 
 
 def existing_folder(source: Source, *, root: Path) -> Path:
-    """Give the folder of a source.
+    """Return the folder of a source.
 
     Raises:
-        FaceTableError: if it is not there, or is no folder.
+        FaceTableError: if it does not exist or is not a folder.
     """
     folder = source_folder(source, root=root)
     if not folder.is_dir():
         raise FaceTableError(
             f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; source '{source_name(source)}' "
-            f"looks for its faces there (paths are relative to faces.root, {root}); put the faces there, or correct "
+            f"reads its faces there (paths are relative to faces.root, {root}); put the faces there, or correct "
             "the source's path or faces.root"
         )
     return folder
 
 
-def nothing_found(source: Source, folder: Path, *, root: Path, expected: str) -> FaceTableError:
-    """Word the error for a folder without a single face."""
-    return FaceTableError(
-        f"{folder}: nothing found for source '{source_name(source)}', expected {expected} "
-        f"(paths are relative to faces.root, {root}; hidden files are ignored); put the faces there, or correct the "
-        "source's path or faces.root"
-    )
-
-
 def is_image_name(path: str) -> bool:
-    """Tell by its suffix, in any case, whether a file is looked at as an image."""
+    """Return whether a file has the suffix of an image, in upper or lower case."""
     return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
 
 
 def list_files(folder: Path) -> list[str]:
     """List all files below a folder, relative to it, with forward slashes, sorted.
 
-    Hidden files and folders are ignored (their names begin with a dot, as macOS's ``._*`` do). Links to folders are
-    followed, except back into a folder that they lie in. A link that leads nowhere is listed as the file it may be.
+    Hidden files and folders are ignored (names that begin with a dot, e.g. macOS's ``._*``). Links to folders are
+    followed, unless they lead to a folder that contains them. A broken link is listed as a file.
     """
     return sorted(_walk(folder, "", (os.path.realpath(folder),)))
 
 
-def _walk(folder: Path, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
+def _walk(folder: Path, prefix: str, parents: tuple[str, ...]) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if not _is_folder(entry):
                 yield prefix + entry.name
-            elif (real := os.path.realpath(entry.path)) not in above:
-                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, real))
+            elif (real := os.path.realpath(entry.path)) not in parents:
+                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*parents, real))
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself: no folder, and whoever opens it as a file is told why that cannot be
+    except OSError:  # a link to itself is listed as a file; reading it gives the reason for rejection
         return False
