@@ -15,7 +15,7 @@ from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.labels import BoolArray, IntArray
 
 
-def same_person_or_picture(person_ids: Sequence[str], pictures: Sequence[str]) -> IntArray:
+def connected_groups(person_ids: Sequence[str], pictures: Sequence[str]) -> IntArray:
     """Number the groups of faces that share a person or a picture, directly or through others. Returns int [N]."""
     _, persons = np.unique(np.asarray(person_ids, dtype=str), return_inverse=True)
     _, picture_ids = np.unique(np.asarray(pictures, dtype=str), return_inverse=True)

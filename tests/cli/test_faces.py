@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ssl_pipeline.cli import main as cli
-from ssl_pipeline.faces.inspection import kinds_of
+from ssl_pipeline.faces.inspection import count_reasons
 from tests.bad_inputs import write_folders
 
 
@@ -68,4 +68,4 @@ def test_reasons_are_counted_by_kind() -> None:
         "gt.csv row 12: no such file /data/b.jpg (paths are relative to /data)",
         "'../a.jpg' lies outside /data; images must lie inside the source's path",
     ]
-    assert list(kinds_of(reasons).values()) == [2, 2, 1]
+    assert list(count_reasons(reasons).values()) == [2, 2, 1]

@@ -8,7 +8,7 @@ from PIL import Image
 from ssl_pipeline.config.faces import FacesConfig
 from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.preparing import prepare_faces
+from ssl_pipeline.faces.preparation import prepare_faces
 from ssl_pipeline.faces.sources.corrections import Corrections
 from ssl_pipeline.faces.sources.reading import read_source
 from ssl_pipeline.faces.table import read_faces

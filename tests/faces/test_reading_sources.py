@@ -66,7 +66,9 @@ def test_the_filter_takes_what_is_known_and_asked_for(tmp_path):
 def test_a_filter_on_what_the_source_does_not_know_is_refused(tmp_path, key, value):
     put(tmp_path / "a.jpg")
     column = "origin" if key == "origin" else "age_years"
-    with pytest.raises(FaceTableError, match=f"source 'x' has no known '{column}', so filter.{key} would exclude every face"):
+    with pytest.raises(
+        FaceTableError, match=f"source 'x' has no known '{column}', so filter.{key} would exclude every face"
+    ):
         read(tmp_path, type="folder", name="x", filter={key: value})
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.splitting import assign_folds, hold_out, limit_faces, same_person_or_picture
+from ssl_pipeline.faces.splitting import assign_folds, connected_groups, hold_out, limit_faces
 
 people = st.lists(st.tuples(st.integers(-1, 4), st.integers(1, 4)), min_size=1, max_size=60)
 
@@ -78,7 +78,7 @@ def test_the_same_seed_takes_the_same_and_another_others() -> None:
 @given(links=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=30))
 @settings(max_examples=100, deadline=None)
 def test_faces_that_share_a_person_or_a_picture_are_one_group(links: list[tuple[int, int]]) -> None:
-    groups = same_person_or_picture([f"p{person}" for person, _ in links], [f"h{picture}" for _, picture in links])
+    groups = connected_groups([f"p{person}" for person, _ in links], [f"h{picture}" for _, picture in links])
     graph = nx.Graph([(f"p{person}", f"h{picture}") for person, picture in links])
     expected = {node: number for number, nodes in enumerate(nx.connected_components(graph)) for node in nodes}
     theirs = [expected[f"p{person}"] for person, _ in links]

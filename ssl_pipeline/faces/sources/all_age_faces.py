@@ -4,8 +4,8 @@ import re
 from pathlib import Path, PurePosixPath
 
 from ssl_pipeline.config.sources import AllAgeFacesSource
-from ssl_pipeline.faces.sources.finding import first_existing, list_by_path, read_lines
-from ssl_pipeline.faces.sources.raw import RawFaces, Values, existing_folder
+from ssl_pipeline.faces.sources.listing import first_existing, list_by_path, read_lines
+from ssl_pipeline.faces.sources.raw_faces import RawFaces, Values, existing_folder
 
 LAST_FEMALE, LAST = 7380, 13321  # serial numbers: 0…7380 female, 7381…13321 male
 LISTED_GENDERS = {"0": "female", "1": "male"}  # the opposite of most sets

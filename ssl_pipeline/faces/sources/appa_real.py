@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ssl_pipeline.config.sources import AppaRealSource
 from ssl_pipeline.faces.sources.csv_table import read_subset_tables
-from ssl_pipeline.faces.sources.finding import list_by_entry
-from ssl_pipeline.faces.sources.raw import Entry, RawFaces
+from ssl_pipeline.faces.sources.listing import list_by_entry
+from ssl_pipeline.faces.sources.raw_faces import Entry, RawFaces
 
 AGE_COLUMNS = {"real": "real_age", "apparent": "apparent_age_avg"}
 

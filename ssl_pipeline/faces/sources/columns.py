@@ -14,7 +14,7 @@ import pandas as pd
 from ssl_pipeline.config.labels import AttributeConfig, LabelsConfig
 from ssl_pipeline.config.sources import CsvSource, Source
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.sources.raw import RawFaces, source_name
+from ssl_pipeline.faces.sources.raw_faces import RawFaces, source_name
 
 Texts = list[str | None]
 Faults = dict[int, dict[str, str]]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ssl_pipeline.config.sources import AppaRealSource, CsvSource, FairFaceSource
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.sources.finding import list_by_entry
-from ssl_pipeline.faces.sources.raw import Entry, RawFaces, existing_folder, source_name
+from ssl_pipeline.faces.sources.listing import list_by_entry
+from ssl_pipeline.faces.sources.raw_faces import Entry, RawFaces, existing_folder, source_name
 
 
 @dataclass(frozen=True)

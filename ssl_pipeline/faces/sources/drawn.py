@@ -6,7 +6,7 @@ from typing import Any
 
 from ssl_pipeline.config.sources import DrawnSource
 from ssl_pipeline.errors import FaceTableError, RunError
-from ssl_pipeline.faces.sources.raw import Entry, RawFaces, collect_faces, source_folder
+from ssl_pipeline.faces.sources.raw_faces import Entry, RawFaces, collect_faces, source_folder
 from ssl_pipeline.runs.files import digest_of, read_json
 
 COLUMNS = ("person_id", "mask", "gender", "age_years", "origin")

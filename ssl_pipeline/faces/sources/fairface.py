@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ssl_pipeline.config.sources import FairFaceSource
 from ssl_pipeline.faces.sources.csv_table import TableRow, read_subset_tables
-from ssl_pipeline.faces.sources.finding import list_by_entry
-from ssl_pipeline.faces.sources.raw import Entry, RawFaces, Values
+from ssl_pipeline.faces.sources.listing import list_by_entry
+from ssl_pipeline.faces.sources.raw_faces import Entry, RawFaces, Values
 
 GENDERS = {"Male": "male", "Female": "female"}
 

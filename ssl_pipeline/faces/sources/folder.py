@@ -4,8 +4,8 @@ from pathlib import Path, PurePosixPath
 
 from ssl_pipeline.config.sources import FolderSource
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.sources.finding import list_by_path
-from ssl_pipeline.faces.sources.raw import RawFaces, Values, source_name
+from ssl_pipeline.faces.sources.listing import list_by_path
+from ssl_pipeline.faces.sources.raw_faces import RawFaces, Values, source_name
 
 
 def read_folder(source: FolderSource, *, root: Path) -> RawFaces:

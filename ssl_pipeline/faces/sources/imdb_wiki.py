@@ -11,8 +11,8 @@ from scipy.io import loadmat
 
 from ssl_pipeline.config.sources import ImdbWikiSource
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.sources.finding import first_existing, list_by_entry
-from ssl_pipeline.faces.sources.raw import Entry, RawFaces, Values, existing_folder
+from ssl_pipeline.faces.sources.listing import first_existing, list_by_entry
+from ssl_pipeline.faces.sources.raw_faces import Entry, RawFaces, Values, existing_folder
 
 COLUMNS = ("person_id", "gender", "age_years")
 FIELDS = ("dob", "photo_taken", "full_path", "gender", "face_score", "second_face_score")

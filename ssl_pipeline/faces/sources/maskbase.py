@@ -4,8 +4,8 @@ import re
 from pathlib import Path, PurePosixPath
 
 from ssl_pipeline.config.sources import MaskBaseSource
-from ssl_pipeline.faces.sources.finding import list_by_path
-from ssl_pipeline.faces.sources.raw import RawFaces, Values, existing_folder, is_image_name
+from ssl_pipeline.faces.sources.listing import list_by_path
+from ssl_pipeline.faces.sources.raw_faces import RawFaces, Values, existing_folder, is_image_name
 
 MASKS = {**{f"mask{number}": "wear" for number in range(1, 6)}, "incorrect_mask": "incorrect", "normal": "normal"}
 

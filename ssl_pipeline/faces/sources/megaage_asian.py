@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ssl_pipeline.config.sources import MegaAgeAsianSource
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.sources.finding import first_existing, list_by_entry, read_lines
-from ssl_pipeline.faces.sources.raw import Entry, RawFaces, existing_folder, source_name
+from ssl_pipeline.faces.sources.listing import first_existing, list_by_entry, read_lines
+from ssl_pipeline.faces.sources.raw_faces import Entry, RawFaces, existing_folder, source_name
 
 
 def read_megaage_asian(source: MegaAgeAsianSource, *, root: Path) -> RawFaces:

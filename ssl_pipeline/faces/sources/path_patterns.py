@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ssl_pipeline.config.sources import AfadSource, LfwSource, MaskedFaceNetSource, RmfdSource, UtkFaceSource
-from ssl_pipeline.faces.sources.finding import list_by_path
-from ssl_pipeline.faces.sources.raw import RawFaces, Values
+from ssl_pipeline.faces.sources.listing import list_by_path
+from ssl_pipeline.faces.sources.raw_faces import RawFaces, Values
 
 PatternSource = AfadSource | LfwSource | MaskedFaceNetSource | RmfdSource | UtkFaceSource
 

@@ -46,7 +46,7 @@ from ssl_pipeline.faces.sources.imdb_wiki import read_imdb_wiki
 from ssl_pipeline.faces.sources.maskbase import read_maskbase
 from ssl_pipeline.faces.sources.megaage_asian import read_megaage_asian
 from ssl_pipeline.faces.sources.path_patterns import read_path_pattern
-from ssl_pipeline.faces.sources.raw import RawFaces, existing_folder, list_files, source_folder, source_name
+from ssl_pipeline.faces.sources.raw_faces import RawFaces, existing_folder, list_files, source_folder, source_name
 from ssl_pipeline.labels import LabelSpace
 
 __all__ = ["REJECTED_COLUMNS", "SourceFaces", "fingerprint", "read_source", "source_name"]

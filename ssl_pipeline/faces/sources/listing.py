@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from ssl_pipeline.config.sources import Source
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.sources.raw import (
+from ssl_pipeline.faces.sources.raw_faces import (
     Entry,
     RawFaces,
     Values,
