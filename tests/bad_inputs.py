@@ -146,7 +146,7 @@ BAD_INPUTS = (
     ),
     BadInput(
         "a folder that is not there",
-        "FaceTableError: {dir}/raw/labeled: no such folder; source 'labeled' looks for its faces there (paths are "
+        "FaceTableError: {dir}/raw/labeled: no such folder; source 'labeled' reads its faces there (paths are "
         "relative to faces.root, {dir}/raw); put the faces there, or correct the source's path or faces.root",
         spoil=remove_the_labeled_folder,
     ),
@@ -172,7 +172,7 @@ BAD_INPUTS = (
     ),
     BadInput(
         "a filter on what a source does not know",
-        "FaceTableError: source 'pool' does not know 'origin', so filter.origin would leave out every face; remove "
+        "FaceTableError: source 'pool' has no known 'origin', so filter.origin would exclude every face; remove "
         "filter.origin, or name the source's column in columns.origin",
         overrides=("faces.unlabeled.sources.0.filter={origin: [asian]}",),
     ),

@@ -13,7 +13,8 @@ from ssl_pipeline.config.faces import Role
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.sources import Source
 from ssl_pipeline.errors import ConfigError
-from ssl_pipeline.faces.inspection import Known, kinds_of, known_of, picture_of, sample_of
+from ssl_pipeline.faces.decoding import read_picture
+from ssl_pipeline.faces.inspection import ColumnSummary, count_reasons, sample_faces, summarize_columns
 from ssl_pipeline.faces.sources.corrections import CorrectionCounts, Corrections
 from ssl_pipeline.faces.sources.reading import SourceFaces, read_source, source_name
 from ssl_pipeline.labels import LabelSpace
@@ -54,7 +55,7 @@ def inspect(
         if out is not None:
             sheets.append(_sheet(found, role, source, labels, size=per_source, seed=loaded.seed))
     if corrections.rows:
-        account = corrections.account(CorrectionCounts.total(counts))["counts"]
+        account = corrections.report(CorrectionCounts.total(counts))["counts"]
         console.print("corrections: " + ", ".join(f"{name} {number:,}" for name, number in account.items()))
     if out is not None:
         _save(sheets, out)
@@ -76,10 +77,10 @@ def _table(found: SourceFaces, labels: LabelSpace) -> Table:
     table = Table(show_header=False)
     for justify in ("left", "right", "left"):
         table.add_column(justify=justify, overflow="fold")
-    for name, known in known_of(found.faces, labels).items():
+    for name, known in summarize_columns(found.faces, labels).items():
         table.add_row(name, f"{known.num_known:,} known", _values_in_words(known, len(found.faces)))
     table.add_section()
-    kinds = kinds_of(found.rejected["reason"].tolist()).most_common()
+    kinds = count_reasons(found.rejected["reason"].tolist()).most_common()
     for reason, number in kinds[:MAX_REASONS_SHOWN]:
         table.add_row("rejected", f"{number:,} ×", reason)
     if rest := kinds[MAX_REASONS_SHOWN:]:
@@ -87,7 +88,7 @@ def _table(found: SourceFaces, labels: LabelSpace) -> Table:
     return table
 
 
-def _values_in_words(known: Known, num_faces: int) -> str:
+def _values_in_words(known: ColumnSummary, num_faces: int) -> str:
     shown = [
         value if " … " in value else f"{value} {number:,}"  # a span of ages is the count's own
         for value, number in list(known.values.items())[:MAX_VALUES_SHOWN]
@@ -101,8 +102,8 @@ def _sheet(found: SourceFaces, role: Role, source: Source, labels: LabelSpace, *
     from ssl_pipeline.reports.contact_sheet import contact_sheet
 
     images, captions = [], []
-    for face in sample_of(found, labels, size=size, seed=seed).to_dict("records"):
-        picture = picture_of(face["image_path"])
+    for face in sample_faces(found, labels, size=size, seed=seed).to_dict("records"):
+        picture = read_picture(face["image_path"])
         unreadable = isinstance(picture, str)
         images.append(Image.new("RGB", (TILE, TILE), "lightgray") if isinstance(picture, str) else picture)
         captions.append(f"cannot be read: {picture}" if unreadable else _caption(face, labels))

@@ -228,10 +228,10 @@ def predict(
 
 def _predict_table(predictor: "SoftVote", images: Path, out: Path, crop: Path | None) -> None:
     from ssl_pipeline.config.cropping import CroppingConfig
-    from ssl_pipeline.faces.framing import uncached_framer
+    from ssl_pipeline.faces.cropper import uncached_cropper
     from ssl_pipeline.inference.table import predict_images
 
-    framer = None if crop is None else uncached_framer(CroppingConfig(model=crop))
+    framer = None if crop is None else uncached_cropper(CroppingConfig(model=crop))
     counts = predict_images(predictor, images, out, framer=framer)
     found = f"{counts.num_found:,} image{'s' if counts.num_found != 1 else ''} found"
     Console().print(

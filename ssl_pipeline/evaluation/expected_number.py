@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_pipeline.faces.numbers import RegressionTargets
+from ssl_pipeline.faces.regression_targets import RegressionTargets
 from ssl_pipeline.labels import FloatArray
 
 

@@ -30,7 +30,7 @@ from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.evaluation.calibration_error import reliability_table
 from ssl_pipeline.evaluation.class_scores import PerClass, class_scores, group_scores
 from ssl_pipeline.evaluation.expected_number import number_errors
-from ssl_pipeline.faces.numbers import RegressionTargets
+from ssl_pipeline.faces.regression_targets import RegressionTargets
 from ssl_pipeline.labels import FloatArray, IntArray, LabelSpace
 
 Scores = dict[str, Any]

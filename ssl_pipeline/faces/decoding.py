@@ -62,6 +62,16 @@ def decode_rgb(content: bytes) -> Image.Image:
         raise UnreadableFace(_reason(error)) from None
 
 
+def read_picture(path: str) -> Image.Image | str:
+    """Read and decode an image file; return the reason if it cannot be read."""
+    try:
+        return decode_rgb(Path(path).read_bytes())
+    except OSError as error:
+        return error.strerror or str(error)
+    except UnreadableFace as error:
+        return str(error)
+
+
 def short_side_pixels(path: Path) -> int:
     """Read the length of an image's short side from its header, decoding nothing.
 

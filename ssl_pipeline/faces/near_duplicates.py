@@ -4,12 +4,16 @@ Shapes: N pictures, P pairs of them.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ssl_pipeline.config.faces import FacesConfig
+from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.labels import IntArray
 
 Hashes = npt.NDArray[np.uint64]
@@ -99,7 +103,16 @@ def _agreeing(hashes: Hashes, keys: npt.NDArray[np.uint64], max_distance: int) -
         lag += 1
 
 
-def same_picture(names: Sequence[str], pairs: IntArray) -> list[str]:
+def picture_ids(faces: pd.DataFrame, pixels: Path, config: FacesConfig) -> list[str]:
+    """Return the id of the picture that each face shows: equal for equal files and, if configured, near duplicates."""
+    hashes = faces["content_hash"].tolist()
+    if config.near_duplicates is None:
+        return hashes
+    perceptual = perceptual_hashes(open_pixels(pixels), faces["pixel_row"].to_numpy(np.int64))
+    return merge_pictures(hashes, near_pairs(perceptual, max_distance=config.near_duplicates.max_distance))
+
+
+def merge_pictures(names: Sequence[str], pairs: IntArray) -> list[str]:
     """Name each picture by the first of those that are the same, directly or through others.
 
     Args:

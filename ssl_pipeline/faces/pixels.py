@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ssl_pipeline.errors import FaceTableError
+from ssl_pipeline.faces.cropper import Crop, Cropper
 from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels
-from ssl_pipeline.faces.framing import Framer, Framing
 from ssl_pipeline.runs.disk import reserve
 from ssl_pipeline.runs.files import atomic_path
 
@@ -28,7 +28,7 @@ class Decoded:
     """SHA-256 of the file's bytes; None where there are none to be had."""
     reason: list[str | None]
     """Why an image cannot be read, or has no face to crop to; None where it can be used."""
-    framing: list[Framing | None]
+    framing: list[Crop | None]
     """Where its square lies; None where the image is not cropped or cannot be used."""
 
 
@@ -36,11 +36,11 @@ class Decoded:
 class _Row:
     content_hash: str | None = None
     reason: str | None = None
-    framing: Framing | None = None
+    framing: Crop | None = None
 
 
 def decode_into(
-    path: Path, image_paths: Sequence[str], *, size: int, framers: Sequence[Framer | None] | None = None
+    path: Path, image_paths: Sequence[str], *, size: int, framers: Sequence[Cropper | None] | None = None
 ) -> Decoded:
     """Decode images into one array on disk, in parallel and in bounded memory.
 
@@ -73,7 +73,7 @@ def decode_into(
     return Decoded([row.content_hash for row in done], [row.reason for row in done], [row.framing for row in done])
 
 
-def _decode_row(square: npt.NDArray[np.uint8], path: Path, framer: Framer | None) -> _Row:
+def _decode_row(square: npt.NDArray[np.uint8], path: Path, framer: Cropper | None) -> _Row:
     """Decode one image into its place, uint8 [size, size, 3]."""
     try:
         content = path.read_bytes()
@@ -85,7 +85,7 @@ def _decode_row(square: npt.NDArray[np.uint8], path: Path, framer: Framer | None
         if framer is None:
             square[:] = square_pixels(image, size=len(square))
             return _Row(content_hash)
-        framing = framer.frame(image, content_hash)
+        framing = framer.locate(image, content_hash)
     except UnreadableFace as error:
         return _Row(content_hash, str(error))
     square[:] = framer.cut(image, framing, size=len(square))

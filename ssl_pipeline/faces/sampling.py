@@ -1,10 +1,9 @@
-"""Sampling that keeps proportions."""
+"""Stratified sampling of an exact size that keeps rare strata."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import pandas as pd
 
 from ssl_pipeline.labels import IntArray
 
@@ -12,67 +11,36 @@ from ssl_pipeline.labels import IntArray
 def stratified_sample(
     strata: IntArray | Sequence[int] | Sequence[str], *, size: int, rng: np.random.Generator
 ) -> IntArray:
-    """Draw items at random so that every stratum keeps its share.
+    """Sample items without replacement, in proportion to the size of their strata.
 
-    Shares are proportional, rounded by largest remainder. No stratum that has items comes to nothing while `size`
-    allows one of each; with less room than strata, the largest have one item each. `rng` breaks ties.
+    Quotas are rounded by the largest remainder. Every stratum gets at least one item if `size` allows it; if not, the
+    largest strata get one item each. (scikit-learn's `resample(stratify=...)` drops rare strata.)
 
     Args:
-        strata: the stratum of each item, [N], integers or strings.
-        size: the number of items to draw, at least 0; at most N are there to draw.
-        rng: the only source of chance.
+        strata: stratum of each item, [N], integers or strings.
+        size: number of items to sample, at least 0; all N are returned if it exceeds N.
+        rng: random generator; also breaks ties.
 
     Returns:
         Indices into `strata`, ascending, int [min(size, N)].
 
     Raises:
-        ValueError: if `size` is negative or `strata` has not one dimension.
+        ValueError: if `size` is negative or `strata` is not one-dimensional.
 
     >>> stratified_sample([0, 0, 0, 0, 0, 0, 1, 1, 1], size=3, rng=np.random.default_rng(0)).size
     3
     """
-    items = np.asarray(strata)
     if size < 0:
         raise ValueError(f"size must be at least 0, got {size}")
-    if items.ndim != 1:
-        raise ValueError(f"strata must be [N], got {list(items.shape)}")
-    if size >= len(items):
-        return np.arange(len(items), dtype=np.int64)
-    _, stratum, counts = np.unique(items, return_inverse=True, return_counts=True)
-    shuffled = rng.permutation(len(items))
-    room = shares(counts, size=size, rng=rng)
-    kept = [shuffled[stratum[shuffled] == position][:number] for position, number in enumerate(room)]
-    return np.sort(np.concatenate(kept)).astype(np.int64)
-
-
-def shares(counts: npt.NDArray[np.integer[Any]], *, size: int, rng: np.random.Generator) -> IntArray:
-    """Divide `size` places over strata of the given counts, as `stratified_sample` says.
-
-    Args:
-        counts: items in each stratum, positive, int [S].
-        size: places, at most the sum of counts.
-        rng: breaks ties.
-
-    Returns:
-        Places of each stratum, int [S]; they sum to `size` and exceed no count.
-
-    >>> shares(np.array([90, 9, 1]), size=10, rng=np.random.default_rng(0))
-    array([8, 1, 1])
-    """
-    lots = rng.permutation(len(counts))
-    places = np.zeros(len(counts), dtype=np.int64)
-    if size <= len(counts):
-        places[np.lexsort((lots, -counts))[:size]] = 1
-        return places
-    proportional = np.ones(len(counts), dtype=bool)
-    while True:  # a stratum whose share is below one has one; the others divide the rest
-        rest = size - int((~proportional).sum())
-        total = int(counts[proportional].sum())
-        below_one = proportional & (counts * rest < total)
-        if not below_one.any():
-            break
-        proportional &= ~below_one
-    places[:] = np.where(proportional, counts * rest // total, 1)
-    remainders = np.where(proportional, counts * rest % total, -1)
-    places[np.lexsort((lots, -remainders))[: size - int(places.sum())]] += 1
-    return places
+    if np.ndim(strata) != 1:
+        raise ValueError(f"strata must be [N], got {list(np.shape(strata))}")
+    order = rng.permutation(len(strata))
+    shuffled = pd.Series(np.asarray(strata)[order])
+    groups = shuffled.groupby(shuffled)
+    counts, rank = groups.transform("size").to_numpy(), groups.cumcount().to_numpy()
+    quotas = counts * size / max(len(strata), 1)
+    excess = rank + 1 - quotas
+    # Items within the quota come first, then those that exceed it least: the largest remainders.
+    priority = np.where(excess > 0, excess, excess / np.maximum(quotas, 1))
+    first_of_stratum = np.where(rank == 0, -counts, 0)
+    return np.sort(order[np.lexsort((priority, first_of_stratum))[:size]]).astype(np.int64)

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ssl_pipeline.errors import FaceTableError
+from ssl_pipeline.faces.cropper import Crop
 from ssl_pipeline.faces.detection import POINT_NAMES
-from ssl_pipeline.faces.framing import Framing
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.runs.files import atomic_path
 
@@ -38,7 +38,7 @@ def write_faces(path: Path, faces: pd.DataFrame, labels: LabelSpace) -> None:
         table.to_parquet(beside, index=False)
 
 
-def crop_table(faces: pd.DataFrame, framing: Sequence[Framing | None]) -> pd.DataFrame:
+def crop_table(faces: pd.DataFrame, framing: Sequence[Crop | None]) -> pd.DataFrame:
     """Tell how each cropped picture was cropped.
 
     Args:

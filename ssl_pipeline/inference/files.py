@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.sources.raw import is_image_name
+from ssl_pipeline.faces.sources.raw_faces import is_image_name
 
 LIST_SUFFIXES = (".txt", ".csv")
 NAMES_IN_MEMORY = 50_000

@@ -12,8 +12,8 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
+from ssl_pipeline.faces.cropper import Cropper
 from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels
-from ssl_pipeline.faces.framing import Framer
 from ssl_pipeline.inference.files import ImageFile
 from ssl_pipeline.learning.predict import FacePredictor
 
@@ -42,7 +42,7 @@ class _Decoded:
 
 
 def predict_stream(
-    predictor: FacePredictor, files: Iterable[ImageFile], *, framer: Framer | None = None
+    predictor: FacePredictor, files: Iterable[ImageFile], *, framer: Cropper | None = None
 ) -> Iterator[PredictedBatch]:
     """Predict images batch by batch. Each comes out once, with its probabilities or the reason why it has none.
 
@@ -69,7 +69,7 @@ def _predict(predictor: FacePredictor, batch: list[_Decoded]) -> PredictedBatch:
 
 
 def _decode_ahead(
-    files: Iterable[ImageFile], sizes: tuple[int, ...], *, batch_size: int, framer: Framer | None
+    files: Iterable[ImageFile], sizes: tuple[int, ...], *, batch_size: int, framer: Cropper | None
 ) -> Generator[_Decoded, None, None]:
     num_threads = min(8, os.cpu_count() or 1)  # Pillow lets other threads run while it decodes
     bytes_per_image = sum(3 * size * size for size in sizes)
@@ -87,7 +87,7 @@ def _decode_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _decode(file: ImageFile, sizes: tuple[int, ...], framer: Framer | None) -> _Decoded:
+def _decode(file: ImageFile, sizes: tuple[int, ...], framer: Cropper | None) -> _Decoded:
     if file.fault is not None:
         return _Decoded(file.name, {}, file.fault)
     try:
@@ -95,7 +95,7 @@ def _decode(file: ImageFile, sizes: tuple[int, ...], framer: Framer | None) -> _
         image = decode_rgb(content)
         if framer is None:
             return _Decoded(file.name, {size: square_pixels(image, size=size) for size in sizes})
-        framing = framer.frame(image, hashlib.sha256(content).hexdigest())
+        framing = framer.locate(image, hashlib.sha256(content).hexdigest())
         return _Decoded(file.name, {size: framer.cut(image, framing, size=size) for size in sizes})
     except UnreadableFace as error:
         reason = str(error)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ssl_pipeline.errors import ConfigError, FaceTableError
-from ssl_pipeline.faces.framing import Framer
+from ssl_pipeline.faces.cropper import Cropper
 from ssl_pipeline.inference.files import find_images
 from ssl_pipeline.inference.progress import ImageProgress
 from ssl_pipeline.inference.stream import PredictedBatch, predict_stream
@@ -40,7 +40,7 @@ class PredictionCounts:
 
 
 def predict_images(
-    predictor: FacePredictor, images: Path, out: Path, *, framer: Framer | None = None
+    predictor: FacePredictor, images: Path, out: Path, *, framer: Cropper | None = None
 ) -> PredictionCounts:
     """Write a row an image: its path, values and their probabilities, the class, or why it cannot be read.
 

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.config.training import RandAugment
-from ssl_pipeline.faces.numbers import RegressionTargets, regression_targets
 from ssl_pipeline.faces.pixels import open_pixels
+from ssl_pipeline.faces.regression_targets import RegressionTargets, regression_targets
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.labels import BoolArray, FloatArray, IntArray, LabelSpace
 from ssl_pipeline.learning.augmentation import Augmentation, augmentation, seed_draws

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ssl_pipeline.faces.inspection import picture_of
+from ssl_pipeline.faces.decoding import read_picture
 from ssl_pipeline.reports.contact_sheet import contact_sheet
 from ssl_pipeline.runs.files import atomic_path
 
@@ -32,7 +32,7 @@ def render_audit_sheets(
     for page in range(math.ceil(len(image_paths) / FACES_PER_PAGE)):
         images, texts = [], []
         for place in range(page * FACES_PER_PAGE, min((page + 1) * FACES_PER_PAGE, len(image_paths))):
-            picture, number = picture_of(image_paths[place]), place + 1
+            picture, number = read_picture(image_paths[place]), place + 1
             if isinstance(picture, str):
                 unreadable[number] = picture
                 texts.append(f"{number}. {captions[place]}\ncannot be opened: {picture}")

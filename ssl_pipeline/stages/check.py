@@ -3,7 +3,7 @@
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError, FaceTableError, list_of_faults
 from ssl_pipeline.execution.shards import check_execution
-from ssl_pipeline.faces.framing import detector_identity
+from ssl_pipeline.faces.cropper import detector_identity
 from ssl_pipeline.learning.device import check_processes, resolve_device
 from ssl_pipeline.learning.model import check_architecture
 from ssl_pipeline.learning.optimizers import check_optimizer

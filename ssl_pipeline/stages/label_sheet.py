@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.faces.inspection import picture_of
+from ssl_pipeline.faces.decoding import read_picture
 from ssl_pipeline.pseudo_labels.manifest import Manifest, read_manifest
 from ssl_pipeline.reports.contact_sheet import contact_sheet
 from ssl_pipeline.runs.directory import RunDir
@@ -32,7 +32,7 @@ def render_label_sheet(config: RunConfig, run: RunDir, round_index: int) -> Path
     chosen = faces.iloc[order[np.linspace(0, len(faces) - 1, min(NUM_FACES, len(faces))).round().astype(int)]]
     images, captions = [], []
     for face in chosen.to_dict("records"):
-        picture = picture_of(str(face["image_path"]))
+        picture = read_picture(str(face["image_path"]))
         images.append(Image.new("RGB", (SIDE, SIDE), "lightgray") if isinstance(picture, str) else picture)
         captions.append(_caption(face, manifest))
     title = f"Drawn faces of the pool as round {round_index} labeled them, the surest first; in brackets: not accepted"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.faces.framing import detector_identity
-from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
+from ssl_pipeline.faces.cropper import detector_identity
+from ssl_pipeline.faces.preparation import OUTPUT_NAMES, prepare_faces
 from ssl_pipeline.faces.sources.corrections import digest_correction
 from ssl_pipeline.faces.sources.reading import fingerprint
 from ssl_pipeline.runs.directory import RunDir

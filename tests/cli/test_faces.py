@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ssl_pipeline.cli import main as cli
-from ssl_pipeline.faces.inspection import kinds_of
+from ssl_pipeline.faces.inspection import count_reasons
 from tests.bad_inputs import write_folders
 
 
@@ -33,7 +33,7 @@ def test_what_was_found_known_rejected_and_filtered_is_told_and_drawn(
     assert "labeled (folder, labeled): 25 found = 24 usable + 1 rejected" in told
     assert "pool (folder, unlabeled): 5 found = 4 usable + 1 filtered" in told
     assert "male 12, female 12" in told and "unknown 4" in told
-    assert "lies too high: expected folders <gender>/<age>/ above the file" in told
+    assert "too few folders: expected <gender>/<age>/ above the file" in told
     sheet = Image.open(out)
     assert sheet.format == "PNG"
     assert (211, 211, 211) in {color for _, color in sheet.convert("RGB").getcolors(10**6) or []}  # the torn one's tile
@@ -68,4 +68,4 @@ def test_reasons_are_counted_by_kind() -> None:
         "gt.csv row 12: no such file /data/b.jpg (paths are relative to /data)",
         "'../a.jpg' lies outside /data; images must lie inside the source's path",
     ]
-    assert list(kinds_of(reasons).values()) == [2, 2, 1]
+    assert list(count_reasons(reasons).values()) == [2, 2, 1]

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import mean_absolute_error, mean_squared_error
 
 from ssl_pipeline.evaluation.expected_number import expected_numbers, number_errors
-from ssl_pipeline.faces.numbers import RegressionTargets
+from ssl_pipeline.faces.regression_targets import RegressionTargets
 
 
 def test_errors_worked_by_hand_over_the_faces_whose_number_is_known() -> None:

@@ -11,7 +11,7 @@ from sklearn import metrics as reference
 from ssl_pipeline.config.metrics import METRIC_DIRECTIONS, NUMBER_METRICS
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.evaluation.metrics import evaluate_predictions, metric_value, score_predictions, without_tables
-from ssl_pipeline.faces.numbers import RegressionTargets
+from ssl_pipeline.faces.regression_targets import RegressionTargets
 from ssl_pipeline.labels import LabelSpace
 
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})

@@ -8,7 +8,7 @@ from PIL import Image
 from ssl_pipeline.config.faces import FacesConfig
 from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.preparing import prepare_faces
+from ssl_pipeline.faces.preparation import prepare_faces
 from ssl_pipeline.faces.sources.corrections import Corrections
 from ssl_pipeline.faces.sources.reading import read_source
 from ssl_pipeline.faces.table import read_faces
@@ -71,7 +71,7 @@ def test_a_wrong_value_that_is_corrected_no_longer_rejects_its_row(tmp_path):
         ),
         (["csv:a.jpg,smile,yes"], "row 2: column 'attribute': expected one of .*'age_years'"),
         (["csv:a.jpg,age_years,-3"], "row 2: column 'value': expected an age in years, got '-3'"),
-        ([",mask,wear"], "row 2: expected an image_id or a person_id, and not both, got neither"),
+        ([",mask,wear"], "row 2: expected either an image_id or a person_id, got neither"),
         (["csv:a.jpg,mask"], "row 2: 2 fields where the header has 3"),
         (["csv:a.jpg,mask,wear", "csv:a.jpg,mask,normal"], r"row 3 \(csv:a.jpg: mask normal\) contradicts .*row 2"),
         (["csv:a.jpg,age_years,20", "csv:a.jpg,age,>=60"], r"age >=60\) contradicts .*age_years 20"),
@@ -167,5 +167,5 @@ def test_corrections_are_recorded_and_those_that_match_nothing_are_told(tmp_path
 
 
 def test_a_table_of_corrections_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(FaceTableError, match=r"gone\.csv: no such file; faces\.corrections reads its table there"):
+    with pytest.raises(FaceTableError, match=r"gone\.csv: no such file; faces\.corrections needs this table"):
         prepare(tmp_path, corrections=["gone.csv"])

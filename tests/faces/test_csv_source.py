@@ -98,7 +98,7 @@ def test_an_image_listed_twice_counts_once_and_never_with_two_labels(tmp_path):
     found = read_csv(tmp_path)
     assert found.faces["image_id"].tolist() == ["csv:a.jpg", "csv:c.jpg"]
     assert found.rejected["reason"].tolist() == [
-        "row 3: duplicate image id, and an earlier row says the same",
+        "row 3: duplicate image id, equal to an earlier row",
         "row 4: duplicate image id, and its rows contradict each other",
         "row 5: duplicate image id, and its rows contradict each other",
     ]

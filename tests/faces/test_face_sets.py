@@ -99,7 +99,7 @@ def test_afad_folders_say_age_and_gender_and_small_images_may_be_filtered(tmp_pa
     ]
     assert (found.num_found, found.num_filtered) == (5, 1)
     reasons = rejections(found)
-    assert "got '113'" in reasons["AFAD-Full/20/113/x.jpg"]
+    assert "got 'AFAD-Full/20/113/x.jpg'" in reasons["AFAD-Full/20/113/x.jpg"]
     assert "expected folders {age}/" in reasons["AFAD-Full/stray.jpg"]
 
 
@@ -126,8 +126,8 @@ def test_all_age_faces_serial_numbers_say_the_gender_and_the_lists_codes_are_the
     ]
     reasons = rejections(found)
     assert found.num_found == 7
-    assert "the serial number says female, the image sets say male" in reasons["aligned faces/00005A30.jpg"]
-    assert "lies beyond the set's last" in reasons["aligned faces/13322A33.jpg"]
+    assert "female by serial number, male by the image sets" in reasons["aligned faces/00005A30.jpg"]
+    assert "exceeds the set's last" in reasons["aligned faces/13322A33.jpg"]
     assert "malformed name" in reasons["aligned faces/0001A20.jpg"]
 
 
@@ -302,8 +302,8 @@ def test_imdb_wiki_rejects_second_faces_no_faces_impossible_ages_and_paths_that_
     everything = "\n".join(rejections(found).values())
     for part in (
         "imdb.mat entry 3: face_score 0.50 is below min_face_score 1",
-        "imdb.mat entry 4: a second face was found (second_face_score 2.25)",
-        "imdb.mat entry 5: no face was found (face_score -inf)",
+        "imdb.mat entry 4: a second face was detected (second_face_score 2.25)",
+        "imdb.mat entry 5: no face was detected (face_score -inf)",
         "imdb.mat entry 6: impossible age -2",
         "imdb.mat entry 7: impossible age None",
         "no such file",

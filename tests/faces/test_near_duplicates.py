@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_pipeline.faces.near_duplicates import near_pairs, perceptual_hashes, same_picture
+from ssl_pipeline.faces.near_duplicates import merge_pictures, near_pairs, perceptual_hashes
 from ssl_pipeline.synthetic.people.face import draw_face
 from ssl_pipeline.synthetic.people.parameters import sample_faces, sample_people
 
@@ -35,7 +35,7 @@ def test_every_near_pair_is_found_and_no_other(max_distance: int) -> None:
     found = {tuple(pair) for pair in near_pairs(hashes, max_distance=max_distance).tolist()}
     expected = brute_force(hashes, max_distance)
     components = [
-        same_picture([str(n) for n in range(len(hashes))], np.array(sorted(p)).reshape(-1, 2))
+        merge_pictures([str(n) for n in range(len(hashes))], np.array(sorted(p)).reshape(-1, 2))
         for p in (found, expected)
     ]
     assert found <= expected
@@ -76,5 +76,5 @@ def test_a_picture_saved_anew_is_near_and_another_person_is_not() -> None:
 
 
 def test_pictures_are_named_alike_through_others() -> None:
-    assert same_picture(["d", "b", "c", "a", "b"], np.array([[0, 2], [2, 3]])) == ["a", "b", "a", "a", "b"]
-    assert same_picture(["x", "y"], np.zeros((0, 2), dtype=np.int64)) == ["x", "y"]
+    assert merge_pictures(["d", "b", "c", "a", "b"], np.array([[0, 2], [2, 3]])) == ["a", "b", "a", "a", "b"]
+    assert merge_pictures(["x", "y"], np.zeros((0, 2), dtype=np.int64)) == ["x", "y"]

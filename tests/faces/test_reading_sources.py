@@ -29,7 +29,7 @@ def test_a_mapping_that_names_what_is_not_there_is_refused(tmp_path):
         read_csv(tmp_path, columns={"gender": "gendre"})
     with pytest.raises(FaceTableError, match=r"columns\.gendre: expected one of 'person_id', .*'gender'"):
         read_csv(tmp_path, columns={"gendre": "sex"})
-    with pytest.raises(FaceTableError, match=r"values\.gender: the source gives no column 'gender'"):
+    with pytest.raises(FaceTableError, match=r"values\.gender: the source has no column 'gender'"):
         read_csv(tmp_path, values={"gender": {"m": "male"}})
 
 
@@ -66,7 +66,9 @@ def test_the_filter_takes_what_is_known_and_asked_for(tmp_path):
 def test_a_filter_on_what_the_source_does_not_know_is_refused(tmp_path, key, value):
     put(tmp_path / "a.jpg")
     column = "origin" if key == "origin" else "age_years"
-    with pytest.raises(FaceTableError, match=f"source 'x' does not know '{column}', so filter.{key} would leave out"):
+    with pytest.raises(
+        FaceTableError, match=f"source 'x' has no known '{column}', so filter.{key} would exclude every face"
+    ):
         read(tmp_path, type="folder", name="x", filter={key: value})
 
 

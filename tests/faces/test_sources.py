@@ -51,7 +51,7 @@ def test_a_malformed_name_is_rejected_with_its_reason(tmp_path, name):
     assert rejected["source"] == "utk"
     assert rejected["image_id"] == f"utk:{name}"
     assert rejected["image_path"] == str(tmp_path / name)
-    assert rejected["reason"].startswith("malformed name: expected {age}_")
+    assert rejected["reason"].startswith("expected files named {age}_")
     assert name in rejected["reason"]
 
 

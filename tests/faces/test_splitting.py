@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.splitting import assign_folds, same_person_or_picture, take_limit, take_share
+from ssl_pipeline.faces.splitting import assign_folds, connected_groups, hold_out, limit_faces
 
 people = st.lists(st.tuples(st.integers(-1, 4), st.integers(1, 4)), min_size=1, max_size=60)
 
@@ -25,7 +25,7 @@ def test_no_person_is_on_two_sides_and_partly_known_ones_stay(
     drawn: list[tuple[int, int]], fraction: float, seed: int
 ) -> None:
     strata, groups = faces_of(drawn)
-    taken = take_share(strata, groups, fraction=fraction, seed=[seed])
+    taken = hold_out(strata, groups, fraction=fraction, seed=[seed])
     assert not set(groups[taken]) & set(groups[~taken])
     assert not taken[strata < 0].any()
 
@@ -34,7 +34,7 @@ def test_no_person_is_on_two_sides_and_partly_known_ones_stay(
 @settings(max_examples=150, deadline=None)
 def test_a_class_with_two_persons_is_on_both_sides(drawn: list[tuple[int, int]], fraction: float, seed: int) -> None:
     strata, groups = faces_of(drawn)
-    taken = take_share(strata, groups, fraction=fraction, seed=[seed])
+    taken = hold_out(strata, groups, fraction=fraction, seed=[seed])
     for stratum in set(strata[strata >= 0]):
         if len(set(groups[strata == stratum])) >= 2:
             assert 0 < taken[strata == stratum].sum() < (strata == stratum).sum()
@@ -44,7 +44,7 @@ def test_a_class_with_two_persons_is_on_both_sides(drawn: list[tuple[int, int]],
 @settings(max_examples=100, deadline=None)
 def test_with_one_face_a_person_each_class_gives_its_rounded_share(sizes: list[int], fraction: float) -> None:
     strata = np.repeat(np.arange(len(sizes)), sizes)
-    taken = take_share(strata, np.arange(len(strata)), fraction=fraction, seed=[0])
+    taken = hold_out(strata, np.arange(len(strata)), fraction=fraction, seed=[0])
     for stratum, size in enumerate(sizes):
         assert taken[strata == stratum].sum() == min(max(round(fraction * size), 1), size - 1)
 
@@ -53,7 +53,7 @@ def test_with_one_face_a_person_each_class_gives_its_rounded_share(sizes: list[i
 @settings(max_examples=100, deadline=None)
 def test_the_limit_is_exact_for_single_faces_and_keeps_proportions(sizes: list[int], limit: int) -> None:
     strata = np.repeat(np.arange(len(sizes)), sizes)
-    taken = take_limit(strata, np.arange(len(strata)), limit=limit, seed=[0])
+    taken = limit_faces(strata, np.arange(len(strata)), limit=limit, seed=[0])
     assert taken.sum() == min(limit, len(strata))
     for stratum, size in enumerate(sizes):
         assert abs(taken[strata == stratum].sum() - size * min(limit / len(strata), 1)) < 1
@@ -63,14 +63,14 @@ def test_the_limit_is_exact_for_single_faces_and_keeps_proportions(sizes: list[i
 @settings(max_examples=100, deadline=None)
 def test_the_limit_takes_whole_persons_and_never_too_many(drawn: list[tuple[int, int]], limit: int) -> None:
     strata, groups = faces_of(drawn)
-    taken = take_limit(strata, groups, limit=limit, seed=[0])
+    taken = limit_faces(strata, groups, limit=limit, seed=[0])
     assert taken.sum() <= limit
     assert not set(groups[taken]) & set(groups[~taken])
 
 
 def test_the_same_seed_takes_the_same_and_another_others() -> None:
     strata, groups = np.repeat([0, 1], 50), np.arange(100)
-    one, same, other = (take_share(strata, groups, fraction=0.3, seed=[seed]) for seed in (0, 0, 1))
+    one, same, other = (hold_out(strata, groups, fraction=0.3, seed=[seed]) for seed in (0, 0, 1))
     assert (one == same).all()
     assert (one != other).any()
 
@@ -78,7 +78,7 @@ def test_the_same_seed_takes_the_same_and_another_others() -> None:
 @given(links=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=30))
 @settings(max_examples=100, deadline=None)
 def test_faces_that_share_a_person_or_a_picture_are_one_group(links: list[tuple[int, int]]) -> None:
-    groups = same_person_or_picture([f"p{person}" for person, _ in links], [f"h{picture}" for _, picture in links])
+    groups = connected_groups([f"p{person}" for person, _ in links], [f"h{picture}" for _, picture in links])
     graph = nx.Graph([(f"p{person}", f"h{picture}") for person, picture in links])
     expected = {node: number for number, nodes in enumerate(nx.connected_components(graph)) for node in nodes}
     theirs = [expected[f"p{person}"] for person, _ in links]
@@ -88,7 +88,7 @@ def test_faces_that_share_a_person_or_a_picture_are_one_group(links: list[tuple[
 
 
 def test_a_class_of_one_person_stays_in_training() -> None:
-    taken = take_share(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2]), fraction=0.5, seed=[0])
+    taken = hold_out(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2]), fraction=0.5, seed=[0])
     assert not taken[:2].any()
     assert taken[2:].sum() == pytest.approx(1)
 
@@ -99,7 +99,7 @@ def test_no_person_left_behind_would_bring_a_class_nearer_its_share(
     drawn: list[tuple[int, int]], fraction: float, seed: int
 ) -> None:
     strata, groups = faces_of(drawn)
-    taken = take_share(strata, groups, fraction=fraction, seed=[seed])
+    taken = hold_out(strata, groups, fraction=fraction, seed=[seed])
     for stratum in set(strata[strata >= 0]):
         of_class = strata == stratum
         target, have = max(round(fraction * of_class.sum()), 1), taken[of_class].sum()
@@ -111,7 +111,7 @@ def test_no_person_left_behind_would_bring_a_class_nearer_its_share(
 @pytest.mark.parametrize("seed", range(10))
 def test_one_person_of_many_faces_does_not_fill_a_split(seed: int) -> None:
     groups = np.concatenate([np.zeros(90, np.int64), np.arange(1, 31)])
-    assert take_share(np.zeros(120, np.int64), groups, fraction=0.2, seed=[seed]).sum() == 24
+    assert hold_out(np.zeros(120, np.int64), groups, fraction=0.2, seed=[seed]).sum() == 24
 
 
 @given(
@@ -126,10 +126,9 @@ def test_a_class_of_three_persons_has_one_in_each_of_three_splits(
     """A person drawn as partly known has one more face, of which not all is known."""
     strata = np.concatenate([[stratum] * number + [-1] * partly for stratum, number, partly in drawn]).astype(np.int64)
     groups = np.repeat(np.arange(len(drawn)), [number + partly for _, number, partly in drawn])
-    test = take_share(strata, groups, fraction=fractions[0], seed=[seed], keep=2)
+    test = hold_out(strata, groups, fraction=fractions[0], seed=[seed], keep=2)
     rest = np.flatnonzero(~test)
-    renumbered = np.unique(groups[rest], return_inverse=True)[1]
-    validation = rest[take_share(strata[rest], renumbered, fraction=fractions[1], seed=[seed])]
+    validation = rest[hold_out(strata[rest], groups[rest], fraction=fractions[1], seed=[seed])]
     for stratum in set(strata[strata >= 0]):
         persons = [partly for of, _, partly in drawn if of == stratum]
         if len(persons) >= 3 and persons.count(False) >= 2:
@@ -153,5 +152,5 @@ def test_folds_keep_groups_whole_and_strata_in_proportion() -> None:
 
 
 def test_fewer_people_than_folds_are_refused() -> None:
-    with pytest.raises(FaceTableError, match="2 people with labeled training faces cannot be dealt into 3 parts"):
+    with pytest.raises(FaceTableError, match="2 people with labeled training faces cannot be split into 3 folds"):
         assign_folds(np.zeros(8, np.int64), np.repeat([0, 1], 4), num_folds=3, seed=0)

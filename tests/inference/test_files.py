@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.sources.raw import is_image_name, list_files
+from ssl_pipeline.faces.sources.raw_faces import is_image_name, list_files
 from ssl_pipeline.inference import files as image_files
 from ssl_pipeline.inference.files import ImageFile, find_images
 

@@ -15,9 +15,9 @@ from PIL import Image
 
 from ssl_pipeline.config.cropping import FaceSettings
 from ssl_pipeline.errors import ConfigError, FaceTableError
+from ssl_pipeline.faces.cropper import Cropper
 from ssl_pipeline.faces.cropping import CANONICAL_POINTS, crop_face
 from ssl_pipeline.faces.detection import DetectedFace
-from ssl_pipeline.faces.framing import Framer
 from ssl_pipeline.inference import stream as image_stream
 from ssl_pipeline.inference import table as images
 from ssl_pipeline.inference.files import ImageFile, find_images
@@ -197,7 +197,7 @@ def test_an_image_is_cropped_before_it_is_predicted_and_one_without_a_face_says_
         found = by_content.get(content_hash)
         return [] if found is None else [DetectedFace((3, 3, 9, 9), 0.9, found)]
 
-    framer = Framer(find, FaceSettings(min_face_pixels=1))
+    framer = Cropper(find, FaceSettings(min_face_pixels=1))
     model = predictor(checkpoint)
     counts = predict_images(model, folder, tmp_path / "out.parquet", framer=framer)
     assert (counts.num_found, counts.num_read) == (23, 1)

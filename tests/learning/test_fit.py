@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ssl_pipeline.errors import TrainingError
-from ssl_pipeline.faces.numbers import RegressionTargets
+from ssl_pipeline.faces.regression_targets import RegressionTargets
 from ssl_pipeline.learning import loop as training_loop
 from ssl_pipeline.learning.checkpoint import load_checkpoint
 from ssl_pipeline.learning.dataset import TrainingFaces

@@ -7,7 +7,7 @@ import pandas as pd
 from rich.console import Console
 
 from ssl_pipeline.evaluation.metrics import evaluate_predictions
-from ssl_pipeline.faces.numbers import RegressionTargets
+from ssl_pipeline.faces.regression_targets import RegressionTargets
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.reports.scores import scores_tables
 

@@ -1,4 +1,4 @@
-"""Where faces come from: one small file a kind of source, and `read_source`, which treats them all alike."""
+"""Sources of faces: one reader per layout, and `read_source`, which treats all of them alike."""
 
 from ssl_pipeline.faces.sources.reading import read_source
 

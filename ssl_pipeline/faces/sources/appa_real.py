@@ -1,37 +1,31 @@
-"""APPA-REAL: real ages, and ages as people saw them; no gender."""
+"""APPA-REAL: real ages, and apparent ages as estimated by people; no gender."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from ssl_pipeline.config.sources import AppaRealSource
-from ssl_pipeline.faces.sources.csv_table import read_table
-from ssl_pipeline.faces.sources.finding import Listed, find_listed
-from ssl_pipeline.faces.sources.raw import RawFaces, existing_folder, source_name
+from ssl_pipeline.faces.sources.csv_table import read_subset_tables
+from ssl_pipeline.faces.sources.listing import list_by_entry
+from ssl_pipeline.faces.sources.raw_faces import Entry, RawFaces
 
 AGE_COLUMNS = {"real": "real_age", "apparent": "apparent_age_avg"}
 
 
-def find_appa_real(source: AppaRealSource, *, root: Path) -> RawFaces:
-    """Read ``gt_avg_{train,valid,test}.csv``, one row an image (``gt_*.csv`` has one a rating and is not read).
+def read_appa_real(source: AppaRealSource, *, root: Path) -> RawFaces:
+    """Read ``gt_avg_{train,valid,test}.csv``, one row per image (``gt_*.csv``, one row per rating, is ignored).
 
-    Of ``{subset}/X.jpg`` the set's own crop is taken, ``{subset}/X.jpg_face.jpg``; a row without one is rejected.
-    The subsets name their images alike in places, so that the folder belongs to an image's id. Nobody is named, so
-    each image is a person of its own.
+    The image is the set's own crop of ``{subset}/X.jpg``, ``{subset}/X.jpg_face.jpg``; a row without it is rejected.
+    The subsets share file names, so an image id includes the folder. Every image is a different person.
 
     Raises:
-        FaceTableError: if a subset's table is not there, or lacks a column.
+        FaceTableError: if a subset's table does not exist or lacks a column.
     """
-    entries = _entries(source, existing_folder(source, root=root))
-    return find_listed(source, root=root, columns=("age_years",), entries=entries)
+    return list_by_entry(source, root=root, columns=("age_years",), entries=_entries(source, root))
 
 
-def _entries(source: AppaRealSource, folder: Path) -> Iterator[Listed]:
+def _entries(source: AppaRealSource, root: Path) -> Iterator[Entry]:
     age_column = AGE_COLUMNS[source.age]
-    for subset in source.subsets:
-        table = f"gt_avg_{subset}.csv"
-        needed_by = f"source '{source_name(source)}' (subsets {list(source.subsets)})"
-        _, rows = read_table(folder / table, needed_by=needed_by, columns=("file_name", age_column))
-        for row in rows:
-            path = f"{subset}/{row.values.get('file_name', '')}_face.jpg"
-            values = row.fault or [row.values[age_column]]
-            yield Listed(path, values, place=f"{table} row {row.number}: ")
+    columns = ("file_name", age_column)
+    for subset, location, row in read_subset_tables(source, root=root, name="gt_avg_{}.csv", columns=columns):
+        path = f"{subset}/{row.values.get('file_name', '')}_face.jpg"
+        yield Entry(path, row.fault or [row.values[age_column]], location)

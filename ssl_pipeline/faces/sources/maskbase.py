@@ -1,48 +1,40 @@
-"""MaskBase: a folder a person, ``{id}_{gender}_{race}_{age}``, with seven photographs of the same face."""
+"""MaskBase: one folder per person, ``{id}_{gender}_{race}_{age}``, with seven photographs of the same face."""
 
 import re
 from pathlib import Path, PurePosixPath
 
 from ssl_pipeline.config.sources import MaskBaseSource
-from ssl_pipeline.faces.sources.finding import Values, find_by_path
-from ssl_pipeline.faces.sources.raw import RawFaces, existing_folder, is_image_name
+from ssl_pipeline.faces.sources.listing import list_by_path
+from ssl_pipeline.faces.sources.raw_faces import RawFaces, Values, existing_folder, is_image_name
 
-COLUMNS = ("person_id", "mask", "gender", "age_years", "origin")
 MASKS = {**{f"mask{number}": "wear" for number in range(1, 6)}, "incorrect_mask": "incorrect", "normal": "normal"}
 
 _PERSON = re.compile(r"[0-9]+(?:-[0-9]+)?_(male|female)_([A-Za-z]+)_([0-9]{1,3})")
 
 
-def find_maskbase(source: MaskBaseSource, *, root: Path) -> RawFaces:
-    """List the photographs; the folder says gender, origin and age, the file's stem says the mask.
+def read_maskbase(source: MaskBaseSource, *, root: Path) -> RawFaces:
+    """List the photographs; the folder gives gender, origin and age, the file's stem gives the mask.
 
-    The source's path may be the whole set, its ``train`` folder, or the ``images`` folder itself. A person is a
-    folder, since ids are given twice. A file's extension does not matter. Rejected are images with another stem,
-    outside a person's folder, or in a folder with a malformed name; other files are ignored, as is ``train.csv``,
-    which repeats what the folders say.
+    The source's path may be the set, its ``train`` folder or its ``images`` folder. The person is the folder, since
+    ids repeat. File extensions are ignored. Rejected are images with an unknown stem, outside a person's folder, or in
+    a malformed folder. Other files are ignored, including ``train.csv``, which repeats the folder names.
 
     Raises:
         FaceTableError: if there are no photographs.
     """
     folder = existing_folder(source, root=root)
-    inside = next((sub for sub in ("train/images", "images") if (folder / sub).is_dir()), ".")
-    return find_by_path(
+    return list_by_path(
         source,
         root=root,
-        columns=COLUMNS,
+        columns=("person_id", "mask", "gender", "age_years", "origin"),
         expected="folders named {id}_{gender}_{race}_{age} with mask1 … mask5, incorrect_mask and normal",
-        values_of=_values,
-        inside=inside,
-        is_looked_at=_is_looked_at,
+        parse=_parse,
+        subfolder=next((name for name in ("train/images", "images") if (folder / name).is_dir()), "."),
+        is_candidate=lambda path: is_image_name(path) or PurePosixPath(path).stem in MASKS,
     )
 
 
-def _is_looked_at(path: str) -> bool:
-    return is_image_name(path) or PurePosixPath(path).stem in MASKS
-
-
-def _values(path: PurePosixPath) -> Values | str:
-    """Read one path ``person/stem.ext`` into the values of COLUMNS, or give the reason why not."""
+def _parse(path: PurePosixPath) -> Values | str:
     if len(path.parts) != 2:
         return "expected the file in a folder {id}_{gender}_{race}_{age}"
     person = path.parts[0]

@@ -5,34 +5,31 @@ from pathlib import Path
 
 from ssl_pipeline.config.sources import MegaAgeAsianSource
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.sources.finding import Listed, find_listed, first_that_exists, read_lines
-from ssl_pipeline.faces.sources.raw import RawFaces, existing_folder, source_name
-
-COLUMNS = ("age_years", "origin")
+from ssl_pipeline.faces.sources.listing import first_existing, list_by_entry, read_lines
+from ssl_pipeline.faces.sources.raw_faces import Entry, RawFaces, existing_folder, source_name
 
 
-def find_megaage_asian(source: MegaAgeAsianSource, *, root: Path) -> RawFaces:
-    """Read ``list/{train,test}_name.txt`` and ``_age.txt``; names lie in ``train/`` and ``test/`` and repeat there.
+def read_megaage_asian(source: MegaAgeAsianSource, *, root: Path) -> RawFaces:
+    """Read ``list/{train,test}_{name,age}.txt``; images lie in ``train/`` and ``test/``, which share file names.
 
-    The whole set is of Asian people, so that origin is ``asian`` for all. Nobody is named, so each image is a person
-    of its own.
+    All people are Asian. Every image is a different person.
 
     Raises:
-        FaceTableError: if a list is not there, or a list of ages has not as many lines as that of names: then none of
-            its ages can be trusted.
+        FaceTableError: if a list does not exist, or names and ages have different numbers of lines: then no age can be
+            trusted.
     """
     entries = _entries(source, existing_folder(source, root=root))
-    return find_listed(source, root=root, columns=COLUMNS, entries=entries)
+    return list_by_entry(source, root=root, columns=("age_years", "origin"), entries=entries)
 
 
-def _entries(source: MegaAgeAsianSource, folder: Path) -> Iterator[Listed]:
+def _entries(source: MegaAgeAsianSource, folder: Path) -> Iterator[Entry]:
     for subset in source.subsets:
-        files = [f"list/{subset}_{what}.txt" for what in ("name", "age")]
-        names, ages = (read_lines(first_that_exists(folder, [file], source=source)) for file in files)
+        files = [f"list/{subset}_{content}.txt" for content in ("name", "age")]
+        names, ages = (read_lines(first_existing(folder, [file], source=source)) for file in files)
         if len(names) != len(ages):
             raise FaceTableError(
                 f"{folder / files[1]}: {len(ages):,} ages for the {len(names):,} names of {files[0]}; source "
-                f"'{source_name(source)}' needs one a name, line by line; take both files from one copy of the set"
+                f"'{source_name(source)}' needs one age per name, line by line; copy both files from the set again"
             )
         for number, (name, age) in enumerate(zip(names, ages, strict=True), start=1):
-            yield Listed(f"{subset}/{name.strip()}", [age.strip(), "asian"], place=f"{files[0]} line {number}: ")
+            yield Entry(f"{subset}/{name.strip()}", [age.strip(), "asian"], f"{files[0]} line {number}: ")

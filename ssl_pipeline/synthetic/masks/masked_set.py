@@ -18,7 +18,7 @@ from ssl_pipeline.config.labels import AttributeConfig, LabelsConfig
 from ssl_pipeline.config.masking import MASK_VALUES, MaskingConfig
 from ssl_pipeline.errors import FaceTableError, RunError
 from ssl_pipeline.execution.shards import IN_PROCESS
-from ssl_pipeline.faces.sources.raw import source_folder, source_name
+from ssl_pipeline.faces.sources.raw_faces import source_folder, source_name
 from ssl_pipeline.faces.sources.reading import fingerprint, read_source
 from ssl_pipeline.runs.files import digest_file, digest_of, read_json, write_json, write_text
 from ssl_pipeline.synthetic.masks.drawing_units import draw_units

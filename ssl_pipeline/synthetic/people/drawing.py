@@ -17,7 +17,7 @@ from ssl_pipeline.faces.sources.drawn import (
     drawing_parameters,
     read_digest,
 )
-from ssl_pipeline.faces.sources.raw import list_files, source_folder
+from ssl_pipeline.faces.sources.raw_faces import list_files, source_folder
 from ssl_pipeline.runs.files import write_json
 from ssl_pipeline.synthetic.people.face import draw_face
 from ssl_pipeline.synthetic.people.parameters import DrawnFace, sample_faces, sample_people

@@ -15,14 +15,14 @@ from ssl_pipeline.config.faces import FacesConfig
 from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.errors import ConfigError, FaceTableError
-from ssl_pipeline.faces import framing
+from ssl_pipeline.faces import cropper
+from ssl_pipeline.faces.cropper import open_croppers
 from ssl_pipeline.faces.cropping import CANONICAL_POINTS, crop_face, crop_whole
 from ssl_pipeline.faces.decoding import square_pixels
 from ssl_pipeline.faces.detection import DetectedFace
 from ssl_pipeline.faces.detection_cache import open_cache
-from ssl_pipeline.faces.framing import open_framers
 from ssl_pipeline.faces.pixels import decode_into, open_pixels
-from ssl_pipeline.faces.preparing import OUTPUT_NAMES, prepare_faces
+from ssl_pipeline.faces.preparation import OUTPUT_NAMES, prepare_faces
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.stages.check import check
 from tests.cycle_config import write_tiny_config
@@ -49,7 +49,7 @@ class FakeDetector:
 
 @pytest.fixture(autouse=True)
 def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(framing, "FaceDetector", FakeDetector)
+    monkeypatch.setattr(cropper, "FaceDetector", FakeDetector)
     monkeypatch.setattr(FakeDetector, "num_calls", 0)
     monkeypatch.setattr(FakeDetector, "model", "one")
 
@@ -195,7 +195,7 @@ def test_what_was_found_is_kept_though_the_work_is_interrupted(root: Path) -> No
     settings = CroppingConfig(model=Path("yunet.onnx"), cache=root / "cache")
     source = config(root).all_sources[0]
     paths = [str(path) for path in sorted((root / "raw/ours").rglob("*.png"))]
-    with pytest.raises(KeyboardInterrupt), open_framers(settings) as framer_of:
+    with pytest.raises(KeyboardInterrupt), open_croppers(settings) as framer_of:
         decode_into(root / "pixels.npy", paths, size=24, framers=[framer_of(source)] * len(paths))
         raise KeyboardInterrupt
     prepare(root)
@@ -222,7 +222,7 @@ def test_a_damaged_cache_is_told(root: Path) -> None:
 
 def test_a_fault_of_the_work_is_not_blamed_on_the_cache(root: Path) -> None:
     settings = CroppingConfig(model=Path("yunet.onnx"), cache=root / "cache")
-    with pytest.raises(PermissionError), open_framers(settings):
+    with pytest.raises(PermissionError), open_croppers(settings):
         raise PermissionError
 
 

@@ -21,7 +21,7 @@ Find = Callable[[Image.Image, str], list[DetectedFace]]
 
 
 @dataclass(frozen=True)
-class Framing:
+class Crop:
     """Where a picture's square lies.
 
     Attributes:
@@ -38,13 +38,13 @@ class Framing:
 
 
 @dataclass(frozen=True)
-class Framer:
+class Cropper:
     """Crops pictures to their faces, as the settings say. May be called from several threads at once."""
 
     find: Find
     settings: FaceSettings
 
-    def frame(self, image: Image.Image, content_hash: str) -> Framing:
+    def locate(self, image: Image.Image, content_hash: str) -> Crop:
         """Find out where the square lies.
 
         Raises:
@@ -56,10 +56,10 @@ class Framer:
         except NoFace as error:
             if self.settings.fallback == "reject":
                 raise
-            return Framing(self.settings.fallback, None, len(faces), str(error))
-        return Framing("face", face, len(faces))
+            return Crop(self.settings.fallback, None, len(faces), str(error))
+        return Crop("face", face, len(faces))
 
-    def cut(self, image: Image.Image, framing: Framing, *, size: int) -> npt.NDArray[np.uint8]:
+    def cut(self, image: Image.Image, framing: Crop, *, size: int) -> npt.NDArray[np.uint8]:
         """Cut the square out, uint8 [size, size, 3]."""
         if framing.face is not None:
             return crop_face(image, framing.face.points, size=size, margin=self.settings.margin)
@@ -84,18 +84,18 @@ def detector_identity(config: CroppingConfig | None) -> dict[str, Any] | None:
     return None if config is None else open_detector(config).identity
 
 
-def uncached_framer(config: CroppingConfig) -> Framer:
+def uncached_cropper(config: CroppingConfig) -> Cropper:
     """Give a framer that looks for each picture's faces anew.
 
     Raises:
         FaceTableError: if the detector cannot be used.
     """
     detector = open_detector(config)
-    return Framer(lambda image, _: detector.detect(np.asarray(image)), config)
+    return Cropper(lambda image, _: detector.detect(np.asarray(image)), config)
 
 
 @contextmanager
-def open_framers(config: CroppingConfig | None) -> Iterator[Callable[[Source], Framer | None]]:
+def open_croppers(config: CroppingConfig | None) -> Iterator[Callable[[Source], Cropper | None]]:
     """Give what tells each source's framer; None for a source whose pictures are not cropped.
 
     Raises:
@@ -110,8 +110,8 @@ def open_framers(config: CroppingConfig | None) -> Iterator[Callable[[Source], F
         def find(image: Image.Image, content_hash: str) -> list[DetectedFace]:
             return cache.faces(content_hash, lambda: np.asarray(image), detector.detect)
 
-        def framer(source: Source) -> Framer | None:
+        def framer(source: Source) -> Cropper | None:
             settings = source.cropping or config
-            return None if isinstance(settings, NoCrop) else Framer(find, settings)
+            return None if isinstance(settings, NoCrop) else Cropper(find, settings)
 
         yield framer

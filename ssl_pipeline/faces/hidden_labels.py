@@ -5,7 +5,7 @@ import pandas as pd
 
 from ssl_pipeline.config.faces import UnlabeledConfig
 from ssl_pipeline.config.labels import LabelsConfig
-from ssl_pipeline.faces.sources.raw import source_name
+from ssl_pipeline.faces.sources.raw_faces import source_name
 
 
 def hide_labels(pool: pd.DataFrame, config: UnlabeledConfig, labels: LabelsConfig) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -10,16 +10,16 @@ import pandas as pd
 from ssl_pipeline.config.faces import FacesConfig
 from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.errors import FaceTableError, list_of_faults
-from ssl_pipeline.faces.accounting import REJECTED_COLUMNS, FoundFaces, counted
 from ssl_pipeline.faces.bin_edges import near_bin_edge
-from ssl_pipeline.faces.framing import open_framers
-from ssl_pipeline.faces.hiding import hide_labels
+from ssl_pipeline.faces.cropper import open_croppers
+from ssl_pipeline.faces.hidden_labels import hide_labels
+from ssl_pipeline.faces.inventory import REJECTED_COLUMNS, FaceInventory, counted
 from ssl_pipeline.faces.leakage import remove_overlap
-from ssl_pipeline.faces.near_duplicates import near_pairs, perceptual_hashes, same_picture
-from ssl_pipeline.faces.pixels import decode_into, open_pixels
+from ssl_pipeline.faces.near_duplicates import picture_ids
+from ssl_pipeline.faces.pixels import decode_into
 from ssl_pipeline.faces.sources.corrections import CorrectionCounts, Corrections
 from ssl_pipeline.faces.sources.reading import read_source, source_name
-from ssl_pipeline.faces.splitting import same_person_or_picture, take_limit, take_share
+from ssl_pipeline.faces.splitting import connected_groups, hold_out, limit_faces
 from ssl_pipeline.faces.table import crop_table, write_crops, write_faces
 from ssl_pipeline.labels import UNKNOWN, LabelSpace
 from ssl_pipeline.runs.files import atomic_path, write_json
@@ -62,7 +62,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     found = _read(config, labels, seed=seed)
     _decode(found, directory / "pixels.npy", config)
     _reject_contradictions(found, space)
-    found.faces = found.faces.assign(picture=pictures_of(found.faces, directory / "pixels.npy", config))
+    found.faces = found.faces.assign(picture=picture_ids(found.faces, directory / "pixels.npy", config))
     if config.labeled.test_sources:
         partly = (found.faces["role"] == "test") & (space.class_ids(space.encode(found.faces)) < 0)
         found.reject(partly, "a test face needs all attributes known")
@@ -110,7 +110,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     }
 
 
-def _read(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> FoundFaces:
+def _read(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> FaceInventory:
     """Read every source; each face knows its role."""
     corrections = Corrections.read(config.correction_paths, labels)
     faces, rejected, accounts, counts = [], [], {}, []
@@ -125,17 +125,17 @@ def _read(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> FoundFaces
             "filtered": read.num_filtered,
             "beyond_limit": read.num_beyond_limit,
         }
-    return FoundFaces(
+    return FaceInventory(
         faces=pd.concat(faces, ignore_index=True),
         rejected=pd.concat(rejected, ignore_index=True)[REJECTED_COLUMNS],
-        corrections=corrections.account(CorrectionCounts.total(counts)),
+        corrections=corrections.report(CorrectionCounts.total(counts)),
         sources=accounts,
     )
 
 
-def _decode(found: FoundFaces, path: Path, config: FacesConfig) -> None:
+def _decode(found: FaceInventory, path: Path, config: FacesConfig) -> None:
     """Decode every face, cropped as its source says; reject those that cannot be read or have no face to crop to."""
-    with open_framers(config.cropping) as framer_of:
+    with open_croppers(config.cropping) as framer_of:
         framers = {source_name(source): framer_of(source) for source in config.all_sources}
         of_rows = [framers[name] for name in found.faces["source"]]
         paths = found.faces["image_path"].tolist()
@@ -158,7 +158,7 @@ def _decode(found: FoundFaces, path: Path, config: FacesConfig) -> None:
     found.count_crops([name for name, framer in framers.items() if framer is not None])
 
 
-def _reject_contradictions(found: FoundFaces, space: LabelSpace) -> None:
+def _reject_contradictions(found: FaceInventory, space: LabelSpace) -> None:
     """Reject labeled faces with the same bytes and different labels: nobody can say which are right."""
     labeled = found.faces[found.faces["role"] != "unlabeled"]
     codes = pd.DataFrame(space.encode(labeled), index=labeled.index)
@@ -171,22 +171,13 @@ def _reject_contradictions(found: FoundFaces, space: LabelSpace) -> None:
     found.reject(differ.reindex(found.faces.index, fill_value=False), reasons)
 
 
-def pictures_of(faces: pd.DataFrame, pixels: Path, config: FacesConfig) -> list[str]:
-    """Name the picture that each face shows: equal for equal files and, where that is asked for, for near ones."""
-    names = faces["content_hash"].tolist()
-    if config.near_duplicates is None:
-        return names
-    hashes = perceptual_hashes(open_pixels(pixels), faces["pixel_row"].to_numpy(np.int64))
-    return same_picture(names, near_pairs(hashes, max_distance=config.near_duplicates.max_distance))
-
-
 def _some_of(ids: "pd.Series[str]") -> str:
     """Name a few faces: a placeholder picture may stand for thousands."""
     named = ", ".join(sorted(ids)[:3])
     return named if len(ids) <= 3 else f"{named} and {len(ids) - 3:,} more"
 
 
-def _check_roles(found: FoundFaces) -> None:
+def _check_roles(found: FaceInventory) -> None:
     """Refuse to go on where no face is left to train and validate on, to test on, or to label, and say why."""
     keys = {"labeled": "labeled.sources", "test": "labeled.test_sources", "unlabeled": "unlabeled.sources"}
     for role, key in keys.items():
@@ -205,11 +196,11 @@ def _check_roles(found: FoundFaces) -> None:
 def _split(faces: pd.DataFrame, config: FacesConfig, space: LabelSpace, *, seed: int) -> "pd.Series[str]":
     """Give each labeled face ``train``, ``validation``, ``test``, ``unused`` (over the limit) or ``held out``."""
     strata = space.class_ids(space.encode(faces))
-    groups = same_person_or_picture(faces["person_id"].tolist(), faces["picture"].tolist())
+    groups = connected_groups(faces["person_id"].tolist(), faces["picture"].tolist())
     split = np.full(len(faces), "train", dtype=object)
     settings = config.labeled
     if settings.test_fraction is not None:
-        chosen = take_share(strata, groups, fraction=settings.test_fraction, seed=(seed, _TEST_SEED), keep=2)
+        chosen = hold_out(strata, groups, fraction=settings.test_fraction, seed=(seed, _TEST_SEED), keep=2)
         split[chosen] = "test"
     else:
         is_test = (faces["role"] == "test").to_numpy(bool)
@@ -217,15 +208,11 @@ def _split(faces: pd.DataFrame, config: FacesConfig, space: LabelSpace, *, seed:
         split[is_test] = "test"
     rest = np.flatnonzero(split == "train")
     if settings.limit is not None:
-        kept = take_limit(strata[rest], _renumber(groups[rest]), limit=settings.limit, seed=(seed, _LIMIT_SEED))
+        kept = limit_faces(strata[rest], groups[rest], limit=settings.limit, seed=(seed, _LIMIT_SEED))
         split[rest[~kept]] = "unused"
         rest = rest[kept]
-    chosen = take_share(
-        strata[rest],
-        _renumber(groups[rest]),
-        fraction=settings.validation_fraction,
-        seed=(seed, _VALIDATION_SEED),
-    )
+    fraction = settings.validation_fraction
+    chosen = hold_out(strata[rest], groups[rest], fraction=fraction, seed=(seed, _VALIDATION_SEED))
     split[rest[chosen]] = "validation"
     return pd.Series(split, index=faces.index)
 
@@ -268,10 +255,6 @@ def _near_bin_edge_account(near: pd.DataFrame, config: FacesConfig, labels: Labe
     }
     years = "year" if within == 1 else "years"
     return {"reason": f"age within {within:g} {years} of a border, {side}", "faces": len(near), "by_border": by_border}
-
-
-def _renumber(groups: Any) -> Any:
-    return np.unique(groups, return_inverse=True)[1]
 
 
 def _check_classes(labeled: pd.DataFrame, space: LabelSpace) -> None:

@@ -14,7 +14,7 @@ REJECTED_COLUMNS = ["source", "image_id", "image_path", "role", "reason"]
 
 
 @dataclass
-class FoundFaces:
+class FaceInventory:
     """The faces at hand, and the account of every source."""
 
     faces: pd.DataFrame

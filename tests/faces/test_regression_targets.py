@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ssl_pipeline.config.labels import LabelsConfig
-from ssl_pipeline.faces.numbers import regression_targets
+from ssl_pipeline.faces.regression_targets import regression_targets
 from ssl_pipeline.learning.dataset import TrainingSet
 
 LABELS = LabelsConfig.model_validate(
