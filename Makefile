@@ -54,7 +54,7 @@ faults: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.run_faults
 
 bench: setup
-	$(BIN)/python -m benchmarks.labeling
+	$(BIN)/python -m benchmarks.bf16_speed
 
 clean:
 	rm -rf $(VENV) data/runs .prefect

@@ -1,1 +1,1 @@
-"""Measurements, never part of the test run: each command writes its own table, so that no figure is typed by hand."""
+"""Measurements, outside the test run; each command writes or prints its own table."""

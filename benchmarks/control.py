@@ -1,16 +1,14 @@
-"""How much of a student's gain is owed to the pool, and how much to its network and training?
-
-The control has the student's network, settings and number of steps, but learns from the human labels alone.
+"""The control of a student: its network, settings and number of steps, trained on the human labels alone.
 
 python -m benchmarks.control --config configs/utkface.yaml --run-name utkface-seed-0
 """
 
 import math
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from benchmarks.runner import ConfigPath, Json, Overrides, run_command
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.learning.dataset import TrainingFaces
@@ -21,36 +19,36 @@ from ssl_pipeline.runs.files import read_json
 from ssl_pipeline.stages.evaluate import evaluate
 
 
-def train_control(config: RunConfig, *, round_index: int) -> dict[str, Any]:
-    """Train the control of a finished run's student and give its scores on the test split.
+def train_control(config: RunConfig, *, round_index: int) -> Json:
+    """Train the control of a finished run's student, unless that is done; evaluate it on the test split.
 
-    It chooses nothing, neither a model nor a setting. One that is finished is not trained again.
+    The test scores choose nothing, neither a model nor a setting.
 
     Args:
         config: of the run.
-        round_index: of the student whose control this is.
+        round_index: of the student.
 
     Returns:
-        Scores as `ssl_pipeline.evaluation.metrics.evaluate_predictions` gives them.
+        Scores as returned by `ssl_pipeline.evaluation.metrics.evaluate_predictions`.
     """
     run = RunDir(config.runs_root / config.run_name)
     directory = run.root / "control"
     faces = TrainingFaces.from_directory(run.faces, labels=config.labels)
     training = config.student.training
-    num_learned = len(read_training_table(run.student(round_index) / "training.parquet"))
-    steps = training.epochs * math.ceil(num_learned / training.batch_size)
+    num_student_faces = len(read_training_table(run.student(round_index) / "training.parquet"))
+    steps = training.epochs * math.ceil(num_student_faces / training.batch_size)
     steps_per_epoch = math.ceil(len(faces.train.pixel_rows) / training.batch_size)
-    alone = training.model_copy(update={"epochs": round(steps / steps_per_epoch)})
-    role = config.student.model_copy(update={"training": alone})
+    control_training = training.model_copy(update={"epochs": round(steps / steps_per_epoch)})
+    role = config.student.model_copy(update={"training": control_training})
     fit(role, faces, directory=directory, seed=config.seed, device=config.device, name="control")
     evaluate(config, run, directory, "test")
     return read_json(directory / "test" / "scores.json")
 
 
 def main(
-    config: Annotated[Path, typer.Option()],
+    config: ConfigPath,
     run_name: Annotated[str, typer.Option(help="A finished run.")],
-    overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
+    overrides: Overrides = None,
 ) -> None:
     """Train the control of the student that a finished run compares with its teacher."""
     loaded = load_config(config, overrides=overrides or [], run_name=run_name)
@@ -60,4 +58,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

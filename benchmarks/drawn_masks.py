@@ -1,9 +1,9 @@
-"""The test that counts: mask or no mask, learned from drawn masks alone, judged on photographs of real masks.
+"""Mask or no mask, learned from drawn masks alone and tested on photographs of real masks.
 
 python -m benchmarks.drawn_masks --faces UTKFACE --photographs FOLDER --model face_detection_yunet.onnx --out FOLDER
 
-FOLDER of photographs has with_mask/ and without_mask/. No photograph is seen before the judgment: masks are drawn on
-the aligned bare faces, the network learns from those and the bare ones, and the last epoch is judged.
+The folder of photographs has with_mask/ and without_mask/. Masks are drawn on aligned bare faces; the network learns from
+those and from the bare faces. No photograph takes part in training or in choosing the epoch.
 """
 
 import json
@@ -32,10 +32,11 @@ from ssl_pipeline.learning.predict import Predictor
 from ssl_pipeline.runs.files import write_json
 from ssl_pipeline.synthetic.masks.masked_set import build_masked_faces
 
-CLASSES = ("with_mask", "without_mask")
-LABELS = LabelsConfig(attributes=(AttributeConfig(name="mask", values=CLASSES),))
-SIZE = 64
-VIEWS = 2  # of every picture, each framed, lit and spoiled otherwise
+VALUES = ("with_mask", "without_mask")
+LABELS = LabelsConfig(attributes=(AttributeConfig(name="mask", values=VALUES),))
+IMAGE_SIZE = 64
+NUM_VIEWS = 2
+"""Degraded copies per picture."""
 ROLE = RoleConfig.model_validate(
     {
         "model": {"architecture": "wrn16_2"},
@@ -46,44 +47,43 @@ ROLE = RoleConfig.model_validate(
             "scheduler": {"type": "cosine", "warmup_epochs": 1},
             "loss": {"type": "cross_entropy", "label_smoothing": 0.05},
             "augmentation": "strong",
-            "strong": {"num_ops": 2, "magnitude": 7, "erasing_probability": 0.2},
+            "randaugment": {"num_ops": 2, "magnitude": 7, "erasing_probability": 0.2},
             "ema_decay": 0.99,
             "monitor": "log_loss",
         },
     }
 )
-Pixels = npt.NDArray[np.uint8]
 
 
 def main(
     faces: Annotated[Path, typer.Option(help="UTKFace's aligned chips.")],
     photographs: Annotated[Path, typer.Option(help="A folder with with_mask/ and without_mask/.")],
     model: Annotated[Path, typer.Option(help="YuNet's ONNX file.")],
-    out: Annotated[Path, typer.Option(help="Where masked faces, weights and result go.")],
+    out: Annotated[Path, typer.Option(help="Folder for masked faces, weights and result.")],
     num_faces: int = 2200,
     seed: int = 0,
 ) -> None:
-    """Draw, learn, judge."""
+    """Draw the masks, train, evaluate."""
     torch.set_num_threads(1)
-    drawn = draw_set(faces, model, out / f"masked-{seed}", num_faces=num_faces, seed=seed)
-    weights = learn(drawn, out / f"weights-{seed}", seed=seed)
-    result = judge(weights, photographs, model)
+    drawn = draw_masked_faces(faces, model, out / f"masked-{seed}", num_faces=num_faces, seed=seed)
+    checkpoint = train(drawn, out / f"weights-{seed}", seed=seed)
+    result = evaluate(checkpoint, photographs, model)
     write_json(out / f"result-{seed}.json", result)
     print(json.dumps({name: value for name, value in result.items() if name != "errors"}, indent=2))
 
 
-def draw_set(faces: Path, model: Path, out: Path, *, num_faces: int, seed: int) -> pd.DataFrame:
-    """Draw two masks on each face, keep it bare too, and draw a wrongly worn mask on a quarter of as many faces."""
+def draw_masked_faces(faces: Path, model: Path, out: Path, *, num_faces: int, seed: int) -> pd.DataFrame:
+    """Draw two worn masks per face and keep the bare face; draw a wrongly worn mask on a quarter as many faces."""
     tables = []
-    for part, limit, pictures in (
+    for name, limit, pictures in (
         ("worn", num_faces, {"wear": 2, "incorrect": 0, "normal": 1}),
         ("wrong", num_faces // 4, {"wear": 0, "incorrect": 1, "normal": 0}),
     ):
         config = MaskingConfig.model_validate(
             {
                 "root": faces.parent,
-                "sources": [{"type": "utkface", "name": part, "path": faces.name, "limit": limit}],
-                "out": out / part,
+                "sources": [{"type": "utkface", "name": name, "path": faces.name, "limit": limit}],
+                "out": out / name,
                 "seed": seed,
                 "landmarks": {"type": "yunet", "model": model},
                 "per_face": pictures,
@@ -93,71 +93,71 @@ def draw_set(faces: Path, model: Path, out: Path, *, num_faces: int, seed: int) 
             }
         )
         record = build_masked_faces(config)
-        print({name: record[name] for name in ("found", "beyond_limit", "rejected", "used", "drawn")}, flush=True)
+        print({key: record[key] for key in ("found", "beyond_limit", "rejected", "used", "drawn")}, flush=True)
         table = pd.read_csv(config.folder / "faces.csv", dtype=str, keep_default_na=False)
         tables.append(table.assign(image_path=str(config.folder) + "/" + table["image_path"]))
     return pd.concat(tables, ignore_index=True)
 
 
-def learn(drawn: pd.DataFrame, directory: Path, *, seed: int) -> Path:
-    """Train on drawn masks; an eighth of the people choose the epoch."""
+def train(drawn: pd.DataFrame, directory: Path, *, seed: int) -> Path:
+    """Train on drawn masks; an eighth of the people is held out to choose the epoch. Returns the checkpoint."""
     rng = np.random.default_rng(seed)
-    drawn = pd.concat([drawn] * VIEWS, ignore_index=True)
-    pixels = np.stack([as_photographed(Image.open(path).convert("RGB"), rng) for path in drawn["image_path"]])
+    drawn = pd.concat([drawn] * NUM_VIEWS, ignore_index=True)
+    pixels = np.stack([degrade(Image.open(path).convert("RGB"), rng) for path in drawn["image_path"]])
     people = drawn["person_id"].str.split(":").str[1]
-    held = people.isin(rng.permutation(np.array(sorted(set(people))))[: people.nunique() // 8])
+    is_held_out = people.isin(rng.permutation(np.array(sorted(set(people))))[: people.nunique() // 8])
     table = pd.DataFrame(
         {
             "image_id": drawn["image_path"],
             "pixel_row": np.arange(len(drawn)),
-            "mask": np.where(drawn["mask"] == "normal", CLASSES[1], CLASSES[0]),
+            "mask": np.where(drawn["mask"] == "normal", VALUES[1], VALUES[0]),
         }
     )
-    train = table[~held]
-    found = TrainingFaces(
+    train_table = table[~is_held_out]
+    training_faces = TrainingFaces(
         LABELS.space,
-        TrainingSet.from_faces(train, pixels, labels=LABELS),
-        LabeledSet.from_faces(table[held], pixels, labels=LABELS, train=train),
+        TrainingSet.from_faces(train_table, pixels, labels=LABELS),
+        LabeledSet.from_faces(table[is_held_out], pixels, labels=LABELS, train=train_table),
     )
-    result = fit(ROLE, found, directory=directory, seed=seed, device="cpu", name="drawn masks")
-    print(f"best epoch {result.best_epoch}: {result.best_metric:.4f} log loss on drawn masks held out", flush=True)
+    result = fit(ROLE, training_faces, directory=directory, seed=seed, device="cpu", name="drawn masks")
+    print(f"best epoch {result.best_epoch}: {result.best_metric:.4f} log loss on held-out drawn masks", flush=True)
     return result.checkpoint
 
 
-def as_photographed(image: Image.Image, rng: np.random.Generator) -> Pixels:
-    """Frame, light and spoil a chip as photographs come: cut tight, turned, over- or underexposed, small, compressed."""
+def degrade(image: Image.Image, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Make a chip look like a photograph: cut tight, turned, over- or underexposed, small, compressed."""
     width, height = image.size
-    low = rng.uniform(0, 0.2, 4) * (rng.random(4) < 0.5)
-    box = (low[0] * width, low[1] * height, (1 - low[2]) * width, (1 - 0.6 * low[3]) * height)
+    margin = rng.uniform(0, 0.2, 4) * (rng.random(4) < 0.5)
+    box = (margin[0] * width, margin[1] * height, (1 - margin[2]) * width, (1 - 0.6 * margin[3]) * height)
     left, top, right, bottom = (round(edge) for edge in box)
-    tight = image.crop((left, top, right, bottom))
+    crop = image.crop((left, top, right, bottom))
     points = CANONICAL_POINTS * image.size - (left, top)
     angle, scale = np.radians(rng.normal(0, 5)), np.exp(rng.normal(0, 0.07))
-    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    target = ((CANONICAL_POINTS - 0.5) @ turn.T + 0.5 + rng.normal(0, 0.025, 2)) * SIZE
-    if rng.random() < 0.6:  # taken from a small picture, 14 to 140 pixels wide
-        small = np.exp(rng.uniform(np.log(0.07), np.log(0.7)))
-        size = max(10, round(tight.width * small)), max(10, round(tight.height * small))
-        points = points * (np.array(size) / tight.size)
-        tight = tight.resize(size, Image.Resampling.BOX)
+    rotation = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    target = ((CANONICAL_POINTS - 0.5) @ rotation.T + 0.5 + rng.normal(0, 0.025, 2)) * IMAGE_SIZE
+    if rng.random() < 0.6:  # 14 to 140 pixels wide
+        shrink = np.exp(rng.uniform(np.log(0.07), np.log(0.7)))
+        size = max(10, round(crop.width * shrink)), max(10, round(crop.height * shrink))
+        points = points * (np.array(size) / crop.size)
+        crop = crop.resize(size, Image.Resampling.BOX)
     if rng.random() < 0.6:
-        tight = _compressed(tight, rng)
-    framed = warp(tight, similarity_transform(points, target), size=SIZE).astype(np.float32) / np.float32(255)
-    pixels = _relit(framed.astype(np.float32), rng)
-    spoiled = Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8))
+        crop = _compress(crop, rng)
+    framed = warp(crop, similarity_transform(points, target), size=IMAGE_SIZE).astype(np.float32) / np.float32(255)
+    pixels = _relight(framed.astype(np.float32), rng)
+    degraded = Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8))
     if rng.random() < 0.4:
-        spoiled = spoiled.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.0)))
-    return np.asarray(spoiled)
+        degraded = degraded.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.0)))
+    return np.asarray(degraded)
 
 
-def _compressed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+def _compress(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     stream = BytesIO()
     image.save(stream, format="JPEG", quality=int(rng.integers(25, 90)))
     return Image.open(stream).convert("RGB")
 
 
-def _relit(pixels: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Change exposure, contrast and colors, at times past belief: a mask is known by its shape, not by its color."""
+def _relight(pixels: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Change exposure, contrast and colors, at times to unnatural ones, so that color cannot identify a mask."""
     pixels = pixels ** np.exp(rng.normal(0, 0.25)) * np.exp(rng.normal(0, 0.15) + rng.normal(0, 0.12, 3))
     pixels = (pixels - 0.5) * np.exp(rng.normal(0, 0.15)) + 0.5
     if rng.random() < 0.12:
@@ -166,34 +166,35 @@ def _relit(pixels: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDA
     return np.asarray(gray + (pixels - gray) * (0 if rng.random() < 0.12 else np.exp(rng.normal(0, 0.35))))
 
 
-def judge(weights: Path, photographs: Path, model: Path) -> dict[str, Any]:
-    """Balanced accuracy over the faces found, the share found per class, and which pictures were taken wrongly."""
+def evaluate(checkpoint: Path, photographs: Path, model: Path) -> dict[str, Any]:
+    """Return balanced accuracy and recall over the detected faces, the detected share per class, and the errors."""
     detector, settings = FaceDetector(model), FaceSettings(min_score=0.5)
-    predictor = Predictor.load(weights, PredictionConfig(), device="cpu")
-    found, recalls, errors = {}, {}, {}
-    for number, name in enumerate(CLASSES):
-        crops, paths, total = [], [], 0
+    predictor = Predictor.load(checkpoint, PredictionConfig(), device="cpu")
+    num_faces, recalls, errors = {}, {}, {}
+    for class_id, name in enumerate(VALUES):
+        crops, names, num_pictures = [], [], 0
         for path in sorted((photographs / name).iterdir()):
             if path.name.startswith("."):
                 continue
-            total += 1
+            num_pictures += 1
             try:
                 image = decode_rgb(path.read_bytes())
                 faces = detector.detect(np.asarray(image))
                 face = choose_face(faces, width=image.width, height=image.height, settings=settings)
             except UnreadableFace:
                 continue
-            crops.append(crop_face(image, face.points, size=SIZE))
-            paths.append(path.name)
+            crops.append(crop_face(image, face.points, size=IMAGE_SIZE))
+            names.append(path.name)
         probabilities = predictor.predict(np.stack(crops), np.arange(len(crops)))
-        wrong = probabilities.argmax(axis=1) != number
-        found[name] = {"pictures": total, "found": len(crops), "share": round(len(crops) / total, 4)}
+        wrong = probabilities.argmax(axis=1) != class_id
+        share = round(len(crops) / num_pictures, 4)
+        num_faces[name] = {"pictures": num_pictures, "found": len(crops), "share": share}
         recalls[name] = round(float(1 - wrong.mean()), 4)
-        errors[name] = {paths[row]: round(float(probabilities[row, number]), 3) for row in np.flatnonzero(wrong)}
+        errors[name] = {names[row]: round(float(probabilities[row, class_id]), 3) for row in np.flatnonzero(wrong)}
     return {
         "balanced_accuracy": round(float(np.mean(list(recalls.values()))), 4),
         "recall": recalls,
-        "faces": found,
+        "faces": num_faces,
         "errors": errors,
     }
 

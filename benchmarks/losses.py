@@ -1,20 +1,14 @@
-"""Train a config's teacher with each loss over several seeds and write the table by which to choose one.
+"""A config's teacher trained with each loss, over several seeds.
 
 python -m benchmarks.losses --config configs/utkface.yaml --set faces.root=../shared/data --out docs/losses.md
-
-Trainings that are finished are not run again.
 """
 
-import os
-import platform
-from importlib.metadata import version
-from pathlib import Path
-from statistics import mean, stdev
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
 
-import typer
-
-from ssl_pipeline.config.loading import load_config
+from benchmarks import tables
+from benchmarks.runner import ConfigPath, Jobs, Json, Measurement, Out, Overrides, Seeds, run_command
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.learning.dataset import TrainingFaces
@@ -37,40 +31,40 @@ ROWS: dict[str, tuple[dict[str, Any], bool]] = {
     "cross-entropy, no balance": (CROSS_ENTROPY, False),
     "cross-entropy, balanced class weights": (CROSS_ENTROPY | {"class_weights": "balanced"}, False),
 }
-"""What a row is called: its loss, and whether an epoch draws the classes equally often."""
+"""Per row of the table: the loss, and whether an epoch samples the classes equally often."""
+BASELINE = next(iter(ROWS))
 METRICS = {
     "macro_f1": "macro F1",
     "accuracy": "accuracy",
     "expected_calibration_error": "ECE",
     "log_loss": "log loss, nats",
 }
-BASE = next(iter(ROWS))
 
 
-def main(
-    config: Annotated[Path, typer.Option()],
-    out: Annotated[Path, typer.Option(help="A Markdown file.")],
-    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
-    overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
-) -> None:
-    """Train, judge on the test split, and write the table."""
-    table: dict[str, list[dict[str, Any]]] = {name: [] for name in ROWS}
-    counts: dict[str, int] = {}
-    for seed in seeds.split(","):
-        loaded = load_config(config, overrides=[*(overrides or []), f"seed={seed}"])
-        run = RunDir(loaded.runs_root / f"{loaded.run_name}-losses-seed-{seed}")
-        counts = dict(prepare(loaded, run).counts["labeled"])
-        for name in ROWS:
-            scores = train_and_judge(loaded, run, name)
-            table[name].append(scores)
-            print(f"seed {seed}, {name}: macro F1 {scores['macro_f1']:.3f}", flush=True)
-    out.write_text(_report(config, seeds.split(","), counts, table), encoding="utf-8")
+def main(config: ConfigPath, out: Out, seeds: Seeds = "0,1,2", overrides: Overrides = None, jobs: Jobs = 1) -> None:
+    """Train, evaluate on the test split, and write the table."""
+    measurement = Measurement.from_options("losses", config, seeds, overrides, jobs)
+    results = measurement.run(measure_seed)
+    scores = {row: [of_seed["scores"][row] for of_seed in results] for row in ROWS}
+    out.write_text(report(measurement, results[0]["counts"], scores), encoding="utf-8")
     print(f"written to {out}")
 
 
-def train_and_judge(config: RunConfig, run: RunDir, name: str) -> dict[str, Any]:
-    """Train the teacher with the loss of a row and give its scores on the test split, which choose nothing here."""
-    loss, class_balanced = ROWS[name]
+def measure_seed(measurement: Measurement, seed: int) -> Json:
+    """Train the teacher with each loss; return the counts of faces and each row's test scores."""
+    config = measurement.config(f"seed={seed}")
+    run = RunDir(config.runs_root / f"{config.run_name}-losses-seed-{seed}")
+    counts = dict(prepare(config, run).counts["labeled"])
+    scores = {}
+    for row in ROWS:
+        scores[row] = train_and_evaluate(config, run, row)
+        print(f"seed {seed}, {row}: macro F1 {scores[row]['macro_f1']:.3f}", flush=True)
+    return {"counts": counts, "scores": scores}
+
+
+def train_and_evaluate(config: RunConfig, run: RunDir, row: str) -> Json:
+    """Train the teacher with the loss of a row, unless that is done; return its test scores, which choose nothing."""
+    loss, class_balanced = ROWS[row]
     role = config.teacher.model_dump(mode="json")
     role["training"] |= {"loss": loss, "class_balanced": class_balanced}
     directory = run.root / f"losses/{digest_of(role)[:12]}"
@@ -82,57 +76,52 @@ def train_and_judge(config: RunConfig, run: RunDir, name: str) -> dict[str, Any]
         seed=config.seed,
         device=config.device,
         inputs=faces_digest(run),
-        name=name,
+        name=row,
     )
     evaluate(config, run, directory, "test")
     return read_json(directory / "test" / "scores.json")
 
 
-def _report(config: Path, seeds: list[str], counts: dict[str, int], table: dict[str, list[dict[str, Any]]]) -> str:
-    lines = [
-        f"# {config.stem}: one teacher, each loss",
-        "",
-        f"Written by `python -m benchmarks.losses --config {config}`: the config's teacher, its loss and balance apart. "
-        f"Seeds {', '.join(seeds)}; {os.cpu_count()} cores, {platform.machine()}, torch {version('torch')}; "
-        f"{counts['train']} faces to train on, {counts['validation']} to choose the epoch by (its best macro F1), "
-        f"{counts['test']:,} test faces a seed. Joint classes, percent, mean over the seeds ± standard deviation. ECE is "
-        "the expected calibration error in 15 bins; the lower the better, as the log loss.",
-        "",
-        f"| loss | {' | '.join(METRICS.values())} | macro F1 less that of {BASE}, seed by seed |",
-        f"|---|{'---:|' * (len(METRICS) + 1)}",
-    ]
-    for name, scores in table.items():
-        cells = [_cell([one[metric] for one in scores], percent=metric != "log_loss") for metric in METRICS]
-        differences = [
-            100 * (one["macro_f1"] - base["macro_f1"]) for one, base in zip(scores, table[BASE], strict=True)
+def report(measurement: Measurement, counts: Json, scores: Mapping[str, Sequence[Json]]) -> str:
+    """Lay out the test scores, per row one of each seed, as Markdown."""
+    classes = list(scores[BASELINE][0]["per_class"])
+    baseline = tables.percent(scores[BASELINE], "macro_f1")
+    rows, class_rows = [], []
+    for row, of_seeds in scores.items():
+        gains = (
+            "" if row == BASELINE else tables.signed(tables.differences(tables.percent(of_seeds, "macro_f1"), baseline))
+        )
+        rows.append([row, *(_cell(of_seeds, metric) for metric in METRICS), gains])
+        class_rows.append([row, *(tables.mean_percent(of_seeds, "per_class", name, "f1") for name in classes)])
+    header = ["loss", *METRICS.values(), f"macro F1 minus that of {BASELINE}, seed by seed"]
+    return "\n".join(
+        [
+            f"# {measurement.config_path.stem}: one teacher, each loss",
+            "",
+            f"{measurement.provenance()}; {counts['train']} faces to train on, {counts['validation']} to choose the epoch "
+            f"by (its best macro F1), {counts['test']:,} test faces per seed. All settings but loss and balance are the "
+            "config's. Joint classes, percent, mean over the seeds ± standard deviation. ECE is the expected calibration "
+            "error in 15 bins; for ECE and log loss, lower is better.",
+            "",
+            *tables.markdown_table(header, "l" + "r" * (len(METRICS) + 1), rows),
+            "",
+            "The rows before *no balance* sample every class equally often (`class_balanced: true`); the last two sample "
+            "every face equally often, once without any balance and once with balance in the loss.",
+            "",
+            "## F1 per class",
+            "",
+            *tables.markdown_table(["loss", *classes], "l" + "r" * len(classes), class_rows),
+            "",
         ]
-        each = "" if name == BASE else ", ".join(f"{difference:+.1f}" for difference in differences)
-        lines.append(f"| {name} | {' | '.join(cells)} | {each} |")
-    lines += [
-        "",
-        "The rows before *no balance* draw every class equally often (`class_balanced: true`); the last two draw every "
-        "face equally often, once without any balance and once with balance in the loss.",
-        "",
-        *_per_class(table),
-    ]
-    return "\n".join(lines) + "\n"
+    )
 
 
-def _per_class(table: dict[str, list[dict[str, Any]]]) -> list[str]:
-    classes = list(table[BASE][0]["per_class"])
-    lines = ["## F1 per class", "", f"| loss | {' | '.join(classes)} |", f"|---|{'---:|' * len(classes)}"]
-    for name, scores in table.items():
-        cells = [f"{100 * mean(one['per_class'][own]['f1'] for one in scores):.1f}" for own in classes]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
-
-
-def _cell(values: list[float], *, percent: bool) -> str:
-    values = [100 * value for value in values] if percent else values
-    digits = 1 if percent else 2
-    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):.{digits}f}{spread}"
+def _cell(scores: Sequence[Json], metric: str) -> str:
+    values, digits = tables.percent(scores, metric), 1
+    if metric == "log_loss":
+        values, digits = [value / 100 for value in values], 2
+    return f"{mean(values):.{digits}f}{tables.spread(values, digits=digits)}"
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

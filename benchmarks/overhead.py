@@ -1,10 +1,10 @@
-"""What does Prefect cost? A config's stages as plain functions, as a flow without a server, and with one; then done again.
+"""The cost of Prefect: a config's stages as plain functions, as a flow without a server, and as a flow with one.
 
     python -m benchmarks.overhead --config configs/demo.yaml --out docs/operations.md
 
-Each is a process of its own, in a run directory of its own. Processor seconds are those of the process and of what it
-started and waited for, a server that ends with its flow among them; a server that stays is not in them. With --out, the
-figures go between that file's marks.
+Each is a process with its own run directory, run twice: the second time all stages are done. Processor seconds are those
+of the process and of the children that it waited for, including a server that ends with its flow, excluding a server that
+stays. With --out, the table replaces that file's section `overhead`.
 """
 
 import os
@@ -14,99 +14,90 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
 
-from benchmarks.marks import fill
-
-PREPARE = """
-import sys
-from pathlib import Path
+from benchmarks import tables
+from benchmarks.docs.marked_sections import replace_section
+from benchmarks.runner import ConfigPath, Overrides, run_command
 from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.draw import draw
-from ssl_pipeline.stages.open import open_run
 from ssl_pipeline.stages.prepare import prepare
-config = load_config(Path(sys.argv[1]), overrides=sys.argv[2:], run_name="prepared")
-with open_run(config) as run:
-    draw(config)
-    prepare(config, run)
-"""
-PLAIN = """
-import sys
-from pathlib import Path
-from ssl_pipeline.config.loading import load_config
-from ssl_pipeline.stages.draw import draw
-from ssl_pipeline.stages.finish import RoundOutcome, finish
-from ssl_pipeline.stages.gate import gate
-from ssl_pipeline.stages.open import open_run
-from ssl_pipeline.stages.predict import predict
-from ssl_pipeline.stages.prepare import prepare
-from ssl_pipeline.stages.selection import select
-from ssl_pipeline.stages.train import train_student, train_teacher
-config = load_config(Path(sys.argv[1]), overrides=sys.argv[3:], run_name=sys.argv[2])
-with open_run(config) as run:
-    draw(config)
-    prepare(config, run)
-    train_teacher(config, run)
-    predict(config, run, 1, run.teacher / "best.safetensors")
-    select(config, run, 1)
-    train_student(config, run, 1)
-    finish(config, run, [RoundOutcome(1, gate=gate(config, run, 1, run.teacher))])
-"""
+
+PLAIN = "plain functions"
+_START_SECONDS = 60.0
 
 
-def main(
-    config: Annotated[Path, typer.Option()] = Path("configs/demo.yaml"),
-    overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
-    out: Annotated[Path | None, typer.Option(help="A Markdown file with marks for the table.")] = None,
-) -> None:
-    """Run it each way, twice, and tell the seconds."""
-    with tempfile.TemporaryDirectory() as home, socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        alone = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-        alone |= {"PREFECT_HOME": home, "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-        served = alone | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
-        settings = [*(overrides or []), f"runs_root={home}/runs"]
-        flow = [sys.executable, "-m", "flows.full_cycle", "--config", str(config)]
-        options = [option for setting in settings for option in ("--set", setting)]
-        ways = {
-            "plain functions": ([sys.executable, "-c", PLAIN, str(config), "plain", *settings], alone),
-            "flow, no server": ([*flow, "--run-name", "alone", *options], alone),
-            "flow, with a server": ([*flow, "--run-name", "served", *options], served),
-        }
-        prefect = str(Path(sys.executable).with_name("prefect"))
-        server = subprocess.Popen(
-            [prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-            env=served,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            _wait(port)
-            # faces that are drawn, once for all runs, are none of the three's business
-            _timed([sys.executable, "-c", PREPARE, str(config), *settings], alone)
-            taken = {way: (_timed(*how), _timed(*how)) for way, how in ways.items()}
-        finally:
-            server.terminate()
-            server.wait()
-    text = _table(taken, config, overrides or [])
-    print(text)
-    if out is not None:
-        fill(out, "overhead", text)
-
-
-class Taken(NamedTuple):
-    """What a command took, in seconds."""
+class Cost(NamedTuple):
+    """Of one process, in seconds."""
 
     wall: float
     processor: float
 
 
-def _timed(command: list[str], environment: dict[str, str]) -> Taken:
+def main(
+    config: ConfigPath = Path("configs/demo.yaml"),
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="A Markdown file with marks for the table.")] = None,
+) -> None:
+    """Run the cycle each way, twice, and print the table."""
+    with tempfile.TemporaryDirectory() as home:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        environment |= {"PREFECT_HOME": home, "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+        settings = [*(overrides or []), f"runs_root={home}/runs"]
+        # Draw the faces and read them once, so that the first process measured has no extra work.
+        loaded = load_config(config, overrides=settings)
+        draw(loaded)
+        prepare(loaded, RunDir(loaded.runs_root / "prepared"))
+        options = ["--config", str(config), *(option for setting in settings for option in ("--set", setting))]
+        with _server(environment) as served:
+            ways = {
+                PLAIN: ("benchmarks.plain_cycle", "plain", environment),
+                "flow, no server": ("flows.full_cycle", "alone", environment),
+                "flow, with a server": ("flows.full_cycle", "served", served),
+            }
+            costs = {}
+            for way, (module, run_name, variables) in ways.items():
+                command = [sys.executable, "-m", module, "--run-name", run_name, *options]
+                costs[way] = (_measure(command, variables), _measure(command, variables))
+    text = report(costs, config, overrides or [])
+    print(text)
+    if out is not None:
+        replace_section(out, "overhead", text)
+
+
+@contextmanager
+def _server(environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Run a Prefect server; yield the environment of its clients."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    served = environment | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    command = [str(Path(sys.executable).with_name("prefect")), "server", "start", "--host", "127.0.0.1", "--port", port]
+    server = subprocess.Popen(command, env=served, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while not _listens(int(port)):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"the Prefect server did not start within {_START_SECONDS:.0f} s")
+            time.sleep(0.2)
+        yield served
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _measure(command: list[str], environment: dict[str, str]) -> Cost:
     with tempfile.TemporaryFile() as output:
         started = time.monotonic()
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
@@ -116,37 +107,28 @@ def _timed(command: list[str], environment: dict[str, str]) -> Taken:
         if process.returncode:
             output.seek(0)
             raise SystemExit(f"{' '.join(command)} failed:\n{output.read().decode(errors='replace')[-2000:]}")
-    return Taken(wall, usage.ru_utime + usage.ru_stime)
+    return Cost(wall, usage.ru_utime + usage.ru_stime)
 
 
-def _wait(port: int) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.2)
-    raise SystemExit("the server did not start")
-
-
-def _table(taken: dict[str, tuple[Taken, Taken]], config: Path, overrides: list[str]) -> str:
-    plain = taken["plain functions"][0]
-    shown = "".join(f" --set {override}" for override in overrides)
-    lines = [
-        f"`python -m benchmarks.overhead --config {config}{shown}`, whole processes with their start; {os.cpu_count()} cores, "
-        f"{platform.machine()}:",
-        "",
-        "| | seconds | processor seconds | more than plain | again, all done: seconds | processor seconds |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
-    for way, (first, again) in taken.items():
-        more = first.processor - plain.processor
-        lines.append(
-            f"| {way} | {first.wall:.1f} | {first.processor:.1f} | {more:+.1f} ({100 * more / plain.processor:+.1f} %) "
-            f"| {again.wall:.1f} | {again.processor:.1f} |"
-        )
-    return "\n".join(lines)
+def report(costs: dict[str, tuple[Cost, Cost]], config: Path, overrides: list[str]) -> str:
+    """Lay out the costs of the first and the second run as Markdown."""
+    plain = costs[PLAIN][0].processor
+    rows = []
+    for way, (first, again) in costs.items():
+        more = first.processor - plain
+        times = [f"{seconds:.1f}" for seconds in (*first, *again)]
+        rows.append([way, *times[:2], f"{more:+.1f} ({100 * more / plain:+.1f} %)", *times[2:]])
+    header = ["", "seconds", "processor seconds", "more than plain", "again, all done: seconds", "processor seconds"]
+    settings = "".join(f" --set {override}" for override in overrides)
+    return "\n".join(
+        [
+            f"`python -m benchmarks.overhead --config {config}{settings}`, whole processes with their start; "
+            f"{os.cpu_count()} cores, {platform.machine()}:",
+            "",
+            *tables.markdown_table(header, "lrrrrr", rows),
+        ]
+    )
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -1,130 +1,101 @@
-"""What does it help to know something of the pool? A config's full cycle with and without it, over several seeds.
+"""The value of a partly known pool: a config's full cycle with the pool's labels and with all of them hidden.
 
-    python -m benchmarks.partly_known --config configs/masked-utkface.yaml --out docs/masked-utkface.md
-
-Runs that are finished are not run again.
+python -m benchmarks.partly_known --config configs/masked-utkface.yaml --out docs/masked-utkface.md
 """
 
-import os
-import platform
-import subprocess
-import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
-from statistics import mean, stdev
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
 
-import typer
+from benchmarks import tables
+from benchmarks.runner import ConfigPath, Jobs, Json, Measurement, Out, Overrides, Seeds, run_command
 
-from benchmarks.seeds import environment_for
-from ssl_pipeline.config.loading import load_config
-from ssl_pipeline.runs.files import read_json
-
-VARIANTS: dict[str, list[str]] = {"partly known": [], "nothing known": ["faces.unlabeled.hide_labels=true"]}
-"""What is known of the pool, and what makes it so: as the config says, or all of it hidden."""
-Scores = dict[str, Any]
+VARIANTS = {"partly known": (), "nothing known": ("faces.unlabeled.hide_labels=true",)}
+"""What is known of the pool: the settings for it."""
+STUDENT, BASELINES = "student, partly known", ("teacher", "student, nothing known")
 
 
-def main(
-    config: Annotated[Path, typer.Option()],
-    out: Annotated[Path, typer.Option(help="A Markdown file.")],
-    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
-    overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; they share the cores.")] = 1,
-) -> None:
-    """Run every seed with and without what is known, and write the tables."""
-    base = load_config(config, overrides=overrides or [])
-    environment = environment_for(jobs)
-
-    def run(variant: str, seed: str) -> dict[str, Any]:
-        run_name = f"{base.run_name}-{variant.replace(' ', '-')}-seed-{seed}"
-        settings = [*(overrides or []), *VARIANTS[variant], f"seed={seed}"]
-        options = ["--config", str(config), "--run-name", run_name, *(o for s in settings for o in ("--set", s))]
-        subprocess.run([sys.executable, "-m", "flows.full_cycle", *options], check=True, env=environment)
-        return read_json(base.runs_root / run_name / "summary.json")
-
-    subprocess.run([sys.executable, "-m", "flows.build_masked_faces", "--config", str(config)], check=True)
-    wanted = [(variant, seed) for seed in seeds.split(",") for variant in VARIANTS]
-    with ThreadPoolExecutor(jobs) as pool:
-        summaries = list(pool.map(lambda one: run(*one), wanted))
-    of_variant = {
-        variant: [summary for (own, _), summary in zip(wanted, summaries, strict=True) if own == variant]
-        for variant in VARIANTS
-    }
-    out.write_text(_report(config, of_variant, jobs=jobs), encoding="utf-8")
+def main(config: ConfigPath, out: Out, seeds: Seeds = "0,1,2", overrides: Overrides = None, jobs: Jobs = 1) -> None:
+    """Run every seed with both pools and write the tables."""
+    measurement = Measurement.from_options("partly_known", config, seeds, overrides, jobs)
+    results = measurement.run(measure_seed)
+    summaries = {variant: [of_seed[variant] for of_seed in results] for variant in VARIANTS}
+    out.write_text(report(measurement, summaries), encoding="utf-8")
     print(f"written to {out}")
 
 
-def _report(config: Path, of_variant: dict[str, list[dict[str, Any]]], *, jobs: int) -> str:
-    known, hidden = of_variant["partly known"], of_variant["nothing known"]
-    models = {
-        "teacher": [summary["teacher"]["test"] for summary in known],
-        "student, nothing known": [summary["student"]["test"] for summary in hidden],
-        "student, partly known": [summary["student"]["test"] for summary in known],
+def measure_seed(measurement: Measurement, seed: int) -> dict[str, Json]:
+    """Run the full cycle with each pool; return the summaries."""
+    name = measurement.config().run_name
+    return {
+        variant: measurement.run_cycle(f"{name}-{variant.replace(' ', '-')}-seed-{seed}", *settings, f"seed={seed}")
+        for variant, settings in VARIANTS.items()
     }
-    counts, first = known[0]["counts"], known[0]
-    lines = [
-        f"# {config.stem}: what knowing something of the pool helps",
-        "",
-        f"Written by `python -m benchmarks.partly_known --config {config}{f' --jobs {jobs}' if jobs > 1 else ''}`. Seeds "
-        f"{', '.join(str(summary['seed']) for summary in known)}; {os.cpu_count()} cores, {platform.machine()}, "
-        f"{first['device']}, torch {first['versions']['torch']}; {counts['train']:,} pictures to train on, "
-        f"{counts['validation']:,} for validation, {counts['test']:,} to test on, {counts['candidates']:,} in the pool. "
-        "*Nothing known* is the same pool with all its labels hidden. Students are judged whether or not the gate "
-        "promoted them. Figures are percent on the test split, mean over the seeds, seed by seed in brackets; the test "
-        "split is used once a run.",
-        "",
-        f"| | {' | '.join(models)} | partly known less teacher | partly known less nothing known |",
-        f"|---|{'---:|' * (len(models) + 2)}",
-        _line("joint macro F1", models, lambda scores: scores["macro_f1"]),
-        _line("joint accuracy", models, lambda scores: scores["accuracy"]),
-    ]
-    for name in models["teacher"][0]["per_attribute"]:
-        lines.append(_line(f"{name} macro F1", models, partial(_macro_f1, "per_attribute", name)))
-    for origin in models["teacher"][0]["per_group"]["origin"]:
-        faces = models["teacher"][0]["per_group"]["origin"][origin]["num_faces"]
-        what = f"origin {origin} ({faces:,} pictures): joint macro F1"
-        lines.append(_line(what, models, partial(_of_origin, origin)))
-    lines += [
-        "",
-        "| seed | pool | accepted | precision of accepted guesses | promoted | minutes |",
-        "|---|---|---:|---|---|---:|",
-    ]
-    for variant, summaries in of_variant.items():
-        for summary in summaries:
+
+
+def report(measurement: Measurement, summaries: Mapping[str, Sequence[Json]]) -> str:
+    """Lay out the summaries of `finish`, per variant one of each seed, as Markdown."""
+    counts = summaries["partly known"][0]["counts"]
+    return "\n".join(
+        [
+            f"# {measurement.config_path.stem}: what a partly known pool adds",
+            "",
+            f"{measurement.provenance()}; {counts['train']:,} pictures to train on, {counts['validation']:,} for "
+            f"validation, {counts['test']:,} to test on, {counts['candidates']:,} in the pool. *Nothing known* is the same "
+            "pool with all its labels hidden. Students are compared whether or not the gate promoted them. Figures are "
+            "percent on the test split, mean over the seeds, seed by seed in brackets; the test split is used once per "
+            "run.",
+            "",
+            *_scores(summaries),
+            "",
+            *_runs(summaries),
+            "",
+        ]
+    )
+
+
+def _scores(summaries: Mapping[str, Sequence[Json]]) -> list[str]:
+    models = {
+        "teacher": [summary["teacher"]["test"] for summary in summaries["partly known"]],
+        "student, nothing known": [summary["student"]["test"] for summary in summaries["nothing known"]],
+        STUDENT: [summary["student"]["test"] for summary in summaries["partly known"]],
+    }
+    first = models["teacher"][0]
+    scores: dict[str, tuple[str, ...]] = {"joint macro F1": ("macro_f1",), "joint accuracy": ("accuracy",)}
+    scores |= {f"{name} macro F1": ("per_attribute", name, "macro_f1") for name in first["per_attribute"]}
+    scores |= {
+        f"origin {origin} ({group['num_faces']:,} pictures): joint macro F1": (
+            "per_group",
+            "origin",
+            origin,
+            "macro_f1",
+        )
+        for origin, group in first["per_group"]["origin"].items()
+    }
+    rows = []
+    for name, keys in scores.items():
+        student = tables.percent(models[STUDENT], *keys)
+        gains = [
+            tables.mean_and_spread(tables.differences(student, tables.percent(models[baseline], *keys)))
+            for baseline in BASELINES
+        ]
+        rows.append([name, *(tables.mean_percent(of_seeds, *keys) for of_seeds in models.values()), *gains])
+    header = ["", *models, "partly known minus teacher", "partly known minus nothing known"]
+    return tables.markdown_table(header, "lrrrrr", rows)
+
+
+def _runs(summaries: Mapping[str, Sequence[Json]]) -> list[str]:
+    rows = []
+    for variant, of_seeds in summaries.items():
+        for summary in of_seeds:
             precision = ", ".join(
-                f"{name} {100 * of['precision']:.1f} of {of['num']:,}"
-                for name, of in summary["precision"].items()
-                if of["precision"] is not None
+                f"{name} {100 * accepted['precision']:.1f} of {accepted['num']:,}"
+                for name, accepted in summary["precision"].items()
+                if accepted["precision"] is not None
             )
-            minutes = sum(summary["seconds"].values()) / 60
-            lines.append(
-                f"| {summary['seed']} | {variant} | {summary['counts']['accepted']:,} | {precision} "
-                f"| {summary['promoted']} | {minutes:.1f} |"
-            )
-    return "\n".join(lines) + "\n"
-
-
-def _macro_f1(section: str, name: str, scores: Scores) -> float:
-    return float(scores[section][name]["macro_f1"])
-
-
-def _of_origin(origin: str, scores: Scores) -> float:
-    return _macro_f1("origin", origin, scores["per_group"])
-
-
-def _line(what: str, models: dict[str, list[Scores]], score: Callable[[Scores], float]) -> str:
-    columns = {name: [100 * score(scores) for scores in of_seeds] for name, of_seeds in models.items()}
-    cells = [f"{mean(values):.1f}" for values in columns.values()]
-    for other in ("teacher", "student, nothing known"):
-        differences = [a - b for a, b in zip(columns["student, partly known"], columns[other], strict=True)]
-        each = ", ".join(f"{difference:+.1f}" for difference in differences)
-        spread = f" ± {stdev(differences):.1f}" if len(differences) > 1 else ""
-        cells.append(f"{mean(differences):+.1f}{spread} ({each})")
-    return f"| {what} | {' | '.join(cells)} |"
+            accepted, minutes = f"{summary['counts']['accepted']:,}", f"{sum(summary['seconds'].values()) / 60:.1f}"
+            rows.append([str(summary["seed"]), variant, accepted, precision, summary["promoted"], minutes])
+    header = ["seed", "pool", "accepted", "precision of accepted pseudo-labels", "promoted", "minutes"]
+    return tables.markdown_table(header, "llrllr", rows)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

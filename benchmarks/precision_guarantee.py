@@ -1,13 +1,13 @@
-"""Is a guaranteed precision kept? Ten thousand draws of held-out faces and pool, with the truth known.
+"""The precision guarantee in simulation: how often it is broken in ten thousand draws with known truth.
 
     python -m benchmarks.precision_guarantee
 
-A teacher is a curve: how often it is right at each confidence. A draw takes held-out faces, right or wrong by that curve,
-and a pool, and chooses a threshold as `precision_guarantee` does. The guarantee is broken if a threshold is chosen and the
-teacher's precision at it or above is below the target: in the whole population, which is what is guaranteed, or among the
-accepted faces of the pool, by the curve. For each setting the lines count the draws in which something is accepted, the
-broken guarantees of both kinds beside the most that are allowed (δ of the draws, and four standard deviations of
-sampling), the precision in mean, and the share of the pool that is accepted.
+A simulated teacher is a curve: the probability of being right at each confidence. A draw samples held-out faces, right or
+wrong by that curve, and a pool, and chooses a threshold as `precision_guarantee` does. The guarantee is broken if a
+threshold is chosen and the teacher's precision at or above it is below the target: in the whole population, which is what
+is guaranteed, or among the accepted faces of the pool. Each line counts the draws that accept anything and the broken
+guarantees of both kinds, next to the number allowed (δ of the draws, plus four standard deviations of sampling); then the
+mean precision and the accepted share of the pool.
 """
 
 import math
@@ -30,7 +30,7 @@ Curve = Callable[[np.ndarray], np.ndarray]
 
 
 def overconfident(confidence: np.ndarray) -> np.ndarray:
-    """As if the network's logits were twice too large: 0.95 is right in 81 % of cases."""
+    """The curve of a network with logits twice too large: a confidence of 0.95 is right in 81 % of cases."""
     odds = (confidence / np.maximum(1 - confidence, 1e-12)) ** 0.5
     return np.asarray(odds / (1 + odds))
 
@@ -39,27 +39,27 @@ TEACHERS: dict[str, Curve] = {
     "calibrated": lambda confidence: confidence,
     "overconfident": overconfident,
     "worst at its surest": lambda confidence: np.where(confidence > 0.98, 0.88, 0.97),
-    "just below 0.9": lambda confidence: np.full_like(confidence, 0.8999),  # whatever is accepted breaks the guarantee
+    "just below 0.9": lambda confidence: np.full_like(confidence, 0.8999),  # any acceptance breaks the guarantee
 }
 
 
 class Result(NamedTuple):
-    """What became of the draws of one setting."""
+    """Counts over the draws of one setting."""
 
     num_draws: int
     num_kept: int
-    """Draws in which some value got a threshold."""
+    """Draws with a threshold for at least one value."""
     num_broken: int
-    """Draws in which, at some value's threshold, the population's precision is below the target."""
+    """Draws in which the population's precision is below the target at some value's threshold."""
     num_broken_in_pool: int
-    """The same of the pool's accepted faces."""
+    """Draws in which the precision of the pool's accepted faces is below the target for some value."""
     precision: float
-    """Mean precision of accepted faces over the draws with any."""
+    """Mean precision of accepted faces, over the draws that accept any."""
     acceptance: float
-    """Mean share of the pool."""
+    """Mean accepted share of the pool."""
 
     def most_allowed(self, delta: float) -> float:
-        """δ of the draws and four standard deviations of their sampling."""
+        """Return δ of the draws plus four standard deviations of sampling."""
         return self.num_draws * delta + 4 * math.sqrt(self.num_draws * delta * (1 - delta))
 
 
@@ -75,38 +75,41 @@ def simulate(
     num_thresholds: int = 20,
     seed: int = 0,
 ) -> Result:
-    """Draw, choose, compare with the truth.
+    """Sample held-out faces and pools, choose thresholds, compare with the truth.
 
     Args:
         curve: probability of being right at each confidence.
-        num_draws: how often.
-        num_held_out: held-out faces of each value.
-        num_pool: faces of the pool of each value.
-        target: the guarantee.
-        delta: δ, for all values at once if there are several.
-        num_values: with several, each is tested at δ / their number, and one that fails breaks the guarantee of all.
-        num_thresholds: of the grid.
+        num_draws: number of draws.
+        num_held_out: held-out faces per value.
+        num_pool: faces of the pool per value.
+        target: the guaranteed precision.
+        delta: δ, for all values together.
+        num_values: each value is tested at δ / num_values; one that fails breaks the guarantee of all.
+        num_thresholds: size of the grid.
         seed: of the draws.
     """
-    rng, of_each = np.random.default_rng(seed), delta / num_values
-    tests = num_draws * num_values
-    thresholds = np.full((tests, num_thresholds), np.inf)
-    num_right, num_faces = np.zeros((tests, num_thresholds), np.int64), np.zeros((tests, num_thresholds), np.int64)
-    pools = draw_confidence(rng, (tests, num_pool)).astype(np.float32)
-    for test in range(tests):
+    rng, test_delta = np.random.default_rng(seed), delta / num_values
+    num_tests = num_draws * num_values
+    thresholds = np.full((num_tests, num_thresholds), np.inf)
+    num_right, num_faces = (
+        np.zeros((num_tests, num_thresholds), np.int64),
+        np.zeros((num_tests, num_thresholds), np.int64),
+    )
+    pools = sample_confidence(rng, (num_tests, num_pool)).astype(np.float32)
+    for test in range(num_tests):
         counts = counts_by_confidence(pools[test], np.zeros(num_pool, np.int64), num_values=1)[0]
         grid = threshold_grid(
             counts,
             unseen_per_pool_face=num_held_out / num_pool,
-            least=faces_needed(target, of_each),
+            least=faces_needed(target, test_delta),
             num_thresholds=num_thresholds,
         )
-        confidence = draw_confidence(rng, num_held_out)
+        confidence = sample_confidence(rng, num_held_out)
         right = rng.random(num_held_out) < curve(confidence)
         thresholds[test, : len(grid)] = grid
         num_right[test, : len(grid)], num_faces[test, : len(grid)] = count_right(confidence, right, grid)
-    last = fixed_sequence(num_right, num_faces, target=target, delta=of_each)
-    chosen = np.where(last >= 0, thresholds[np.arange(tests), np.maximum(last, 0)], np.inf)
+    last = fixed_sequence(num_right, num_faces, target=target, delta=test_delta)
+    chosen = np.where(last >= 0, thresholds[np.arange(num_tests), np.maximum(last, 0)], np.inf)
     accepted = pools >= chosen[:, None]
     num_accepted = accepted.sum(axis=1)
     pool_precision = np.where(accepted, curve(pools.astype(np.float64)), 0).sum(axis=1) / np.maximum(num_accepted, 1)
@@ -122,26 +125,26 @@ def simulate(
     )
 
 
-def draw_confidence(rng: np.random.Generator, shape: int | tuple[int, ...]) -> np.ndarray:
-    """Confidences that crowd near 1: 1 - u³ / 2, to 7 decimals."""
+def sample_confidence(rng: np.random.Generator, shape: int | tuple[int, ...]) -> np.ndarray:
+    """Sample confidences, most of them near 1: 1 - u³ / 2 for uniform u, to 7 decimals."""
     return np.round(1 - 0.5 * rng.random(shape) ** 3, 7)
 
 
 def population_precision(curve: Curve, thresholds: np.ndarray) -> np.ndarray:
-    """The precision among all faces of the population at each threshold or above, by a fine grid over u."""
+    """Compute the population's precision at or above each threshold, on a fine grid over u."""
     u = (np.arange(1_000_000) + 0.5) / 1_000_000
-    confidence = 1 - 0.5 * u**3  # falling
+    confidence = 1 - 0.5 * u**3  # descending
     precision = np.cumsum(curve(confidence)) / np.arange(1, len(u) + 1)
-    places = np.searchsorted(-confidence, -np.minimum(thresholds, 1.0), side="right")
-    return np.asarray(precision[np.clip(places - 1, 0, len(u) - 1)])
+    positions = np.searchsorted(-confidence, -np.minimum(thresholds, 1.0), side="right")
+    return np.asarray(precision[np.clip(positions - 1, 0, len(u) - 1)])
 
 
 def main(
-    draws: Annotated[int, typer.Option(help="For each setting.")] = 10_000,
+    draws: Annotated[int, typer.Option(help="Draws per setting.")] = 10_000,
     target: Annotated[float, typer.Option()] = 0.9,
     delta: Annotated[float, typer.Option()] = 0.1,
 ) -> None:
-    """Print a line for each teacher, number of held-out faces and number of values."""
+    """Print a line per teacher, number of held-out faces and number of values."""
     started = time.perf_counter()
     print(f"{draws:,} draws each, precision {target} guaranteed with confidence {1 - delta:.4g}")
     print(

@@ -1,125 +1,111 @@
-"""Run a config's full cycle over several seeds and write the table of teacher against promoted model.
+"""Teacher against promoted model: a config's full cycle over several seeds, with a control without pseudo-labels.
 
-    python -m benchmarks.seeds --config configs/utkface.yaml --set faces.root=../shared/data --out docs/utkface.md
-
-Runs that are finished are not run again.
+python -m benchmarks.seeds --config configs/utkface.yaml --set faces.root=../shared/data --out docs/utkface.md
 """
 
-import os
-import platform
-import subprocess
-import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import partial
-from operator import itemgetter
-from pathlib import Path
 from statistics import mean, stdev
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from ssl_pipeline.config.loading import load_config
-from ssl_pipeline.runs.files import read_json
+from benchmarks import tables
+from benchmarks.control import train_control
+from benchmarks.runner import ConfigPath, Jobs, Json, Measurement, Out, Overrides, Seeds, run_command
 
 
 def main(
-    config: Annotated[Path, typer.Option()],
-    out: Annotated[Path, typer.Option(help="A Markdown file.")],
-    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
-    overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
+    config: ConfigPath,
+    out: Out,
+    seeds: Seeds = "0,1,2",
+    overrides: Overrides = None,
     control: Annotated[bool, typer.Option(help="Also train the student's network on the human labels alone.")] = True,
-    jobs: Annotated[int, typer.Option(min=1, help="Seeds at a time; they share the cores.")] = 1,
+    jobs: Jobs = 1,
 ) -> None:
-    """Run the seeds and write the table."""
-    overrides = overrides or []
-    base = load_config(config, overrides=overrides)
-    run_names = {seed: f"{base.run_name}-seed-{seed}" for seed in seeds.split(",")}
-    environment = environment_for(jobs)
-
-    def run(seed: str) -> None:
-        set_seed = [option for override in [*overrides, f"seed={seed}"] for option in ("--set", override)]
-        options = ["--config", str(config), "--run-name", run_names[seed], *set_seed]
-        for module in ("flows.full_cycle", *(["benchmarks.control"] if control else [])):
-            subprocess.run([sys.executable, "-m", module, *options], check=True, env=environment)
-
-    with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(run, run_names))
-    summaries = [read_json(base.runs_root / run_name / "summary.json") for run_name in run_names.values()]
-    controls = [
-        read_json(base.runs_root / run_name / "control/test/scores.json") for run_name in run_names.values() if control
-    ]
-    out.write_text(_report(config, overrides, summaries, controls, jobs=jobs), encoding="utf-8")
+    """Run the seeds and write the tables."""
+    measurement = Measurement.from_options("seeds", config, seeds, overrides, jobs)
+    results = measurement.run(partial(measure_seed, control=control))
+    summaries, controls = [summary for summary, _ in results], [scores for _, scores in results if scores is not None]
+    out.write_text(report(measurement, summaries, controls), encoding="utf-8")
     print(f"written to {out}")
 
 
-def environment_for(jobs: int) -> dict[str, str]:
-    """Share the cores out: several runs with all threads on the same cores would wait for each other."""
-    threads = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // jobs, 1))} if jobs > 1 else {}
-    return dict(os.environ) | threads
+def measure_seed(measurement: Measurement, seed: int, *, control: bool) -> tuple[Json, Json | None]:
+    """Run the full cycle, then train the control; return the cycle's summary and the control's test scores."""
+    override = f"seed={seed}"
+    run_name = f"{measurement.config().run_name}-seed-{seed}"
+    summary = measurement.run_cycle(run_name, override)
+    if not control:
+        return summary, None
+    config = measurement.config(override, run_name=run_name)
+    return summary, train_control(config, round_index=summary["student"]["round"])
 
 
-def _report(
-    config: Path,
-    overrides: list[str],
-    summaries: list[dict[str, Any]],
-    controls: list[dict[str, Any]],
-    *,
-    jobs: int,
-) -> str:
-    first = summaries[0]
-    names = list(first["teacher"]["test"]["per_attribute"])
-    # where the faces lay is of no interest to a reader, and no path of one machine belongs in the docs
-    shown = " ".join(f"--set {override}" for override in overrides if not override.startswith("faces.root="))
-    at_a_time = f" --jobs {jobs}" if jobs > 1 else ""
-    command = f"python -m benchmarks.seeds --config {config}{at_a_time} {shown}".strip()
-    beside = f", {jobs} seeds at a time, so that minutes are longer than of one alone" if jobs > 1 else ""
-    counts = first["counts"]
-    lines = [
-        f"# {config.stem}: teacher against promoted model",
-        "",
-        f"Written by `{command}`. Seeds {', '.join(str(summary['seed']) for summary in summaries)}; "
-        f"{os.cpu_count()} cores, {platform.machine()}, {first['device']}, torch {first['versions']['torch']}; "
-        f"{counts['train']} faces to train on, {counts['validation']} for validation, {counts['test']:,} test faces, "
-        f"{counts['candidates']:,} in the pool{beside}. Figures are percent on the test split, which is used once.",
-        "",
-        "| seed | promoted | teacher macro F1 | promoted macro F1 | difference | teacher accuracy | promoted accuracy "
-        "| accepted | minutes |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    rows = []
-    for summary in summaries:
-        teacher, promoted = summary["teacher"]["test"], summary[summary["promoted"]]["test"]
-        which = "teacher" if summary["promoted"] == "teacher" else f"student {summary['student']['round']}"
-        f1, accuracy = (teacher["macro_f1"], promoted["macro_f1"]), (teacher["accuracy"], promoted["accuracy"])
-        rows.append((*f1, *accuracy))
-        lines.append(
-            f"| {summary['seed']} | {which} | {_points(f1[0])} | {_points(f1[1])} | {100 * (f1[1] - f1[0]):+.1f} "
-            f"| {_points(accuracy[0])} | {_points(accuracy[1])} | {summary['counts']['accepted']:,} "
-            f"| {sum(summary['seconds'].values()) / 60:.1f} |"
-        )
-    means = [mean(column) for column in zip(*rows, strict=True)]
-    differences = [100 * (row[1] - row[0]) for row in rows]
-    lines.append(
-        f"| mean | | {_points(means[0])} | {_points(means[1])} | **{mean(differences):+.1f}** "
-        f"| {_points(means[2])} | {_points(means[3])} | | |"
-    )
-    spread = f" (standard deviation {stdev(differences):.1f} over seeds)" if len(differences) > 1 else ""
-    lines += ["", f"Mean difference {mean(differences):+.1f} points of macro F1{spread}.", "", "## Per attribute", ""]
-    lines += ["| attribute | teacher macro F1 | promoted macro F1 | difference |", "|---|---:|---:|---:|"]
-    for name in names:
-        one = mean(summary["teacher"]["test"]["per_attribute"][name]["macro_f1"] for summary in summaries)
-        two = mean(summary[summary["promoted"]]["test"]["per_attribute"][name]["macro_f1"] for summary in summaries)
-        lines.append(f"| {name} | {_points(one)} | {_points(two)} | {100 * (two - one):+.1f} |")
-    return "\n".join([*lines, "", *_control(summaries, controls), *_per_class(summaries), *_purity(summaries)]) + "\n"
-
-
-def _control(summaries: list[dict[str, Any]], controls: list[dict[str, Any]]) -> list[str]:
-    if not controls:
-        return []
+def report(measurement: Measurement, summaries: Sequence[Json], controls: Sequence[Json]) -> str:
+    """Lay out the summaries of `finish` and the controls' test scores as Markdown; no controls, no table of them."""
+    counts, jobs = summaries[0]["counts"], measurement.jobs
     teachers = [summary["teacher"]["test"] for summary in summaries]
     promoted = [summary[summary["promoted"]]["test"] for summary in summaries]
-    lines = [
+    gains = tables.differences(tables.percent(promoted, "macro_f1"), tables.percent(teachers, "macro_f1"))
+    deviation = f" (standard deviation {stdev(gains):.1f} over seeds)" if len(gains) > 1 else ""
+    at_a_time = f", {jobs} seeds at a time, which makes each take longer than alone" if jobs > 1 else ""
+    return "\n".join(
+        [
+            f"# {measurement.config_path.stem}: teacher against promoted model",
+            "",
+            f"{measurement.provenance()}; {counts['train']} faces to train on, {counts['validation']} for validation, "
+            f"{counts['test']:,} test faces, {counts['candidates']:,} in the pool{at_a_time}. Figures are percent on the "
+            "test split, which is used once.",
+            "",
+            *_by_seed(summaries, teachers, promoted, gains),
+            "",
+            f"Mean difference {mean(gains):+.1f} points of macro F1{deviation}.",
+            "",
+            *_by_attribute(teachers, promoted),
+            *(_control(teachers, controls, promoted) if controls else ()),
+            *_by_class(teachers, promoted),
+            *_precision(summaries),
+        ]
+    )
+
+
+def _by_seed(
+    summaries: Sequence[Json], teachers: Sequence[Json], promoted: Sequence[Json], gains: Sequence[float]
+) -> list[str]:
+    columns = [tables.percent(models, metric) for metric in ("macro_f1", "accuracy") for models in (teachers, promoted)]
+    rows = []
+    for summary, gain, *scores in zip(summaries, gains, *columns, strict=True):
+        name = "teacher" if summary["promoted"] == "teacher" else f"student {summary['student']['round']}"
+        f1, promoted_f1, accuracy, promoted_accuracy = (f"{score:.1f}" for score in scores)
+        accepted, minutes = f"{summary['counts']['accepted']:,}", f"{sum(summary['seconds'].values()) / 60:.1f}"
+        cells = [f1, promoted_f1, f"{gain:+.1f}", accuracy, promoted_accuracy, accepted, minutes]
+        rows.append([str(summary["seed"]), name, *cells])
+    means = [f"{mean(column):.1f}" for column in columns]
+    rows.append(["mean", "", *means[:2], f"**{mean(gains):+.1f}**", *means[2:], "", ""])
+    header = ["seed", "promoted", "teacher macro F1", "promoted macro F1", "difference", "teacher accuracy"]
+    return tables.markdown_table([*header, "promoted accuracy", "accepted", "minutes"], "llrrrrrrr", rows)
+
+
+def _by_attribute(teachers: Sequence[Json], promoted: Sequence[Json]) -> list[str]:
+    rows = []
+    for name in teachers[0]["per_attribute"]:
+        keys = ("per_attribute", name, "macro_f1")
+        gain = mean(tables.differences(tables.percent(promoted, *keys), tables.percent(teachers, *keys)))
+        rows.append([name, tables.mean_percent(teachers, *keys), tables.mean_percent(promoted, *keys), f"{gain:+.1f}"])
+    header = ["attribute", "teacher macro F1", "promoted macro F1", "difference"]
+    return ["## Per attribute", "", *tables.markdown_table(header, "lrrr", rows), ""]
+
+
+def _control(teachers: Sequence[Json], controls: Sequence[Json], promoted: Sequence[Json]) -> list[str]:
+    rows = []
+    for metric, metric_name in (("macro_f1", "macro F1"), ("accuracy", "accuracy")):
+        scores = {"joint": (metric,)} | {name: ("per_attribute", name, metric) for name in teachers[0]["per_attribute"]}
+        for name, keys in scores.items():
+            gains = tables.differences(tables.percent(promoted, *keys), tables.percent(controls, *keys))
+            means = [tables.mean_percent(models, *keys) for models in (teachers, controls, promoted)]
+            rows.append([f"{name} {metric_name}", *means, f"{mean(gains):+.1f} ({tables.signed(gains)})"])
+    return [
         "## What the pool adds",
         "",
         "A student differs from its teacher in more than the pool: its network is wider and its training has other "
@@ -127,60 +113,42 @@ def _control(summaries: list[dict[str, Any]], controls: list[dict[str, Any]]) ->
         "alone. The difference between promoted and control is what the pool's pseudo-labels add. Means over the "
         "seeds; in brackets, seed by seed.",
         "",
-        "| | teacher | control | promoted | promoted − control |",
-        "|---|---:|---:|---:|---:|",
+        *tables.markdown_table(["", "teacher", "control", "promoted", "promoted − control"], "lrrrr", rows),
+        "",
     ]
 
-    def line(what: str, score: Callable[[dict[str, Any]], float]) -> str:
-        columns = [[100 * score(scores) for scores in models] for models in (teachers, controls, promoted)]
-        differences = [one - other for one, other in zip(columns[2], columns[1], strict=True)]
-        each = ", ".join(f"{difference:+.1f}" for difference in differences)
-        cells = " | ".join(f"{mean(column):.1f}" for column in columns)
-        return f"| {what} | {cells} | {mean(differences):+.1f} ({each}) |"
 
-    for metric in ("macro_f1", "accuracy"):
-        shown = metric.replace("macro_f1", "macro F1")
-        lines.append(line(f"joint {shown}", itemgetter(metric)))
-        for name in teachers[0]["per_attribute"]:
-            lines.append(line(f"{name} {shown}", partial(_of_attribute, name, metric)))
-    return [*lines, ""]
+def _by_class(teachers: Sequence[Json], promoted: Sequence[Json]) -> list[str]:
+    rows = []
+    for name in teachers[0]["per_class"]:
+        num_faces = mean(scores["per_class"][name]["num_faces"] for scores in teachers)
+        f1 = [tables.mean_percent(models, "per_class", name, "f1") for models in (teachers, promoted)]
+        rows.append([name, f"{num_faces:.0f}", *f1])
+    header = ["class", "test faces per seed", "teacher F1", "promoted F1"]
+    return ["## Per class", "", *tables.markdown_table(header, "lrrr", rows), ""]
 
 
-def _of_attribute(name: str, metric: str, scores: dict[str, Any]) -> float:
-    return float(scores["per_attribute"][name][metric])
-
-
-def _per_class(summaries: list[dict[str, Any]]) -> list[str]:
-    lines = ["## Per class", "", "| class | test faces a seed | teacher F1 | promoted F1 |", "|---|---:|---:|---:|"]
-    for name in summaries[0]["teacher"]["test"]["per_class"]:
-        faces = mean(summary["teacher"]["test"]["per_class"][name]["num_faces"] for summary in summaries)
-        one = mean(summary["teacher"]["test"]["per_class"][name]["f1"] for summary in summaries)
-        two = mean(summary[summary["promoted"]]["test"]["per_class"][name]["f1"] for summary in summaries)
-        lines.append(f"| {name} | {faces:.0f} | {_points(one)} | {_points(two)} |")
-    return [*lines, ""]
-
-
-def _purity(summaries: list[dict[str, Any]]) -> list[str]:
+def _precision(summaries: Sequence[Json]) -> list[str]:
     if not all(summary["precision"] for summary in summaries):
         return []
-    lines = [
+    rows = [
+        [str(summary["seed"]), name, f"{accepted['num']:,}", _percent_or_dash(accepted["precision"])]
+        for summary in summaries
+        for name, accepted in summary["precision"].items()
+    ]
+    return [
         "## Precision of the accepted pseudo-labels",
         "",
-        "Known only because the pool's labels were hidden, not absent. In the round whose student is reported.",
+        "Known only because the pool's labels were hidden, not absent. In the round of the reported student.",
         "",
-        "| seed | what | accepted | right |",
-        "|---|---|---:|---:|",
+        *tables.markdown_table(["seed", "labels", "accepted", "precision"], "llrr", rows),
+        "",
     ]
-    for summary in summaries:
-        for what, values in summary["precision"].items():
-            right = "–" if values["precision"] is None else f"{_points(values['precision'])} %"
-            lines.append(f"| {summary['seed']} | {what} | {values['num']:,} | {right} |")
-    return lines
 
 
-def _points(value: float) -> str:
-    return f"{100 * value:.1f}"
+def _percent_or_dash(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -1,115 +1,108 @@
-"""The table of `benchmarks.strategies`, as Markdown."""
+"""The tables of `benchmarks.strategies`, as Markdown."""
 
-import os
-from statistics import mean, stdev
-from typing import Any
+from collections.abc import Mapping, Sequence
+from statistics import mean
 
-Results = list[dict[str, Any]]
+from benchmarks import tables
+from benchmarks.runner import Json
+
+BASE, ALL_TRUE = "base", "all true labels"
+"""Rows that are no strategy: the teachers, and the student of all true labels."""
 
 
-def strategies_report(found: dict[str, Results], *, about: dict[str, Any], overrides: list[str]) -> str:
-    """Lay out what `benchmarks.strategies` found.
+def report(by_row: Mapping[str, Sequence[Json]], *, provenance: str) -> str:
+    """Lay out the results.
 
     Args:
-        found: by row, the result of each seed; ``base`` and ``all true labels`` among them.
-        about: seeds, steps, jobs, config, and the environment.
-        overrides: settings given beside the config.
+        by_row: per row the result of each seed; `BASE` and `ALL_TRUE` among them.
+        provenance: the beginning of the first paragraph.
     """
-    base, best = found["base"], found["all true labels"]
-    teacher = [_points(one["test"]) for one in base]
-    together = [_points(one["together"]) for one in base if one["together"] is not None]
-    gap = [own - other for own, other in zip(map(_points, (one["test"] for one in best)), teacher, strict=True)]
-    counts = base[0]["counts"]
+    base, counts = by_row[BASE], by_row[BASE][0]["counts"]
     names = list(base[0]["test"]["per_attribute"])
-    command = " ".join(
-        [
-            f"python -m benchmarks.strategies --config {about['config']} --seeds {','.join(about['seeds'])} "
-            f"--steps {about['steps']} --jobs {about['jobs']}"
-        ]
-        + [f"--set {setting}" for setting in overrides]
-        + [f"--row '{row}'" for row in about["rows"]]
-    )
-    labeler = (
-        "One teacher is the baseline; the pool is labeled by the teachers of `out_of_fold` together, calibrated on the faces "
-        "that each did not see,"
-        if together
-        else "The baseline is the one teacher that labels the pool, "
-        + ("calibrated on the validation faces," if base[0]["calibration"] else "not calibrated,")
-    )
+    teacher = tables.percent(base, "test", "macro_f1")
+    gap = mean(tables.differences(tables.percent(by_row[ALL_TRUE], "test", "macro_f1"), teacher))
+    blank = [""] * (len(names) + 3)
+
+    def scores(macro_f1: Sequence[float]) -> list[str]:
+        gains = tables.differences(macro_f1, teacher)
+        return [f"{mean(macro_f1):.1f}", tables.mean_and_spread(gains), f"{100 * mean(gains) / gap:.0f} %"]
+
+    rows = [["*one teacher*", *blank, f"{mean(teacher):.1f}", "", ""]]
+    if base[0]["together"] is not None:
+        rows.append(["*teachers together*", *blank, *scores(tables.percent(base, "together", "macro_f1"))])
+    for row, results in by_row.items():
+        if row != BASE:
+            cells, name = (blank, f"*{row}*") if row == ALL_TRUE else (_accepted_cells(results, names), row)
+            rows.append([name, *cells, *scores(tables.percent(results, "test", "macro_f1"))])
+    header = ["selection", "faces accepted", *(f"{name}: accepted, precision" for name in names), "joint precision"]
+    header += ["starved", "macro F1", "gain over the teacher", "gap closed"]
     lines = [
-        f"Written by `{command}`. Seeds {', '.join(about['seeds'])}; {os.cpu_count()} cores, {about['machine']}, "
-        f"{about['device']}, torch {about['versions']['torch']}; {counts['labeled']['train']} faces to train on, "
-        f"{counts['labeled']['validation']} for validation, {counts['labeled']['test']} to test on, "
-        f"{counts['unlabeled']:,} in the pool, whose labels are hidden. {labeler} and every strategy chooses among the "
-        "same predictions. Every student has the same network, settings and number of steps. Figures "
-        "are percent, mean over the seeds; gains in macro F1 on the test split over the one teacher, seed by seed in "
-        "brackets. *Gap closed* is the gain over that of the same student on all true labels. A value is starved if its "
-        "share of accepted labels is below a fifth of its share of the training faces, in any seed.",
+        f"{provenance}; {counts['labeled']['train']} faces to train on, {counts['labeled']['validation']} for validation, "
+        f"{counts['labeled']['test']} to test on, {counts['unlabeled']:,} in the pool, whose labels are hidden. "
+        f"{_labeler(base)} and every strategy chooses among the same predictions. Every student has the same network, "
+        "settings and number of steps. Figures are percent, mean over the seeds; gains in macro F1 on the test split over "
+        "the one teacher, seed by seed in brackets. *Gap closed* is the gain divided by that of the same student on all "
+        "true labels. A value is starved if its share of accepted labels is below a fifth of its share of the training "
+        "faces, in any seed.",
         "",
-        "| selection | faces accepted | " + " | ".join(f"{name}: accepted, right" for name in names) + " | both right "
-        "| starved | macro F1 | gain over the teacher | gap closed |",
-        "|---|---:|" + "---:|" * len(names) + "---:|---|---:|---:|---:|",
-        f"| *one teacher* |  | {' | ' * len(names)}|  | {mean(teacher):.1f} |  |  |",
+        *tables.markdown_table(header, "lr" + "r" * len(names) + "rlrrr", rows),
+        *_calibration(base, names),
     ]
-    if together:
-        lines.append(_row("*teachers together*", together, teacher, gap, [""] * (len(names) + 3)))
-    for row, results in found.items():
-        if row in ("base", "all true labels"):
-            continue
-        cells = [f"{mean(one['counts']['accepted'] for one in results):,.0f}"]
-        cells += [_accepted(results, name) for name in names]
-        precision = [one["precision"]["joint"]["precision"] for one in results]
-        cells.append(f"{100 * mean(precision):.1f}" if None not in precision else "–")
-        cells.append(", ".join(sorted({value for one in results for value in one["starved"]})).replace("<", "&lt;"))
-        lines.append(_row(row, [_points(one["test"]) for one in results], teacher, gap, cells))
-    lines.append(
-        _row("*all true labels*", [_points(one["test"]) for one in best], teacher, gap, [""] * (len(names) + 3))
-    )
-    return "\n".join([*lines, "", *_calibration(base, names)]).rstrip()
+    return "\n".join(lines)
 
 
-def _row(name: str, scores: list[float], teacher: list[float], gap: list[float], cells: list[str]) -> str:
-    gains = [own - other for own, other in zip(scores, teacher, strict=True)]
-    each = ", ".join(f"{gain:+.1f}" for gain in gains)
-    spread = f" ± {stdev(gains):.1f}" if len(gains) > 1 else ""
-    closed = f"{100 * mean(gains) / mean(gap):.0f} %"
-    return f"| {name} | {' | '.join(cells)} | {mean(scores):.1f} | {mean(gains):+.1f}{spread} ({each}) | {closed} |"
+def _labeler(base: Sequence[Json]) -> str:
+    if base[0]["together"] is not None:
+        return (
+            "One teacher is the baseline; the pool is labeled by the teachers of `out_of_fold` together, calibrated on the "
+            "faces that each did not see,"
+        )
+    calibrated = "calibrated on the validation faces" if base[0]["calibration"] else "not calibrated"
+    return f"The baseline is the one teacher that labels the pool, {calibrated},"
 
 
-def _accepted(results: Results, name: str) -> str:
-    accepted = mean(one["labels"][name] for one in results)
-    precision = [one["precision"][name]["precision"] for one in results]
-    return f"{accepted:,.0f}, {100 * mean(precision):.1f}" if None not in precision else f"{accepted:,.0f}, –"
+def _accepted_cells(results: Sequence[Json], names: Sequence[str]) -> list[str]:
+    """Format the counts and precisions of the accepted labels, and the starved values."""
+    starved = sorted({value for result in results for value in result["starved"]})
+    return [
+        f"{mean(result['counts']['accepted'] for result in results):,.0f}",
+        *(f"{mean(r['labels'][name] for r in results):,.0f}, {_precision(results, name)}" for name in names),
+        _precision(results, "joint"),
+        ", ".join(starved).replace("<", "&lt;"),
+    ]
 
 
-def _calibration(base: Results, names: list[str]) -> list[str]:
-    if not all(one["together"] and one["calibration"] and "before" in one["calibration"] for one in base):
+def _precision(results: Sequence[Json], name: str) -> str:
+    unknown = any(result["precision"][name]["precision"] is None for result in results)
+    return "–" if unknown else tables.mean_percent(results, "precision", name, "precision")
+
+
+def _calibration(base: Sequence[Json], names: Sequence[str]) -> list[str]:
+    if not all(result["together"] and result["calibration"] and "before" in result["calibration"] for result in base):
         return []
-    lines = [
+    rows = []
+    for position, name in enumerate(("class", *names)):
+        keys = () if name == "class" else ("per_attribute", name)
+        cells = []
+        for metric, scale, digits in (
+            ("expected_calibration_error", 1, 1),
+            ("brier_score", 100, 3),
+            ("log_loss", 100, 3),
+        ):
+            before, after = (
+                mean(tables.percent(base, "calibration", when, *keys, metric)) / scale for when in ("before", "after")
+            )
+            cells.append(f"{before:.{digits}f} → {after:.{digits}f}")
+        temperatures = (result["calibration"]["temperatures"] for result in base)
+        of_name = "" if name == "class" else ", ".join(f"{one[position - 1]:.2f}" for one in temperatures)
+        rows.append([name, *cells, of_name])
+    header = ["", "calibration error", "Brier score", "log loss", "temperatures, seed by seed"]
+    return [
+        "",
         "**Calibration out of fold**",
         "",
-        "Before and after, each training face predicted by the teacher that did not see it, and calibrated by "
+        "Before and after. Each training face is predicted by the teacher that did not see it, and calibrated by "
         "temperatures that were fitted without it; mean over the seeds.",
         "",
-        "| of | calibration error | Brier score | log loss | temperatures, seed by seed |",
-        "|---|---:|---:|---:|---|",
+        *tables.markdown_table(header, "lrrrl", rows),
     ]
-    for place, name in enumerate(("class", *names)):
-        cells = []
-        for metric, scale in (("expected_calibration_error", 100), ("brier_score", 1), ("log_loss", 1)):
-            before, after = (
-                mean(
-                    scale * (of if name == "class" else of["per_attribute"][name])[metric]
-                    for of in (one["calibration"][when] for one in base)
-                )
-                for when in ("before", "after")
-            )
-            cells.append(f"{before:.{1 if scale == 100 else 3}f} → {after:.{1 if scale == 100 else 3}f}")
-        temperatures = [one["calibration"]["temperatures"] for one in base]
-        of_name = ", ".join(f"{of[place - 1]:.2f}" for of in temperatures) if name != "class" else ""
-        lines.append(f"| {name} | {' | '.join(cells)} | {of_name} |")
-    return lines
-
-
-def _points(scores: dict[str, Any]) -> float:
-    return 100 * float(scores["macro_f1"])

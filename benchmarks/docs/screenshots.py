@@ -1,10 +1,10 @@
-"""Take the pictures of Prefect's UI that the docs show, of a finished run of the demo (drawn faces only).
+"""Screenshots of Prefect's UI for the docs, taken of a finished run of the demo (drawn faces only).
 
     make deploy
     PREFECT_API_URL=http://127.0.0.1:4200/api prefect deployment run full-cycle/local --watch
-    python -m benchmarks.screenshots --ui http://127.0.0.1:4200 --out docs
+    python -m benchmarks.docs.screenshots --ui http://127.0.0.1:4200 --out docs
 
-Needs Chromium, and no internet.
+Needs Chromium, but no internet.
 """
 
 import json
@@ -22,10 +22,10 @@ _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def main(
-    ui: Annotated[str, typer.Option(help="Where the server's UI is.")] = "http://127.0.0.1:4200",
+    ui: Annotated[str, typer.Option(help="URL of the server's UI.")] = "http://127.0.0.1:4200",
     out: Annotated[Path, typer.Option(help="A folder.")] = Path("docs"),
 ) -> None:
-    """Picture the newest finished cycle's page, three of its artifacts and the form of its deployment."""
+    """Save the pages of the newest finished cycle, of three of its artifacts, and of its deployment's form."""
     flow_run = _newest(ui, "flow_runs", {"flows": {"name": {"any_": ["full-cycle"]}}, "sort": "END_TIME_DESC"})
     deployment = _newest(ui, "deployments", {"flows": {"name": {"any_": ["full-cycle"]}}})
     pages = {
@@ -42,39 +42,35 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     for name, (page, height) in pages.items():
         path = out / f"prefect-{name}.png"
-        _picture(f"{ui}/{page}", path, height=height)
+        _take_screenshot(f"{ui}/{page}", path, height=height)
         print(f"{path}: {path.stat().st_size // 1024} KiB")
 
 
-def _newest(ui: str, what: str, query: dict[str, Any]) -> dict[str, Any]:
+def _newest(ui: str, collection: str, query: dict[str, Any]) -> dict[str, Any]:
     request = urllib.request.Request(  # noqa: S310 - the server that the user names
-        f"{ui}/api/{what}/filter", json.dumps({**query, "limit": 1}).encode(), {"Content-Type": "application/json"}
+        f"{ui}/api/{collection}/filter",
+        json.dumps({**query, "limit": 1}).encode(),
+        {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request) as answer:  # noqa: S310
-        found: list[dict[str, Any]] = json.loads(answer.read())
-    if not found:
-        raise SystemExit(f"{ui}: no {what} of a full cycle; run the deployment first")
-    return found[0]
+    with urllib.request.urlopen(request) as response:  # noqa: S310
+        entries: list[dict[str, Any]] = json.loads(response.read())
+    if not entries:
+        raise SystemExit(f"{ui}: no {collection} of a full cycle; run the deployment first")
+    return entries[0]
 
 
-def _picture(url: str, path: Path, *, height: int) -> None:
-    browser = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
+def _take_screenshot(url: str, path: Path, *, height: int) -> None:
+    browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if browser is None:
-        raise SystemExit(f"needs one of {', '.join(_BROWSERS)}")
+        raise SystemExit(f"no browser found; install one of {', '.join(_BROWSERS)}")
     with tempfile.TemporaryDirectory() as home:
-        command = [
-            browser,
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            "--force-prefers-reduced-motion",
-        ]
+        command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        command += ["--force-prefers-reduced-motion"]
         command += [f"--user-data-dir={home}", f"--window-size=1280,{height}", "--virtual-time-budget=20000"]
         command += [f"--screenshot={path.absolute()}", url]
         subprocess.run(command, check=True, capture_output=True, timeout=180)
-    with Image.open(path) as picture:
-        picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=128).save(path, optimize=True)
+    with Image.open(path) as image:
+        image.convert("P", palette=Image.Palette.ADAPTIVE, colors=128).save(path, optimize=True)
 
 
 if __name__ == "__main__":

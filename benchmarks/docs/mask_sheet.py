@@ -1,6 +1,6 @@
 """Draw the contact sheet of masks in docs/masking.md, on drawn faces: each kind, each way of wearing, straight and turned.
 
-python -m benchmarks.mask_sheet docs/masks.png
+python -m benchmarks.docs.mask_sheet docs/masks.png
 """
 
 from dataclasses import replace

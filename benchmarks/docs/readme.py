@@ -1,6 +1,6 @@
-"""Write the README's figures and file map from what runs and files say, so that none is typed by hand.
+"""The README's generated sections: the file map, the demo's output, the results on real faces.
 
-make demo && python -m benchmarks.readme
+make demo && python -m benchmarks.docs.readme
 """
 
 import ast
@@ -11,16 +11,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.marks import fill
+from benchmarks.docs.marked_sections import replace_section
 from ssl_pipeline.reports.comparison import comparison_table, verdict
 
-README = Path("README.md")
+README, RESULTS = Path("README.md"), Path("docs/utkface.md")
+DEMO_SUMMARY = Path("data/runs/demo/summary.json")
 
 
-def demo(summary_path: Path) -> str:
-    """What the demo prints at its end."""
+def demo_section(summary_path: Path) -> str:
+    """Render the last lines that the demo prints."""
     summary = json.loads(summary_path.read_text(encoding="utf-8"))
-    console = Console(record=True, width=78, file=open(os.devnull, "w"))  # noqa: SIM115 - nobody reads it
+    console = Console(record=True, width=78, file=open(os.devnull, "w"))  # noqa: SIM115 - discards the output
     console.print(comparison_table(summary))
     console.print(verdict(summary))
     counts = summary["counts"]
@@ -34,16 +35,16 @@ def demo(summary_path: Path) -> str:
     return f"{note}\n\n```\n{console.export_text().rstrip()}\n```"
 
 
-def results(report: Path) -> str:
-    """The table of the seeds, as `benchmarks.seeds` wrote it."""
+def results_section(report: Path) -> str:
+    """Take the first paragraph and the first table of a report by `benchmarks.seeds`."""
     lines = report.read_text(encoding="utf-8").splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("| seed"))
     end = next(number for number, line in enumerate(lines) if line.startswith("Mean difference"))
     return "\n".join([lines[2], "", *lines[start : end + 1]])
 
 
-def file_map() -> str:
-    """A line for each file of code: its path, and the sentence that its docstring opens with."""
+def file_map_section() -> str:
+    """List the code files, each with the first sentence of its docstring."""
     lines = []
     for folder in ("flows", "ssl_pipeline", "benchmarks"):
         for path in sorted(Path(folder).rglob("*.py")):
@@ -56,8 +57,8 @@ def file_map() -> str:
 
 
 if __name__ == "__main__":
-    fill(README, "filemap", file_map())
-    if Path("data/runs/demo/summary.json").is_file():
-        fill(README, "demo", demo(Path("data/runs/demo/summary.json")))
-    if Path("docs/utkface.md").is_file():
-        fill(README, "results", results(Path("docs/utkface.md")))
+    replace_section(README, "filemap", file_map_section())
+    if DEMO_SUMMARY.is_file():
+        replace_section(README, "demo", demo_section(DEMO_SUMMARY))
+    if RESULTS.is_file():
+        replace_section(README, "results", results_section(RESULTS))

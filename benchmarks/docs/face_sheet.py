@@ -1,6 +1,6 @@
-"""Draw the contact sheet in the README: the labeled population above, the external pool below.
+"""The README's contact sheet of drawn people: the labeled population above, the external pool below.
 
-python -m benchmarks.drawn_faces docs/drawn-faces.png
+python -m benchmarks.docs.face_sheet docs/drawn-faces.png
 """
 
 from pathlib import Path
@@ -13,13 +13,13 @@ from ssl_pipeline.synthetic.people.face import draw_face
 from ssl_pipeline.synthetic.people.parameters import Population, sample_faces, sample_people
 
 COLUMNS, ROWS, SIZE, GAP = 10, 2, 96, 12
+POPULATIONS: tuple[Population, ...] = ("home", "elsewhere")
 
 
 def main(out: Annotated[Path, typer.Argument()]) -> None:
     """Draw both populations."""
     sheet = Image.new("RGB", (COLUMNS * SIZE, 2 * ROWS * SIZE + GAP), "white")
-    populations: tuple[Population, ...] = ("home", "elsewhere")
-    for block, population in enumerate(populations):
+    for block, population in enumerate(POPULATIONS):
         people = sample_people(COLUMNS * ROWS, population=population, seed=7)
         for number, face in enumerate(sample_faces(people, images_per_person=1, seed=7)):
             row, column = divmod(number, COLUMNS)
