@@ -20,6 +20,8 @@ from ssl_pipeline.runs.files import atomic_path, digest_of
 
 logger = logging.getLogger(__name__)
 
+_STATE_FORMAT = 2  # of last.pt; a state of another format is not resumed
+
 
 @dataclass(frozen=True)
 class FitResult:
@@ -69,9 +71,8 @@ def fit(
         )
     with deterministic_algorithms(config.training.deterministic):
         loop = TrainingLoop(config, faces, seed=seed, device=device, name=name)
-        return _run(
-            loop, config, faces, directory=directory, key=digest_of([config.fingerprint_fields(), seed, inputs])
-        )
+        key = digest_of([_STATE_FORMAT, config.fingerprint_fields(), seed, inputs])
+        return _run(loop, config, faces, directory=directory, key=key)
 
 
 def _run(loop: TrainingLoop, config: RoleConfig, faces: TrainingFaces, *, directory: Path, key: str) -> FitResult:

@@ -55,6 +55,8 @@ class Progress:
     epoch: int = 0
     step: int = 0
     losses: list[float] = field(default_factory=list)
+    learning_rate: float = math.nan
+    """Of the epoch's first step."""
     best_metric: float = math.nan
     best_epoch: int = -1
     history: list[dict[str, float]] = field(default_factory=list)
@@ -133,6 +135,8 @@ class TrainingLoop:
             )
         self.model.train()
         self.freezable.start_epoch(epoch)
+        if progress.step == 0:
+            progress.learning_rate = self.schedule.learning_rate
         for step, ((pixels, indices), unlabeled) in enumerate(zip(loader, pool, strict=False), start=progress.step):
             place = (epoch, step, self.compute.rank) if self.compute.rank else (epoch, step)
             seed_draws(self.seed, STEP_STREAM, *place)  # mixing, dropout and stochastic depth
@@ -158,8 +162,7 @@ class TrainingLoop:
             )
         row = {
             "epoch": progress.epoch,
-            # of the epoch's first step: what moves within it is drawn by `ssl-pipeline plot schedule`
-            "learning_rate": self.schedule.learning_rate_at(progress.epoch * self.steps_per_epoch),
+            "learning_rate": progress.learning_rate,
             "train_loss": float(np.mean(progress.losses)),
             "validation_loss": scores["log_loss"],
             "macro_f1": scores["macro_f1"],
