@@ -77,7 +77,7 @@ def fit(
 
 def _run(loop: TrainingLoop, config: RoleConfig, faces: TrainingFaces, *, directory: Path, key: str) -> FitResult:
     """Run the epochs that are left; of several processes, the main one writes."""
-    name, is_main = loop.name, loop.compute.is_main
+    name, is_main = loop.name, loop.compute.accelerator.is_main_process
 
     def save() -> None:
         if is_main:
