@@ -21,6 +21,8 @@ from ssl_pipeline.runs.uploads import request_upload
 
 logger = logging.getLogger(__name__)
 
+_STATE_FORMAT = 2  # of last.pt; a state of another format is not resumed
+
 
 @dataclass(frozen=True)
 class FitResult:
@@ -70,14 +72,13 @@ def fit(
         )
     with deterministic_algorithms(config.training.deterministic):
         loop = TrainingLoop(config, faces, seed=seed, device=device, name=name)
-        return _run(
-            loop, config, faces, directory=directory, key=digest_of([config.fingerprint_fields(), seed, inputs])
-        )
+        key = digest_of([_STATE_FORMAT, config.fingerprint_fields(), seed, inputs])
+        return _run(loop, config, faces, directory=directory, key=key)
 
 
 def _run(loop: TrainingLoop, config: RoleConfig, faces: TrainingFaces, *, directory: Path, key: str) -> FitResult:
     """Run the epochs that are left; of several processes, the main one writes."""
-    name, is_main = loop.name, loop.compute.is_main
+    name, is_main = loop.name, loop.compute.accelerator.is_main_process
 
     def save() -> None:
         if is_main:

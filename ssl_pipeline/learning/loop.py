@@ -10,7 +10,7 @@ steps.
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -55,6 +55,8 @@ class Progress:
     epoch: int = 0
     step: int = 0
     losses: list[float] = field(default_factory=list)
+    learning_rate: float = math.nan
+    """Of the epoch's first step."""
     best_metric: float = math.nan
     best_epoch: int = -1
     history: list[dict[str, float]] = field(default_factory=list)
@@ -71,13 +73,13 @@ class TrainingLoop:
     def __init__(self, config: RoleConfig, faces: TrainingFaces, *, seed: int, device: Device, name: str) -> None:
         training = config.training
         self.config, self.faces, self.seed, self.name = training, faces, seed, name
-        self.compute = Compute.build(device, training.precision)
+        may_freeze = training.optimizer.freeze_backbone_epochs > 0
+        self.compute = Compute.build(device, training.precision, find_unused_parameters=may_freeze)
         self.scaler = self.compute.gradient_scaler()
         seed_draws(seed, WEIGHTS_STREAM)
         model = build_model(config.model, labels=faces.labels, image_size=faces.image_size)
         self.model: FaceClassifier = model.to_channels_last(self.compute.device)
-        may_freeze = training.optimizer.freeze_backbone_epochs > 0
-        self.parallel: nn.Module = self.compute.wrap_ddp(self.model, some_may_be_frozen=may_freeze)
+        self.parallel: nn.Module = self.compute.accelerator.prepare_model(self.model)
         self.forward: nn.Module = torch.compile(self.parallel) if training.compile else self.parallel  # type: ignore[assignment]
         self.ema = ModelEmaV3(self.model, decay=training.ema_decay, use_warmup=True) if training.ema_decay else None
         self.sampling_weights = sampling_weights(
@@ -133,8 +135,11 @@ class TrainingLoop:
             )
         self.model.train()
         self.freezable.start_epoch(epoch)
+        if progress.step == 0:
+            progress.learning_rate = self.schedule.learning_rate
         for step, ((pixels, indices), unlabeled) in enumerate(zip(loader, pool, strict=False), start=progress.step):
-            place = (epoch, step, self.compute.rank) if self.compute.rank else (epoch, step)
+            rank = self.compute.accelerator.process_index
+            place = (epoch, step, rank) if rank else (epoch, step)
             seed_draws(self.seed, STEP_STREAM, *place)  # mixing, dropout and stochastic depth
             steps_before = epoch * self.steps_per_epoch + step
             progress.losses.append(self._step(pixels, indices, steps_before, unlabeled))
@@ -158,8 +163,7 @@ class TrainingLoop:
             )
         row = {
             "epoch": progress.epoch,
-            # of the epoch's first step: what moves within it is drawn by `ssl-pipeline plot schedule`
-            "learning_rate": self.schedule.learning_rate_at(progress.epoch * self.steps_per_epoch),
+            "learning_rate": progress.learning_rate,
             "train_loss": float(np.mean(progress.losses)),
             "validation_loss": scores["log_loss"],
             "macro_f1": scores["macro_f1"],
@@ -179,21 +183,21 @@ class TrainingLoop:
         Each part is divided by the weight of the whole batch, of all processes, so that the parts add up to the batch's
         own gradient.
         """
-        device, num_processes = self.compute.device, self.compute.num_processes
+        device, accelerator = self.compute.device, self.compute.accelerator
         taught = [(indices, 1.0)]  # which faces the pixels show, and in what share
         if self.config.mixing is not None:
             mixed = mix(pixels, self.config.mixing)
             pixels, share = mixed.pixels, mixed.own_share
             taught = [(indices, share), (indices[mixed.partners], 1 - share)]
         # mixed or not, a face's weight counts once: its partners are the batch's own faces, each taken once
-        total_weight = self.compute.sum(self.weights[indices].sum()).clamp_min(1e-8).to(device)
+        total_weight = self.compute.sum(self.weights[indices].sum()).clamp_min(1e-8)
         num_unlabeled = torch.tensor(0.0 if unlabeled is None else len(unlabeled.faces))
-        total_unlabeled = self.compute.sum(num_unlabeled).to(device)
+        total_unlabeled = self.compute.sum(num_unlabeled)
         total = torch.zeros((), device=device)
         parts = [part for part in torch.arange(len(indices)).tensor_split(self.config.accumulation_steps) if len(part)]
         with self._told_in_words(step):
             for part in parts:
-                with self.compute.no_sync(self.parallel, unless=part is parts[-1]):
+                with nullcontext() if part is parts[-1] else accelerator.no_sync(self.parallel):
                     beside = None if unlabeled is None else _part_of(unlabeled, part, of=len(indices))
                     seen = [pixels[part]] if beside is None else [pixels[part], beside.weak, beside.strong]
                     with self.compute.autocast():
@@ -204,7 +208,7 @@ class TrainingLoop:
                     if beside is not None:
                         loss = loss + self._disagreement(log_probabilities[len(part) :], beside) / total_unlabeled
                     # times the processes, as the exchange of gradients takes their mean
-                    torch.autograd.backward(self.scaler.scale(loss * num_processes))
+                    torch.autograd.backward(self.scaler.scale(loss * accelerator.num_processes))
                 total += loss.detach()
         total_loss = float(self.compute.sum(total))
         if not math.isfinite(total_loss):
@@ -298,7 +302,7 @@ class TrainingLoop:
             compute=self.compute,
             batch_size=256,
         )
-        probabilities = self.compute.gather(probabilities, num_rows=len(faces.pixel_rows))
+        probabilities = self.compute.gather(probabilities)
         return score_predictions(probabilities, faces.codes, labels=self.faces.labels, numbers=faces.numbers)
 
     def state(self) -> dict[str, Any]:
