@@ -1,4 +1,4 @@
-"""Does prediction's memory grow with the number of images? Peak memory of `ssl-pipeline predict` over few and many.
+"""Peak memory of `ssl-pipeline predict` over few and many images.
 
     python -m benchmarks.predict_memory
 
@@ -30,7 +30,7 @@ NUM_FACES, SIZE, NAMES_IN_FOLDER = 200, 32, 1000
 COMMAND = """
 import re, sys
 from pathlib import Path
-from ssl_pipeline.cli import main
+from ssl_pipeline.cli.main import main
 try:
     main()
 finally:
