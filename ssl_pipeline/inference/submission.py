@@ -12,12 +12,12 @@ import numpy as np
 from ssl_pipeline.errors import ConfigError, FaceTableError, list_of_faults
 from ssl_pipeline.faces.sources.raw import IMAGE_SUFFIXES
 from ssl_pipeline.inference.files import ImageFile
-from ssl_pipeline.inference.progress import ImageProgress
 from ssl_pipeline.inference.stream import predict_stream
 from ssl_pipeline.inference.table import check_writable
 from ssl_pipeline.labels import IntArray
 from ssl_pipeline.learning.predict import FacePredictor
 from ssl_pipeline.runs.files import atomic_path
+from ssl_pipeline.runs.progress import ProgressBar
 
 HEADER = ["ImageID", "ans"]
 
@@ -90,7 +90,7 @@ def _predict(predictor: FacePredictor, files: list[ImageFile]) -> tuple[IntArray
     """Predict class ids, int [N], 0 where an image cannot be read; the reasons say where."""
     class_ids: list[int] = []
     reasons: list[str | None] = []
-    with ImageProgress(files) as progress:
+    with ProgressBar("predicting", len(files), unit="images") as progress:
         for batch in predict_stream(predictor, files):
             class_ids += batch.probabilities.argmax(axis=1).tolist()
             reasons += batch.reasons

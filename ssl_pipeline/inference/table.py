@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 from ssl_pipeline.errors import ConfigError, FaceTableError
 from ssl_pipeline.faces.framing import Framer
 from ssl_pipeline.inference.files import find_images
-from ssl_pipeline.inference.progress import ImageProgress
 from ssl_pipeline.inference.stream import PredictedBatch, predict_stream
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.predict import FacePredictor
 from ssl_pipeline.runs.files import atomic_path
+from ssl_pipeline.runs.progress import ProgressBar
 
 ROWS_IN_GROUP = 16_384
 """Fewest rows in a Parquet row group, but for the last; many small groups make a file that is slow to read."""
@@ -69,7 +69,7 @@ def predict_images(
     with (
         atomic_path(out) as temporary,
         open_writer(temporary, table_schema(predictor.labels)) as write,
-        ImageProgress(files) as progress,
+        ProgressBar("predicting", len(files), unit="images") as progress,
     ):
         for batch in predict_stream(predictor, files, framer=framer):
             write(to_table(batch, predictor.labels))
