@@ -1,10 +1,10 @@
-"""Peak memory of `ssl-pipeline predict` over few and over many images.
+"""Peak memory of `ssl-pipeline predict` over few and many images.
 
     python -m benchmarks.predict_memory
 
-A few drawn faces are linked many times, into nested folders and into one flat folder. Each prediction is a fresh process
-with a tiny network of random weights. The figures are its peak resident memory, and images per second including
-start-up. Linux only: the peak is read from /proc.
+A few drawn faces are linked many times, into nested folders and into one flat folder. Each prediction is a process of
+its own, with a tiny network of random weights. The figures are that process's peak resident memory, and images a
+second with start-up included. Linux only: the peak is read from /proc.
 """
 
 import os
@@ -24,13 +24,13 @@ from ssl_pipeline.learning.model import build_model
 from ssl_pipeline.synthetic.people.face import draw_face
 from ssl_pipeline.synthetic.people.parameters import sample_faces, sample_people
 
-LABELS = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
-NUM_FACES, IMAGE_SIZE, IMAGES_PER_FOLDER = 200, 32, 1000
-# Not getrusage: its peak survives exec, so it would include the parent process.
+SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
+NUM_FACES, SIZE, NAMES_IN_FOLDER = 200, 32, 1000
+# not getrusage: its peak outlives exec, so that it would be this process's own
 COMMAND = """
 import re, sys
 from pathlib import Path
-from ssl_pipeline.cli import main
+from ssl_pipeline.cli.main import main
 try:
     main()
 finally:
@@ -39,17 +39,17 @@ finally:
 
 
 def main(
-    few: Annotated[int, typer.Option(help="Number of images of the smaller prediction.")] = 10_000,
-    many: Annotated[int, typer.Option(help="Number of images of the larger one.")] = 100_000,
-    suffix: Annotated[str, typer.Option(help="Suffix of the table: .csv or .parquet.")] = ".parquet",
+    few: Annotated[int, typer.Option(help="Images of the smaller prediction.")] = 10_000,
+    many: Annotated[int, typer.Option(help="Images of the larger one.")] = 100_000,
+    suffix: Annotated[str, typer.Option(help="Of the table: .csv or .parquet.")] = ".parquet",
 ) -> None:
-    """Print a line per folder and number of images, then the ratios."""
+    """Print a line for each folder and number of images, then the ratios."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         draw_faces(root / "faces")
         model_config = ModelConfig(architecture="wrn10_1")
-        model = build_model(model_config, labels=LABELS, image_size=IMAGE_SIZE)
-        save_checkpoint(root / "best.safetensors", model, model_config=model_config, image_size=IMAGE_SIZE)
+        model = build_model(model_config, labels=SPACE, image_size=SIZE)
+        save_checkpoint(root / "best.safetensors", model, model_config=model_config, image_size=SIZE)
         print(f"{'folder':8} {'images':>9} {'peak MiB':>9} {'images/s':>9}")
         for layout in ("nested", "flat"):
             peaks = []
@@ -63,7 +63,7 @@ def main(
 
 
 def draw_faces(folder: Path) -> None:
-    """Draw the faces to link to."""
+    """Draw the faces that are linked."""
     folder.mkdir()
     people = sample_people(NUM_FACES, population="home", seed=0)
     for number, face in enumerate(sample_faces(people, images_per_person=1, seed=0)):
@@ -71,17 +71,17 @@ def draw_faces(folder: Path) -> None:
 
 
 def link_faces(faces: Path, folder: Path, count: int, *, nested: bool) -> None:
-    """Link the faces in turn under `count` names, nested or in one folder."""
+    """Link the faces in turn under `count` names."""
     originals = sorted(faces.iterdir())
     for number in range(count):
-        parent = folder / f"{number // IMAGES_PER_FOLDER:05d}" if nested else folder
-        if number % IMAGES_PER_FOLDER == 0:
-            parent.mkdir(parents=True, exist_ok=True)
-        os.link(originals[number % len(originals)], parent / f"face-{number:09d}.jpg")
+        inside = folder / f"{number // NAMES_IN_FOLDER:05d}" if nested else folder
+        if number % NAMES_IN_FOLDER == 0:
+            inside.mkdir(parents=True, exist_ok=True)
+        os.link(originals[number % len(originals)], inside / f"face-{number:09d}.jpg")
 
 
 def measure(checkpoint: Path, images: Path, out: Path) -> tuple[float, float]:
-    """Predict in a fresh process; return its peak memory in MiB and its seconds."""
+    """Predict in a fresh process; give its peak memory in MiB and its seconds."""
     options = ["--checkpoint", checkpoint, "--images", images, "--out", out, "--device", "cpu", "--no-flip"]
     started = time.perf_counter()
     arguments = [sys.executable, "-c", COMMAND, "predict", *map(str, options)]

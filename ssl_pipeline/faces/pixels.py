@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.progress import Progress
 
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.cropper import Crop, Cropper
 from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels
 from ssl_pipeline.runs.disk import reserve
 from ssl_pipeline.runs.files import atomic_path
+from ssl_pipeline.runs.progress import ProgressBar
 
 _NUM_THREADS, _CHUNK = 4, 512  # Pillow lets other threads run while it decodes
 
@@ -51,16 +50,14 @@ def decode_into(
         framers: N, what crops each image to its face; None takes its centered square.
     """
     done: list[_Row] = []
-    console = Console(stderr=True)
     with (
         atomic_path(path) as beside,
         ThreadPoolExecutor(_NUM_THREADS) as pool,
-        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
+        ProgressBar("decoding", len(image_paths), unit="images") as bar,
     ):
         shape = (len(image_paths), size, size, 3)
         pixels = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape)
         reserve(beside)
-        task = bar.add_task("decoding", total=len(image_paths))
 
         def decode(row: int) -> _Row:
             return _decode_row(pixels[row], Path(image_paths[row]), framers[row] if framers else None)
@@ -68,7 +65,7 @@ def decode_into(
         for start in range(0, len(image_paths), _CHUNK):
             rows = range(start, min(start + _CHUNK, len(image_paths)))
             done.extend(pool.map(decode, rows))
-            bar.advance(task, len(rows))
+            bar.advance(len(rows))
         pixels.flush()
     return Decoded([row.content_hash for row in done], [row.reason for row in done], [row.framing for row in done])
 

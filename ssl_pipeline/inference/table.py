@@ -1,7 +1,9 @@
-"""Predict images into a table, a batch at a time, so that memory does not grow with their number."""
+"""Table of predictions: one row per image, written batch by batch as CSV or Parquet."""
 
 import csv
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,20 +15,20 @@ import pyarrow.parquet as pq
 from ssl_pipeline.errors import ConfigError, FaceTableError
 from ssl_pipeline.faces.cropper import Cropper
 from ssl_pipeline.inference.files import find_images
-from ssl_pipeline.inference.progress import ImageProgress
 from ssl_pipeline.inference.stream import PredictedBatch, predict_stream
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.predict import FacePredictor
 from ssl_pipeline.runs.files import atomic_path
+from ssl_pipeline.runs.progress import ProgressBar
 
 ROWS_IN_GROUP = 16_384
-"""Rows of a Parquet file that are written at once; smaller groups make a file that is slow to read."""
-NUM_SHOWN = 5
+"""Fewest rows in a Parquet row group, but for the last; many small groups make a file that is slow to read."""
+NUM_FAILURES_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class PredictionCounts:
-    """What a prediction came to; `num_read` + `num_unreadable` is all that was found."""
+    """Images predicted and not; `num_read` + `num_unreadable` is the number found."""
 
     num_read: int
     num_unreadable: int
@@ -42,13 +44,14 @@ class PredictionCounts:
 def predict_images(
     predictor: FacePredictor, images: Path, out: Path, *, framer: Cropper | None = None
 ) -> PredictionCounts:
-    """Write a row an image: its path, values and their probabilities, the class, or why it cannot be read.
+    """Write one row per image: its path, values and their probabilities, the class, or why it cannot be read.
 
     Args:
         predictor: a model, or several that vote.
-        images: a folder, one image, or a list of paths; see `image_files.find_images`.
+        images: a folder, one image, or a list of paths; see `files.find_images`.
         out: a ``.csv`` or ``.parquet`` file, written atomically.
-        framer: crops each image to its face; one without a face counts as unreadable. None takes the centered square.
+        framer: crops each image to its face; an image without a face counts as unreadable. None takes the centered
+            square.
 
     Raises:
         FaceTableError: if there is no image.
@@ -56,29 +59,29 @@ def predict_images(
     """
     check_writable(out)
     files = find_images(images)
-    num_read, num_unreadable, failures = 0, 0, list[str]()
+    if not files:
+        raise FaceTableError(
+            f"{images}: no image found; expected a folder with files such as .jpg, .png or .webp (hidden ones are "
+            "ignored), an image, or a .txt or .csv list of paths"
+        )
+    num_unreadable, failures = 0, list[str]()
+    open_writer = _csv_writer if out.suffix == ".csv" else _parquet_writer
     with (
-        atomic_path(out) as beside,
-        _Writer(beside, table_schema(predictor.labels), as_csv=out.suffix == ".csv") as writer,
-        ImageProgress(find_images(images, in_order=False)) as progress,
+        atomic_path(out) as temporary,
+        open_writer(temporary, table_schema(predictor.labels)) as write,
+        ProgressBar("predicting", len(files), unit="images") as progress,
     ):
         for batch in predict_stream(predictor, files, framer=framer):
-            writer.write(to_table(batch, predictor.labels))
+            write(to_table(batch, predictor.labels))
             failed = [f"{name}: {reason}" for name, reason in zip(batch.names, batch.reasons, strict=True) if reason]
-            failures += failed[: NUM_SHOWN - len(failures)]
+            failures += failed[: NUM_FAILURES_SHOWN - len(failures)]
             num_unreadable += len(failed)
-            num_read += len(batch.names) - len(failed)
             progress.advance(len(batch.names))
-        if num_read + num_unreadable == 0:
-            raise FaceTableError(
-                f"{images}: no image found; expected a folder with files such as .jpg, .png or .webp (hidden ones are "
-                "ignored), an image, or a .txt or .csv list of paths"
-            )
-    return PredictionCounts(num_read, num_unreadable, tuple(failures))
+    return PredictionCounts(len(files) - num_unreadable, num_unreadable, tuple(failures))
 
 
 def check_writable(out: Path) -> None:
-    """Refuse, before any work, a file that could not be written at its end.
+    """Check, before any work, that a file can be written.
 
     Raises:
         ConfigError: naming the file.
@@ -94,7 +97,7 @@ def check_writable(out: Path) -> None:
 
 
 def table_schema(labels: LabelSpace) -> pa.Schema:
-    """Columns of the table: the image, each attribute and its probability, the class and its own, the reason."""
+    """Columns of the table: the path, each attribute's value and probability, the class and its probability, the reason."""
     fields = [("image_path", pa.string())]
     for name in labels.names:
         fields += [(name, pa.string()), (f"{name}_probability", pa.float32())]
@@ -103,15 +106,16 @@ def table_schema(labels: LabelSpace) -> pa.Schema:
 
 
 def to_table(batch: PredictedBatch, labels: LabelSpace) -> pa.Table:
-    """Give a batch the columns of `table_schema`; of an image that cannot be read all are null but path and reason.
+    """Convert a batch to the columns of `table_schema`.
 
-    The class is the most probable one; the value of an attribute is the most probable by the sum over its classes.
+    The class is the most probable one; an attribute's value is the one with the largest sum over its classes. For an
+    image that cannot be read, all columns but path and reason are null.
     """
-    unread = np.array([reason is not None for reason in batch.reasons], bool)
+    is_unreadable = np.array([reason is not None for reason in batch.reasons], bool)
     columns: dict[str, Any] = {"image_path": batch.names}
 
     def column(values: Any) -> Any:
-        return pa.array(values, mask=unread)
+        return pa.array(values, mask=is_unreadable)
 
     for attribute, marginal in zip(labels.attributes, labels.attribute_probabilities(batch.probabilities), strict=True):
         columns[attribute.name] = column(np.array(attribute.values, object)[marginal.argmax(axis=1)])
@@ -124,49 +128,36 @@ def to_table(batch: PredictedBatch, labels: LabelSpace) -> pa.Table:
     return pa.table(columns, schema=table_schema(labels))
 
 
-class _Writer:
-    """CSV or Parquet, batch by batch."""
+@contextmanager
+def _csv_writer(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=schema.names)
+        writer.writeheader()
 
-    def __init__(self, path: Path, schema: pa.Schema, *, as_csv: bool) -> None:
-        self._schema = schema
-        self._file: Any = None
-        if as_csv:
-            self._file = open(path, "w", newline="", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
-            self._csv = csv.DictWriter(self._file, fieldnames=schema.names)
-            self._csv.writeheader()
-        else:
-            self._parquet = pq.ParquetWriter(path, schema)
-            self._hold()
+        def write(table: pa.Table) -> None:
+            for row in table.to_pylist():
+                writer.writerow(
+                    {name: f"{value:.6f}" if isinstance(value, float) else value for name, value in row.items()}
+                )
 
-    def __enter__(self) -> "_Writer":
-        return self
+        yield write
 
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-        else:
-            self._flush()
-            self._parquet.close()
 
-    def write(self, table: pa.Table) -> None:
-        if self._file is None:
-            self._held.write_table(table)
-            self._num_held += len(table)
-            if self._num_held >= ROWS_IN_GROUP:
-                self._flush()
-            return
-        for row in table.to_pylist():
-            text = {name: f"{value:.6f}" if isinstance(value, float) else value for name, value in row.items()}
-            self._csv.writerow(text)
+@contextmanager
+def _parquet_writer(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    waiting: list[pa.Table] = []
+    num_waiting = 0
+    with pq.ParquetWriter(path, schema) as file:
 
-    def _hold(self) -> None:
-        # rows wait for their group as one block of bytes: their many small arrays, lying between the model's large
-        # ones, would keep the process from giving these back, at some 150 MB
-        self._bytes, self._num_held = pa.BufferOutputStream(), 0
-        self._held = pa.ipc.new_stream(self._bytes, self._schema)
+        def write(table: pa.Table) -> None:
+            nonlocal num_waiting
+            waiting.append(table)
+            num_waiting += len(table)
+            if num_waiting >= ROWS_IN_GROUP:
+                file.write_table(pa.concat_tables(waiting))
+                waiting.clear()
+                num_waiting = 0
 
-    def _flush(self) -> None:
-        self._held.close()
-        if self._num_held:
-            self._parquet.write_table(pa.ipc.open_stream(self._bytes.getvalue()).read_all())
-        self._hold()
+        yield write
+        if waiting:
+            file.write_table(pa.concat_tables(waiting))

@@ -13,8 +13,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from rich.console import Console
-from rich.progress import Progress
 
 from ssl_pipeline.config.execution import ExecutionConfig, InProcess
 from ssl_pipeline.config.run import PredictionConfig
@@ -26,7 +24,7 @@ from ssl_pipeline.learning.checkpoint import Checkpoint
 from ssl_pipeline.learning.device import Device
 from ssl_pipeline.learning.predict import Predictor, View
 from ssl_pipeline.runs.files import atomic_path
-from ssl_pipeline.runs.progress import report
+from ssl_pipeline.runs.progress import ProgressBar
 from ssl_pipeline.runs.uploads import request_upload
 
 logger = logging.getLogger(__name__)
@@ -164,14 +162,11 @@ def predict_shards(
     shards = (
         FaceShard.of(parts[shard], faces.iloc[shard * shard_size : (shard + 1) * shard_size]) for shard in open_shards
     )
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        num_open = sum(min(shard_size, len(faces) - n * shard_size) for n in open_shards)
-        task = bar.add_task(name, total=num_open)
+    num_open = sum(min(shard_size, len(faces) - n * shard_size) for n in open_shards)
+    with ProgressBar(name, num_open, unit="faces") as bar:
 
         def advance(num_faces: int) -> None:
-            bar.advance(task, num_faces)
-            report(name, bar.tasks[0].completed / num_open)
+            bar.advance(num_faces)
             request_upload()
 
         here = isinstance(execution, InProcess)

@@ -1,4 +1,4 @@
-"""Finding images: order, hidden files, links, lists, and what cannot be listed."""
+"""Finding images: order, hidden files, links, lists, and folders that cannot be listed."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.sources.raw_faces import is_image_name, list_files
-from ssl_pipeline.inference import files as image_files
 from ssl_pipeline.inference.files import ImageFile, find_images
 
 
@@ -17,43 +15,35 @@ def touch(folder: Path, *names: str) -> None:
         (folder / name).touch()
 
 
-def names(images: Path, **options: bool) -> list[str]:
-    return [file.name for file in find_images(images, **options)]
+def names(images: Path) -> list[str]:
+    return [file.name for file in find_images(images)]
 
 
 NESTED = ["b.jpg", "a/z.PNG", "a/a/1.webp", "a-b.jpg", "a.jpg", "x.jpg/inner.jpg", "line\nbreak.png", "ü.png"]
 
 
-@pytest.mark.parametrize("in_memory", [2, 3, 1000])
-def test_a_folder_is_walked_in_the_order_of_whole_paths(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: int
-) -> None:
-    monkeypatch.setattr(image_files, "NAMES_IN_MEMORY", in_memory)
-    touch(tmp_path, *NESTED, "._b.jpg", ".hidden/c.jpg", "notes.txt", *(f"many/{n}.jpg" for n in range(20)))
-    expected = [name for name in list_files(tmp_path) if is_image_name(name)]
-    assert len(expected) == len(NESTED) + 20
-    assert names(tmp_path) == expected
-    assert sorted(names(tmp_path, in_order=False)) == expected
+def test_images_of_a_folder_are_sorted_by_whole_path(tmp_path: Path) -> None:
+    many = [f"many/{number}.jpg" for number in range(20)]
+    touch(tmp_path, *NESTED, *many, "._b.jpg", ".hidden/c.jpg", "notes.txt")
+    assert names(tmp_path) == sorted([*NESTED, *many])
     assert all(Path(file.path).is_file() for file in find_images(tmp_path))
 
 
-def test_links_that_lead_nowhere_or_round_in_circles_end(tmp_path: Path) -> None:
+def test_broken_links_are_found_and_circular_ones_end(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.jpg", "b/2.jpg")
     (tmp_path / "a" / "up").symlink_to(tmp_path)
     (tmp_path / "a" / "across").symlink_to(tmp_path / "b")
     (tmp_path / "b" / "across").symlink_to(tmp_path / "a")
     (tmp_path / "self.jpg").symlink_to(tmp_path / "self.jpg")
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
-    expected = ["a/1.jpg", "a/across/2.jpg", "b/2.jpg", "b/across/1.jpg", "gone.jpg", "self.jpg"]
-    assert names(tmp_path) == expected
-    assert sorted(names(tmp_path, in_order=False)) == expected
+    assert names(tmp_path) == ["a/1.jpg", "a/across/2.jpg", "b/2.jpg", "b/across/1.jpg", "gone.jpg", "self.jpg"]
 
 
 def test_a_folder_that_cannot_be_listed_is_one_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "a.jpg", "locked/b.jpg", "z.jpg")
     scandir = os.scandir
 
-    def refuse(folder: str) -> object:  # the tests may run as root, whom no permission stops
+    def refuse(folder: str) -> object:  # permissions would not stop root
         if str(folder).rstrip("/").endswith("locked"):
             raise PermissionError(13, "Permission denied")
         return scandir(folder)
@@ -67,20 +57,16 @@ def test_a_folder_that_cannot_be_listed_is_one_fault(tmp_path: Path, monkeypatch
     ]
 
 
-@pytest.mark.parametrize("in_memory", [1, 1000])
-def test_names_that_are_no_utf8_are_found_and_shown_escaped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: int
-) -> None:
-    monkeypatch.setattr(image_files, "NAMES_IN_MEMORY", in_memory)
-    odd = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
-    with open(odd, "wb"):
+def test_names_that_are_not_utf8_are_found_and_escaped(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    with open(path, "wb"):
         pass
-    (found,) = find_images(tmp_path)
-    assert found.name == r"caf\udce9.jpg"
-    assert os.fsencode(found.path) == odd
+    (image,) = find_images(tmp_path)
+    assert image.name == r"caf\udce9.jpg"
+    assert os.fsencode(image.path) == path
 
 
-def test_a_list_gives_its_paths_as_they_stand_relative_to_its_folder(tmp_path: Path) -> None:
+def test_a_list_keeps_its_order_and_its_paths_are_relative_to_its_folder(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("b.jpg\n\n/abs/a.jpg\r\nb.jpg\n")
     assert list(find_images(tmp_path / "list.txt")) == [
         ImageFile("b.jpg", f"{tmp_path}/b.jpg"),
@@ -94,7 +80,7 @@ def test_a_list_gives_its_paths_as_they_stand_relative_to_its_folder(tmp_path: P
     ]
 
 
-def test_a_list_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+def test_a_list_without_image_paths_or_an_absent_path_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("file,label\na.jpg,1\n")
     with pytest.raises(FaceTableError, match=r"no column 'image_path' .* the header has \['file', 'label'\]"):
         names(tmp_path / "other.csv")

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from ssl_pipeline.config.cropping import FaceSettings
-from ssl_pipeline.errors import ConfigError, FaceTableError
+from ssl_pipeline.errors import ConfigError, FaceTableError, TrainingError
 from ssl_pipeline.faces.cropper import Cropper
 from ssl_pipeline.faces.cropping import CANONICAL_POINTS, crop_face
 from ssl_pipeline.faces.detection import DetectedFace
@@ -23,6 +23,7 @@ from ssl_pipeline.inference import table as images
 from ssl_pipeline.inference.files import ImageFile, find_images
 from ssl_pipeline.inference.stream import predict_stream
 from ssl_pipeline.inference.table import predict_images
+from ssl_pipeline.learning.predict import Predictor
 from tests.conftest import SPACE
 from tests.learning.prediction_support import predictor, save_random_model, write_images
 
@@ -159,15 +160,32 @@ def test_images_are_taken_only_a_little_ahead_of_the_model(
     assert taken <= 16 + 8 + 1
 
 
-def test_a_prediction_that_fails_leaves_the_file_that_was_there(
-    checkpoint: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class FailingPredictor:
+    """A model that fails at its second batch."""
+
+    def __init__(self, model: Predictor) -> None:
+        self.labels, self.image_sizes, self.batch_size = model.labels, model.image_sizes, model.batch_size
+        self.model, self.num_batches = model, 0
+
+    def predict_sizes(self, pixels: dict[int, np.ndarray]) -> np.ndarray:
+        self.num_batches += 1
+        if self.num_batches == 2:
+            raise TrainingError("out of memory")
+        return self.model.predict_sizes(pixels)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_failed_prediction_leaves_the_earlier_file(
+    checkpoint: Path, folder: Path, tmp_path: Path, suffix: str
 ) -> None:
-    out = tmp_path / "tables" / "out.csv"
+    out = tmp_path / "tables" / f"out{suffix}"
     out.parent.mkdir()
     out.write_text("before")
-    (folder / "list.csv").write_text("image_path\n" + "a.png\n" * 50 + '"' + "x" * 200_000)  # not CSV, at its end
+    (folder / "list.csv").write_text("image_path\n" + "a.png\n" * 50 + '"' + "x" * 200_000)  # not CSV at its end
     with pytest.raises(FaceTableError, match="cannot be read as a list"):
         predict_images(predictor(checkpoint), folder / "list.csv", out)
+    with pytest.raises(TrainingError, match="out of memory"):
+        predict_images(FailingPredictor(predictor(checkpoint)), folder, out)
     assert out.read_text() == "before"
     assert list(out.parent.iterdir()) == [out]
 

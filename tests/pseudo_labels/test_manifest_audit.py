@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from ssl_pipeline.cli.main import _hidden_truth, app
+from ssl_pipeline.cli.main import app
+from ssl_pipeline.cli.manifest import _hidden_truth
 from ssl_pipeline.config.selection import FixedThreshold
 from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import LabelSpace

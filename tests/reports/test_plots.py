@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ssl_pipeline.reports import pictures
+from ssl_pipeline.reports import plots
 from ssl_pipeline.reports.plots import (
     SCORE_PICTURES,
     plot_class_f1,
@@ -124,7 +124,7 @@ def test_another_input_gives_another_picture(tmp_path: Path) -> None:
 
 def test_curves_count_epochs_from_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Figure] = []
-    monkeypatch.setattr(pictures, "save_figure", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
     plot_learning_curves(tmp_path / "curves.png", history(5), title="teacher", direction="max")
     loss, score, rate = drawn[0].axes
     assert [list(axes.lines[0].get_xdata()) for axes in (loss, score, rate)] == [[1, 2, 3, 4, 5]] * 3

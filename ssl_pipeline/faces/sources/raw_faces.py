@@ -1,7 +1,7 @@
 """Faces of a source as its own files describe them, and the files in its folder."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -104,24 +104,37 @@ def is_image_name(path: str) -> bool:
     return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
 
 
-def list_files(folder: Path) -> list[str]:
+def list_files(folder: Path, *, on_error: Callable[[str, OSError], None] | None = None) -> list[str]:
     """List all files below a folder, relative to it, with forward slashes, sorted.
 
-    Hidden files and folders are ignored (names that begin with a dot, e.g. macOS's ``._*``). Links to folders are
-    followed, unless they lead to a folder that contains them. A broken link is listed as a file.
+    Hidden files and folders are ignored (their names begin with a dot, e.g. macOS's ``._*``). Links to folders are
+    followed, except back into a folder that they lie in. A broken link is listed as a file.
+
+    Args:
+        folder: where to look, at any depth.
+        on_error: receives the relative path (with a slash at its end) and the error of each folder that cannot be
+            listed; None raises the error.
     """
-    return sorted(_walk(folder, "", (os.path.realpath(folder),)))
+    return sorted(_walk(folder, "", (os.path.realpath(folder),), on_error))
 
 
-def _walk(folder: Path, prefix: str, parents: tuple[str, ...]) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if not _is_folder(entry):
-                yield prefix + entry.name
-            elif (real := os.path.realpath(entry.path)) not in parents:
-                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*parents, real))
+def _walk(
+    folder: Path, prefix: str, above: tuple[str, ...], on_error: Callable[[str, OSError], None] | None
+) -> Iterator[str]:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        if on_error is None:
+            raise
+        on_error(prefix, error)
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if not _is_folder(entry):
+            yield prefix + entry.name
+        elif (real := os.path.realpath(entry.path)) not in above:
+            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, real), on_error)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

@@ -10,21 +10,17 @@ from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress
-
 from ssl_pipeline.config.execution import ExecutionConfig, InProcess
 from ssl_pipeline.config.masking import MaskingConfig
 from ssl_pipeline.errors import RunError
 from ssl_pipeline.execution.shards import map_shards
-from ssl_pipeline.runs.progress import report
+from ssl_pipeline.runs.progress import ProgressBar
 from ssl_pipeline.synthetic.masks.landmarks import LandmarkFinder, landmark_finder
 from ssl_pipeline.synthetic.masks.pictures import Unit, UnitResult, make_pictures
 
 MAX_UNITS_IN_ONE_PROCESS = 64
 UNITS_IN_A_SHARD = 64
 """Of a Ray worker: some seconds of drawing."""
-_NAME = "drawing masks"
 
 
 def draw_units(
@@ -36,24 +32,17 @@ def draw_units(
         RunError: if a process that draws dies.
         PipelineError: of a Ray cluster; see `execution.shards.map_shards`.
     """
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(_NAME, total=len(units))
-
-        def advance(num_units: int) -> None:
-            bar.advance(task, num_units)
-            report(_NAME, bar.tasks[0].completed / len(units))
-
+    with ProgressBar("drawing masks", len(units), unit="people") as bar:
         if isinstance(execution, InProcess):
             results = []
             for result in _drawn_here(units, config, finder):
                 results.append(result)
-                advance(1)
+                bar.advance()
             return results
         starts = range(0, len(units), UNITS_IN_A_SHARD)
         shards = (units[start : start + UNITS_IN_A_SHARD] for start in starts)
         work, directory = ShardDrawing(config, finder), config.folder
-        parts = map_shards(work, shards, execution, directory=directory, on_done=lambda part: advance(len(part)))
+        parts = map_shards(work, shards, execution, directory=directory, on_done=lambda part: bar.advance(len(part)))
         return [result for part in parts for result in part]
 
 

@@ -1,0 +1,50 @@
+"""`ssl-pipeline evaluate`: score a checkpoint on labeled faces.
+
+Modules that need torch are imported inside the function, so that the other commands start without it.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from rich.console import Console
+from typer import Option
+
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.runs.storage.remote import local_copy
+
+
+def evaluate(
+    checkpoint: Annotated[
+        Path, Option("--checkpoint", parser=local_copy, help="A best.safetensors, or its URL, e.g. s3://….")
+    ],
+    config: Annotated[Path, Option("--config", help="A YAML config.")],
+    overrides: Annotated[list[str] | None, Option("--set", help="dotted.key=value; may be repeated.")] = None,
+    run_name: Annotated[str | None, Option("--run-name", help="Folder under data/runs.")] = None,
+    split: Annotated[
+        Literal["validation", "test", "all"], Option(help="Which labeled faces; 'all' includes the training faces.")
+    ] = "test",
+    out: Annotated[Path | None, Option("--out", help="Also write the scores to this JSON file.")] = None,
+    pictures: Annotated[Path | None, Option("--pictures", help="Also plot the scores into this folder.")] = None,
+) -> None:
+    """Score a checkpoint on the config's labeled faces: jointly, per attribute, per class and per group."""
+    from ssl_pipeline.learning.predict import Predictor
+    from ssl_pipeline.learning.shards import check_image_size
+    from ssl_pipeline.reports.plots import plot_scores
+    from ssl_pipeline.reports.scores import scores_tables
+    from ssl_pipeline.runs.files import write_json
+    from ssl_pipeline.stages.evaluate import judge_split
+    from ssl_pipeline.stages.open import open_run
+    from ssl_pipeline.stages.prepare import prepare
+
+    loaded = load_config(config, overrides=overrides or [], run_name=run_name)
+    predictor = Predictor.load(checkpoint, loaded.prediction, labels=loaded.labels.space, device=loaded.device)
+    check_image_size(predictor.checkpoint, loaded.faces.image_size)
+    with open_run(loaded) as run:
+        prepare(loaded, run)
+        scores = judge_split(predictor, loaded, run, split).scores
+    for table in scores_tables(scores, title=f"{checkpoint} on {split}"):
+        Console().print(table)
+    if out is not None:
+        write_json(out, scores)
+    if pictures is not None:
+        plot_scores(pictures, scores, title=f"{checkpoint.parent.name} on {split}")

@@ -1,0 +1,145 @@
+"""`ssl-pipeline manifest …`: summarize, show, explain, compare, export and audit pseudo-label manifests."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from ssl_pipeline.errors import ManifestError
+from ssl_pipeline.pseudo_labels.manifest import read_manifest
+from ssl_pipeline.pseudo_labels.manifest_audit import (
+    audit,
+    captions,
+    read_answers,
+    render_audit,
+    sample_audit,
+    write_sheet,
+)
+from ssl_pipeline.pseudo_labels.manifest_difference import render_difference
+from ssl_pipeline.pseudo_labels.manifest_explanation import render_explanation, render_selection
+from ssl_pipeline.pseudo_labels.manifest_report import export_csv, render_face, render_rows, render_summary
+from ssl_pipeline.runs.storage.remote import local_copy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+manifest_app = typer.Typer(no_args_is_help=True, help="See what was pseudo-labeled, how surely and why.")
+
+ManifestPath = Annotated[Path, typer.Argument(parser=local_copy, help="A manifest.parquet of a run; or its URL.")]
+
+
+@manifest_app.command("summary")
+def manifest_summary(manifest: ManifestPath) -> None:
+    """Count what was accepted and rejected, by attribute, value and reason, and say by which thresholds."""
+    opened = read_manifest(manifest)
+    Console().print(render_summary(opened))
+    Console().print(render_selection(opened))
+
+
+@manifest_app.command("show")
+def manifest_show(
+    manifest: ManifestPath,
+    image: Annotated[str | None, typer.Option("--image", help="Everything about one face, by its image id.")] = None,
+    status: Annotated[
+        Literal["accepted", "rejected", "unreadable"] | None, typer.Option(help="Only faces of this status.")
+    ] = None,
+    where: Annotated[list[str] | None, typer.Option("--where", help="attribute=value; may be repeated.")] = None,
+    sort: Annotated[
+        Literal["confidence", "-confidence", "image_id"], typer.Option(help="A leading - sorts downwards.")
+    ] = "-confidence",
+    limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 20,
+) -> None:
+    """Show faces of a manifest as a table, or one of them in full."""
+    opened = read_manifest(manifest)
+    if image is not None:
+        Console().print(render_face(opened, image))
+        return
+    filters = {}
+    for condition in where or []:
+        attribute, equals, value = condition.partition("=")
+        if not equals:
+            raise ManifestError(f"--where {condition}: expected attribute=value, as gender=female")
+        filters[attribute] = value
+    Console().print(render_rows(opened, status=status, attribute_values=filters, sort=sort, limit=limit))
+
+
+@manifest_app.command("explain")
+def manifest_explain(
+    manifest: ManifestPath, image_id: Annotated[str, typer.Argument(help="As `manifest show` lists it.")]
+) -> None:
+    """Show every number behind the decisions on one face."""
+    Console().print(render_explanation(read_manifest(manifest), image_id))
+
+
+@manifest_app.command("diff")
+def manifest_diff(
+    before: ManifestPath,
+    after: Annotated[Path, typer.Argument(parser=local_copy, help="Another manifest over the same labels.")],
+    examples: Annotated[int, typer.Option(min=0, help="Examples of each kind of change.")] = 3,
+) -> None:
+    """Count the pseudo-labels that one manifest gained, lost or changed against another."""
+    Console().print(render_difference(read_manifest(before), read_manifest(after), num_examples=examples))
+
+
+@manifest_app.command("export")
+def manifest_export(
+    manifest: ManifestPath,
+    out: Annotated[Path, typer.Option("--out", help="A .csv or .parquet file.")],
+) -> None:
+    """Write a manifest as CSV, a column for each class's probability."""
+    num_rows = export_csv(read_manifest(manifest), out)
+    Console().print(f"{num_rows:,} faces written to {out}", highlight=False)
+
+
+@manifest_app.command("audit")
+def manifest_audit(
+    manifest: ManifestPath,
+    sample: Annotated[int, typer.Option(min=1, help="Labels to look at; of every value as many.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="The same one draws the same labels.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="A folder for the faces and the sheet to fill in.")] = None,
+    answers: Annotated[Path | None, typer.Option("--answers", help="The sheet, filled in.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write what the answers say here.")] = None,
+) -> None:
+    """Draw accepted labels for a person to judge, or tell from the answers how pure they are."""
+    from ssl_pipeline.runs.files import write_json
+
+    if (out is None) == (answers is None):
+        raise ManifestError("give --out to draw a sheet, or --answers to read the one that was filled in")
+    if json_file is not None and answers is None:
+        raise ManifestError("--json goes with --answers")
+    opened = read_manifest(manifest)
+    drawn = sample_audit(opened, num=sample, seed=seed)
+    if answers is not None:
+        found = audit(opened, drawn, read_answers(answers, drawn), _hidden_truth(manifest))
+        Console().print(render_audit(found))
+        if json_file is not None:
+            write_json(json_file, found)
+    elif out is not None:
+        _draw_audit(drawn, out, title=f"{manifest}: {len(drawn):,} accepted labels, --sample {sample} --seed {seed}")
+
+
+def _hidden_truth(manifest: Path) -> "pd.DataFrame | None":
+    """What the run of a manifest knows of its pool and hid, if the manifest lies where the run has written it."""
+    import pandas as pd
+
+    run = manifest.absolute().parent.parent.parent  # also of a path that has no three parents
+    path = run / "faces" / "unlabeled_truth.parquet"
+    return pd.read_parquet(path) if path.is_file() else None
+
+
+def _draw_audit(drawn: "pd.DataFrame", out: Path, *, title: str) -> None:
+    from ssl_pipeline.reports.audit_sheet import render_audit_sheets
+
+    sheet = out / "audit.csv"
+    if out.exists() and not out.is_dir():
+        raise ManifestError(f"--out {out}: is a file; give a folder")
+    if sheet.exists():
+        raise ManifestError(f"--out {out}: audit.csv there may hold answers; give another folder, or delete it")
+    pages, unreadable = render_audit_sheets(out, drawn["image_path"].tolist(), captions(drawn), title=title)
+    write_sheet(sheet, drawn)
+    lines = [f"{len(drawn):,} labels drawn; look at {', '.join(map(str, pages))}; answer yes, no or unsure in {sheet}"]
+    if unreadable:
+        lines.append(f"{len(unreadable):,} pictures cannot be opened; mend them and draw again, or answer unsure:")
+        lines += [f"  {number}. {drawn['image_path'][number - 1]}: {why}" for number, why in unreadable.items()]
+    Console().print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,122 @@
+"""`ssl-pipeline predict`: predict images into a table or a submission.
+
+Modules that need torch are imported inside the functions, so that the other commands start without it.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import ValidationError
+from rich.console import Console
+from typer import Option
+
+from ssl_pipeline.config.run import PredictionConfig
+from ssl_pipeline.errors import ConfigError, FaceTableError
+from ssl_pipeline.runs.storage.remote import local_copy
+
+if TYPE_CHECKING:
+    from ssl_pipeline.inference.voting import SoftVote
+
+
+def predict(
+    checkpoints: Annotated[
+        list[Path],
+        Option(
+            "--checkpoint",
+            parser=local_copy,
+            help="A best.safetensors, or its URL; with several, the mean of their probabilities.",
+        ),
+    ],
+    images: Annotated[
+        Path, Option("--images", help="A folder at any depth, an image, or a .txt or .csv list of paths.")
+    ],
+    out: Annotated[Path, Option("--out", help="A .csv or .parquet file.")],
+    weights: Annotated[
+        list[float] | None, Option("--weight", help="Weight of a checkpoint, in the order of the checkpoints.")
+    ] = None,
+    submission: Annotated[
+        Path | None, Option("--submission", help="An info.csv: write ImageID,ans in the order of its rows.")
+    ] = None,
+    fallback_class: Annotated[
+        str | None, Option(help="For a submission's unreadable images: a class id, or 'most-common'.")
+    ] = None,
+    flip: Annotated[bool, Option("--flip/--no-flip", help="Average with the mirrored face.")] = True,
+    zooms: Annotated[
+        list[float] | None, Option("--zoom", help="1 (the whole face) to 2; repeat it to average several views.")
+    ] = None,
+    crop: Annotated[
+        Path | None, Option("--crop", help="YuNet's ONNX file: crop photographs to their largest face first.")
+    ] = None,
+    batch_size: Annotated[int, Option(min=1, help="Images per batch.")] = 256,
+    device: Annotated[Literal["auto", "cpu", "cuda"], Option()] = "auto",
+) -> None:
+    """Predict images; one that cannot be read gets a row with the reason, or stops a submission."""
+    from ssl_pipeline.inference.voting import SoftVote
+
+    if out.suffix not in (".csv", ".parquet"):
+        raise ConfigError(f"--out {out}: expected a name that ends with .csv or .parquet")
+    if out.resolve() in (images.resolve(), submission and submission.resolve()):
+        raise ConfigError(f"--out {out}: this file is an input; name another file")
+    if submission is None and fallback_class is not None:
+        raise ConfigError("--fallback-class needs --submission; in a table, unreadable images have their own rows")
+    if submission is not None and out.suffix != ".csv":
+        raise ConfigError(f"--out {out}: a submission is a .csv file")
+    if submission is not None and crop is not None:
+        raise ConfigError("--crop works without --submission only; a submission does not crop its images")
+    settings = {"batch_size": batch_size, "horizontal_flip": flip, "zooms": tuple(zooms or (1.0,))}
+    try:
+        config = PredictionConfig.model_validate(settings)
+    except ValidationError:
+        raise ConfigError(f"--zoom {zooms}: expected different numbers from 1 to 2") from None
+    predictor = SoftVote.load(checkpoints, config, weights=weights, device=device)
+    if submission is None:
+        _predict_table(predictor, images, out, crop)
+    else:
+        _predict_submission(predictor, images, submission, out, fallback_class)
+
+
+def _predict_table(predictor: "SoftVote", images: Path, out: Path, crop: Path | None) -> None:
+    from ssl_pipeline.config.cropping import CroppingConfig
+    from ssl_pipeline.faces.cropper import uncached_cropper
+    from ssl_pipeline.inference.table import predict_images
+
+    framer = None if crop is None else uncached_cropper(CroppingConfig(model=crop))
+    counts = predict_images(predictor, images, out, framer=framer)
+    _print(
+        f"{counts.num_found:,} image{'s' if counts.num_found != 1 else ''} found: {counts.num_read:,} predicted, "
+        f"{counts.num_unreadable:,} unreadable; written to {out}"
+    )
+    if counts.num_unreadable:
+        num_more = counts.num_unreadable - len(counts.first_failures)
+        lines = [
+            *counts.first_failures,
+            *([f"… and {num_more:,} more, listed in the column 'unreadable'"] if num_more else []),
+        ]
+        print(*(f"  {line}" for line in lines), sep="\n", file=sys.stderr)  # noqa: T201 - output of the command
+    if not counts.num_read:
+        raise FaceTableError(f"{images}: not one image could be read; the reasons are in {out}")
+
+
+def _predict_submission(predictor: "SoftVote", images: Path, info: Path, out: Path, fallback_class: str | None) -> None:
+    from ssl_pipeline.inference.submission import predict_submission
+
+    fallback: int | Literal["most-common"] | None
+    match fallback_class:
+        case None | "most-common":
+            fallback = fallback_class
+        case text if text.isascii() and text.isdigit():
+            fallback = int(text)
+        case _:
+            raise ConfigError(f"--fallback-class {fallback_class}: expected a class id, or most-common")
+    counts = predict_submission(predictor, images, info, out, fallback_class=fallback)
+    _print(f"{counts.num_read:,} images predicted, written to {out}")
+    if counts.num_filled:
+        _print(
+            f"{counts.num_filled:,} missing or unreadable, filled with class {counts.fallback_class}; "
+            f"listed in {counts.failed}"
+        )
+
+
+def _print(line: str) -> None:
+    Console().print(line, highlight=False, markup=False, soft_wrap=True)
