@@ -11,8 +11,8 @@ from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.pseudo_labels.manifest import Manifest
 from ssl_pipeline.pseudo_labels.merging import merge, read_training_table, write_training_table
+from tests.pseudo_labels.test_explanation import manifest_of
 from tests.pseudo_labels.test_manifest import SPACE, build, opened, pool_of
-from tests.pseudo_labels.test_manifest_explanation import manifest_of
 
 CODES = {"home:b.jpg": (0, 1), "home:a.jpg": (1, -1), "home:nothing.jpg": (-1, -1), "home:c.jpg": (1, 2)}
 
