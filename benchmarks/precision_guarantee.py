@@ -19,10 +19,9 @@ import numpy as np
 import typer
 
 from ssl_pipeline.pseudo_labels.precision_guarantee import (
-    count_right,
-    counts_by_confidence,
-    faces_needed,
+    count_correct,
     fixed_sequence,
+    num_faces_needed,
     threshold_grid,
 )
 
@@ -94,17 +93,16 @@ def simulate(
     num_right, num_faces = np.zeros((tests, num_thresholds), np.int64), np.zeros((tests, num_thresholds), np.int64)
     pools = draw_confidence(rng, (tests, num_pool)).astype(np.float32)
     for test in range(tests):
-        counts = counts_by_confidence(pools[test], np.zeros(num_pool, np.int64), num_values=1)[0]
         grid = threshold_grid(
-            counts,
-            unseen_per_pool_face=num_held_out / num_pool,
-            least=faces_needed(target, of_each),
+            pools[test],
+            held_out_per_pool_face=num_held_out / num_pool,
+            num_needed=num_faces_needed(target, of_each),
             num_thresholds=num_thresholds,
         )
         confidence = draw_confidence(rng, num_held_out)
         right = rng.random(num_held_out) < curve(confidence)
         thresholds[test, : len(grid)] = grid
-        num_right[test, : len(grid)], num_faces[test, : len(grid)] = count_right(confidence, right, grid)
+        num_right[test, : len(grid)], num_faces[test, : len(grid)] = count_correct(confidence, right, grid)
     last = fixed_sequence(num_right, num_faces, target=target, delta=of_each)
     chosen = np.where(last >= 0, thresholds[np.arange(tests), np.maximum(last, 0)], np.inf)
     accepted = pools >= chosen[:, None]

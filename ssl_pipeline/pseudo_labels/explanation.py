@@ -85,7 +85,7 @@ def _applied_threshold(
     per_class = manifest.selection["settings"].get("per") == "class"
     key = ("class", face["class_name"]) if per_class else (name, face[name])
     for row in manifest.selection["thresholds"]:
-        if (row["attribute"], row["value"]) == key and row["given"] in (None, ", ".join(known)):
+        if (row["attribute"], row["value"]) == key and row["known_attributes"] in (None, ", ".join(known)):
             return dict(row)
     return None
 

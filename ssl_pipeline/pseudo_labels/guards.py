@@ -20,7 +20,7 @@ from ssl_pipeline.config.selection import (
 )
 from ssl_pipeline.errors import SelectionError, list_of_faults
 from ssl_pipeline.labels import UNKNOWN, FloatArray, IntArray, LabelSpace
-from ssl_pipeline.pseudo_labels.held_out import HeldOutFaces
+from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces
 from ssl_pipeline.pseudo_labels.selection import Selection
 
 
@@ -138,7 +138,7 @@ def _mix_faults(
             continue  # the acceptance rate is judged by itself
         for value, of_accepted, held_out_probabilities in zip(values, share.tolist(), expected.tolist(), strict=True):
             least = guards.min_share_ratio * held_out_probabilities
-            about = f"'{name}': {value} is {_percent(of_accepted)} of accepted labels, {_percent(held_out_probabilities)} of {held_out.what} faces"
+            about = f"'{name}': {value} is {_percent(of_accepted)} of accepted labels, {_percent(held_out_probabilities)} of {held_out.name} faces"
             other = "set selection.type to balanced_top_k, selection.align to training"
             if of_accepted < least:
                 yield f"{about}: starved; {other}, or lower selection.guards.min_share_ratio (now {guards.min_share_ratio})"
@@ -162,7 +162,7 @@ def _teacher_faults(labels: LabelSpace, config: SelectionConfig, held_out: HeldO
         balanced = float(np.mean([right[true_codes == value].mean() for value in present]))
         if balanced < 1 / len(present):
             yield (
-                f"'{attribute.name}': the teacher's balanced accuracy on {held_out.what} faces is {_percent(balanced)}, "
+                f"'{attribute.name}': the teacher's balanced accuracy on {held_out.name} faces is {_percent(balanced)}, "
                 f"naming one value for every face has {_percent(1 / len(present))}; train a better teacher, give more "
                 "labeled faces, or set selection.guards.worse_than_chance to false"
             )

@@ -127,8 +127,8 @@ def thresholds_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     table = new_table("Thresholds, measured on held-out faces", "attribute", "value", *columns, left=2)
     table.columns[-1].justify = "left"
     for row in rows:
-        known = f" (known: {row['given']})" if row["given"] else ""
-        num, num_correct, bound = row["num_held_out"], row["num_right"], row["lower_bound"]
+        known = f" (known: {row['known_attributes']})" if row["known_attributes"] else ""
+        num, num_correct, bound = row["num_held_out"], row["num_correct"], row["lower_bound"]
         add_row(
             table,
             row["attribute"] + known,

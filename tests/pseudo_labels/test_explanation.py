@@ -15,8 +15,8 @@ from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.pseudo_labels.difference import difference
 from ssl_pipeline.pseudo_labels.explanation import explain
-from ssl_pipeline.pseudo_labels.held_out import HeldOutFaces
 from ssl_pipeline.pseudo_labels.manifest import Manifest, build_manifest
+from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces
 from ssl_pipeline.pseudo_labels.selection import select
 from ssl_pipeline.pseudo_labels.summary import summarize
 from ssl_pipeline.reports.manifest_tables import render_difference, render_explanation, render_selection
@@ -79,7 +79,7 @@ def test_an_explanation_has_every_number_behind_a_decision(tmp_path: Path) -> No
         1,
     )
     row = gender["threshold"]
-    assert (row["given"], row["threshold"], row["num_held_out"], row["num_right"]) == ("", 0.98, 30, 30)
+    assert (row["known_attributes"], row["threshold"], row["num_held_out"], row["num_correct"]) == ("", 0.98, 30, 30)
     assert 0.94 < row["lower_bound"] < 0.95 and row["bound_confidence"] == pytest.approx(0.8)
     age = about["attributes"]["age"]
     assert age["status"] == "rejected" and age["weight"] == 0
@@ -100,7 +100,7 @@ def test_what_is_known_chooses_the_row_and_has_none_of_its_own(tmp_path: Path) -
     (about,) = explain(manifest_of(tmp_path, PROMISE), "far:[x]=y.jpg")
     assert about["known"] == {"gender": "female"}
     assert about["attributes"]["gender"]["threshold"] is None
-    assert about["attributes"]["age"]["threshold"]["given"] == "gender"
+    assert about["attributes"]["age"]["threshold"]["known_attributes"] == "gender"
     assert about["attributes"]["age"]["threshold"]["num_held_out"] == 59  # the one told to be a woman seems younger
     (known,) = explain(manifest_of(tmp_path, PROMISE), "pool:all_known.jpg")
     assert [numbers["threshold"] for numbers in known["attributes"].values()] == [None, None]
@@ -128,7 +128,7 @@ def test_thresholds_settings_and_faults_are_kept_and_summarized(tmp_path: Path) 
     kept = summarize(manifest)["selection"]
     assert json.loads(json.dumps(kept)) == kept
     assert (kept["settings"]["target"], kept["faults"]) == (0.8, ["too few"])
-    assert {(row["attribute"], row["given"]) for row in kept["thresholds"]} == {
+    assert {(row["attribute"], row["known_attributes"]) for row in kept["thresholds"]} == {
         ("gender", ""),
         ("gender", "age"),
         ("age", ""),

@@ -9,7 +9,7 @@ import pytest
 from ssl_pipeline.errors import SelectionError
 from ssl_pipeline.labels import UNKNOWN
 from ssl_pipeline.pseudo_labels.guards import selection_faults, stop_on
-from ssl_pipeline.pseudo_labels.held_out import HeldOutFaces
+from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces
 from ssl_pipeline.pseudo_labels.selection import Selection
 from tests.pseudo_labels.test_manifest import SPACE
 from tests.pseudo_labels.test_strategies import ALL, Case, config_of
