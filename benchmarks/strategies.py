@@ -168,7 +168,7 @@ def _by_strategy(config: RunConfig, run: RunDir, steps: int) -> dict[str, Any]:
     train = read_faces(run.faces / "labeled.parquet").query("split == 'train'")
     num_learned = len(train)
     if config.student.training.fixmatch is None:
-        num_learned += int(manifest.taught.any(axis=1).sum())
+        num_learned += int(manifest.known_or_accepted.any(axis=1).sum())
     student = train_student(_with_steps(config, num_learned, steps), run, 1)
     scores = evaluate(config, run, run.student(1), "test").scores
     return {

@@ -77,7 +77,7 @@ def precision(manifest: Manifest, truth: pd.DataFrame) -> dict[str, dict[str, An
         name: _share(correct[:, position], accepted[:, position] & (true_codes[:, position] != UNKNOWN))
         for position, name in enumerate(manifest.labels.names)
     }
-    complete = accepted.any(axis=1) & manifest.taught.all(axis=1) & (true_codes != UNKNOWN).all(axis=1)
+    complete = accepted.any(axis=1) & manifest.known_or_accepted.all(axis=1) & (true_codes != UNKNOWN).all(axis=1)
     return result | {"joint": _share(correct.all(axis=1), complete)}
 
 
