@@ -23,7 +23,7 @@ from ssl_pipeline.config.selection import PrecisionGuarantee
 from ssl_pipeline.evaluation.shift import separability
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.learning.predict import Predictor, pooled_features
-from ssl_pipeline.pseudo_labels.held_out import HeldOutFaces
+from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces
 from ssl_pipeline.pseudo_labels.selection import select
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.cross_fit import train_fold_teachers

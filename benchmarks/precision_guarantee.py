@@ -19,10 +19,9 @@ import numpy as np
 import typer
 
 from ssl_pipeline.pseudo_labels.precision_guarantee import (
-    count_right,
-    counts_by_confidence,
-    faces_needed,
+    count_correct,
     fixed_sequence,
+    num_faces_needed,
     threshold_grid,
 )
 
@@ -97,17 +96,16 @@ def simulate(
     )
     pools = sample_confidence(rng, (num_tests, num_pool)).astype(np.float32)
     for test in range(num_tests):
-        counts = counts_by_confidence(pools[test], np.zeros(num_pool, np.int64), num_values=1)[0]
         grid = threshold_grid(
-            counts,
-            unseen_per_pool_face=num_held_out / num_pool,
-            least=faces_needed(target, test_delta),
+            pools[test],
+            held_out_per_pool_face=num_held_out / num_pool,
+            num_needed=num_faces_needed(target, test_delta),
             num_thresholds=num_thresholds,
         )
         confidence = sample_confidence(rng, num_held_out)
         right = rng.random(num_held_out) < curve(confidence)
         thresholds[test, : len(grid)] = grid
-        num_right[test, : len(grid)], num_faces[test, : len(grid)] = count_right(confidence, right, grid)
+        num_right[test, : len(grid)], num_faces[test, : len(grid)] = count_correct(confidence, right, grid)
     last = fixed_sequence(num_right, num_faces, target=target, delta=test_delta)
     chosen = np.where(last >= 0, thresholds[np.arange(num_tests), np.maximum(last, 0)], np.inf)
     accepted = pools >= chosen[:, None]

@@ -143,7 +143,7 @@ def _measure_strategy(config: RunConfig, run: RunDir, steps: int) -> Json:
     train = read_faces(run.faces / "labeled.parquet").query("split == 'train'")
     num_faces = len(train)
     if config.student.training.fixmatch is None:
-        num_faces += int(manifest.taught.any(axis=1).sum())
+        num_faces += int(manifest.known_or_accepted.any(axis=1).sum())
     student = train_student(_with_steps(config, num_faces, steps), run, 1)
     num_accepted = manifest.accepted.sum(axis=0).tolist()
     return {

@@ -27,7 +27,7 @@ def test_the_library_never_imports_prefect() -> None:
 
 def test_pseudo_labels_need_no_torch() -> None:
     code = (
-        "import sys, ssl_pipeline.pseudo_labels.selection, ssl_pipeline.pseudo_labels.manifest_report\n"
+        "import sys, ssl_pipeline.pseudo_labels.selection, ssl_pipeline.pseudo_labels.summary\n"
         "import ssl_pipeline.pseudo_labels.merging; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -7,18 +7,22 @@ import typer
 from rich.console import Console
 
 from ssl_pipeline.errors import ManifestError
+from ssl_pipeline.pseudo_labels.audit import audit, captions, sample_audit
+from ssl_pipeline.pseudo_labels.difference import difference
+from ssl_pipeline.pseudo_labels.explanation import describe_face, explain
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
-from ssl_pipeline.pseudo_labels.manifest_audit import (
-    audit,
-    captions,
-    read_answers,
+from ssl_pipeline.pseudo_labels.summary import filter_faces, summarize
+from ssl_pipeline.reports.audit_sheet import read_answers, render_audit_sheets, write_sheet
+from ssl_pipeline.reports.manifest_tables import (
     render_audit,
-    sample_audit,
-    write_sheet,
+    render_difference,
+    render_explanation,
+    render_face,
+    render_faces,
+    render_selection,
+    render_summary,
 )
-from ssl_pipeline.pseudo_labels.manifest_difference import render_difference
-from ssl_pipeline.pseudo_labels.manifest_explanation import render_explanation, render_selection
-from ssl_pipeline.pseudo_labels.manifest_report import export_csv, render_face, render_rows, render_summary
+from ssl_pipeline.reports.spreadsheets import export_manifest
 from ssl_pipeline.runs.storage.remote import local_copy
 
 if TYPE_CHECKING:
@@ -33,8 +37,8 @@ ManifestPath = Annotated[Path, typer.Argument(parser=local_copy, help="A manifes
 def manifest_summary(manifest: ManifestPath) -> None:
     """Count what was accepted and rejected, by attribute, value and reason, and say by which thresholds."""
     opened = read_manifest(manifest)
-    Console().print(render_summary(opened))
-    Console().print(render_selection(opened))
+    Console().print(render_summary(summarize(opened), opened.path))
+    Console().print(render_selection(opened.selection))
 
 
 @manifest_app.command("show")
@@ -53,7 +57,7 @@ def manifest_show(
     """Show faces of a manifest as a table, or one of them in full."""
     opened = read_manifest(manifest)
     if image is not None:
-        Console().print(render_face(opened, image))
+        Console().print(render_face(describe_face(opened, image)))
         return
     filters = {}
     for condition in where or []:
@@ -61,7 +65,8 @@ def manifest_show(
         if not equals:
             raise ManifestError(f"--where {condition}: expected attribute=value, as gender=female")
         filters[attribute] = value
-    Console().print(render_rows(opened, status=status, attribute_values=filters, sort=sort, limit=limit))
+    rows = filter_faces(opened, status=status, attribute_values=filters, sort=sort)
+    Console().print(render_faces(rows, opened.labels.names, limit=limit))
 
 
 @manifest_app.command("explain")
@@ -69,7 +74,8 @@ def manifest_explain(
     manifest: ManifestPath, image_id: Annotated[str, typer.Argument(help="As `manifest show` lists it.")]
 ) -> None:
     """Show every number behind the decisions on one face."""
-    Console().print(render_explanation(read_manifest(manifest), image_id))
+    opened = read_manifest(manifest)
+    Console().print(render_explanation(explain(opened, image_id), opened.selection))
 
 
 @manifest_app.command("diff")
@@ -79,7 +85,8 @@ def manifest_diff(
     examples: Annotated[int, typer.Option(min=0, help="Examples of each kind of change.")] = 3,
 ) -> None:
     """Count the pseudo-labels that one manifest gained, lost or changed against another."""
-    Console().print(render_difference(read_manifest(before), read_manifest(after), num_examples=examples))
+    changes = difference(read_manifest(before), read_manifest(after), num_examples=examples)
+    Console().print(render_difference(changes, before=before, after=after))
 
 
 @manifest_app.command("export")
@@ -88,7 +95,8 @@ def manifest_export(
     out: Annotated[Path, typer.Option("--out", help="A .csv or .parquet file.")],
 ) -> None:
     """Write a manifest as CSV, a column for each class's probability."""
-    num_rows = export_csv(read_manifest(manifest), out)
+    opened = read_manifest(manifest)
+    num_rows = export_manifest(out, opened.table, opened.faces, opened.probabilities, opened.labels.class_names)
     Console().print(f"{num_rows:,} faces written to {out}", highlight=False)
 
 
@@ -129,8 +137,6 @@ def _hidden_truth(manifest: Path) -> "pd.DataFrame | None":
 
 
 def _draw_audit(drawn: "pd.DataFrame", out: Path, *, title: str) -> None:
-    from ssl_pipeline.reports.audit_sheet import render_audit_sheets
-
     sheet = out / "audit.csv"
     if out.exists() and not out.is_dir():
         raise ManifestError(f"--out {out}: is a file; give a folder")

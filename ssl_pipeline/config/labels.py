@@ -26,7 +26,7 @@ RESERVED_NAMES = frozenset(
         "derived",
         "pixel_row",
         "round",
-        "decision",
+        "status",
         "reason",
         "weight",
         "class_id",

@@ -1,4 +1,4 @@
-"""Distribution alignment: bring the pool's mean prediction to the class mix of labeled faces.
+"""Distribution alignment: scale the pool's probabilities toward the class prior of labeled faces.
 
 Shapes: N faces, A attributes, K classes.
 """
@@ -6,14 +6,14 @@ Shapes: N faces, A attributes, K classes.
 import numpy as np
 
 from ssl_pipeline.labels import FloatArray, IntArray, LabelSpace
-from ssl_pipeline.pseudo_labels.thresholds import order_invariant_mean
+from ssl_pipeline.pseudo_labels.criteria import order_invariant_mean
 
 
 def class_prior(codes: IntArray, labels: LabelSpace) -> FloatArray:
-    """The share of each class among labeled faces, as if each class had one face more, so that none is ruled out.
+    """Share of each class among labeled faces, with add-one smoothing so that no class gets zero.
 
     Args:
-        codes: int [N, A], -1 unknown; a partly known face counts evenly toward the classes that fit it.
+        codes: int [N, A], -1 unknown; a partly known face is spread evenly over its candidate classes.
         labels: the label space.
 
     Returns:
@@ -24,20 +24,20 @@ def class_prior(codes: IntArray, labels: LabelSpace) -> FloatArray:
     return np.asarray(counts / counts.sum())
 
 
-def alignment_ratio(pool_probabilities: FloatArray, target_mix: FloatArray) -> FloatArray:
-    """By what to multiply each class's probability: its target share over its mean probability in the pool.
+def alignment_ratio(pool_probabilities: FloatArray, target_prior: FloatArray) -> FloatArray:
+    """Per-class multiplier: target share / mean prediction in the pool.
 
     Args:
         pool_probabilities: float [N, K], rows sum to 1.
-        target_mix: float [K], sums to 1.
+        target_prior: float [K], sums to 1.
 
     Returns:
-        float [K]; 1 for a class that is not predicted at all, and for all classes of an empty pool.
+        float [K]; 1 for a class with mean probability 0, and for all classes of an empty pool.
     """
     if not len(pool_probabilities):
-        return np.ones(len(target_mix))
+        return np.ones(len(target_prior))
     mean = order_invariant_mean(pool_probabilities)
-    return np.asarray(np.where(mean > 0, target_mix / np.where(mean > 0, mean, 1.0), 1.0))
+    return np.asarray(np.where(mean > 0, target_prior / np.where(mean > 0, mean, 1.0), 1.0))
 
 
 def aligned(probabilities: FloatArray, ratio: FloatArray) -> FloatArray:
@@ -45,7 +45,7 @@ def aligned(probabilities: FloatArray, ratio: FloatArray) -> FloatArray:
 
     Args:
         probabilities: float [..., K], last axis sums to 1.
-        ratio: float [K], as `alignment_ratio` gives it.
+        ratio: float [K], see `alignment_ratio`.
 
     Returns:
         float [..., K], last axis sums to 1.

@@ -1,4 +1,4 @@
-"""What a selection must look like: its faults, in words, each with its cure.
+"""Guards of a selection: acceptance rate, class mix and teacher quality, each fault with its cure.
 
 Shapes: M held-out faces, N faces of the pool, A attributes, V values, K classes.
 """
@@ -20,20 +20,20 @@ from ssl_pipeline.config.selection import (
 )
 from ssl_pipeline.errors import SelectionError, list_of_faults
 from ssl_pipeline.labels import UNKNOWN, FloatArray, IntArray, LabelSpace
-from ssl_pipeline.pseudo_labels.held_out import HeldOutFaces
+from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces
 from ssl_pipeline.pseudo_labels.selection import Selection
 
 
 def selection_faults(
     selection: Selection, *, labels: LabelSpace, config: SelectionConfig, held_out: HeldOutFaces | None
 ) -> list[str]:
-    """Say what is wrong with a selection by the config's guards; nothing if it may be learned from.
+    """Describe the selection's violations of the configured guards; empty if a student may be trained on it.
 
     Args:
         selection: of the pool.
         labels: the label space.
-        config: how it was made, with its guards.
-        held_out: labeled faces that the teacher has not seen; without any, nothing is compared with them.
+        config: the strategy, its settings and guards.
+        held_out: labeled faces that the teacher was not trained on; None skips the guards that need them.
     """
     faults = [*_acceptance_faults(int(selection.accepted_faces.sum()), len(selection.class_ids), config)]
     faults += _one_class_faults(selection, labels, config)
@@ -44,10 +44,10 @@ def selection_faults(
 
 
 def stop_on(faults: list[str], config: SelectionConfig) -> None:
-    """Stop if there are faults and the config does not let them pass.
+    """Raise if there are faults, unless ``guards.on_fault`` is ``warn``.
 
     Raises:
-        SelectionError: naming every fault.
+        SelectionError: with all faults.
     """
     if not faults or config.guards.on_fault == "warn":
         return
@@ -57,7 +57,7 @@ def stop_on(faults: list[str], config: SelectionConfig) -> None:
 
 
 def _acceptance_faults(num_accepted: int, num_candidates: int, config: SelectionConfig) -> Iterator[str]:
-    """Accepted faces among those accepted or rejected; unreadable ones do not count."""
+    """Check the share of accepted faces among the readable ones."""
     guards = config.guards
     rate = num_accepted / num_candidates if num_candidates else 0.0
     if guards.min_acceptance_rate <= rate <= guards.max_acceptance_rate:
@@ -73,7 +73,7 @@ def _acceptance_faults(num_accepted: int, num_candidates: int, config: Selection
 
 
 def _cure(config: SelectionConfig, *, more: bool) -> str:
-    """Which setting to change so that more, or fewer, labels are accepted."""
+    """Name the setting to change so that more, or fewer, labels are accepted."""
     match config:
         case FixedThreshold():
             return f"{'lower' if more else 'raise'} selection.confidence_threshold (now {config.confidence_threshold})"
@@ -83,17 +83,19 @@ def _cure(config: SelectionConfig, *, more: bool) -> str:
         case PercentileCurriculum():
             return f"{'raise' if more else 'lower'} selection.step_percent (now {config.step_percent})"
         case SelfAdaptive():
-            return "select otherwise, as by fixed_threshold (self_adaptive has no setting of its own)"
+            return "use another selection.type, e.g. fixed_threshold (self_adaptive has no settings)"
         case GaussianWeights():
             return f"{'lower' if more else 'raise'} selection.min_weight (now {config.min_weight})"
         case EnsembleAgreement():
-            sure = f"{'lower' if more else 'raise'} selection.confidence_threshold (now {config.confidence_threshold})"
-            return f"{sure}, {'raise' if more else 'lower'} selection.max_deviation (now {config.max_deviation})"
+            confidence = (
+                f"{'lower' if more else 'raise'} selection.confidence_threshold (now {config.confidence_threshold})"
+            )
+            return f"{confidence}, {'raise' if more else 'lower'} selection.max_deviation (now {config.max_deviation})"
         case PrecisionGuarantee():
             if more:
                 return (
-                    f"guarantee less: lower selection.target (now {config.target}) or raise selection.delta "
-                    f"(now {config.delta}); or give more validation faces"
+                    f"lower selection.target (now {config.target}), raise selection.delta (now {config.delta}), "
+                    "give more validation faces"
                 )
             return f"raise selection.target (now {config.target})"
         case _:
@@ -101,11 +103,11 @@ def _cure(config: SelectionConfig, *, more: bool) -> str:
 
 
 def _one_class_faults(selection: Selection, labels: LabelSpace, config: SelectionConfig) -> Iterator[str]:
-    """Two accepted faces or more, all most probably of one class."""
-    of_class = selection.class_ids[selection.accepted_faces]
-    if config.guards.one_class and len(of_class) > 1 and (of_class == of_class[0]).all():
+    """Check that two or more accepted faces do not all have one most probable class."""
+    class_ids = selection.class_ids[selection.accepted_faces]
+    if config.guards.one_class and len(class_ids) > 1 and (class_ids == class_ids[0]).all():
         yield (
-            f"all {len(of_class):,} accepted faces are most probably {labels.class_name(int(of_class[0]))}; look at "
+            f"all {len(class_ids):,} accepted faces are most probably {labels.class_name(int(class_ids[0]))}; check "
             "`ssl-pipeline manifest summary`, train a better teacher, or, if the pool has no other faces, set "
             "selection.guards.one_class to false"
         )
@@ -114,7 +116,7 @@ def _one_class_faults(selection: Selection, labels: LabelSpace, config: Selectio
 def _mix_faults(
     selection: Selection, labels: LabelSpace, config: SelectionConfig, held_out: HeldOutFaces
 ) -> Iterator[str]:
-    """Values, or classes, whose share among accepted labels is far from their share on validation."""
+    """Check each value's, or class's, share of accepted labels against its share of held-out labels."""
     guards = config.guards
     if config.per == "class":
         mixes = [
@@ -128,28 +130,38 @@ def _mix_faults(
         ]
     else:
         mixes = [
-            (a.name, list(a.values), selection.attribute_codes[:, i], selection.accepted[:, i], held_out.codes[:, i])
-            for i, a in enumerate(labels.attributes)
+            (
+                attribute.name,
+                list(attribute.values),
+                selection.attribute_codes[:, position],
+                selection.accepted[:, position],
+                held_out.codes[:, position],
+            )
+            for position, attribute in enumerate(labels.attributes)
         ]
     for name, values, codes, accepted, true_codes in mixes:
-        num_values = len(values)
-        share, expected = _shares(codes[accepted], num_values), _shares(true_codes[true_codes != UNKNOWN], num_values)
         if not accepted.any():
-            continue  # the acceptance rate is judged by itself
-        for value, of_accepted, held_out_probabilities in zip(values, share.tolist(), expected.tolist(), strict=True):
-            least = guards.min_share_ratio * held_out_probabilities
-            about = f"'{name}': {value} is {_percent(of_accepted)} of accepted labels, {_percent(held_out_probabilities)} of {held_out.what} faces"
-            other = "set selection.type to balanced_top_k, selection.align to training"
-            if of_accepted < least:
-                yield f"{about}: starved; {other}, or lower selection.guards.min_share_ratio (now {guards.min_share_ratio})"
-            if guards.max_share_ratio is not None and of_accepted > guards.max_share_ratio * held_out_probabilities:
-                yield f"{about}: flooded; {other}, or raise selection.guards.max_share_ratio (now {guards.max_share_ratio})"
+            continue  # covered by the acceptance rate
+        shares = _shares(codes[accepted], len(values)).tolist()
+        expected_shares = _shares(true_codes[true_codes != UNKNOWN], len(values)).tolist()
+        for value, share, expected in zip(values, shares, expected_shares, strict=True):
+            fault = f"'{name}': {value} is {_percent(share)} of accepted labels, {_percent(expected)} of {held_out.name} faces"
+            cure = "set selection.type to balanced_top_k, selection.align to training"
+            if share < guards.min_share_ratio * expected:
+                yield (
+                    f"{fault}: too rare; {cure}, or lower selection.guards.min_share_ratio (now {guards.min_share_ratio})"
+                )
+            if guards.max_share_ratio is not None and share > guards.max_share_ratio * expected:
+                yield (
+                    f"{fault}: too frequent; {cure}, or raise selection.guards.max_share_ratio "
+                    f"(now {guards.max_share_ratio})"
+                )
 
 
 def _teacher_faults(labels: LabelSpace, config: SelectionConfig, held_out: HeldOutFaces) -> Iterator[str]:
-    """Attributes that the teacher tells no better than by naming one value for every face: below 1 / V in the mean.
+    """Check that the teacher's balanced accuracy per attribute is at least that of a constant prediction, 1 / V.
 
-    Balanced accuracy and not accuracy, since a teacher trained on balanced draws rightly gives up some of the latter.
+    Plain accuracy would flag teachers trained on class-balanced samples, which trade some of it.
     """
     if not config.guards.worse_than_chance:
         return
@@ -158,18 +170,18 @@ def _teacher_faults(labels: LabelSpace, config: SelectionConfig, held_out: HeldO
         present = np.unique(true_codes[true_codes != UNKNOWN])
         if len(present) < 2:
             continue
-        right = marginal.argmax(axis=1) == true_codes
-        balanced = float(np.mean([right[true_codes == value].mean() for value in present]))
+        correct = marginal.argmax(axis=1) == true_codes
+        balanced = float(np.mean([correct[true_codes == value].mean() for value in present]))
         if balanced < 1 / len(present):
             yield (
-                f"'{attribute.name}': the teacher's balanced accuracy on {held_out.what} faces is {_percent(balanced)}, "
-                f"naming one value for every face has {_percent(1 / len(present))}; train a better teacher, give more "
+                f"'{attribute.name}': the teacher's balanced accuracy on {held_out.name} faces is {_percent(balanced)}, "
+                f"below {_percent(1 / len(present))} of a constant prediction; train a better teacher, give more "
                 "labeled faces, or set selection.guards.worse_than_chance to false"
             )
 
 
 def _shares(codes: IntArray, num_values: int) -> FloatArray:
-    """The share of each value, float [V]; zeros of none."""
+    """Return the share of each value, float [V]; zeros if there are no codes."""
     return np.asarray(np.bincount(codes, minlength=num_values) / max(len(codes), 1))
 
 

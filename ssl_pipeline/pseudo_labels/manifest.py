@@ -1,7 +1,7 @@
-"""The pseudo-label manifest: one row a candidate face, accepted, rejected or unreadable, with the reason.
+"""The pseudo-label manifest: one row per candidate face, accepted, rejected or unreadable, with the reason.
 
-A Parquet file. Its rows are sorted and it knows no time of day: the same input gives the same bytes. Label space,
-identity, targets and format version lie as one JSON in the schema's metadata, so a manifest explains itself.
+A Parquet file with sorted rows and no timestamps, so that equal input gives equal bytes. The schema's metadata holds
+label space, identity, targets, selection and format version as one JSON.
 
 Shapes: N rows, A attributes, K classes.
 """
@@ -37,14 +37,14 @@ from ssl_pipeline.runs.files import atomic_path
 
 METADATA_KEY = b"ssl_pipeline"
 FORMAT = "pseudo-label manifest"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 Targets = Literal["hard", "soft"]
 
 
 @dataclass(frozen=True)
 class ManifestIdentity:
-    """What a manifest was made from."""
+    """The inputs of a manifest."""
 
     run_name: str
     round_index: int
@@ -56,20 +56,20 @@ class ManifestIdentity:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest that was read."""
+    """A manifest read from its file."""
 
     path: Path
     table: pa.Table
-    """As `manifest_schema` says, sorted by image id."""
+    """Columns of `manifest_schema`, sorted by image id."""
     labels: LabelSpace
     identity: ManifestIdentity
     targets: Targets
     selection: Mapping[str, Any]
-    """How it was selected: `settings` as configured, `thresholds` as rows of `question.ThresholdRow`, `faults`, `shift`."""
+    """`settings` from the config, `thresholds` (see `strategies.ThresholdRow`), `faults` and `shift`."""
 
     @cached_property
     def faces(self) -> pd.DataFrame:
-        """The rows without their class probabilities; attributes are nullable categoricals in the order of codes."""
+        """The rows without class probabilities; attributes are nullable categoricals in the order of codes."""
         frame: pd.DataFrame = self.table.drop_columns(["class_probabilities"]).to_pandas(
             types_mapper={pa.int32(): pd.Int32Dtype()}.get
         )
@@ -82,13 +82,13 @@ class Manifest:
         """Class probabilities, float [N, K], rows sum to 1; NaN where the face is unreadable."""
         column = self.table["class_probabilities"].combine_chunks()
         probabilities = np.full((len(column), self.labels.num_classes), np.nan, dtype=np.float32)
-        given = column.is_valid().to_numpy(zero_copy_only=False)
-        probabilities[given] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, self.labels.num_classes)
+        readable = column.is_valid().to_numpy(zero_copy_only=False)
+        probabilities[readable] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, self.labels.num_classes)
         return probabilities
 
     @cached_property
     def codes(self) -> IntArray:
-        """The chosen values, accepted or not, int [N, A]; -1 where the face is unreadable."""
+        """The selected values, accepted or not, int [N, A]; -1 where the face is unreadable."""
         return self.labels.encode(self.faces)
 
     @cached_property
@@ -98,8 +98,8 @@ class Manifest:
         return (statuses == "accepted").to_numpy(bool)
 
     @cached_property
-    def taught(self) -> BoolArray:
-        """Mark the values that were known or accepted, bool [N, A]."""
+    def known_or_accepted(self) -> BoolArray:
+        """Mark the values that a student is trained on, bool [N, A]."""
         statuses = self.faces[[f"{name}_status" for name in self.labels.names]]
         return statuses.isin(["known", "accepted"]).to_numpy(bool)
 
@@ -116,40 +116,41 @@ def build_manifest(
     faults: Sequence[str] = (),
     shift: Mapping[str, Any] | None = None,
 ) -> pa.Table:
-    """Put every candidate face into one table, sorted by image id, whatever the order of the rows given.
+    """Build a manifest's table of all candidate faces, sorted by image id; the order of the input does not matter.
 
     Args:
         faces: the face table of the pool, N rows: image_id, image_path, content_hash, person_id, source, derived.
         selection: of those faces, in the same order.
         labels: the label space.
-        unreadable: faces that could not be used: source, image_id, image_path, reason.
-        identity: what the manifest is made from.
-        targets: whether the student is taught by values (hard) or by class probabilities (soft).
-        settings: the selection's, JSON-able.
-        faults: what the selection's guards found.
-        shift: how unlike the pool and the faces behind the selection are, JSON-able, with `strong` and `words`.
+        unreadable: faces that could not be read: source, image_id, image_path, reason.
+        identity: the inputs of the manifest.
+        targets: whether the student's targets are values (hard) or class probabilities (soft).
+        settings: of the selection, JSON-able.
+        faults: found by the selection's guards.
+        shift: between pool and validation faces, JSON-able, with `strong` and `words`.
 
     Returns:
-        ``len(faces) + len(unreadable)`` rows, as `manifest_schema` says. Weight is 0 where not accepted.
+        ``len(faces) + len(unreadable)`` rows with the columns of `manifest_schema`. Weight is 0 if not accepted.
 
     Raises:
-        ValueError: if the selection is of another number of faces, or an image id occurs twice in `faces`.
+        ValueError: if the selection has another number of faces, or `faces` repeats an image id.
     """
     if len(faces) != len(selection.class_ids):
-        raise ValueError(f"{len(faces)} faces need as many selections, got {len(selection.class_ids)}")
+        raise ValueError(f"expected a selection of {len(faces)} faces, got {len(selection.class_ids)}")
     if faces["image_id"].duplicated().any():
-        raise ValueError("image ids of the pool must differ from each other")
+        raise ValueError("image ids of the pool must be unique")
     schema = manifest_schema(labels)
-    decided = columns_of_faces(faces) | columns_of_selection(selection, labels)
-    decided |= label_sources(faces, selection, labels)
-    rejected = columns_of_unreadable(unreadable)
-    table = pa.concat_tables([table_of(decided, len(faces), schema), table_of(rejected, len(unreadable), schema)])
-    fixed = {"teacher_digest": identity.teacher_digest, "selection_digest": identity.selection_digest}
-    for name, value in {**fixed, "round": identity.round_index}.items():
-        place, field = schema.get_field_index(name), schema.field(name)
-        table = table.set_column(place, field, pa.array([value] * len(table), field.type))
+    columns = columns_of_faces(faces) | columns_of_selection(selection, labels)
+    columns |= label_sources(faces, selection, labels)
+    tables = [table_of(columns, len(faces), schema)]
+    tables += [table_of(columns_of_unreadable(unreadable), len(unreadable), schema)]
+    table = pa.concat_tables(tables)
+    constants = {"teacher_digest": identity.teacher_digest, "selection_digest": identity.selection_digest}
+    for name, value in {**constants, "round": identity.round_index}.items():
+        position, field = schema.get_field_index(name), schema.field(name)
+        table = table.set_column(position, field, pa.array([value] * len(table), field.type))
     order = pc.sort_indices(table, [(name, "ascending") for name in ("image_id", "status", "reason")])
-    about = {
+    metadata = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "identity": asdict(identity),
@@ -162,21 +163,21 @@ def build_manifest(
             "shift": shift,
         },
     }
-    text = json.dumps(about, ensure_ascii=False)
+    text = json.dumps(metadata, ensure_ascii=False)
     return table.take(order).combine_chunks().replace_schema_metadata({METADATA_KEY: text.encode()})
 
 
 def write_manifest(path: Path, table: pa.Table) -> None:
-    """Write what `build_manifest` gives, atomically, the same bytes for the same table."""
-    with atomic_path(path) as beside:
-        pq.write_table(table, beside, compression="zstd")
+    """Write a table of `build_manifest` atomically; equal tables give equal bytes."""
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def read_manifest(path: Path) -> Manifest:
     """Read a manifest.
 
     Raises:
-        ManifestError: if the file is missing, is not Parquet, is no manifest, or is a damaged one.
+        ManifestError: if the file is missing, no manifest, of another format version, or damaged.
     """
     if not path.is_file():
         raise ManifestError(f"{path}: no such file; flows.pseudo_label writes a run's manifest.parquet")
@@ -184,23 +185,23 @@ def read_manifest(path: Path) -> Manifest:
         table = pq.read_table(path, partitioning=None)
     except (pa.ArrowException, OSError) as error:
         reason = one_line(error)
-        reason = reason.partition(f"{path}': ")[2] or reason  # pyarrow opens with the path, which is said already
+        reason = reason.partition(f"{path}': ")[2] or reason  # pyarrow's message repeats the path
         raise ManifestError(f"{path}: not a readable Parquet file ({reason.rstrip('.')}); {_CURE}") from None
-    metadata = (table.schema.metadata or {}).get(METADATA_KEY)
-    if metadata is None:
+    text = (table.schema.metadata or {}).get(METADATA_KEY)
+    if text is None:
         raise ManifestError(f"{path}: a Parquet file, but no pseudo-label manifest; {_CURE}")
     try:
-        about = json.loads(metadata)
-        if about["format"] != FORMAT:
-            raise ManifestError(f"{path}: no pseudo-label manifest but a '{about['format']}'; {_CURE}")
-        if about["format_version"] != FORMAT_VERSION:
+        metadata = json.loads(text)
+        if metadata["format"] != FORMAT:
+            raise ManifestError(f"{path}: no pseudo-label manifest but a '{metadata['format']}'; {_CURE}")
+        if metadata["format_version"] != FORMAT_VERSION:
             raise ManifestError(
-                f"{path}: manifest format {about['format_version']}, this version reads {FORMAT_VERSION}; "
-                "run flows.pseudo_label again"
+                f"{path}: manifest format {metadata['format_version']} of another release, this one reads "
+                f"{FORMAT_VERSION}; run flows.pseudo_label again"
             )
-        labels, identity = LabelSpace.of(about["labels"]), ManifestIdentity(**about["identity"])
-        targets: Targets = about["targets"]
-        selection: dict[str, Any] = about["selection"]
+        labels, identity = LabelSpace.of(metadata["labels"]), ManifestIdentity(**metadata["identity"])
+        targets: Targets = metadata["targets"]
+        selection: dict[str, Any] = metadata["selection"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{path}: the manifest's metadata is damaged ({one_line(error)}); {_CURE}") from None
     if faults := column_faults(table, labels):
@@ -212,13 +213,13 @@ def check_belongs(manifest: Manifest, *, labels: LabelSpace, faces_digest: str, 
     """Refuse a manifest of another run, of other faces or of another label space.
 
     Args:
-        manifest: as read.
+        manifest: the manifest.
         labels: the run's label space.
         faces_digest: digest of the run's faces.
         run_name: the run's name.
 
     Raises:
-        ManifestError: saying what differs.
+        ManifestError: with the differences.
     """
     identity = manifest.identity
     differences = []
@@ -230,12 +231,12 @@ def check_belongs(manifest: Manifest, *, labels: LabelSpace, faces_digest: str, 
         return
     if identity.run_name == run_name:
         raise ManifestError(
-            f"a manifest that has aged: {manifest.path} was made in this run '{run_name}', but "
+            f"an outdated manifest: {manifest.path} was made in this run '{run_name}', but "
             f"{' and '.join(differences)}; run flows.pseudo_label for run '{run_name}' again"
         )
-    differently = " and ".join(["", *differences]).removeprefix(" and")
+    details = f" {' and '.join(differences)}" if differences else ""
     raise ManifestError(
-        f"a manifest of another run: {manifest.path} was made in run '{identity.run_name}'{differently}; "
+        f"a manifest of another run: {manifest.path} was made in run '{identity.run_name}'{details}; "
         f"run flows.pseudo_label for run '{run_name}' first"
     )
 

@@ -1,4 +1,4 @@
-"""The columns of a manifest: their names and types, how a selection fills them, and what is wrong with a table's.
+"""Columns of a manifest: schema, values from a selection, and validation.
 
 Shapes: N rows, A attributes, K classes.
 """
@@ -17,12 +17,12 @@ from ssl_pipeline.pseudo_labels.selection import Selection
 
 
 def manifest_schema(labels: LabelSpace) -> pa.Schema:
-    """Give the columns of a manifest. Per attribute a: the chosen value, ``a_confidence`` and so on.
+    """Return the columns of a manifest. Per attribute a: ``a``, the selected value, ``a_confidence`` and so on.
 
-    Confidences are float64, so that each still compares with its threshold as it did when it was decided.
+    Confidences are float64, so that they still compare with their thresholds as they did in the selection.
 
     Raises:
-        ManifestError: if an attribute is called like another column.
+        ManifestError: if an attribute has the name of another column.
     """
     fields = [(name, pa.string()) for name in ("image_id", "image_path", "content_hash", "person_id", "source")]
     fields += [("round", pa.int32()), ("status", pa.string()), ("reason", pa.string()), ("weight", pa.float32())]
@@ -30,28 +30,27 @@ def manifest_schema(labels: LabelSpace) -> pa.Schema:
     for name in labels.names:
         fields += [(name, pa.dictionary(pa.int32(), pa.string())), (f"{name}_confidence", pa.float64())]
         fields += [(f"{name}_weight", pa.float32())]
-        fields += [(f"{name}_{what}", pa.string()) for what in ("status", "reason", "label_source")]
+        fields += [(f"{name}_{suffix}", pa.string()) for suffix in ("status", "reason", "label_source")]
     fields += [("class_probabilities", _list_type(labels))]
     fields += [("teacher_digest", pa.string()), ("selection_digest", pa.string())]
     names = [name for name, _ in fields]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ManifestError(f"attributes must be called otherwise than a manifest's own columns: rename {twice}")
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ManifestError(f"attributes must not have the names of a manifest's columns: rename {repeated}")
     return pa.schema(fields)
 
 
 def columns_of_faces(faces: pd.DataFrame) -> dict[str, Any]:
-    """Take what identifies the faces of a face table."""
+    """Return the identity columns of a face table."""
     return {name: faces[name] for name in ("image_id", "image_path", "content_hash", "person_id", "source")}
 
 
 def columns_of_selection(selection: Selection, labels: LabelSpace) -> dict[str, Any]:
-    """Lay out a selection by columns, in the order of its faces."""
-    accepted = selection.accepted_faces
+    """Return the columns of a selection, in the order of its faces."""
     class_names = np.array(labels.class_names, dtype=object)
     probabilities = pa.array(selection.probabilities.astype(np.float32).ravel())
     columns: dict[str, Any] = {
-        "status": np.where(accepted, "accepted", "rejected").astype(object),
-        "reason": _joined(selection.reasons, labels),
+        "status": np.where(selection.accepted_faces, "accepted", "rejected").astype(object),
+        "reason": _join_reasons(selection.reasons, labels),
         "weight": selection.face_weights.astype(np.float32),
         "class_id": selection.class_ids.astype(np.int32),
         "class_name": class_names[selection.class_ids],
@@ -59,34 +58,36 @@ def columns_of_selection(selection: Selection, labels: LabelSpace) -> dict[str, 
         "class_probabilities": pa.FixedSizeListArray.from_arrays(probabilities, type=_list_type(labels)),
     }
     for position, attribute in enumerate(labels.attributes):
-        known, kept = selection.known[:, position], selection.accepted[:, position]
+        known, accepted = selection.known[:, position], selection.accepted[:, position]
         codes = selection.attribute_codes[:, position].astype(np.int32)
-        # one shared dictionary, so that the file's bytes do not depend on which value comes first
+        # a fixed dictionary: the file's bytes must not depend on the value of the first face
         values = pa.array(list(attribute.values), pa.string())
         columns[attribute.name] = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes == UNKNOWN), values)
         columns[f"{attribute.name}_confidence"] = selection.attribute_confidence[:, position]
         columns[f"{attribute.name}_weight"] = np.where(known, 1, selection.weights[:, position]).astype(np.float32)
-        columns[f"{attribute.name}_status"] = np.select([known, kept], ["known", "accepted"], "rejected").astype(object)
+        columns[f"{attribute.name}_status"] = np.select([known, accepted], ["known", "accepted"], "rejected").astype(
+            object
+        )
         columns[f"{attribute.name}_reason"] = selection.reasons[:, position]
     return columns
 
 
 def label_sources(faces: pd.DataFrame, selection: Selection, labels: LabelSpace) -> dict[str, Any]:
-    """Say of each attribute who knows its value: a person, the way in which the picture was made, or the teacher."""
+    """Return each attribute's label source: human, derived (known by construction), pseudo, or None if rejected."""
     derived = [str(names).split(",") if isinstance(names, str) else [] for names in faces["derived"]]
     columns = {}
     for position, name in enumerate(labels.names):
-        made = np.array([name in names for names in derived], dtype=bool)
-        known, kept = selection.known[:, position], selection.accepted[:, position]
+        by_construction = np.array([name in names for names in derived], dtype=bool)
+        known, accepted = selection.known[:, position], selection.accepted[:, position]
         columns[f"{name}_label_source"] = np.select(
-            [known & made, known, kept], ["derived", "human", "pseudo"], ""
+            [known & by_construction, known, accepted], ["derived", "human", "pseudo"], ""
         ).astype(object)
-        columns[f"{name}_label_source"][~(known | kept)] = None
+        columns[f"{name}_label_source"][~(known | accepted)] = None
     return columns
 
 
 def columns_of_unreadable(unreadable: pd.DataFrame) -> dict[str, Any]:
-    """Lay out faces that could not be used, each with its reason."""
+    """Return the columns of faces that could not be read, with their reasons."""
     return {
         **{name: unreadable[name] for name in ("image_id", "image_path", "source")},
         "status": ["unreadable"] * len(unreadable),
@@ -96,7 +97,7 @@ def columns_of_unreadable(unreadable: pd.DataFrame) -> dict[str, Any]:
 
 
 def table_of(columns: Mapping[str, Any], num_rows: int, schema: pa.Schema) -> pa.Table:
-    """Make a table of the schema; a column that is not given is null."""
+    """Build a table of the schema; missing columns are null."""
     arrays = []
     for field in schema:
         column = columns.get(field.name)
@@ -108,8 +109,8 @@ def table_of(columns: Mapping[str, Any], num_rows: int, schema: pa.Schema) -> pa
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _joined(reasons: npt.NDArray[np.object_], labels: LabelSpace) -> npt.NDArray[np.object_]:
-    """Join the attributes' reasons [N, A] to one line a face, [N]."""
+def _join_reasons(reasons: npt.NDArray[np.object_], labels: LabelSpace) -> npt.NDArray[np.object_]:
+    """Join the attributes' reasons [N, A] to one line per face, [N]."""
     joined = np.full(len(reasons), "", dtype=object)
     for position, name in enumerate(labels.names):
         joined = joined + ("; " if position else "") + f"{name}: " + reasons[:, position]
@@ -117,7 +118,7 @@ def _joined(reasons: npt.NDArray[np.object_], labels: LabelSpace) -> npt.NDArray
 
 
 def column_faults(table: pa.Table, labels: LabelSpace) -> list[str]:
-    """Find what keeps a table from being a manifest over a label space: columns, types, values."""
+    """Describe missing columns, wrong types and undefined values of a manifest's table."""
     faults = []
     for field in manifest_schema(labels):
         if field.name not in table.column_names:
@@ -131,16 +132,16 @@ def column_faults(table: pa.Table, labels: LabelSpace) -> list[str]:
         allowed[attribute.name] = {*attribute.values, None}
         allowed[f"{attribute.name}_status"] = {"known", "accepted", "rejected", None}
     for name, values in allowed.items():
-        strange = sorted(set(table[name].unique().to_pylist()) - values, key=str)
-        faults += [f"column '{name}': '{value}' is no value of it" for value in strange]
+        undefined = sorted(set(table[name].unique().to_pylist()) - values, key=str)
+        faults += [f"column '{name}': undefined value '{value}'" for value in undefined]
     return faults
 
 
 def _list_type(labels: LabelSpace) -> Any:
-    """The type of class probabilities; its element is called as Parquet calls it, so that it reads back the same."""
+    """Type of the class probabilities; named as Parquet names the element, so that the schema is equal when read back."""
     return pa.list_(pa.field("element", pa.float32()), labels.num_classes)
 
 
 def one_line(text: object) -> str:
-    """Join a text's lines, and what is apart by more than a space."""
+    """Replace line breaks and repeated spaces by one space."""
     return " ".join(str(text).split())

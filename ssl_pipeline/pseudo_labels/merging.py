@@ -1,4 +1,4 @@
-"""What the student learns from: the human labels, and beside them the pseudo-labels that were accepted.
+"""Training tables: human labels, merged with accepted pseudo-labels; written and read as Parquet.
 
 Shapes: N faces, A attributes, K classes.
 """
@@ -19,11 +19,10 @@ from ssl_pipeline.runs.files import atomic_path
 
 
 def merge(labeled_train: pd.DataFrame, pool: pd.DataFrame, manifest: Manifest, *, labels: LabelSpace) -> pd.DataFrame:
-    """Join the human labels and the accepted pseudo-labels to one training table. Human labels are never overwritten.
+    """Merge the human labels and the accepted pseudo-labels into one training table; human labels are never overwritten.
 
-    What the pool knows of a face teaches whether or not the teacher's guesses about it were accepted; a face without
-    an accepted guess is a human-labeled row. A face of which nothing is known or accepted teaches nothing and is
-    left out.
+    Known values of the pool's faces are always included. Faces with known values but no accepted pseudo-label count as
+    human-labeled; faces with neither are left out.
 
     Args:
         labeled_train: face table rows of split ``train``.
@@ -32,14 +31,14 @@ def merge(labeled_train: pd.DataFrame, pool: pd.DataFrame, manifest: Manifest, *
         labels: the label space.
 
     Returns:
-        One row a face, human first, then pseudo, each by image id: image_id, content_hash, person_id, pixel_row;
+        One row per face, human first, then pseudo, each by image id: image_id, content_hash, person_id, pixel_row;
         label_source, 'human' or 'pseudo'; labeled_round, 0 for human, else the manifest's; weight, float32;
-        ``known_<attribute>``, whether the row teaches it; target, float32 [K], a distribution over classes. Hard
-        targets are uniform over the classes that fit what is known or accepted; soft ones are the manifest's.
+        ``known_<attribute>``, whether the attribute is known or accepted; target, float32 [K], a distribution over
+        classes. Hard targets are uniform over the candidate classes; soft ones are the manifest's.
 
     Raises:
-        ManifestError: if the manifest's label space is another one; if it lists faces that are labeled or not in the
-            pool; if it contradicts what the pool knows; or if an accepted value is missing.
+        ManifestError: if the manifest has other labels, lists faces that are labeled or not in the pool, contradicts
+            the pool's known values, or lacks an accepted value.
     """
     if manifest.labels != labels:
         raise ManifestError(
@@ -47,35 +46,36 @@ def merge(labeled_train: pd.DataFrame, pool: pd.DataFrame, manifest: Manifest, *
             "run flows.pseudo_label again"
         )
     _check_not_labeled(manifest, labeled_train)
-    decided = (manifest.faces["status"] != "unreadable").to_numpy(bool)
-    faces = _faces_of_pool(manifest, decided, pool)
-    _check_known(manifest, decided, labels.encode(faces))
+    readable = (manifest.faces["status"] != "unreadable").to_numpy(bool)
+    faces = _faces_of_pool(manifest, readable, pool)
+    _check_known(manifest, readable, labels.encode(faces))
     human = _human_rows(labeled_train, labels)
-    teaches: BoolArray = np.asarray(manifest.taught.any(axis=1))
-    table: pd.DataFrame = pd.concat([human, _pool_rows(faces[teaches[decided]], manifest, teaches)], ignore_index=True)
+    included: BoolArray = np.asarray(manifest.known_or_accepted.any(axis=1))
+    pseudo = _pool_rows(faces[included[readable]], manifest, included)
+    table: pd.DataFrame = pd.concat([human, pseudo], ignore_index=True)
     return table.sort_values(["label_source", "image_id"], kind="stable", ignore_index=True)
 
 
 def human_table(faces: pd.DataFrame, *, labels: LabelSpace) -> pd.DataFrame:
-    """Lay out labeled faces as `merge` does, without any pseudo-label; those of which nothing is known are left out."""
+    """Return the table of `merge` without pseudo-labels; faces without a known value are left out."""
     return _human_rows(faces, labels).sort_values("image_id", kind="stable", ignore_index=True)
 
 
 def write_training_table(path: Path, frame: pd.DataFrame) -> None:
-    """Write what `merge` gives as Parquet, atomically, the same bytes for the same table."""
+    """Write a table of `merge` as Parquet, atomically; equal tables give equal bytes."""
     targets = np.stack(frame["target"].to_list()) if len(frame) else np.zeros((0, 1), np.float32)
     table = pa.Table.from_pandas(frame.drop(columns="target"), preserve_index=False)
     values = pa.array(targets.astype(np.float32).ravel())
     table = table.append_column("target", pa.FixedSizeListArray.from_arrays(values, targets.shape[1]))
-    with atomic_path(path) as beside:
-        pq.write_table(table.replace_schema_metadata(None), beside, compression="zstd")
+    with atomic_path(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd")
 
 
 def read_training_table(path: Path) -> pd.DataFrame:
-    """Read a training table, as `merge` gives it.
+    """Read a table of `write_training_table`.
 
     Raises:
-        ManifestError: if there is none, or it cannot be read.
+        ManifestError: if the file is missing or cannot be read.
     """
     try:
         table = pq.read_table(path, partitioning=None)
@@ -92,7 +92,7 @@ def read_training_table(path: Path) -> pd.DataFrame:
 
 
 def _check_not_labeled(manifest: Manifest, labeled: pd.DataFrame) -> None:
-    """Refuse pseudo-labels for faces that people have labeled, be it under another name."""
+    """Refuse pseudo-labels for human-labeled faces, matched by image id or content."""
     rows = manifest.faces[manifest.faces["status"] != "unreadable"]
     same_id = rows["image_id"].isin(labeled["image_id"])
     same_content = rows["content_hash"].isin(labeled["content_hash"].dropna())
@@ -100,46 +100,46 @@ def _check_not_labeled(manifest: Manifest, labeled: pd.DataFrame) -> None:
     faults += [f"{image_id}: the same content" for image_id in rows.loc[same_content & ~same_id, "image_id"]]
     if faults:
         headline = (
-            f"{manifest.path}: {len(faults):,} of its faces are among the human-labeled ones; "
+            f"{manifest.path}: {len(faults):,} of its faces are human-labeled; "
             "human labels are never overwritten: prepare the faces and run flows.pseudo_label again"
         )
         raise ManifestError(list_of_faults(headline, faults))
 
 
-def _faces_of_pool(manifest: Manifest, decided: BoolArray, pool: pd.DataFrame) -> pd.DataFrame:
-    """Give the pool's rows of the manifest's decided faces, in the manifest's order."""
-    rows = manifest.faces[decided]
-    places = pd.Index(pool["image_id"]).get_indexer(pd.Index(rows["image_id"]))
-    absent = places == -1
-    found: pd.DataFrame = pool.iloc[places[~absent]]
+def _faces_of_pool(manifest: Manifest, readable: BoolArray, pool: pd.DataFrame) -> pd.DataFrame:
+    """Return the pool's rows of the manifest's readable faces, in the manifest's order."""
+    rows = manifest.faces[readable]
+    positions = pd.Index(pool["image_id"]).get_indexer(pd.Index(rows["image_id"]))
+    absent = positions == -1
+    faces: pd.DataFrame = pool.iloc[positions[~absent]]
     hashes = rows["content_hash"].to_numpy(object)[~absent]
-    changed = np.asarray(found["content_hash"].to_numpy(object) != hashes, dtype=bool)
+    changed = np.asarray(faces["content_hash"].to_numpy(object) != hashes, dtype=bool)
     faults = [f"{image_id}: not in the pool" for image_id in rows["image_id"][absent]]
-    faults += [f"{image_id}: other content than in the pool" for image_id in found["image_id"][changed]]
+    faults += [f"{image_id}: content differs from the pool's" for image_id in faces["image_id"][changed]]
     if faults:
         headline = (
-            f"{manifest.path}: {len(faults):,} of its faces are not this run's, so it is a manifest of another run "
+            f"{manifest.path}: {len(faults):,} of its faces are not in this run, so it is a manifest of another run "
             f"(it was made in run '{manifest.identity.run_name}'); run flows.pseudo_label for this run first"
         )
         raise ManifestError(list_of_faults(headline, faults))
-    return found
+    return faces
 
 
-def _check_known(manifest: Manifest, decided: BoolArray, known_codes: IntArray) -> None:
-    """Refuse values that contradict what the pool knows, and accepted values that are not there."""
-    codes, taught = manifest.codes[decided], manifest.taught[decided]
-    image_ids = manifest.faces["image_id"].to_numpy(object)[decided]
+def _check_known(manifest: Manifest, readable: BoolArray, known_codes: IntArray) -> None:
+    """Refuse values that contradict the pool's known values, and accepted values that are missing."""
+    codes, known_or_accepted = manifest.codes[readable], manifest.known_or_accepted[readable]
+    image_ids = manifest.faces["image_id"].to_numpy(object)[readable]
     faults = []
     for face, position in np.argwhere((known_codes != UNKNOWN) & (codes != known_codes)).tolist():
         attribute, code = manifest.labels.attributes[position], codes[face, position]
-        said = f"'{attribute.values[code]}'" if code != UNKNOWN else "nothing"
+        value = f"'{attribute.values[code]}'" if code != UNKNOWN else "no value"
         known = attribute.values[known_codes[face, position]]
-        faults.append(f"{image_ids[face]}, '{attribute.name}': the pool knows '{known}', the manifest says {said}")
-    for face, position in np.argwhere(taught & (codes == UNKNOWN) & (known_codes == UNKNOWN)).tolist():
+        faults.append(f"{image_ids[face]}, '{attribute.name}': known as '{known}' in the pool, {value} in the manifest")
+    for face, position in np.argwhere(known_or_accepted & (codes == UNKNOWN) & (known_codes == UNKNOWN)).tolist():
         faults.append(f"{image_ids[face]}, '{manifest.labels.names[position]}': accepted, but without a value")
     if faults:
         headline = (
-            f"{manifest.path}: {len(faults):,} values contradict what is known; "
+            f"{manifest.path}: {len(faults):,} values contradict the pool's known values; "
             "undo the edit, or run flows.pseudo_label again"
         )
         raise ManifestError(list_of_faults(headline, faults))
@@ -147,39 +147,39 @@ def _check_known(manifest: Manifest, decided: BoolArray, known_codes: IntArray) 
 
 def _human_rows(labeled_train: pd.DataFrame, labels: LabelSpace) -> pd.DataFrame:
     codes = labels.encode(labeled_train)
-    something = (codes != UNKNOWN).any(axis=1)
-    faces, codes = labeled_train[something], codes[something]
+    is_labeled = (codes != UNKNOWN).any(axis=1)
+    faces, codes = labeled_train[is_labeled], codes[is_labeled]
     return _rows(
         faces,
         labels=labels,
         label_sources=np.full(len(faces), "human", dtype=object),
         round_index=0,
         weights=np.ones(len(faces), np.float32),
-        taught=codes != UNKNOWN,
+        known=codes != UNKNOWN,
         targets=_uniform(codes, labels),
     )
 
 
-def _pool_rows(faces: pd.DataFrame, manifest: Manifest, teaches: BoolArray) -> pd.DataFrame:
-    """Lay out the faces that teach something; `faces` are the pool's rows of them, in the manifest's order."""
-    labels, taught = manifest.labels, manifest.taught[teaches]
+def _pool_rows(faces: pd.DataFrame, manifest: Manifest, included: BoolArray) -> pd.DataFrame:
+    """Return the training rows of the included faces; `faces` are their rows of the pool, in the manifest's order."""
+    labels, known = manifest.labels, manifest.known_or_accepted[included]
     targets: FloatArray
     match manifest.targets:
         case "hard":
-            targets = _uniform(np.where(taught, manifest.codes[teaches], UNKNOWN), labels)
+            targets = _uniform(np.where(known, manifest.codes[included], UNKNOWN), labels)
         case "soft":
-            targets = manifest.probabilities[teaches]
+            targets = manifest.probabilities[included]
         case _:
             assert_never(manifest.targets)
-    pseudo = manifest.accepted[teaches].any(axis=1)
-    weights = manifest.faces.loc[teaches, "weight"].to_numpy(np.float32)
+    pseudo = manifest.accepted[included].any(axis=1)
+    weights = manifest.faces.loc[included, "weight"].to_numpy(np.float32)
     return _rows(
         faces,
         labels=labels,
         label_sources=np.where(pseudo, "pseudo", "human").astype(object),
         round_index=manifest.identity.round_index,
         weights=np.where(pseudo, weights, 1).astype(np.float32),
-        taught=taught,
+        known=known,
         targets=targets,
     )
 
@@ -191,22 +191,22 @@ def _rows(
     label_sources: npt.NDArray[np.object_],
     round_index: int,
     weights: npt.NDArray[np.float32],
-    taught: BoolArray,
+    known: BoolArray,
     targets: FloatArray,
 ) -> pd.DataFrame:
-    """Lay out rows of the training table, each array in the order of `faces`."""
+    """Build rows of the training table; arrays are in the order of `faces`."""
     rows = faces[["image_id", "content_hash", "person_id", "pixel_row"]].reset_index(drop=True)
     rows["pixel_row"] = rows["pixel_row"].astype(np.int64)
     rows["label_source"] = pd.Series(label_sources, dtype="str")
     rows["labeled_round"] = np.where(label_sources == "human", 0, round_index).astype(np.int64)
     rows["weight"] = weights
     for position, name in enumerate(labels.names):
-        rows[f"known_{name}"] = taught[:, position]
+        rows[f"known_{name}"] = known[:, position]
     rows["target"] = pd.Series(list(targets.astype(np.float32)), dtype=object)
     return rows
 
 
 def _uniform(codes: IntArray, labels: LabelSpace) -> FloatArray:
-    """Spread each face evenly over the classes that fit its known values, float [N, K], rows sum to 1."""
+    """Return uniform distributions over each face's candidate classes, float [N, K], rows sum to 1."""
     candidates = labels.candidates(codes)
     return np.asarray(candidates / candidates.sum(axis=1, keepdims=True))

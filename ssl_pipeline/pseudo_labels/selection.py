@@ -1,4 +1,4 @@
-"""Which pseudo-labels to keep, and why. The strategies lie in `deciding`, what they compute in files of their own.
+"""Selection of pseudo-labels: the values of every face, which of them are accepted, and why.
 
 Shapes: N faces of the pool, M held-out faces, T members, A attributes, K classes.
 """
@@ -13,48 +13,63 @@ import pandas as pd
 from ssl_pipeline.config.selection import EnsembleAgreement, PrecisionGuarantee, SelectionConfig
 from ssl_pipeline.errors import SelectionError
 from ssl_pipeline.labels import UNKNOWN, BoolArray, FloatArray, IntArray, LabelSpace
-from ssl_pipeline.pseudo_labels.deciding import decide
+from ssl_pipeline.pseudo_labels.criteria import DECIMALS, most_probable
 from ssl_pipeline.pseudo_labels.distribution_alignment import aligned, alignment_ratio, class_prior
-from ssl_pipeline.pseudo_labels.held_out import HeldOutFaces, held_out_answers
-from ssl_pipeline.pseudo_labels.question import ObjectArray, Question, ThresholdRow
-from ssl_pipeline.pseudo_labels.thresholds import DECIMALS, most_probable
-from ssl_pipeline.pseudo_labels.weighting import face_weights
+from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces, Predictions, predict_held_out
+from ssl_pipeline.pseudo_labels.reasons import ObjectArray
+from ssl_pipeline.pseudo_labels.strategies import ThresholdRow, apply_strategy
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What was chosen for every face, how surely, and whether it is accepted, attribute by attribute."""
+    """The selected value of every face and attribute, its confidence, and whether it is accepted."""
 
     probabilities: FloatArray
-    """float [N, K], rows sum to 1: the teacher's posterior, aligned if so configured, inside what is known of the face."""
+    """float [N, K], rows sum to 1: the teacher's posterior, aligned if configured, given the known attributes."""
     class_ids: IntArray
     """int [N], the most probable class; the lowest id among equals."""
     confidence: FloatArray
     """float [N], in [0, 1]: the probability of that class."""
     attribute_codes: IntArray
-    """int [N, A]: the known value; else the most probable one (per attribute) or the chosen class's (per class)."""
+    """int [N, A]: the known value, else the most probable one (per attribute) or that of the most probable class."""
     attribute_confidence: FloatArray
-    """float [N, A], in [0, 1]: the marginal probability of the chosen value; 1 where it was known."""
+    """float [N, A], in [0, 1]: the marginal probability of that value; 1 if known."""
     known: BoolArray
-    """bool [N, A]: known before the teacher was asked."""
+    """bool [N, A]: known before prediction."""
     accepted: BoolArray
-    """bool [N, A]: the pseudo-label is accepted; False where the attribute was known."""
+    """bool [N, A]: the pseudo-label is accepted; False if the attribute is known."""
     weights: FloatArray
-    """float [N, A], in [0, 1]: how much a pseudo-label counts; 0 where none is accepted."""
+    """float [N, A], in [0, 1]: the weight of the pseudo-label; 0 if not accepted."""
     reasons: ObjectArray
-    """text [N, A], such as ``known``, ``confidence 0.41 < 0.95``, ``rank 12 <= 500 of female``."""
+    """text [N, A], e.g. ``known``, ``confidence 0.41 < 0.95``, ``rank 12 <= 500 of female``."""
     thresholds: tuple[ThresholdRow, ...]
-    """The numbers behind the decisions, value by value."""
+    """One row per value, and per set of known attributes where a precision is guaranteed."""
 
     @property
     def accepted_faces(self) -> BoolArray:
-        """Mark the faces with an accepted pseudo-label, and those of which all was known. Returns bool [N]."""
+        """Mark the faces with an accepted pseudo-label, and the fully known ones, bool [N]."""
         return np.asarray(self.accepted.any(axis=1) | self.known.all(axis=1))
 
     @property
     def face_weights(self) -> FloatArray:
-        """One weight a face, float [N]: the mean over what it teaches; see `weighting.face_weights`."""
+        """One weight per face, float [N]; see `face_weights`."""
         return face_weights(self.weights, self.accepted, self.known)
+
+
+def face_weights(weights: FloatArray, accepted: BoolArray, known: BoolArray) -> FloatArray:
+    """Average the weights of each face's training labels: the accepted ones, and the known ones with weight 1.
+
+    Args:
+        weights: of pseudo-labels, float [N, A], in [0, 1].
+        accepted: bool [N, A].
+        known: bool [N, A].
+
+    Returns:
+        float [N], in [0, 1]; 0 for a face without an accepted label, unless it is fully known.
+    """
+    total = np.where(known, 1.0, np.where(accepted, weights, 0.0)).sum(axis=1)
+    mean = total / np.maximum((accepted | known).sum(axis=1), 1)
+    return np.asarray(np.where(accepted.any(axis=1) | known.all(axis=1), mean, 0.0))
 
 
 def select(
@@ -69,64 +84,68 @@ def select(
     members: FloatArray | None = None,
     training_codes: IntArray | None = None,
 ) -> Selection:
-    """Choose a value for every face and attribute, and decide which of them to keep.
+    """Select a value for every face and attribute, and accept or reject it.
 
-    What is known is never replaced: the probabilities are renormalised inside it first. With ``per: attribute``, every
-    unknown attribute is decided by its own marginal probability; with ``per: class``, all unknown attributes of a face
-    are decided at once by the probability of its class. The result does not depend on the order of the faces.
+    Known values are never replaced: the probabilities are conditioned on them first. With ``per: attribute``, each
+    unknown attribute is accepted by its own marginal probability; with ``per: class``, all unknown attributes of a face
+    are accepted together by its class probability. The result does not depend on the order of the faces.
 
     Args:
         probabilities: calibrated, float [N, K], rows sum to 1.
         known_codes: value codes, int [N, A], -1 unknown.
         labels: the label space.
-        config: how to select.
-        image_ids: [N], different from each other; they break ties in confidence.
+        config: the strategy and its settings.
+        image_ids: [N], unique; they break ties in confidence.
         round_index: from 1.
-        held_out: labeled faces that the teacher did not learn from; a guarantee and ``align: validation`` need them.
-        members: probabilities of each view or teacher, float [T, N, K]; agreement needs them.
-        training_codes: of the training faces, int [·, A]; ``align: training`` needs them.
+        held_out: labeled faces that the teacher was not trained on; required by a guarantee and ``align: validation``.
+        members: probabilities by each view or teacher, float [T, N, K]; required by ``ensemble_agreement``.
+        training_codes: of the training faces, int [·, A]; required by ``align: training``.
 
     Returns:
-        The selection, in the order of the faces given.
+        The selection, in the order of the faces.
 
     Raises:
-        SelectionError: if the strategy needs what is not there.
-        ValueError: if the shapes do not fit, or a row of probabilities is no distribution.
+        SelectionError: if a required input is missing.
+        ValueError: if shapes do not match, or a row of probabilities is no distribution.
     """
     _check_pool(probabilities, known_codes, labels, num_image_ids=len(image_ids))
     _check_others(held_out, members, labels, num_faces=len(probabilities))
-    _check_needs(config, held_out, members, training_codes)
-    probabilities, held_out, members = _aligned(
+    _check_requirements(config, held_out, members, training_codes)
+    probabilities, held_out, members = _align_all(
         probabilities, held_out, members, labels=labels, config=config, training_codes=training_codes
     )
     known = known_codes != UNKNOWN
     posterior = labels.condition(probabilities.astype(np.float64), known_codes)
     marginals = labels.attribute_probabilities(posterior)
     class_ids, confidence = most_probable(posterior)
-    questions = _questions(posterior, known_codes, labels, config, image_ids, held_out=held_out, members=members)
-    num_guarantees = sum(len(question.values) * len(question.held_out) for question in questions)
+    per_class = config.per == "class"
+    predictions = [
+        _predictions(posterior, known_codes, labels, position, image_ids=image_ids, held_out=held_out, members=members)
+        for position in ([None] if per_class else range(len(labels.attributes)))
+    ]
+    num_guarantees = sum(len(one.values) * len(one.held_out) for one in predictions)
     accepted, weights = np.zeros(known.shape, dtype=bool), np.zeros(known.shape)
     reasons, rows = np.full(known.shape, "known", dtype=object), list[ThresholdRow]()
-    for position, question in enumerate(questions):
-        decided = decide(question, config, round_index=round_index, num_guarantees=num_guarantees)
-        columns = slice(None) if config.per == "class" else slice(position, position + 1)
-        accepted[:, columns] = decided.accepted[:, None] & ~known[:, columns]
-        weights[:, columns] = np.where(accepted[:, columns], decided.weights[:, None], 0.0)
-        reasons[:, columns] = np.where(known[:, columns], "known", decided.reasons[:, None])
-        rows += decided.rows
-    if config.per == "class":
-        chosen = labels.class_codes[class_ids]
+    for position, one in enumerate(predictions):
+        acceptance = apply_strategy(one, config, round_index=round_index, num_guarantees=num_guarantees)
+        columns = slice(None) if per_class else slice(position, position + 1)
+        accepted[:, columns] = acceptance.accepted[:, None] & ~known[:, columns]
+        weights[:, columns] = np.where(accepted[:, columns], acceptance.weights[:, None], 0.0)
+        reasons[:, columns] = np.where(known[:, columns], "known", acceptance.reasons[:, None])
+        rows += acceptance.rows
+    if per_class:
+        predicted = labels.class_codes[class_ids]
     else:
-        chosen = np.stack([question.most_probable[0] for question in questions], axis=1)
-    codes = np.where(known, known_codes, chosen)
-    every = np.arange(len(codes))
-    surely = np.stack([marginal[every, codes[:, position]] for position, marginal in enumerate(marginals)], axis=1)
+        predicted = np.stack([one.most_probable[0] for one in predictions], axis=1)
+    codes = np.where(known, known_codes, predicted)
+    faces = np.arange(len(codes))
+    chosen = np.stack([marginal[faces, codes[:, position]] for position, marginal in enumerate(marginals)], axis=1)
     return Selection(
         probabilities=posterior,
         class_ids=class_ids,
         confidence=confidence,
         attribute_codes=codes,
-        attribute_confidence=np.where(known, 1.0, np.round(surely, DECIMALS)),
+        attribute_confidence=np.where(known, 1.0, np.round(chosen, DECIMALS)),
         known=known,
         accepted=accepted,
         weights=weights,
@@ -135,47 +154,38 @@ def select(
     )
 
 
-def _questions(
+def _predictions(
     posterior: FloatArray,
     known_codes: IntArray,
     labels: LabelSpace,
-    config: SelectionConfig,
-    image_ids: "Sequence[str] | pd.Series[Any]",
+    position: int | None,
     *,
+    image_ids: "Sequence[str] | pd.Series[Any]",
     held_out: HeldOutFaces | None,
     members: FloatArray | None,
-) -> list[Question]:
-    """What is to decide: the class of every face, or each attribute."""
+) -> Predictions:
+    """Return the predictions of an attribute by its position; None is the class."""
+
+    def marginal(probabilities: FloatArray) -> FloatArray:
+        return probabilities if position is None else labels.attribute_probabilities(probabilities)[position]
+
     known = known_codes != UNKNOWN
-    member_probabilities = None if members is None else [labels.condition(one, known_codes) for one in members]
-
-    def question(name: str, values: Sequence[str], position: int | None) -> Question:
-        def asked(probabilities: FloatArray) -> FloatArray:
-            return probabilities if position is None else labels.attribute_probabilities(probabilities)[position]
-
-        undecided = ~known.all(axis=1) if position is None else ~known[:, position]
-        answers = (
-            held_out_answers(held_out, labels, known, undecided, position=position) if held_out is not None else ()
-        )
-        return Question(
-            name=name,
-            values=values,
-            probabilities=asked(posterior),
-            undecided=undecided,
-            image_ids=image_ids,
-            per=config.per,
-            members=None
-            if member_probabilities is None
-            else np.stack([asked(member) for member in member_probabilities]),
-            held_out=answers,
-        )
-
-    if config.per == "class":
-        return [question("class", labels.class_names, None)]
-    return [question(attribute.name, attribute.values, place) for place, attribute in enumerate(labels.attributes)]
+    unlabeled = ~known.all(axis=1) if position is None else ~known[:, position]
+    member_marginals = [
+        marginal(labels.condition(member, known_codes)) for member in (() if members is None else members)
+    ]
+    return Predictions(
+        name="class" if position is None else labels.names[position],
+        values=labels.class_names if position is None else labels.attributes[position].values,
+        probabilities=marginal(posterior),
+        unlabeled=unlabeled,
+        image_ids=image_ids,
+        members=np.stack(member_marginals) if member_marginals else None,
+        held_out=() if held_out is None else predict_held_out(held_out, labels, known, unlabeled, position=position),
+    )
 
 
-def _aligned(
+def _align_all(
     probabilities: FloatArray,
     held_out: HeldOutFaces | None,
     members: FloatArray | None,
@@ -184,7 +194,7 @@ def _aligned(
     config: SelectionConfig,
     training_codes: IntArray | None,
 ) -> tuple[FloatArray, HeldOutFaces | None, FloatArray | None]:
-    """Align pool, held-out faces and members alike, by the pool's mean."""
+    """Align pool, held-out faces and members by the pool's ratio."""
     codes = {"none": None, "training": training_codes, "validation": held_out.codes if held_out else None}[config.align]
     if codes is None:
         return probabilities, held_out, members
@@ -196,10 +206,10 @@ def _aligned(
     )
 
 
-def _check_needs(
+def _check_requirements(
     config: SelectionConfig, held_out: HeldOutFaces | None, members: FloatArray | None, training_codes: IntArray | None
 ) -> None:
-    """Refuse a strategy without what it needs."""
+    """Raise if an input that the strategy requires is missing."""
     if isinstance(config, PrecisionGuarantee) and held_out is None:
         raise SelectionError(
             "selection.type precision_guarantee tests its guarantee on labeled faces that the teacher did not learn from, "

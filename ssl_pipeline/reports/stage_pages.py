@@ -184,7 +184,7 @@ def selection_page(summary: Mapping[str, Any], directory: Path, *, sheet: Path |
     ]
     for row in thresholds[:MAX_CLASSES]:
         threshold = "–" if row["threshold"] is None else f"{row['threshold']:.4g}"
-        held_out = "" if row["num_held_out"] is None else f"{row['num_right']:,} of {row['num_held_out']:,}"
+        held_out = "" if row["num_held_out"] is None else f"{row['num_correct']:,} of {row['num_held_out']:,}"
         lines.append(
             f"| {markdown_safe(row['attribute'])} | {markdown_safe(row['value'])} | {threshold} "
             f"| {row['num_candidates']:,} | {row['num_accepted']:,} | {held_out} | {markdown_safe(row['note'])} |"

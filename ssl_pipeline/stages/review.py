@@ -13,10 +13,10 @@ from rich.prompt import Prompt
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.selection import PrecisionGuarantee
 from ssl_pipeline.errors import ReviewError, ReviewPending
+from ssl_pipeline.pseudo_labels.audit import accepted_labels, captions, sample_audit
 from ssl_pipeline.pseudo_labels.manifest import Manifest, read_manifest
-from ssl_pipeline.pseudo_labels.manifest_audit import accepted_labels, captions, sample_audit, write_sheet
-from ssl_pipeline.pseudo_labels.manifest_report import summarize
-from ssl_pipeline.reports.audit_sheet import render_audit_sheets
+from ssl_pipeline.pseudo_labels.summary import summarize
+from ssl_pipeline.reports.audit_sheet import render_audit_sheets, write_sheet
 from ssl_pipeline.reports.review_page import review_markdown
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_file, digest_of, write_text

@@ -12,8 +12,8 @@ from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.selection import EnsembleAgreement
 from ssl_pipeline.errors import SelectionError
 from ssl_pipeline.evaluation.shift import acceptance_by_group, compare_predictions
+from ssl_pipeline.pseudo_labels.difference import difference
 from ssl_pipeline.pseudo_labels.guards import selection_faults, stop_on
-from ssl_pipeline.pseudo_labels.held_out import HeldOutFaces
 from ssl_pipeline.pseudo_labels.manifest import (
     Manifest,
     ManifestIdentity,
@@ -21,9 +21,9 @@ from ssl_pipeline.pseudo_labels.manifest import (
     read_manifest,
     write_manifest,
 )
-from ssl_pipeline.pseudo_labels.manifest_difference import difference
-from ssl_pipeline.pseudo_labels.manifest_report import precision, summarize
+from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces
 from ssl_pipeline.pseudo_labels.selection import select as select_labels
+from ssl_pipeline.pseudo_labels.summary import precision, summarize
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of, write_json
 from ssl_pipeline.runs.records import faces_digest, run_stage

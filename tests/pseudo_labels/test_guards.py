@@ -9,7 +9,7 @@ import pytest
 from ssl_pipeline.errors import SelectionError
 from ssl_pipeline.labels import UNKNOWN
 from ssl_pipeline.pseudo_labels.guards import selection_faults, stop_on
-from ssl_pipeline.pseudo_labels.held_out import HeldOutFaces
+from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces
 from ssl_pipeline.pseudo_labels.selection import Selection
 from tests.pseudo_labels.test_manifest import SPACE
 from tests.pseudo_labels.test_strategies import ALL, Case, config_of
@@ -34,7 +34,7 @@ def selection() -> Selection:
     return replace(found, accepted=accepted, class_ids=ids, attribute_codes=SPACE.class_codes[ids])
 
 
-def test_the_acceptance_rate_is_told_with_counts_bounds_and_cures(selection: Selection) -> None:
+def test_the_acceptance_rate_comes_with_counts_bounds_and_cures(selection: Selection) -> None:
     assert faults_of(selection, min_acceptance_rate=0.2) == [
         "accepted 12 of 100 candidates (12 %), outside selection.guards.min_acceptance_rate … max_acceptance_rate "
         "(20 % … 100 %); lower selection.confidence_threshold (now 0.95) or lower selection.guards.min_acceptance_rate"
@@ -49,7 +49,7 @@ def test_the_acceptance_rate_is_told_with_counts_bounds_and_cures(selection: Sel
 
 
 @pytest.mark.parametrize("settings", ALL, ids=lambda settings: settings["type"])
-def test_every_strategy_names_a_cure_of_its_own(selection: Selection, settings: dict[str, Any]) -> None:
+def test_every_strategy_names_its_own_cure(selection: Selection, settings: dict[str, Any]) -> None:
     low, high = (
         faults_of(selection, settings, min_acceptance_rate=0.5)[0],
         faults_of(selection, settings, max_acceptance_rate=0.01)[0],
@@ -61,20 +61,20 @@ def test_every_strategy_names_a_cure_of_its_own(selection: Selection, settings: 
 def test_every_accepted_face_in_one_class_is_a_fault(selection: Selection) -> None:
     assert faults_of(selection, one_class=True) == []
     one = replace(selection, class_ids=np.full(100, 4))
-    assert faults_of(one, one_class=True)[0].startswith("all 12 accepted faces are most probably female/30-59; look")
+    assert faults_of(one, one_class=True)[0].startswith("all 12 accepted faces are most probably female/30-59; check")
     assert faults_of(one) == []
 
 
-def test_a_value_far_from_its_share_on_validation_is_starved_or_flooded(selection: Selection) -> None:
+def test_a_value_far_from_its_share_on_validation_is_too_rare_or_too_frequent(selection: Selection) -> None:
     codes = np.array([[1, 2]] * 2 + [[1, 0]] * 18 + [[0, UNKNOWN]] * 20)
     held_out = HeldOutFaces(np.full((40, 6), 1 / 6), codes)
     # accepted: each gender 50 %, each age a third; validation: each gender 50 %, ages 90 %, 0 %, 10 %
     assert faults_of(selection, held_out=held_out, min_share_ratio=0.3, max_share_ratio=4.0) == [
-        "'age': 30-59 is 33.33 % of accepted labels, 0 % of validation faces: flooded; set selection.type to balanced_top_k, "
+        "'age': 30-59 is 33.33 % of accepted labels, 0 % of validation faces: too frequent; set selection.type to balanced_top_k, "
         "selection.align to training, or raise selection.guards.max_share_ratio (now 4.0)"
     ]
     assert faults_of(selection, held_out=held_out, min_share_ratio=0.5)[0].startswith(
-        "'age': <30 is 33.33 % of accepted labels, 90 % of validation faces: starved; "
+        "'age': <30 is 33.33 % of accepted labels, 90 % of validation faces: too rare; "
     )
     per_class = faults_of(selection, {"type": "fixed_threshold", "per": "class"}, held_out, min_share_ratio=0.2)
     assert [fault.partition(" of accepted")[0] for fault in per_class] == ["'class': female/<30 is 16.67 %"]
@@ -92,7 +92,7 @@ def test_a_teacher_worse_than_the_majority_class_is_a_fault(selection: Selection
     bad[3] = np.eye(6)[0]
     faults = faults_of(selection, held_out=HeldOutFaces(bad, codes), worse_than_chance=True)
     assert [fault.partition(";")[0] for fault in faults] == [
-        "'gender': the teacher's balanced accuracy on validation faces is 0 %, naming one value for every face has 50 %"
+        "'gender': the teacher's balanced accuracy on validation faces is 0 %, below 50 % of a constant prediction"
     ]
     constant = np.eye(6)[[0, 0, 0, 0]]  # no better than naming one value, no worse either
     assert faults_of(selection, held_out=HeldOutFaces(constant, codes), worse_than_chance=True) == []

@@ -15,6 +15,7 @@ from rich.console import Console
 from ssl_pipeline.config.selection import FixedThreshold
 from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import LabelSpace
+from ssl_pipeline.pseudo_labels.explanation import describe_face
 from ssl_pipeline.pseudo_labels.manifest import (
     Manifest,
     ManifestIdentity,
@@ -24,15 +25,10 @@ from ssl_pipeline.pseudo_labels.manifest import (
     read_manifest,
     write_manifest,
 )
-from ssl_pipeline.pseudo_labels.manifest_report import (
-    export_csv,
-    precision,
-    render_face,
-    render_rows,
-    render_summary,
-    summarize,
-)
 from ssl_pipeline.pseudo_labels.selection import select
+from ssl_pipeline.pseudo_labels.summary import filter_faces, precision, summarize
+from ssl_pipeline.reports.manifest_tables import render_face, render_faces, render_summary
+from ssl_pipeline.reports.spreadsheets import export_manifest
 
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
 IDENTITY = ManifestIdentity("night", 2, "faces0", "teacher0", "selection0")
@@ -96,6 +92,15 @@ def drawn(renderable: object) -> str:
     output = StringIO()
     Console(file=output, width=200).print(renderable)
     return output.getvalue()
+
+
+def summary_of(manifest: Manifest) -> str:
+    return drawn(render_summary(summarize(manifest), manifest.path))
+
+
+def exported(manifest: Manifest, path: Path) -> int:
+    labels = manifest.labels
+    return export_manifest(path, manifest.table, manifest.faces, manifest.probabilities, labels.class_names)
 
 
 def row_of(manifest: Manifest, name: str) -> dict:
@@ -182,11 +187,11 @@ def test_a_pool_without_any_readable_or_unreadable_face_still_makes_a_manifest(t
     table = build_manifest(pool, nothing, labels=SPACE, unreadable=UNREADABLE, identity=IDENTITY, targets="hard")
     summary = summarize(opened(tmp_path, table))
     assert (summary["counts"]["candidates"], summary["acceptance_rate"]) == (2, None)
-    assert "none could be decided" in drawn(render_summary(opened(tmp_path, table)))
+    assert "0 accepted (no readable face)" in summary_of(opened(tmp_path, table))
 
 
 def test_an_image_id_that_occurs_twice_is_refused() -> None:
-    with pytest.raises(ValueError, match="image ids of the pool must differ"):
+    with pytest.raises(ValueError, match="image ids of the pool must be unique"):
         build(["pool:sure.jpg", "pool:sure.jpg"])
 
 
@@ -205,10 +210,20 @@ def test_a_manifest_that_is_missing_or_something_else_is_refused(tmp_path: Path)
     ("changes", "message"),
     [
         ({"format": "training table"}, "no pseudo-label manifest but a 'training table'"),
-        ({"format_version": 99}, "manifest format 99, this version reads 2; run flows.pseudo_label again"),
+        (
+            {"format_version": 99},
+            "manifest format 99 of another release, this one reads 3; run flows.pseudo_label again",
+        ),
+        (
+            {"format_version": 2},
+            r"manifest format 2 of another release, this one reads 3; run flows\.pseudo_label again",
+        ),
         ({"identity": {"run_name": "night"}}, "metadata is damaged"),
         ({"labels": {"gender": ["male", "female"], "mask": ["on", "off"]}}, "column 'mask' is missing"),
-        ({"labels": {"gender": ["male", "female"], "age": ["<30", "30-59", "old"]}}, "'>=60' is no value of it"),
+        (
+            {"labels": {"gender": ["male", "female"], "age": ["<30", "30-59", "old"]}},
+            "column 'age': undefined value '>=60'",
+        ),
     ],
 )
 def test_a_damaged_manifest_is_refused(tmp_path: Path, changes: dict, message: str) -> None:
@@ -235,7 +250,9 @@ def test_a_manifest_belongs_to_one_run_its_faces_and_its_labels(manifest: Manife
     )
     with pytest.raises(ManifestError, match=r"of another run: .* was made in run 'night'; run"):
         check_belongs(manifest, labels=SPACE, faces_digest="faces0", run_name="day")
-    with pytest.raises(ManifestError, match=r"has aged: .* in this run 'night', but from other faces; .* again"):
+    with pytest.raises(
+        ManifestError, match=r"an outdated manifest: .* in this run 'night', but from other faces; .* again"
+    ):
         check_belongs(manifest, labels=SPACE, faces_digest="faces1", run_name="night")
     with pytest.raises(ManifestError, match="but with other labels"):
         other = LabelSpace.of({"age": ["young", "old"]})
@@ -270,12 +287,13 @@ def test_the_summary_counts_by_attribute_value_class_source_and_reason(manifest:
     assert summary["rejection_reasons"] == {"age: confidence < 0.95": 2, "gender: confidence < 0.95": 2}
     assert summary["unreadable_reasons"] == {"row …: duplicate image id": 1, "truncated after … bytes": 1}
     assert summary["acceptance_rate"] == pytest.approx(4 / 6)
-    assert "8 candidates = 4 accepted (66.7%) + 2 rejected + 2 unreadable" in drawn(render_summary(manifest))
+    assert "8 candidates = 4 accepted (66.7%) + 2 rejected + 2 unreadable" in summary_of(manifest)
 
 
 def test_rows_can_be_filtered_sorted_and_limited(manifest: Manifest) -> None:
     def shown(status=None, values=None, sort="-confidence", limit=20) -> list[str]:
-        table = render_rows(manifest, status=status, attribute_values=values or {}, sort=sort, limit=limit)
+        rows = filter_faces(manifest, status=status, attribute_values=values or {}, sort=sort)
+        table = render_faces(rows, SPACE.names, limit=limit)
         return [str(cell) for cell in table.columns[0].cells]
 
     assert shown("rejected", sort="confidence") == ["pool:unsure.jpg", "pool:age_known.jpg"]
@@ -286,7 +304,8 @@ def test_rows_can_be_filtered_sorted_and_limited(manifest: Manifest) -> None:
     ]
     assert shown(limit=2) == ["far:[x]=y.jpg", "pool:all_known.jpg"]
     assert shown()[-2:] == ["pool:cut.jpg", "pool:sure.jpg"]  # unreadable: no confidence
-    text = drawn(render_rows(manifest, status=None, attribute_values={}, sort="image_id", limit=20))
+    rows = filter_faces(manifest, status=None, attribute_values={}, sort="image_id")
+    text = drawn(render_faces(rows, SPACE.names, limit=20))
     assert "age: 30-59 accepted, confidence" in text
     assert "truncated after 812 bytes" in text
     for wrong, message in (
@@ -299,17 +318,17 @@ def test_rows_can_be_filtered_sorted_and_limited(manifest: Manifest) -> None:
             shown(**wrong)
 
 
-def test_a_face_is_shown_in_full_and_an_unknown_one_with_its_neighbors(manifest: Manifest) -> None:
-    text = drawn(render_face(manifest, "far:[x]=y.jpg"))
+def test_a_face_is_shown_in_full_and_an_unknown_id_with_similar_ones(manifest: Manifest) -> None:
+    text = drawn(render_face(describe_face(manifest, "far:[x]=y.jpg")))
     for part in ("far:[x]=y.jpg", "hash of far:[x]=y.jpg", "confidence 1 >= 0.95", "female/30-59", "█" * 24):
         assert part in text
-    assert "truncated after 812 bytes" in drawn(render_face(manifest, "pool:cut.jpg"))
-    with pytest.raises(ManifestError, match=r"no face 'pool:sur\.jpg' among 8; close: pool:sure\.jpg"):
-        render_face(manifest, "pool:sur.jpg")
+    assert "truncated after 812 bytes" in drawn(render_face(describe_face(manifest, "pool:cut.jpg")))
+    with pytest.raises(ManifestError, match=r"no face 'pool:sur\.jpg' among 8; similar: pool:sure\.jpg"):
+        describe_face(manifest, "pool:sur.jpg")
 
 
 def test_the_csv_has_every_row_and_no_formula(manifest: Manifest, tmp_path: Path) -> None:
-    assert export_csv(manifest, tmp_path / "out.csv") == 8
+    assert exported(manifest, tmp_path / "out.csv") == 8
     with open(tmp_path / "out.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["image_id"] for row in rows] == manifest.faces["image_id"].tolist()
@@ -322,14 +341,14 @@ def test_the_csv_has_every_row_and_no_formula(manifest: Manifest, tmp_path: Path
 
 
 def test_an_export_to_parquet_is_a_manifest_and_to_anything_else_refused(manifest: Manifest, tmp_path: Path) -> None:
-    assert export_csv(manifest, tmp_path / "copy.parquet") == 8
+    assert exported(manifest, tmp_path / "copy.parquet") == 8
     assert (tmp_path / "copy.parquet").read_bytes() == manifest.path.read_bytes()
     with pytest.raises(ManifestError, match=r"out\.xlsx: expected a name that ends with \.csv or \.parquet"):
-        export_csv(manifest, tmp_path / "out.xlsx")
+        exported(manifest, tmp_path / "out.xlsx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.parquet", "manifest.parquet"]
 
 
-def test_purity_is_the_share_of_accepted_labels_that_are_right(manifest: Manifest) -> None:
+def test_precision_is_the_share_of_accepted_labels_that_are_correct(manifest: Manifest) -> None:
     truth = pd.DataFrame(
         {
             "image_id": ["pool:gender_only.jpg", "pool:sure.jpg", "far:[x]=y.jpg", "pool:unsure.jpg", "elsewhere:1"],

@@ -11,8 +11,8 @@ from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.pseudo_labels.manifest import Manifest
 from ssl_pipeline.pseudo_labels.merging import merge, read_training_table, write_training_table
+from tests.pseudo_labels.test_explanation import manifest_of
 from tests.pseudo_labels.test_manifest import SPACE, build, opened, pool_of
-from tests.pseudo_labels.test_manifest_explanation import manifest_of
 
 CODES = {"home:b.jpg": (0, 1), "home:a.jpg": (1, -1), "home:nothing.jpg": (-1, -1), "home:c.jpg": (1, 2)}
 
@@ -144,20 +144,20 @@ def test_a_table_reads_back_and_has_the_same_bytes_twice(soft: Manifest, tmp_pat
 def test_a_pseudo_label_for_a_labeled_face_is_refused(soft: Manifest) -> None:
     human = labeled()
     human.loc[0, "image_id"] = "pool:sure.jpg"
-    with pytest.raises(ManifestError, match=r"among the human-labeled ones(.|\n)*pool:sure\.jpg: the same image id"):
+    with pytest.raises(ManifestError, match=r"faces are human-labeled;(.|\n)*pool:sure\.jpg: the same image id"):
         merged(soft, human=human)
     human = labeled()
     human.loc[0, "content_hash"] = "hash of pool:unsure.jpg"
-    with pytest.raises(ManifestError, match=r"among the human-labeled ones(.|\n)*pool:unsure\.jpg: the same content"):
+    with pytest.raises(ManifestError, match=r"faces are human-labeled;(.|\n)*pool:unsure\.jpg: the same content"):
         merged(soft, human=human)
 
 
 def test_a_value_that_contradicts_what_the_pool_knows_is_refused(soft: Manifest) -> None:
     with pytest.raises(
-        ManifestError, match=r"pool:age_known\.jpg, 'age': the pool knows '>=60', the manifest says '<30'"
+        ManifestError, match=r"pool:age_known\.jpg, 'age': known as '>=60' in the pool, '<30' in the manifest"
     ):
         merged(edited(soft, "pool:age_known.jpg", "age", "<30"))
-    with pytest.raises(ManifestError, match=r"pool:all_known\.jpg, 'gender': .* the manifest says nothing"):
+    with pytest.raises(ManifestError, match=r"pool:all_known\.jpg, 'gender': .* no value in the manifest"):
         merged(edited(soft, "pool:all_known.jpg", "gender", None))
 
 
@@ -170,7 +170,7 @@ def test_a_manifest_of_other_faces_is_refused(soft: Manifest) -> None:
     with pytest.raises(ManifestError, match=r"manifest of another run(.|\n)*pool:unsure\.jpg: not in the pool"):
         merged(soft, pool=pool_of()[lambda pool: pool["image_id"] != "pool:unsure.jpg"])
     pool = pool_of().assign(content_hash="changed")
-    with pytest.raises(ManifestError, match=r"manifest of another run(.|\n)*pool:sure\.jpg: other content"):
+    with pytest.raises(ManifestError, match=r"manifest of another run(.|\n)*pool:sure\.jpg: content differs"):
         merged(soft, pool=pool)
 
 

@@ -8,16 +8,15 @@ import pytest
 from benchmarks.precision_guarantee import TEACHERS, simulate
 from ssl_pipeline.config.selection import PrecisionGuarantee
 from ssl_pipeline.labels import UNKNOWN
-from ssl_pipeline.pseudo_labels.held_out import HeldOutFaces, held_out_answers
 from ssl_pipeline.pseudo_labels.precision_guarantee import (
     confidence_steps,
-    count_right,
-    counts_by_confidence,
-    faces_needed,
+    count_correct,
     fixed_sequence,
+    num_faces_needed,
     precision_lower_bound,
     threshold_grid,
 )
+from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces, predict_held_out
 from ssl_pipeline.pseudo_labels.selection import Selection, select
 from tests.pseudo_labels.slow_selection import keeps_promise
 from tests.pseudo_labels.test_manifest import SPACE
@@ -35,7 +34,7 @@ def test_at_the_bound_so_many_right_or_more_have_probability_delta(delta: float)
 
 @pytest.mark.parametrize(("target", "delta"), [(0.9, 0.1), (0.95, 0.05), (0.5, 0.25), (0.99, 0.01)])
 def test_the_faces_needed_are_the_fewest_with_which_all_right_suffices(target: float, delta: float) -> None:
-    needed = faces_needed(target, delta)
+    needed = num_faces_needed(target, delta)
     assert keeps_promise(needed, needed, target, delta + 1e-12)
     assert not keeps_promise(needed - 1, needed - 1, target, delta)
     assert precision_lower_bound(needed, needed, delta=delta) >= target - 1e-12
@@ -53,21 +52,11 @@ def test_a_step_of_confidence_is_rounded_down_and_float32_is_forgiven() -> None:
     assert confidence_steps(confidence.astype(np.float64)).tolist() == [9500, 9499, 10_000, 0, 1234]
 
 
-def test_counts_of_parts_add_up_to_counts_of_the_whole() -> None:
-    rng = np.random.default_rng(0)
-    confidence, chosen = rng.random(1000), rng.integers(0, 3, 1000)
-    whole = counts_by_confidence(confidence, chosen, num_values=3)
-    parts = [counts_by_confidence(confidence[p], chosen[p], num_values=3) for p in (slice(0, 300), slice(300, None))]
-    assert (whole == sum(parts)).all() and whole.shape == (3, 10_001)
-    assert whole[1].sum() == (chosen == 1).sum()
-
-
 @pytest.mark.parametrize("seed", range(5))
-def test_the_grid_splits_the_pool_and_begins_where_enough_unseen_faces_are_expected(seed: int) -> None:
+def test_the_grid_splits_the_pool_and_begins_where_enough_held_out_faces_are_expected(seed: int) -> None:
     rng = np.random.default_rng(seed)
     confidence = rng.beta(5, 1, 2000).round(7)
-    counts = counts_by_confidence(confidence, np.zeros(2000, np.int64), num_values=1)[0]
-    grid = threshold_grid(counts, unseen_per_pool_face=0.2, least=22, num_thresholds=10)
+    grid = threshold_grid(confidence, held_out_per_pool_face=0.2, num_needed=22, num_thresholds=10)
     assert (np.diff(grid) < 0).all() and len(grid) == 10
     at_least = [(confidence >= threshold).sum() for threshold in grid]
     assert 0.2 * at_least[0] == pytest.approx(2 * 22, rel=0.1)
@@ -77,23 +66,21 @@ def test_the_grid_splits_the_pool_and_begins_where_enough_unseen_faces_are_expec
 
 def test_the_grid_begins_at_a_tenth_if_that_is_more() -> None:
     confidence = np.random.default_rng(0).random(5000)
-    counts = counts_by_confidence(confidence, np.zeros(5000, np.int64), num_values=1)[0]
-    grid = threshold_grid(counts, unseen_per_pool_face=1, least=22, num_thresholds=4)
+    grid = threshold_grid(confidence, held_out_per_pool_face=1, num_needed=22, num_thresholds=4)
     assert grid == pytest.approx([0.9, 0.6, 0.3, 0.0], abs=0.02)
 
 
 def test_the_grid_of_few_faces_is_short_and_of_none_empty() -> None:
-    counts = np.zeros(10_001, np.int64)
-    assert len(threshold_grid(counts, unseen_per_pool_face=1, least=22, num_thresholds=5)) == 0
-    counts[9000] = 3
-    assert threshold_grid(counts, unseen_per_pool_face=1, least=22, num_thresholds=5).tolist() == [0.9]
-    assert threshold_grid(counts, unseen_per_pool_face=0, least=22, num_thresholds=1).tolist() == [0.9]
+    nothing, three = np.zeros(0), np.full(3, 0.9)
+    assert len(threshold_grid(nothing, held_out_per_pool_face=1, num_needed=22, num_thresholds=5)) == 0
+    assert threshold_grid(three, held_out_per_pool_face=1, num_needed=22, num_thresholds=5).tolist() == [0.9]
+    assert threshold_grid(three, held_out_per_pool_face=0, num_needed=22, num_thresholds=1).tolist() == [0.9]
 
 
 def test_right_ones_are_counted_at_each_threshold() -> None:
     rng = np.random.default_rng(0)
     confidence, right, thresholds = rng.random(50).round(2), rng.random(50) < 0.5, np.array([0.9, 0.5, 0.51, 0.0])
-    num_right, num = count_right(confidence, right, thresholds)
+    num_right, num = count_correct(confidence, right, thresholds)
     assert num.tolist() == [(confidence >= t).sum() for t in thresholds]
     assert num_right.tolist() == [(right & (confidence >= t)).sum() for t in thresholds]
 
@@ -129,7 +116,7 @@ def test_a_value_that_cannot_keep_its_promise_gets_nothing_and_says_why() -> Non
     kept = answered(40, 40)
     assert kept.accepted[:, 0].all()
     assert kept.reasons[0, 0] == "confidence 0.8 >= 0.8 of male"
-    assert (kept.thresholds[0].threshold, kept.thresholds[0].num_held_out, kept.thresholds[0].num_right) == (
+    assert (kept.thresholds[0].threshold, kept.thresholds[0].num_held_out, kept.thresholds[0].num_correct) == (
         0.8,
         40,
         40,
@@ -159,12 +146,12 @@ def test_unseen_faces_are_told_what_is_known_of_the_pool() -> None:
     rows = np.array([[0.5, 0, 0, 0.1, 0.4, 0]] * 2)
     held_out = HeldOutFaces(rows, np.array([[1, 1], [1, UNKNOWN]]))
     known = np.array([[True, False], [False, False]])
-    told, untold = held_out_answers(held_out, SPACE, known, np.array([True, True]), position=1)[::-1]
-    assert (told.given, told.asked.tolist()) == ("gender", [True, False])
-    assert (told.chosen.tolist(), told.confidence.tolist(), told.right.tolist()) == ([1], [0.8], [True])
-    assert (untold.given, untold.asked.tolist()) == ("", [False, True])
-    assert (untold.chosen.tolist(), untold.confidence.tolist(), untold.right.tolist()) == ([0], [0.6], [False])
-    of_class = held_out_answers(held_out, SPACE, known, np.array([False, True]), position=None)
-    assert [(answers.given, answers.chosen.tolist(), answers.right.tolist()) for answers in of_class] == [
-        ("", [0], [False])
-    ]
+    told, untold = predict_held_out(held_out, SPACE, known, np.array([True, True]), position=1)[::-1]
+    assert (told.known_attributes, told.pool_faces.tolist()) == ("gender", [True, False])
+    assert (told.predicted.tolist(), told.confidence.tolist(), told.correct.tolist()) == ([1], [0.8], [True])
+    assert (untold.known_attributes, untold.pool_faces.tolist()) == ("", [False, True])
+    assert (untold.predicted.tolist(), untold.confidence.tolist(), untold.correct.tolist()) == ([0], [0.6], [False])
+    of_class = predict_held_out(held_out, SPACE, known, np.array([False, True]), position=None)
+    assert [
+        (answers.known_attributes, answers.predicted.tolist(), answers.correct.tolist()) for answers in of_class
+    ] == [("", [0], [False])]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from ssl_pipeline.config.selection import BalancedTopK, FixedThreshold
 from ssl_pipeline.labels import UNKNOWN, LabelSpace
+from ssl_pipeline.pseudo_labels.criteria import confident, top_k_per_value
 from ssl_pipeline.pseudo_labels.selection import Selection, select
-from ssl_pipeline.pseudo_labels.thresholds import confident, top_k_per_value
 
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
 

@@ -9,11 +9,10 @@ from pydantic import TypeAdapter
 from ssl_pipeline.config.selection import SelectionConfig
 from ssl_pipeline.errors import SelectionError
 from ssl_pipeline.labels import UNKNOWN
+from ssl_pipeline.pseudo_labels.criteria import vote_disagreement
 from ssl_pipeline.pseudo_labels.distribution_alignment import aligned, alignment_ratio, class_prior
-from ssl_pipeline.pseudo_labels.held_out import HeldOutFaces
-from ssl_pipeline.pseudo_labels.selection import Selection, select
-from ssl_pipeline.pseudo_labels.thresholds import deviation_of_chosen
-from ssl_pipeline.pseudo_labels.weighting import face_weights
+from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces
+from ssl_pipeline.pseudo_labels.selection import Selection, face_weights, select
 from tests.pseudo_labels import slow_selection as slow
 from tests.pseudo_labels.test_manifest import SPACE
 
@@ -201,8 +200,8 @@ def test_unseen_faces_measure_a_fixed_threshold() -> None:
     row = next(row for row in selection.thresholds if row.value == "female")
     gender = case.held_out.probabilities[:, 3:].sum(axis=1)
     sure = gender >= 0.6
-    assert (row.num_held_out, row.num_right) == (sure.sum(), (sure & (case.held_out.codes[:, 0] == 1)).sum())
-    assert row.bound_confidence == pytest.approx(0.9) and row.lower_bound < row.num_right / row.num_held_out
+    assert (row.num_held_out, row.num_correct) == (sure.sum(), (sure & (case.held_out.codes[:, 0] == 1)).sum())
+    assert row.bound_confidence == pytest.approx(0.9) and row.lower_bound < row.num_correct / row.num_held_out
 
 
 def test_a_rank_shows_as_the_threshold_of_its_last_face() -> None:
@@ -267,9 +266,9 @@ def test_equal_confidences_all_weigh_one() -> None:
 
 def test_the_deviation_is_the_sample_deviation_and_needs_two() -> None:
     members = np.array([[[0.9, 0.1]], [[0.7, 0.3]]])
-    assert deviation_of_chosen(members, np.array([0]))[0] == pytest.approx(np.sqrt(0.02), abs=1e-7)
+    assert vote_disagreement(members, np.array([0]))[0] == pytest.approx(np.sqrt(0.02), abs=1e-7)
     with pytest.raises(ValueError, match="at least 2 members, got 1"):
-        deviation_of_chosen(members[:1], np.array([0]))
+        vote_disagreement(members[:1], np.array([0]))
 
 
 @pytest.mark.parametrize(

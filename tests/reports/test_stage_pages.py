@@ -35,7 +35,7 @@ SUMMARY: dict[str, Any] = {
         "settings": {"type": "fixed_threshold", "confidence_threshold": 0.8},
         "faults": ["too <few>"],
         "shift": None,
-        "thresholds": [{**ROW, "threshold": 0.8, "num_held_out": 20, "num_right": 19}],
+        "thresholds": [{**ROW, "threshold": 0.8, "num_held_out": 20, "num_correct": 19}],
     },
     "per_attribute": {
         "age": {"per_value": {"<30": {"accepted": 40, "mean_confidence": 0.9, "min_confidence": 0.8}}},

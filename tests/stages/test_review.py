@@ -15,8 +15,9 @@ from rich.console import Console
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ReviewError, ReviewPending, RunError, SelectionError
+from ssl_pipeline.pseudo_labels.audit import sample_audit
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
-from ssl_pipeline.pseudo_labels.manifest_audit import read_answers, sample_audit
+from ssl_pipeline.reports.audit_sheet import read_answers
 from ssl_pipeline.reports.comparison import comparison_markdown, verdict
 from ssl_pipeline.reports.review_page import review_markdown
 from ssl_pipeline.runs.directory import RunDir

@@ -237,7 +237,7 @@ def test_a_promise_is_tested_on_the_validation_faces_as_the_teacher_predicts_the
     kept = [row for row in rows if row["threshold"] is not None]
     assert kept and result.counts["accepted"] > 0
     for row in kept:
-        assert row["lower_bound"] >= 0.5 and 2 <= row["num_right"] <= row["num_held_out"] <= 23
+        assert row["lower_bound"] >= 0.5 and 2 <= row["num_correct"] <= row["num_held_out"] <= 23
     faces = read_faces(run.faces / "labeled.parquet")
     validation = faces[faces["split"] == "validation"]
     held_out = pd.read_parquet(run.pseudo_labels(1) / "held_out" / "part-00000.parquet")

@@ -13,12 +13,13 @@ from typer.testing import CliRunner
 from ssl_pipeline.cli.main import app
 from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.pseudo_labels.held_out import HeldOutFaces
+from ssl_pipeline.pseudo_labels.difference import difference
+from ssl_pipeline.pseudo_labels.explanation import explain
 from ssl_pipeline.pseudo_labels.manifest import Manifest, build_manifest
-from ssl_pipeline.pseudo_labels.manifest_difference import difference, render_difference
-from ssl_pipeline.pseudo_labels.manifest_explanation import explain, render_explanation, render_selection
-from ssl_pipeline.pseudo_labels.manifest_report import summarize
+from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces
 from ssl_pipeline.pseudo_labels.selection import select
+from ssl_pipeline.pseudo_labels.summary import summarize
+from ssl_pipeline.reports.manifest_tables import render_difference, render_explanation, render_selection
 from tests.pseudo_labels.test_manifest import FACES as FACES_OF_POOL
 from tests.pseudo_labels.test_manifest import IDENTITY, SPACE, UNREADABLE, drawn, opened, pool_of
 from tests.pseudo_labels.test_strategies import config_of
@@ -62,6 +63,10 @@ def manifest_of(
 PROMISE = {"type": "precision_guarantee", "target": 0.8, "delta": 0.2}
 
 
+def explanation_of(manifest: Manifest, image_id: str) -> str:
+    return drawn(render_explanation(explain(manifest, image_id), manifest.selection))
+
+
 def test_an_explanation_has_every_number_behind_a_decision(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path, PROMISE)
     (about,) = explain(manifest, "pool:gender_only.jpg")
@@ -74,12 +79,12 @@ def test_an_explanation_has_every_number_behind_a_decision(tmp_path: Path) -> No
         1,
     )
     row = gender["threshold"]
-    assert (row["given"], row["threshold"], row["num_held_out"], row["num_right"]) == ("", 0.98, 30, 30)
+    assert (row["known_attributes"], row["threshold"], row["num_held_out"], row["num_correct"]) == ("", 0.98, 30, 30)
     assert 0.94 < row["lower_bound"] < 0.95 and row["bound_confidence"] == pytest.approx(0.8)
     age = about["attributes"]["age"]
     assert age["status"] == "rejected" and age["weight"] == 0
     assert age["reason"] == "nothing is guaranteed of <30: 0 held-out at the first threshold 0.9700, 8 needed"
-    text = drawn(render_explanation(manifest, "pool:gender_only.jpg"))
+    text = explanation_of(manifest, "pool:gender_only.jpg")
     for part in (
         "weight 1.000",
         "precision_guarantee (per attribute",
@@ -95,7 +100,7 @@ def test_what_is_known_chooses_the_row_and_has_none_of_its_own(tmp_path: Path) -
     (about,) = explain(manifest_of(tmp_path, PROMISE), "far:[x]=y.jpg")
     assert about["known"] == {"gender": "female"}
     assert about["attributes"]["gender"]["threshold"] is None
-    assert about["attributes"]["age"]["threshold"]["given"] == "gender"
+    assert about["attributes"]["age"]["threshold"]["known_attributes"] == "gender"
     assert about["attributes"]["age"]["threshold"]["num_held_out"] == 59  # the one told to be a woman seems younger
     (known,) = explain(manifest_of(tmp_path, PROMISE), "pool:all_known.jpg")
     assert [numbers["threshold"] for numbers in known["attributes"].values()] == [None, None]
@@ -105,7 +110,7 @@ def test_a_face_decided_by_its_class_is_explained_by_its_class(tmp_path: Path) -
     manifest = manifest_of(tmp_path, {"type": "fixed_threshold", "per": "class"})
     (about,) = explain(manifest, "pool:unsure.jpg")
     assert {numbers["threshold"]["value"] for numbers in about["attributes"].values()} == {"male/<30"}
-    text = drawn(render_explanation(manifest, "pool:unsure.jpg"))
+    text = explanation_of(manifest, "pool:unsure.jpg")
     assert text.count("male/<30") == 1 + text.partition("Thresholds")[0].count("male/<30")
 
 
@@ -113,9 +118,9 @@ def test_unreadable_and_absent_faces_are_explained_too(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path, PROMISE)
     assert explain(manifest, "pool:cut.jpg")[0]["attributes"] == {}
     assert len(explain(manifest, "pool:sure.jpg")) == 2  # once read, once as an unreadable duplicate
-    assert "truncated after 812 bytes" in drawn(render_explanation(manifest, "pool:cut.jpg"))
-    with pytest.raises(ManifestError, match=r"no face 'pool:sur\.jpg' among 8; close: pool:sure\.jpg"):
-        render_explanation(manifest, "pool:sur.jpg")
+    assert "truncated after 812 bytes" in explanation_of(manifest, "pool:cut.jpg")
+    with pytest.raises(ManifestError, match=r"no face 'pool:sur\.jpg' among 8; similar: pool:sure\.jpg"):
+        explain(manifest, "pool:sur.jpg")
 
 
 def test_thresholds_settings_and_faults_are_kept_and_summarized(tmp_path: Path) -> None:
@@ -123,14 +128,14 @@ def test_thresholds_settings_and_faults_are_kept_and_summarized(tmp_path: Path) 
     kept = summarize(manifest)["selection"]
     assert json.loads(json.dumps(kept)) == kept
     assert (kept["settings"]["target"], kept["faults"]) == (0.8, ["too few"])
-    assert {(row["attribute"], row["given"]) for row in kept["thresholds"]} == {
+    assert {(row["attribute"], row["known_attributes"]) for row in kept["thresholds"]} == {
         ("gender", ""),
         ("gender", "age"),
         ("age", ""),
         ("age", "gender"),
     }
-    text = drawn(render_selection(manifest))
-    assert "fault: too few" in text and "age (given gender)" in text and "8 needed" in text
+    text = drawn(render_selection(manifest.selection))
+    assert "fault: too few" in text and "age (known: gender)" in text and "8 needed" in text
 
 
 def test_a_difference_counts_what_was_gained_lost_changed_and_kept(tmp_path: Path) -> None:
@@ -168,7 +173,9 @@ def test_a_changed_value_is_told_from_what_to_what(tmp_path: Path) -> None:
     after = opened(tmp_path / "b", edited)
     gender = difference(before, after)["per_attribute"]["gender"]
     assert (gender["changed"], gender["examples"]) == (1, ["pool:gender_only.jpg: changed from female to male"])
-    assert "changed from female to male" in drawn(render_difference(before, after))
+    assert "changed from female to male" in drawn(
+        render_difference(difference(before, after), before=before.path, after=after.path)
+    )
 
 
 def test_manifests_of_other_labels_or_without_faces_are_told_apart(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from ssl_pipeline.cli.manifest import _hidden_truth
 from ssl_pipeline.config.selection import FixedThreshold
 from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.pseudo_labels.auditing import exact_interval
+from ssl_pipeline.pseudo_labels.audit import audit, exact_interval, sample_audit
 from ssl_pipeline.pseudo_labels.manifest import (
     Manifest,
     ManifestIdentity,
@@ -24,8 +24,9 @@ from ssl_pipeline.pseudo_labels.manifest import (
     read_manifest,
     write_manifest,
 )
-from ssl_pipeline.pseudo_labels.manifest_audit import audit, read_answers, render_audit, sample_audit, write_sheet
 from ssl_pipeline.pseudo_labels.selection import select
+from ssl_pipeline.reports.audit_sheet import read_answers, write_sheet
+from ssl_pipeline.reports.manifest_tables import render_audit
 from tests.pseudo_labels.test_manifest import drawn as text_of
 
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["-30", ">=30"]})  # a value that looks like a formula
@@ -114,16 +115,16 @@ def test_purity_is_told_of_each_value_and_weighed_by_size_above(tmp_path: Path) 
     answers[drawn.index[drawn["value"] == "male"][0]] = "unsure"
     found = audit(manifest, drawn, answers)
     female, male = found["per_value"]["gender"]["female"], found["per_value"]["gender"]["male"]
-    assert (female["num_labels"], female["num_judged"], female["num_right"], female["precision"]) == (10, 10, 2, 0.2)
+    assert (female["num_labels"], female["num_judged"], female["num_correct"], female["precision"]) == (10, 10, 2, 0.2)
     assert (female["lower"], female["upper"]) == exact_interval(2, 10)
     assert (male["num_labels"], male["num_judged"], male["num_unsure"], male["precision"]) == (50, 9, 1, 1.0)
     assert found["per_attribute"]["gender"]["precision"] == pytest.approx((50 * 1.0 + 10 * 0.2) / 60)
     assert found["overall"]["precision"] == pytest.approx((50 + 2 + 50) / 110)
-    assert [female["verdict"], female["guaranteed"]] == ["broken", 0.7]
-    assert found["overall"]["verdict"] == "kept" and "surely at least the guaranteed 70.0%" in found["overall"]["words"]
+    assert [female["verdict"], female["reference"]] == ["broken", 0.7]
+    assert found["overall"]["verdict"] == "kept" and "is at least the guaranteed 70.0%" in found["overall"]["words"]
     assert male["verdict"] == "open"  # nine right ones are not enough to tell
     text = text_of(render_audit(found))
-    assert "Surely below it: gender female." in text and "guaranteed precision" in text
+    assert "Below the reference: gender female." in text and "guaranteed precision" in text
     assert json.loads(json.dumps(found)) == found
 
 
@@ -132,7 +133,7 @@ def test_without_a_promise_the_mean_confidence_is_what_is_measured_against(tmp_p
     drawn = sample_audit(manifest, num=1000, seed=0)
     found = audit(manifest, drawn, pd.Series(["no"] * len(drawn)))
     assert found["guarantee"]["target"] is None
-    assert found["per_attribute"]["gender"]["guaranteed"] == pytest.approx((50 * 0.99 + 10 * 0.97) / 60, abs=1e-6)
+    assert found["per_attribute"]["gender"]["reference"] == pytest.approx((50 * 0.99 + 10 * 0.97) / 60, abs=1e-6)
     assert found["overall"]["verdict"] == "broken" and "mean confidence" in found["overall"]["words"]
 
 
@@ -143,7 +144,7 @@ def test_a_value_that_nobody_could_judge_is_named(tmp_path: Path) -> None:
     assert found["per_value"]["gender"]["female"]["precision"] is None
     assert found["per_value"]["gender"]["female"]["verdict"] == "open"
     assert found["overall"]["precision"] == 1 and found["overall"]["words"].endswith(
-        "nothing could be judged of female"
+        "no label could be judged of female"
     )
 
 
@@ -159,10 +160,10 @@ def test_incomplete_and_foreign_answers_are_refused_in_words(tmp_path: Path) -> 
     filled(sheet, lambda row: "yes")
     lines = sheet.read_text(encoding="utf-8").splitlines()
     sheet.write_text("\n".join([*lines[:-1], lines[1]]), encoding="utf-8")
-    with pytest.raises(ManifestError, match=r"row 21: number 1 a second time\n  number 20 is missing"):
+    with pytest.raises(ManifestError, match=r"row 21: number 1 is repeated\n  number 20 is missing"):
         read_answers(sheet, drawn)
     sheet.write_text("\n".join(lines), encoding="utf-8")
-    with pytest.raises(ManifestError, match="not of the sample of this manifest; give the --sample and --seed"):
+    with pytest.raises(ManifestError, match="not in this manifest's sample; give the --sample and --seed"):
         read_answers(sheet, sample_audit(manifest_of(tmp_path), num=20, seed=7))
     sheet.write_text("number,image_id\n", encoding="utf-8")
     with pytest.raises(ManifestError, match="no column attribute, value, right"):
@@ -196,7 +197,7 @@ def test_the_command_draws_sheets_lists_missing_pictures_and_reads_the_answers(t
     filled(out / "audit.csv", lambda row: "yes")
     answers = ["--answers", str(out / "audit.csv"), "--json", str(tmp_path / "audit.json")]
     done = CliRunner().invoke(app, [*command, *answers])
-    assert done.exit_code == 0 and "may lie on either side of the mean confidence" in done.output
+    assert done.exit_code == 0 and "may be above or below the mean confidence" in done.output
     assert json.loads((tmp_path / "audit.json").read_text())["overall"]["num_judged"] == 110
     for options in ([], [*answers, "--out", str(out)], ["--out", str(tmp_path / "o"), "--json", "x.json"]):
         assert isinstance(CliRunner().invoke(app, [*command, *options]).exception, ManifestError)
@@ -212,16 +213,16 @@ def test_where_the_truth_is_known_it_stands_beside_what_the_person_says(tmp_path
     answers = pd.Series("yes", index=drawn.index)
     found = audit(manifest, drawn, answers, truth)
     if per == "attribute":
-        assert found["per_value"]["gender"]["male"]["true_purity"] == 1
-        assert found["per_value"]["gender"]["female"]["true_purity"] == 0
-        assert found["per_value"]["age"][">=30"]["true_purity"] == 32 / 40
-        assert found["per_value"]["age"]["-30"]["true_purity"] is None  # of the ten, nobody knows
-        assert found["overall"]["true_purity"] == (50 + 0 + 32) / (60 + 40)
+        assert found["per_value"]["gender"]["male"]["true_precision"] == 1
+        assert found["per_value"]["gender"]["female"]["true_precision"] == 0
+        assert found["per_value"]["age"][">=30"]["true_precision"] == 32 / 40
+        assert found["per_value"]["age"]["-30"]["true_precision"] is None  # of the ten, nobody knows
+        assert found["overall"]["true_precision"] == (50 + 0 + 32) / (60 + 40)
     else:
-        assert found["per_value"]["class"]["male/>=30"]["true_purity"] == 32 / 40
-    assert audit(manifest, drawn, answers)["overall"]["true_purity"] is None
-    assert "Truly" in text_of(render_audit(found))
-    assert "Truly" not in text_of(render_audit(audit(manifest, drawn, answers)))
+        assert found["per_value"]["class"]["male/>=30"]["true_precision"] == 32 / 40
+    assert audit(manifest, drawn, answers)["overall"]["true_precision"] is None
+    assert "True precision:" in text_of(render_audit(found))
+    assert "True precision:" not in text_of(render_audit(audit(manifest, drawn, answers)))
 
 
 def test_a_manifest_that_lies_in_no_run_has_no_hidden_truth() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from ssl_pipeline.pseudo_labels.auditing import allocate, exact_interval, sample_stratified, weighted_precision
+from ssl_pipeline.pseudo_labels.audit import allocate, exact_interval, sample_stratified, weighted_precision
 
 
 @pytest.mark.parametrize(

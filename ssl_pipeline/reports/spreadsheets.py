@@ -1,0 +1,61 @@
+"""CSV files for spreadsheets, without formulas; a manifest's rows as CSV or Parquet."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ssl_pipeline.errors import ManifestError
+from ssl_pipeline.labels import FloatArray
+from ssl_pipeline.runs.files import atomic_path
+
+_FORMULA = re.compile(r"^[=+\-@\t\r]")
+_ROWS_PER_CHUNK = 50_000
+
+
+def without_formulas(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Prefix texts that a spreadsheet would evaluate (they start with = + - @ or a tab) with '; keep numbers."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    texts = column.astype("str")
+    return texts.mask(texts.str.match(_FORMULA).fillna(False).astype(bool), "'" + texts)
+
+
+def export_manifest(
+    path: Path, table: pa.Table, faces: pd.DataFrame, probabilities: FloatArray, class_names: Sequence[str]
+) -> int:
+    """Write a manifest as CSV, with one column ``p_<class>`` per class, or as Parquet.
+
+    Args:
+        path: ends with .csv or .parquet; written atomically.
+        table: the manifest, written to .parquet unchanged.
+        faces: its N rows without the class probabilities, written to .csv.
+        probabilities: float [N, K].
+        class_names: [K].
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        ManifestError: if the name has another ending, or is a folder.
+    """
+    if path.suffix not in (".csv", ".parquet"):
+        raise ManifestError(f"{path}: expected a name that ends with .csv or .parquet")
+    if path.is_dir():
+        raise ManifestError(f"{path}: is a folder; give a file name inside it")
+    with atomic_path(path) as temporary:
+        if path.suffix == ".parquet":
+            pq.write_table(table, temporary, compression="zstd")
+            return len(faces)
+        columns = [f"p_{name}" for name in class_names]
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            for start in range(0, max(len(faces), 1), _ROWS_PER_CHUNK):
+                chunk = slice(start, start + _ROWS_PER_CHUNK)
+                texts = faces.iloc[chunk].apply(without_formulas)
+                rows = [texts, pd.DataFrame(probabilities[chunk], columns=columns, index=texts.index)]
+                pd.concat(rows, axis=1).to_csv(file, index=False, header=start == 0, lineterminator="\n")
+    return len(faces)
