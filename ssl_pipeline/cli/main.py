@@ -1,4 +1,4 @@
-"""The `ssl-pipeline` command: inspect faces, open manifests, predict images, evaluate checkpoints, draw schedules. Flows are run by `python -m flows.…`.
+"""The `ssl-pipeline` command: inspect faces, open manifests, predict images, evaluate checkpoints, draw schedules, run the cycle.
 
 What needs torch is imported where it is used: a manifest opens without the seconds that torch takes to load.
 """
@@ -14,6 +14,7 @@ from rich.console import Console
 from ssl_pipeline.cli.cycle import cycle_app
 from ssl_pipeline.cli.faces import faces_app
 from ssl_pipeline.cli.plot import plot_app
+from ssl_pipeline.cli.run import run
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import PredictionConfig, RunConfig
 from ssl_pipeline.errors import ConfigError, FaceTableError, ManifestError, PipelineError
@@ -42,6 +43,7 @@ app.add_typer(manifest_app, name="manifest")
 app.add_typer(plot_app, name="plot")
 app.add_typer(faces_app, name="faces")
 app.add_typer(cycle_app, name="cycle")
+app.command("run")(run)
 
 ManifestPath = Annotated[Path, typer.Argument(parser=local_copy, help="A manifest.parquet of a run; or its URL.")]
 ConfigPath = Annotated[Path, typer.Option("--config", help="A YAML config.")]
@@ -313,12 +315,12 @@ def evaluate(
 
 
 def main() -> None:
-    """Run the command; a user's mistake is one message and exit code 1."""
+    """Run the command; a user error is one message and its exit code, without traceback."""
     try:
         app()
     except PipelineError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - a command's voice
-        sys.exit(1)
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - output of a command
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

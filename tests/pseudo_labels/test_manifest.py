@@ -205,7 +205,7 @@ def test_a_manifest_that_is_missing_or_something_else_is_refused(tmp_path: Path)
     ("changes", "message"),
     [
         ({"format": "training table"}, "no pseudo-label manifest but a 'training table'"),
-        ({"format_version": 99}, "manifest format 99, this version reads 2; run flows.pseudo_label again"),
+        ({"format_version": 99}, "manifest format 99, this version reads 2; run `ssl-pipeline run` again"),
         ({"identity": {"run_name": "night"}}, "metadata is damaged"),
         ({"labels": {"gender": ["male", "female"], "mask": ["on", "off"]}}, "column 'mask' is missing"),
         ({"labels": {"gender": ["male", "female"], "age": ["<30", "30-59", "old"]}}, "'>=60' is no value of it"),
@@ -231,7 +231,7 @@ def test_a_manifest_belongs_to_one_run_its_faces_and_its_labels(manifest: Manife
         check_belongs(manifest, labels=SPACE, faces_digest="faces1", run_name="day")
     assert str(fault.value) == (
         f"a manifest of another run: {manifest.path} was made in run 'night' from other faces; "
-        "run flows.pseudo_label for run 'day' first"
+        "run `ssl-pipeline run` for run 'day' first"
     )
     with pytest.raises(ManifestError, match=r"of another run: .* was made in run 'night'; run"):
         check_belongs(manifest, labels=SPACE, faces_digest="faces0", run_name="day")
