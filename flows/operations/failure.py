@@ -7,7 +7,7 @@ from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
 
 from ssl_pipeline.errors import PipelineError, ReviewPending
-from ssl_pipeline.reports.stage_pages import failure_page
+from ssl_pipeline.reports.stage_pages import Page, failure_page
 from ssl_pipeline.runs.status import run_status
 
 from .artifacts import show
@@ -18,9 +18,13 @@ def show_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> 
     """Publish the page; a hook for failed, crashed and cancelled flow runs."""
     if is_review_pending(state):
         return
-    folder = run_folder(flow_run.parameters or {})
-    status = run_status(folder) if folder is not None and (folder / "run.json").is_file() else None
-    show(lambda: [failure_page(error_message(state), status)], flow_run_id=flow_run.id)
+
+    def make_pages() -> list[Page]:
+        folder = run_folder(flow_run.parameters or {})
+        status = run_status(folder) if folder is not None and (folder / "run.json").is_file() else None
+        return [failure_page(error_message(state), status)]
+
+    show(make_pages, flow_run_id=flow_run.id)
 
 
 def is_review_pending(state: State[Any]) -> bool:
