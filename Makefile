@@ -1,5 +1,5 @@
-# Everything happens inside this checkout: the environment in .venv, with matplotlib's list of fonts, runs in data/runs,
-# Prefect's state in .prefect.
+# Everything stays in this checkout: the environment and matplotlib's font cache in .venv, runs in data/runs, Prefect's
+# state in .prefect.
 PYTHON ?= $(or $(shell command -v python3.11),$(shell command -v python3))
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +15,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
 setup: $(READY)
 
-# One install per lock and project file: a second `make` finds the stamp newer and installs nothing.
+# Installs again only after a change of the lock or the project file.
 $(READY): requirements.lock pyproject.toml
 	command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed; name it with: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -25,9 +25,9 @@ $(READY): requirements.lock pyproject.toml
 	touch $(READY)
 
 demo: setup
-	$(BIN)/python -m flows.full_cycle --config configs/demo.yaml
+	$(BIN)/ssl-pipeline run configs/demo.yaml
 
-# A server, a pool, all deployments and a worker on this machine; PORT=4300 for another port. Again: what runs is left.
+# A server, a pool, all deployments and a worker on this machine; PORT=4300 for another port. What already runs stays.
 PORT ?= 4200
 deploy: setup
 	$(BIN)/python -m flows.operations.deploy up --port $(PORT)
@@ -35,11 +35,11 @@ deploy: setup
 undeploy: setup
 	$(BIN)/python -m flows.operations.deploy down
 
-# One process a core, each with one thread: two that both want all cores wait for each other.
+# One process per core with one thread each, so that they do not wait for each other.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope -m "not slow"
 
-# Clusters, an S3 over HTTP, reviews and limits on a server: some minutes more.
+# Clusters, S3 over HTTP, a wheel, reviews and limits on a server: takes some minutes.
 test-slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope -m slow
 
@@ -49,7 +49,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Kills servers, workers and runs of its own and fills a disk, for some twenty minutes; writes docs/faults.md.
+# Kills its own servers, workers and runs and fills a disk, for about twenty minutes; writes docs/faults.md.
 faults: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.run_faults
 

@@ -1,12 +1,11 @@
-"""The full cycle: teacher → pseudo-labels → student → gate, round after round, then the honest comparison."""
+"""The full cycle: teacher → pseudo-labels → student → gate per round, then the comparison on the test split."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from prefect import flow
 from rich.console import Console
 
-from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.reports.comparison import comparison_table, verdict
 from ssl_pipeline.reports.stage_pages import cycle_page
@@ -16,21 +15,18 @@ from ssl_pipeline.stages.open import open_run
 
 from . import tasks
 from .operations.artifacts import show
-from .operations.command import run_from_command_line
+from .operations.command import run_flow, run_from_command_line
 from .operations.events import announce_failure, announce_finished
-from .operations.failure import show_failure
-from .operations.naming import named_by_run
-from .operations.parameters import as_overrides
-from .operations.review import decide
+from .operations.parameters import configure
+from .operations.pipeline_flow import pipeline_flow
+from .operations.review import review_selection
 
 
-@flow(
-    name="full-cycle",
-    flow_run_name=named_by_run,
-    log_prints=False,
-    on_failure=[announce_failure, show_failure],
-    on_crashed=[announce_failure, show_failure],
-    on_cancellation=[announce_failure, show_failure],
+@pipeline_flow(
+    "full-cycle",
+    failure_hooks=[announce_failure],
+    rounds="How often a student may become the next teacher, from 1. By default the config's.",
+    review="Whether a person decides before each student is trained: `wait` or `none`. By default the config's.",
 )
 def full_cycle(
     config_path: str = "configs/demo.yaml",
@@ -41,21 +37,8 @@ def full_cycle(
     device: Literal["auto", "cpu", "cuda"] | None = None,
     overrides: list[str] | None = None,
 ) -> dict[str, Any]:
-    """Train a teacher, pseudo-label the pool, train students, and compare them on the test split.
-
-    Args:
-        config_path: A YAML file that says all of the run, as configs/demo.yaml, seen from the checkout's root.
-        run_name: Names the folder of the run under data/runs; by default the config's own. The same name again goes on
-            where that run stopped; while another process works in it, a second one is refused.
-        seed: Of every draw; another seed splits the faces anew. By default the config's own.
-        rounds: How often a student may become the next teacher, from 1. By default the config's own.
-        review: Whether a person decides before each student is trained: `wait` asks, `none` asks nobody. By default the
-            config's own.
-        device: Where to compute; `auto` takes a GPU where there is one. By default the config's own.
-        overrides: Any other setting, dotted.key=value each, as teacher.training.epochs=5.
-    """
-    settings = as_overrides(overrides, seed=seed, rounds=rounds, review=review, device=device)
-    config = load_config(Path(config_path), overrides=settings, run_name=run_name)
+    """Train a teacher, pseudo-label the pool, train students, and compare them on the test split."""
+    config = configure(config_path, run_name, overrides, seed=seed, rounds=rounds, review=review, device=device)
     with open_run(config) as run:
         tasks.draw(config)
         tasks.prepare(config, run)
@@ -64,9 +47,9 @@ def full_cycle(
             tasks.train_fold_teachers(config, run)
         outcomes: list[RoundOutcome] = []
         for round_index in range(1, config.rounds + 1):
-            outcomes.append(_round(config, run, round_index, teacher))
+            outcomes.append(_run_round(config, run, round_index, teacher))
             if not outcomes[-1].promoted:
-                break  # the same teacher would give the same labels again
+                break  # the same teacher would predict the same labels
             teacher = run.student(round_index)
         summary: dict[str, Any] = tasks.finish(config, run, outcomes)
     show(lambda: [cycle_page(summary, run.root)])
@@ -74,14 +57,14 @@ def full_cycle(
     return summary
 
 
-def _round(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> RoundOutcome:
-    """One round: predict, select, ask for a review, train a student, gate."""
+def _run_round(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> RoundOutcome:
+    """Predict, select, review, train a student, gate."""
     tasks.predict(config, run, round_index, teacher / "best.safetensors")
     tasks.select(config, run, round_index)
     changed = tasks.changed_label_share(config, run, round_index) if round_index > 1 else None
     if changed is not None and not changed.should_continue:
         return RoundOutcome(round_index, changed)
-    review = decide(config, run, round_index)
+    review = review_selection(config, run, round_index)
     if review is not None and review.choice == "reject":
         return RoundOutcome(round_index, changed, review)
     student = tasks.train_student(config, run, round_index)
@@ -89,8 +72,8 @@ def _round(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> R
     return RoundOutcome(round_index, changed, review, student, gate)
 
 
-def tell(summary: dict[str, Any]) -> None:
-    """Print what the cycle came to."""
+def print_summary(summary: dict[str, Any]) -> None:
+    """Print the comparison of teacher and student, the counts of pseudo-labels, and the paths of the results."""
     console = Console(soft_wrap=True)
     if summary["student"] is not None:
         console.print(comparison_table(summary))
@@ -104,5 +87,8 @@ def tell(summary: dict[str, Any]) -> None:
     console.print(f"Promoted:  {summary['promoted_checkpoint']}", highlight=False)
 
 
+run = partial(run_flow, full_cycle, report=print_summary)
+"""The entry point of `ssl-pipeline run`."""
+
 if __name__ == "__main__":
-    run_from_command_line(full_cycle, after=tell)
+    run_from_command_line(full_cycle, report=print_summary)

@@ -1,27 +1,21 @@
-"""Label the pool with a teacher and decide which labels to keep; leaves a manifest to open."""
+"""Label the pool with a teacher and select pseudo-labels; writes a manifest."""
 
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from prefect import flow
-
-from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.stages.open import open_run
 
 from . import tasks
 from .operations.command import run_from_command_line
-from .operations.failure import show_failure
-from .operations.naming import named_by_run
-from .operations.parameters import as_overrides
+from .operations.parameters import configure
+from .operations.pipeline_flow import pipeline_flow
 
 
-@flow(
-    name="pseudo-label",
-    flow_run_name=named_by_run,
-    on_failure=[show_failure],
-    on_crashed=[show_failure],
-    on_cancellation=[show_failure],
+@pipeline_flow(
+    "pseudo-label",
+    checkpoint="The teacher's best.safetensors; by default the run's first teacher.",
+    round_index="The round to label for, from 1.",
 )
 def pseudo_label(
     config_path: str = "configs/demo.yaml",
@@ -32,20 +26,8 @@ def pseudo_label(
     device: Literal["auto", "cpu", "cuda"] | None = None,
     overrides: list[str] | None = None,
 ) -> dict[str, Any]:
-    """Label the pool with a teacher and write the manifest of what was labeled, how surely and why.
-
-    Args:
-        config_path: A YAML file that says all of the run, as configs/demo.yaml, seen from the checkout's root.
-        run_name: Names the folder of the run under data/runs; by default the config's own. The same name again goes on
-            where that run stopped; while another process works in it, a second one is refused.
-        seed: Of every draw; another seed splits the faces anew. By default the config's own.
-        checkpoint: The teacher's best.safetensors; by default the run's own first teacher.
-        round_index: The round to label for, from 1.
-        device: Where to compute; `auto` takes a GPU where there is one. By default the config's own.
-        overrides: Any other setting, dotted.key=value each, as selection.confidence_threshold=0.9.
-    """
-    settings = as_overrides(overrides, seed=seed, device=device)
-    config = load_config(Path(config_path), overrides=settings, run_name=run_name)
+    """Label the pool with a teacher and write the manifest: each label with its confidence, status and reason."""
+    config = configure(config_path, run_name, overrides, seed=seed, device=device)
     with open_run(config) as run:
         tasks.draw(config)
         tasks.prepare(config, run)
@@ -56,4 +38,4 @@ def pseudo_label(
 
 
 if __name__ == "__main__":
-    run_from_command_line(pseudo_label, after=print)
+    run_from_command_line(pseudo_label, report=print)

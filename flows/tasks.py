@@ -1,6 +1,6 @@
-"""The library's stages as Prefect tasks, and nothing more.
+"""The library's stages as Prefect tasks, with GPU slots, progress bars and pages.
 
-Prefect caches none of them: a stage skips itself by its own record, which knows whether its files are still there.
+No Prefect caching: each stage skips itself by its record, which also checks that its files still exist.
 """
 
 from collections.abc import Callable, Iterable
@@ -39,7 +39,7 @@ from ssl_pipeline.stages.prepare import PreparedFaces
 from ssl_pipeline.stages.selection import SelectionResult
 from ssl_pipeline.stages.train import TrainedModel
 
-from .operations.artifacts import progress_shown, show
+from .operations.artifacts import progress_bars, show
 from .operations.limits import gpu_slots
 
 P = ParamSpec("P")
@@ -50,20 +50,28 @@ def _task(
     stage: Callable[P, R],
     name: str,
     *,
-    run_name: str | None = None,
+    per_round: bool = False,
     pages: Callable[..., Iterable[Page]] | None = None,
 ) -> Task[P, R]:
-    """Wrap a stage; `pages` makes what the UI shows of it, from what it returned and was given."""
+    """Wrap a stage as a task.
+
+    Args:
+        stage: the stage.
+        name: the task's name; its runs are named the same, or ``name-round-1`` if `per_round`.
+        per_round: whether the stage has an argument `round_index`.
+        pages: makes the pages to publish, from the stage's result and arguments.
+    """
 
     @wraps(stage)
-    def in_its_turn(*args: P.args, **kwargs: P.kwargs) -> R:
-        with provide_gpu_slots(gpu_slots), progress_shown():
+    def run_stage(*args: P.args, **kwargs: P.kwargs) -> R:
+        with provide_gpu_slots(gpu_slots), progress_bars():
             result = stage(*args, **kwargs)
         if pages is not None:
             show(lambda: pages(result, *args, **kwargs))
         return result
 
-    return task(name=name, task_run_name=run_name or name, cache_policy=NO_CACHE, persist_result=False)(in_its_turn)
+    run_name = f"{name}-round-{{round_index}}" if per_round else name
+    return task(name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)(run_stage)
 
 
 def _masked_faces(result: DrawnFaces, *_: object) -> Iterable[Page]:
@@ -110,14 +118,10 @@ draw_masks = _task(drawing.draw_masks, "draw-masks", pages=_masked_faces)
 prepare = _task(preparing.prepare, "prepare", pages=_faces)
 train_teacher = _task(train.train_teacher, "train-teacher", pages=_teacher)
 train_fold_teachers = _task(cross_fit.train_fold_teachers, "train-fold-teachers", pages=_fold_teachers)
-predict = _task(predicting.predict, "predict", run_name="predict-round-{round_index}")
-select = _task(selection.select, "select", run_name="select-round-{round_index}", pages=_pseudo_labels)
-changed_label_share = _task(
-    selection.changed_label_share, "changed-label-share", run_name="changed-label-share-round-{round_index}"
-)
-ask_review = _task(review.ask_review, "ask-review", run_name="ask-review-round-{round_index}")
-train_student = _task(
-    train.train_student, "train-student", run_name="train-student-round-{round_index}", pages=_student
-)
-gate = _task(gating.gate, "gate", run_name="gate-round-{round_index}", pages=_gate)
+predict = _task(predicting.predict, "predict", per_round=True)
+select = _task(selection.select, "select", per_round=True, pages=_pseudo_labels)
+changed_label_share = _task(selection.changed_label_share, "changed-label-share", per_round=True)
+ask_review = _task(review.ask_review, "ask-review", per_round=True)
+train_student = _task(train.train_student, "train-student", per_round=True, pages=_student)
+gate = _task(gating.gate, "gate", per_round=True, pages=_gate)
 finish = _task(finishing.finish, "finish")

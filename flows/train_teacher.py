@@ -1,28 +1,17 @@
 """Prepare the faces and train a teacher on the labeled ones."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal
 
-from prefect import flow
-
-from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.stages.open import open_run
 
 from . import tasks
 from .operations.command import run_from_command_line
-from .operations.failure import show_failure
-from .operations.naming import named_by_run
-from .operations.parameters import as_overrides
+from .operations.parameters import configure
+from .operations.pipeline_flow import pipeline_flow
 
 
-@flow(
-    name="train-teacher",
-    flow_run_name=named_by_run,
-    on_failure=[show_failure],
-    on_crashed=[show_failure],
-    on_cancellation=[show_failure],
-)
+@pipeline_flow("train-teacher")
 def train_teacher(
     config_path: str = "configs/demo.yaml",
     run_name: str | None = None,
@@ -30,18 +19,8 @@ def train_teacher(
     device: Literal["auto", "cpu", "cuda"] | None = None,
     overrides: list[str] | None = None,
 ) -> dict[str, Any]:
-    """Prepare the faces and train a teacher on the labeled ones.
-
-    Args:
-        config_path: A YAML file that says all of the run, as configs/demo.yaml, seen from the checkout's root.
-        run_name: Names the folder of the run under data/runs; by default the config's own. The same name again goes on
-            where that run stopped; while another process works in it, a second one is refused.
-        seed: Of every draw; another seed splits the faces anew. By default the config's own.
-        device: Where to compute; `auto` takes a GPU where there is one. By default the config's own.
-        overrides: Any other setting, dotted.key=value each, as teacher.training.epochs=5.
-    """
-    settings = as_overrides(overrides, seed=seed, device=device)
-    config = load_config(Path(config_path), overrides=settings, run_name=run_name)
+    """Prepare the faces and train a teacher on the labeled ones."""
+    config = configure(config_path, run_name, overrides, seed=seed, device=device)
     with open_run(config) as run:
         tasks.draw(config)
         tasks.prepare(config, run)
@@ -52,4 +31,4 @@ def train_teacher(
 
 
 if __name__ == "__main__":
-    run_from_command_line(train_teacher, after=print)
+    run_from_command_line(train_teacher, report=print)

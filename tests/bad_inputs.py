@@ -102,7 +102,7 @@ def prepare_faces(directory: Path, overrides: tuple[str, ...]) -> None:
         draw_and_prepare(config, run)
 
 
-_NO_MANIFEST = "give a manifest.parquet that flows.pseudo_label wrote"
+_NO_MANIFEST = "give a manifest.parquet that `ssl-pipeline run` wrote"
 _NO_CHECKPOINT = "not a checkpoint of ssl-pipeline; expected the best.safetensors of a teacher or student"
 _EVALUATE = ("evaluate", "--config", "{dir}/config.yaml", "--checkpoint")
 
@@ -199,7 +199,7 @@ BAD_INPUTS = (
     ),
     BadInput(
         "a manifest that is not there",
-        "ManifestError: {dir}/absent.parquet: no such file; flows.pseudo_label writes a run's manifest.parquet",
+        "ManifestError: {dir}/absent.parquet: no such file; `ssl-pipeline run` writes a run's manifest.parquet",
         command=("manifest", "summary", "{dir}/absent.parquet"),
     ),
     BadInput(
@@ -229,7 +229,7 @@ BAD_INPUTS = (
 # Made by whole runs, so tested where the runs are: tests/stages/test_stages.py.
 OF_RUNS = {
     "a manifest of another run": "ManifestError: a manifest of another run: {manifest} was made in run 'tiny' from "
-    "other faces; run flows.pseudo_label for run 'other' first",
+    "other faces; run `ssl-pipeline run` for run 'other' first",
     "a selection that keeps too little": "SelectionError: accepted 0 of 100 candidates (0 %), outside "
     "selection.guards.min_acceptance_rate … max_acceptance_rate (1 % … 100 %); lower "
     "selection.confidence_threshold (now 1.0) or lower selection.guards.min_acceptance_rate",

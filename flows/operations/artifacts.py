@@ -1,7 +1,8 @@
-"""What a person sees in Prefect's UI: pages that lead to each other, bars that move. Decoration: its failures stop no run."""
+"""Prefect artifacts: linked Markdown pages and progress bars. An error here is logged and never stops a run."""
 
 import base64
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,120 +20,119 @@ from prefect.settings import get_current_settings
 from ssl_pipeline.reports.stage_pages import Page
 from ssl_pipeline.runs.progress import listen
 
-logger = logging.getLogger("ssl_pipeline.showing")  # the library's name, so that the UI shows the lines
+logger = logging.getLogger("ssl_pipeline.artifacts")  # Prefect forwards the loggers of this name to the UI
 
-_SECONDS_BETWEEN_UPDATES = 2.0
-_SECONDS_BETWEEN_TRIES = 60.0  # of a server that is away, after which it is asked as seldom
-_SECONDS_TO_END = 5.0
+_UPDATE_SECONDS = 2.0
+_MAX_RETRY_SECONDS = 60.0  # the pause doubles up to this while the server is unreachable
+_JOIN_SECONDS = 5.0
 _MAX_PICTURE_BYTES = 400_000
 
 
 @contextmanager
-def decoration() -> Iterator[None]:
-    """Let nothing that goes wrong inside reach the run: a server that is away, an artifact that it refuses."""
+def warn_on_error() -> Iterator[None]:
+    """Log any error inside, e.g. an unreachable server, and continue."""
     try:
         yield
     except Exception as error:
         logger.warning("not shown in Prefect: %s: %s", type(error).__name__, error)
 
 
-def show(pages: Callable[[], Iterable[Page]], *, flow_run_id: UUID | None = None) -> None:
-    """Publish pages as artifacts of the running task or flow, each with links to those that this flow run showed before.
+def show(make_pages: Callable[[], Iterable[Page]], *, flow_run_id: UUID | None = None) -> None:
+    """Publish pages as artifacts of the running task or flow, each with links to this flow run's earlier pages.
 
-    Their pictures are put into the text itself: a server keeps no files.
+    Pictures are embedded in the Markdown, since a Prefect server stores no files.
 
     Args:
-        pages: makes them; what goes wrong in it stops no run either.
-        flow_run_id: whose they are where no flow runs, as in a hook for one whose process died.
+        make_pages: called here, so that its errors are only logged, too.
+        flow_run_id: the flow run of the pages where none is running, e.g. in a hook.
     """
-    with decoration(), get_client(sync_client=True) as client:
+    with warn_on_error(), get_client(sync_client=True) as client:
         flow_run, task_run = flow_run_id or runtime.flow_run.id, runtime.task_run.id
-        shown = _shown.setdefault(str(flow_run), {})
-        for page in pages():
-            earlier = [link for key, link in shown.items() if key != page.key]
-            text = "\n\n".join([*_links(earlier), page.markdown, *map(_embedded, page.pictures)])
-            about = {"key": page.key, "description": page.title, "flow_run_id": flow_run, "task_run_id": task_run}
-            made = client.create_artifact(ArtifactCreate(type="markdown", data=text, **about))
-            shown[page.key] = (page.title, made.id)
+        published = _published.setdefault(str(flow_run), {})
+        for page in make_pages():
+            earlier = [title_and_id for key, title_and_id in published.items() if key != page.key]
+            text = "\n\n".join([*_links(earlier), page.markdown, *map(_embed, page.pictures)])
+            ids = {"flow_run_id": flow_run, "task_run_id": task_run}
+            artifact = client.create_artifact(
+                ArtifactCreate(key=page.key, description=page.title, type="markdown", data=text, **ids)
+            )
+            published[page.key] = (page.title, artifact.id)
 
 
-_shown: dict[str, dict[str, tuple[str, UUID]]] = {}
-"""Title and artifact of each page of this process, by flow run and key."""
+_published: dict[str, dict[str, tuple[str, UUID]]] = {}
+"""Title and artifact id of each page that this process published, by flow run and page key."""
 
 
 def _links(pages: Iterable[tuple[str, UUID]]) -> Iterator[str]:
-    """Name pages with their addresses in the UI, if there is one: a server that ends with its flow shows nothing."""
+    """Link to pages in the UI; a flow's temporary server has none."""
     ui = get_current_settings().ui_url
     if ui and (links := [f"[{title}]({ui}/artifacts/artifact/{artifact})" for title, artifact in pages]):
         yield "Before this: " + " · ".join(links)
 
 
-def _embedded(picture: Path) -> str:
+def _embed(picture: Path) -> str:
     if not picture.is_file() or picture.stat().st_size > _MAX_PICTURE_BYTES:
         return f"Picture: `{picture}`"
     data = base64.b64encode(picture.read_bytes()).decode()
     return f"![{picture.stem}](data:image/png;base64,{data})"
 
 
-class _Bars:
-    """A progress artifact for each thing at work, moved by a thread: the work never waits for a server that is away."""
+class _ProgressBars:
+    """One progress artifact per activity. A thread updates them, so that work never waits for the server."""
 
     def __init__(self) -> None:
-        self._shares: dict[str, float] = {}
-        """How far each thing is, as the work told."""
-        self._shown: dict[str, tuple[UUID, float]] = {}
-        """Its artifact, and how far that is moved."""
+        self._progress: dict[str, float] = {}
+        """Share done per activity, in [0, 1]."""
+        self._artifacts: dict[str, tuple[UUID, float]] = {}
+        """Artifact and its share per activity."""
         self._is_over = threading.Event()
-        here = copy_context()  # the artifacts are the running task's
-        self._mover = threading.Thread(target=here.run, args=(self._move_on,), name="bars", daemon=True)
+        context = copy_context()  # the artifacts belong to the running task
+        self._thread = threading.Thread(target=context.run, args=(self._update,), name="progress-bars", daemon=True)
 
-    def told(self, what: str, share: float) -> None:
-        """Note how far something is, in [0, 1]."""
-        self._shares[what] = max(share, self._shares.get(what, 0.0))
-        if self._mover.ident is None:
-            self._mover.start()
+    def report(self, activity: str, share: float) -> None:
+        self._progress[activity] = max(share, self._progress.get(activity, 0.0))
+        if self._thread.ident is None:
+            self._thread.start()
 
-    def end(self) -> None:
-        """Move the bars to where the work has ended; do not wait long for a server that is away."""
+    def close(self) -> None:
+        """Publish the last state, unless the server takes too long."""
         self._is_over.set()
-        if self._mover.ident is not None:
-            self._mover.join(_SECONDS_TO_END)
+        if self._thread.ident is not None:
+            self._thread.join(_JOIN_SECONDS)
 
-    def _move_on(self) -> None:
-        pause, is_last = _SECONDS_BETWEEN_UPDATES, False
+    def _update(self) -> None:
+        pause, is_last = _UPDATE_SECONDS, False
         while True:
-            pause = _SECONDS_BETWEEN_UPDATES if self._publish() else min(2 * pause, _SECONDS_BETWEEN_TRIES)
+            pause = _UPDATE_SECONDS if self._publish() else min(2 * pause, _MAX_RETRY_SECONDS)
             if is_last:
                 return
             is_last = self._is_over.wait(pause)
 
     def _publish(self) -> bool:
-        """Put up or move on what has changed; tell whether that went well."""
-        with decoration():
-            for what, share in list(self._shares.items()):
-                artifact, shown = self._shown.get(what, (None, -1.0))
-                if share <= shown:
+        """Create or update the artifacts of all activities that advanced; return whether that succeeded."""
+        with warn_on_error():
+            for activity, share in list(self._progress.items()):
+                artifact, published = self._artifacts.get(activity, (None, -1.0))
+                if share <= published:
                     continue
                 percent = round(100 * min(share, 1.0), 1)
                 if artifact is None:
-                    key = "progress-" + "".join(letter if letter.isalnum() else "-" for letter in what.lower()).strip(
-                        "-"
-                    )
-                    made: Any = create_progress_artifact(percent, key=key, description=what)
-                    artifact = made
+                    key = "progress-" + re.sub(r"[^a-z0-9]+", "-", activity.lower()).strip("-")
+                    created: Any = create_progress_artifact(percent, key=key, description=activity)
+                    artifact = created
                 else:
                     update_progress_artifact(artifact, progress=percent)
-                self._shown[what] = (artifact, share)
+                self._artifacts[activity] = (artifact, share)
             return True
         return False
 
 
 @contextmanager
-def progress_shown() -> Iterator[None]:
-    """Show how far the work inside has come."""
-    bars = _Bars()
+def progress_bars() -> Iterator[None]:
+    """Show the progress that the work inside reports."""
+    bars = _ProgressBars()
     try:
-        with listen(bars.told):
+        with listen(bars.report):
             yield
     finally:
-        bars.end()
+        bars.close()

@@ -1,4 +1,4 @@
-"""What a cycle tells the world: an event when it has ended, well or not, so that an automation can notify somebody."""
+"""Prefect events at the end of a cycle, for automations, e.g. a notification."""
 
 from typing import Any
 
@@ -8,43 +8,39 @@ from prefect.events import emit_event
 
 from ssl_pipeline.reports.comparison import verdict
 
-from .artifacts import decoration
-from .failure import in_its_own_words, is_waiting
-from .naming import run_name_of
+from .artifacts import warn_on_error
+from .failure import error_message, is_review_pending
+from .naming import run_name
 
 FINISHED, FAILED = "ssl-pipeline.cycle.finished", "ssl-pipeline.cycle.failed"
 
 
 def announce_finished(summary: dict[str, Any]) -> None:
-    """Emit `FINISHED`: who was promoted, by which scores, what was accepted, in how many seconds."""
-    with decoration():
-        emit_event(FINISHED, resource=_resource(summary["run_name"]), payload=_told(summary))
+    """Emit `FINISHED` with the promoted model, test scores, counts and duration."""
+    with warn_on_error():
+        emit_event(FINISHED, resource=_resource(summary["run_name"]), payload=_finished_payload(summary))
 
 
-def _told(summary: dict[str, Any]) -> dict[str, Any]:
+def _finished_payload(summary: dict[str, Any]) -> dict[str, Any]:
     student = summary["student"]
     return {
-        "run_name": summary["run_name"],
-        "status": summary["status"],
-        "promoted": summary["promoted"],
-        "promoted_checkpoint": summary["promoted_checkpoint"],
+        **{
+            key: summary[key] for key in ("run_name", "status", "promoted", "promoted_checkpoint", "counts", "manifest")
+        },
         "teacher_test": _scores(summary["teacher"].get("test")),
         "student_test": None if student is None else _scores(student["test"]),
-        "counts": summary["counts"],
         "seconds": round(sum(summary["seconds"].values()), 1),
         "verdict": verdict(summary),
-        "manifest": summary["manifest"],
     }
 
 
 def announce_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Emit `FAILED` with the error's words: a hook of the flow for when it fails, crashes or is cancelled."""
-    if is_waiting(state):
+    """Emit `FAILED` with the error message; a hook for failed, crashed and cancelled flow runs."""
+    if is_review_pending(state):
         return
-    name = run_name_of(flow_run.parameters or {})
-    words = in_its_own_words(state)
-    payload = {"run_name": name, "state": state.name, "error": words, "flow_run": str(flow_run.id)}
-    with decoration():
+    name = run_name(flow_run.parameters or {})
+    payload = {"run_name": name, "state": state.name, "error": error_message(state), "flow_run": str(flow_run.id)}
+    with warn_on_error():
         emit_event(FAILED, resource=_resource(name), payload=payload)
 
 

@@ -1,4 +1,4 @@
-"""One training a GPU: a place is taken from a limit that the server keeps, when a training has work to do."""
+"""One training per GPU: slots of a global concurrency limit on the Prefect server."""
 
 import logging
 import os
@@ -14,40 +14,41 @@ from prefect.runtime import flow_run
 
 from ssl_pipeline.errors import ConfigError
 
-logger = logging.getLogger("ssl_pipeline.limits")  # the library's name, so that the UI shows the lines
+logger = logging.getLogger("ssl_pipeline.limits")  # Prefect forwards the loggers of this name to the UI
 
 LIMIT_VARIABLE = "SSL_PIPELINE_GPU_LIMIT"
-# A killed training keeps its place for so long at most. Renewed at three quarters of it: a server may be away for a
-# quarter before a place is given to somebody else.
+# A killed training keeps its slot for at most this long. A lease is renewed after three quarters of it, so the server
+# may be unreachable for a quarter before another training gets the slot.
 _LEASE_SECONDS = 120
 
 
 @contextmanager
 def gpu_slots(num_gpus: int) -> Iterator[None]:
-    """Hold so many places of the limit ``gpu``, or of the one that SSL_PIPELINE_GPU_LIMIT names, while the context lasts.
+    """Hold slots of the limit ``gpu``, or of the limit that SSL_PIPELINE_GPU_LIMIT names, inside the context.
 
-    Without such a limit on the server, or with an empty name, nobody waits.
+    Does nothing if the server has no such limit or the name is empty.
 
     Raises:
-        ConfigError: if the limit is smaller than what is asked for.
+        ConfigError: if the limit has fewer than `num_gpus` slots.
     """
     name = os.environ.get(LIMIT_VARIABLE, "gpu")
-    size = _size_of(name) if name else None
-    if size is None:
+    num_slots = _num_slots(name) if name else None
+    if num_slots is None:
         yield
         return
-    if num_gpus > size:
+    if num_gpus > num_slots:
         raise ConfigError(
-            f"training.num_processes {num_gpus}: each takes a place of the limit '{name}', which has {size}; lower "
-            f"num_processes, or raise it: prefect gcl update {name} --limit {num_gpus}"
+            f"training.num_processes {num_gpus}: each needs a slot of the limit '{name}', which has {num_slots}; lower "
+            f"num_processes, or raise the limit: prefect gcl update {name} --limit {num_gpus}"
         )
-    logger.info("takes %d of the %d places of the limit '%s', when they are free", num_gpus, size, name)
+    logger.info("waiting for %d of %d slots of the limit '%s'", num_gpus, num_slots, name)
     holder = ConcurrencyLeaseHolder(type="flow_run", id=UUID(flow_run.id)) if flow_run.id else None
     with concurrency(name, occupy=num_gpus, lease_duration=_LEASE_SECONDS, holder=holder):
         yield
 
 
-def _size_of(name: str) -> int | None:
+def _num_slots(name: str) -> int | None:
+    """Return the size of a limit; None if it does not exist or is inactive."""
     with get_client(sync_client=True) as client:
         try:
             limit = client.read_global_concurrency_limit_by_name(name)

@@ -1,4 +1,4 @@
-"""The run that a flow run works in, told from its parameters; flow runs are called by it, so that a list can be read."""
+"""The run that a flow run works in, from its parameters; flow runs are named after it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,32 +6,30 @@ from typing import Any
 
 from prefect import runtime
 
-from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.errors import PipelineError
 
-_CONFIG = "configs/demo.yaml"
-"""Where the parameters name none: the flows' default."""
+from .parameters import DEFAULT_CONFIG, configure
 
 
-def run_folder_of(parameters: Mapping[str, Any]) -> Path | None:
-    """Give the directory of the run that a flow's parameters mean; None where the config cannot be read."""
-    path, run_name = Path(parameters.get("config_path") or _CONFIG), parameters.get("run_name") or None
+def run_folder(parameters: Mapping[str, Any]) -> Path | None:
+    """Return the run directory that a flow's parameters select; None if the config is invalid."""
+    config_path = str(parameters.get("config_path") or DEFAULT_CONFIG)
     try:
-        config = load_config(path, overrides=parameters.get("overrides") or [], run_name=run_name)
+        config = configure(config_path, parameters.get("run_name") or None, parameters.get("overrides"))
     except PipelineError:
         return None
     return config.runs_root / config.run_name
 
 
-def run_name_of(parameters: Mapping[str, Any]) -> str:
-    """Give the name of the run that a flow's parameters mean; where the config cannot be read, the config's path."""
+def run_name(parameters: Mapping[str, Any]) -> str:
+    """Return the name of the run that a flow's parameters select; the config's path if the config is invalid."""
     if parameters.get("run_name"):
         return str(parameters["run_name"])
-    folder = run_folder_of(parameters)
-    return folder.name if folder is not None else str(parameters.get("config_path") or _CONFIG)
+    folder = run_folder(parameters)
+    return folder.name if folder is not None else str(parameters.get("config_path") or DEFAULT_CONFIG)
 
 
-def named_by_run() -> str:
-    """Put the run's name before the flow run's own, drawn or given by a person: ``demo · active-whippet``."""
-    own, run_name = str(runtime.flow_run.name), run_name_of(runtime.flow_run.parameters)
-    return own if own == run_name or own.startswith(f"{run_name} · ") else f"{run_name} · {own}"  # again when retried
+def name_flow_run() -> str:
+    """Put the run's name before the flow run's, e.g. ``demo · active-whippet``; a retry keeps the name."""
+    name, run = str(runtime.flow_run.name), run_name(runtime.flow_run.parameters)
+    return name if name == run or name.startswith(f"{run} · ") else f"{run} · {name}"

@@ -1,11 +1,11 @@
-"""Find the flow runs that the server takes for running and that no process runs, and say how each goes on.
+"""Find flow runs that are Running on the server although their process is dead.
 
-    python -m flows.operations.stuck            # say which, and why
-    python -m flows.operations.stuck --mark     # and set them to Crashed (those being cancelled: to Cancelled), to be retried
+    python -m flows.operations.stuck            # list them, with the reason and how to resume each
+    python -m flows.operations.stuck --mark     # also set them to Crashed (if being cancelled, to Cancelled)
 
-A process that is killed together with its worker cannot tell the server. Whether it lives is told by the note beside the
-lock of its run's folder: run this from the checkout that the worker runs, on its host. (The server knows the process by
-its number alone, not by its host.) What cannot be told is left alone.
+A process that is killed together with its worker cannot report its state. The server knows a process by its number, not
+its host, so this command reads the note beside the lock of the run's folder instead: call it on the worker's host, in
+the worker's working directory. Flow runs without such a note are left alone.
 """
 
 from dataclasses import dataclass
@@ -23,87 +23,83 @@ from rich.console import Console
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.lock import is_alive, last_holder
 
-from .naming import run_folder_of
+from .naming import run_folder
 
-_PAGE = 200
+_PAGE_SIZE = 200
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What is known of a flow run that the server takes for running."""
+class Diagnosis:
+    """Whether the process of a flow run is dead."""
 
     is_dead: bool | None
-    """None where that cannot be told from here."""
-    why: str
+    """None if unknown on this host."""
+    reason: str
 
 
-def judge(flow_run: FlowRun) -> Finding:
-    """Tell whether the process of a flow run lives."""
-    # what names no config is no flow of ours: another project's, on the same server
-    root = run_folder_of(flow_run.parameters) if "config_path" in flow_run.parameters else None
-    holder = last_holder(RunDir(root).lock_file) if root is not None else None
-    if holder is None or not holder.is_here or datetime.fromisoformat(holder.since) < _started(flow_run):
-        return Finding(None, "nobody here has opened its folder since it began: ask where it ran")
+def diagnose(flow_run: FlowRun) -> Diagnosis:
+    """Return whether the process of a flow run is dead."""
+    # flow runs without a config path belong to other projects on the server
+    folder = run_folder(flow_run.parameters) if "config_path" in flow_run.parameters else None
+    holder = last_holder(RunDir(folder).lock_file) if folder is not None else None
+    if holder is None or not holder.is_here or datetime.fromisoformat(holder.since) < _attempt_start(flow_run):
+        return Diagnosis(None, "no process of this host has opened its folder since it started; check its own host")
     if is_alive(holder.pid):
-        return Finding(False, f"its {holder} lives")
-    return Finding(True, f"{holder} took {root} {holder.since} and is dead")
+        return Diagnosis(False, f"its {holder} is alive")
+    return Diagnosis(True, f"{holder} took {folder} {holder.since} and is dead")
 
 
-def _started(flow_run: FlowRun) -> datetime:
-    """When the last attempt began, to the second."""
-    running = flow_run.state is not None and flow_run.state.type is StateType.RUNNING
-    began = flow_run.state.timestamp if running and flow_run.state else flow_run.start_time or flow_run.created
-    return (began or datetime.now(UTC)).replace(microsecond=0)
+def _attempt_start(flow_run: FlowRun) -> datetime:
+    """Return the start of the last attempt, to the second."""
+    is_running = flow_run.state is not None and flow_run.state.type is StateType.RUNNING
+    start = flow_run.state.timestamp if is_running and flow_run.state else flow_run.start_time or flow_run.created
+    return (start or datetime.now(UTC)).replace(microsecond=0)
 
 
-def find(client: SyncPrefectClient) -> list[tuple[FlowRun, Finding]]:
-    """Judge every flow run that the server takes for running, or for being cancelled; oldest first."""
+def unfinished_flow_runs(client: SyncPrefectClient) -> list[FlowRun]:
+    """Return all flow runs that are Running or Cancelling on the server, oldest first."""
     types = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING])
-    wanted = FlowRunFilter(state=FlowRunFilterState(type=types))
-    found: list[FlowRun] = []
-    while len(
-        page := client.read_flow_runs(
-            flow_run_filter=wanted, sort=FlowRunSort.START_TIME_ASC, limit=_PAGE, offset=len(found)
-        )
+    criteria = FlowRunFilter(state=FlowRunFilterState(type=types))
+    flow_runs: list[FlowRun] = []
+    while page := client.read_flow_runs(
+        flow_run_filter=criteria, sort=FlowRunSort.START_TIME_ASC, limit=_PAGE_SIZE, offset=len(flow_runs)
     ):
-        found += page
-    return [(flow_run, judge(flow_run)) for flow_run in found]
+        flow_runs += page
+    return flow_runs
 
 
-def mark(client: SyncPrefectClient, flow_run: FlowRun, finding: Finding) -> str:
-    """Set a dead flow run to the state that it did not live to report; give that state's name."""
-    message = f"Found dead by flows.operations.stuck: {finding.why}."
-    cancelling = flow_run.state is not None and flow_run.state.type is StateType.CANCELLING
-    state: Any = Cancelled(message=message) if cancelling else Crashed(message=message)
+def mark_dead(client: SyncPrefectClient, flow_run: FlowRun, diagnosis: Diagnosis) -> str:
+    """Set a dead flow run to Crashed, or to Cancelled if it was being cancelled; return the state's name."""
+    message = f"Found dead by ssl_pipeline_flows.operations.stuck: {diagnosis.reason}."
+    is_cancelling = flow_run.state is not None and flow_run.state.type is StateType.CANCELLING
+    state: Any = Cancelled(message=message) if is_cancelling else Crashed(message=message)
     client.set_flow_run_state(flow_run.id, state, force=True)
     return str(state.name)
 
 
 def main(
-    set_state: Annotated[bool, typer.Option("--mark", help="Set the dead ones to Crashed or Cancelled.")] = False,
+    mark: Annotated[bool, typer.Option("--mark", help="Set the dead ones to Crashed or Cancelled.")] = False,
 ) -> None:
-    """Say which flow runs are left as running by dead processes, and how each goes on; exit code 3 if there are any."""
+    """List flow runs whose process is dead, and how to resume each; exit code 3 if there are any and they stay."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
     num_dead = 0
     with get_client(sync_client=True) as client:
-        found = find(client)
-        for flow_run, finding in found:
-            verdict = {True: "dead", False: "alive", None: "cannot tell"}[finding.is_dead]
-            state = flow_run.state_name
-            console.print(f"{flow_run.name} ({flow_run.id}), {state}: {verdict}: {finding.why}")
-            if not finding.is_dead:
+        flow_runs = unfinished_flow_runs(client)
+        for flow_run in flow_runs:
+            diagnosis = diagnose(flow_run)
+            status = {True: "dead", False: "alive", None: "unknown"}[diagnosis.is_dead]
+            console.print(f"{flow_run.name} ({flow_run.id}), {flow_run.state_name}: {status}: {diagnosis.reason}")
+            if not diagnosis.is_dead:
                 continue
             num_dead += 1
-            if set_state:
-                console.print(f"  set to {mark(client, flow_run, finding)}")
-            if flow_run.deployment_id is not None:
-                console.print(f"  go on: prefect flow-run retry {flow_run.id}")
-            else:
-                console.print("  go on: start the same command again")
-    console.print(
-        f"{len(found)} taken for running, {num_dead} dead" + ("" if set_state or not num_dead else "; --mark")
-    )
-    raise typer.Exit(3 if num_dead and not set_state else 0)
+            if mark:
+                console.print(f"  set to {mark_dead(client, flow_run, diagnosis)}")
+            is_deployed = flow_run.deployment_id is not None
+            command = f"prefect flow-run retry {flow_run.id}" if is_deployed else "start the same command again"
+            console.print(f"  to resume: {command}")
+    hint = "; --mark sets them to Crashed" if num_dead and not mark else ""
+    console.print(f"{len(flow_runs)} Running or Cancelling, {num_dead} dead{hint}")
+    raise typer.Exit(3 if num_dead and not mark else 0)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,6 @@
-"""`ssl-pipeline cycle …`: where a run stands, what it asks, and how it goes on."""
+"""`ssl-pipeline cycle …`: the status of a run, and the decision on its selection."""
 
 import getpass
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,78 +9,80 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ssl_pipeline.cli.run import load_flow_command
 from ssl_pipeline.errors import ReviewError, RunError
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.review import (
     Choice,
+    ReviewDecision,
     ReviewRequest,
-    check_unchanged,
-    decision_on,
     latest_request,
-    take_decision,
-    write_decision,
+    record_decision,
+    valid_decision,
 )
 
-cycle_app = typer.Typer(no_args_is_help=True, help="See where a run stands, decide on what it asks, and let it go on.")
+cycle_app = typer.Typer(no_args_is_help=True, help="Show a run's status, decide on its selection, resume it.")
 
 RUNS = Path("data/runs")
-CHECKOUT = Path(__file__).parents[1]
 _COLORS = {"finished": "green", "begun": "yellow", "to do": "dim"}
+
+RunArgument = Annotated[str, typer.Argument(help="A run's directory, or its name under data/runs.")]
 
 
 @cycle_app.command("status")
-def status(
-    run: Annotated[str, typer.Argument(help="A run's directory, or its name under data/runs.")],
-) -> None:
-    """Say whether a run works, waits, has ended or was left by a dead process; what is done, what is next, how to go on."""
+def status(run: RunArgument) -> None:
+    """Show whether a run works, waits, has ended or was left by a dead process; its stages, and how to resume it."""
     from ssl_pipeline.runs.status import run_status
 
     directory = find_run(run).root
-    found = run_status(directory)
+    status = run_status(directory)
     console = Console(soft_wrap=True, highlight=False)
     console.print(
-        f"[bold]{escape(str(directory))}: {found.state}[/bold]" + (f": {escape(found.words)}" if found.words else "")
+        f"[bold]{escape(str(directory))}: {status.state}[/bold]" + (f": {escape(status.words)}" if status.words else "")
     )
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for stage in found.stages:
+    for stage in status.stages:
         table.add_row(f"[{_COLORS[stage.state]}]{stage.state}[/]", stage.name, stage.note)
     console.print(table)
-    if found.cure:
-        console.print(escape(found.cure))
+    if status.cure:
+        console.print(escape(status.cure))
 
 
 @cycle_app.command("resume")
 def resume(
-    run: Annotated[str, typer.Argument(help="A run's directory, or its name under data/runs.")],
+    run: RunArgument,
     accept: Annotated[bool, typer.Option("--accept", help="Train the student on the selection as it is.")] = False,
     threshold: Annotated[
         float | None, typer.Option("--threshold", help="Select again by this confidence threshold, then train.")
     ] = None,
     reject: Annotated[bool, typer.Option("--reject", help="Train no student: the cycle ends.")] = False,
-    note: Annotated[str, typer.Option("--note", help="Why; kept with the decision.")] = "",
+    note: Annotated[str, typer.Option("--note", help="The reason; kept with the decision.")] = "",
 ) -> None:
-    """Decide on the selection that a run waits with; a flow run that is suspended goes on."""
-    given = [
-        name for name, on in (("--accept", accept), ("--threshold", threshold is not None), ("--reject", reject)) if on
-    ]
-    if len(given) != 1:
-        raise ReviewError(f"give exactly one of --accept, --threshold and --reject; got {', '.join(given) or 'none'}")
-    choice: Choice = "accept" if accept else "reject" if reject else "threshold"
+    """Decide on the selection that a run waits with; a suspended flow run continues."""
+    options: dict[Choice, bool] = {"accept": accept, "threshold": threshold is not None, "reject": reject}
+    choices = [choice for choice, is_given in options.items() if is_given]
+    if len(choices) != 1:
+        given = ", ".join(f"--{choice}" for choice in choices) or "none"
+        raise ReviewError(f"give exactly one of --accept, --threshold and --reject; got {given}")
     directory = find_run(run)
     request = latest_request(directory)
     if request is None:
-        raise ReviewError(f"{directory.root}: nobody was asked about this run; a config with review: wait asks")
+        raise ReviewError(f"{directory.root}: no review was requested; a config with review: wait requests one")
     with directory.lock():
-        check_unchanged(directory, request)
-        earlier = decision_on(directory, request.round_index, basis=request.basis)
-        decision = take_decision(
-            request, choice, confidence_threshold=threshold, note=note, by=getpass.getuser(), way="command"
+        earlier = valid_decision(directory, request.round_index, request.selection_digest)
+        decision = record_decision(
+            directory,
+            request,
+            choices[0],
+            confidence_threshold=threshold,
+            note=note,
+            reviewer=getpass.getuser(),
+            channel="command",
         )
-        write_decision(directory, request.round_index, decision)
-    lines = [f"round {request.round_index} of run '{request.run_name}': {decision.words}"]
+    lines = [f"round {request.round_index} of run '{request.run_name}': {decision.description}"]
     if earlier is not None:
-        lines.append(f"in place of: {earlier.words}")
-    lines.append(_go_on(directory, request))
+        lines.append(f"in place of: {earlier.description}")
+    lines.append(_resume_flow_run(directory, request, decision))
     Console().print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
@@ -91,30 +90,28 @@ def find_run(run: str) -> RunDir:
     """Find a run by its directory, or by its name under data/runs.
 
     Raises:
-        RunError: if there is none; names those that are there.
+        RunError: if there is none; lists the runs under data/runs.
     """
     for root in (Path(run), RUNS / run):
         if (root / "run.json").is_file():
             return RunDir(root)
     names = sorted(path.parent.name for path in RUNS.glob("*/run.json"))
-    there = f"runs there: {', '.join(names)}" if names else "there is none"
-    raise RunError(f"{run}: neither a run's directory nor the name of one under {RUNS}; {there}")
+    runs = f"runs there: {', '.join(names)}" if names else "there is none"
+    raise RunError(f"{run}: neither a run's directory nor the name of one under {RUNS}; {runs}")
 
 
-def _go_on(run: RunDir, request: ReviewRequest) -> str:
-    """Resume the flow run that waits, in a process of its own: the library knows nothing of Prefect.
+def _resume_flow_run(run: RunDir, request: ReviewRequest, decision: ReviewDecision) -> str:
+    """Resume the flow run that waits, if any, and return what happened.
 
     Raises:
-        ReviewError: if that fails; the decision stands.
+        ReviewError: if that fails; the decision stays.
     """
     if request.flow_run is None:
-        return f"to go on, give the same command again, or: {run.command}"
-    command = [sys.executable, "-m", "flows.operations.resume", str(run.root.resolve())]
-    done = subprocess.run(command, cwd=CHECKOUT, env=os.environ, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return done.stdout.strip()
-    told = (done.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("ReviewError: ")
-    raise ReviewError(
-        f"decided, and kept in {run.review(request.round_index) / 'decision.json'}; but {told}\n"
-        f"  then let it go on by: python -m flows.operations.resume {run.root}"
-    )
+        return f"to resume, give the same command again, or: {run.command}"
+    try:
+        return str(load_flow_command("resume")(request.flow_run, decision))
+    except ReviewError as error:
+        raise ReviewError(
+            f"the decision is kept in {run.review(request.round_index) / 'decision.json'}, but {error}\n"
+            "  to try again: give this command again"
+        ) from None

@@ -1,4 +1,4 @@
-"""The `ssl-pipeline` command: its app, the subcommands added to it, and the exit code. `python -m flows.…` runs flows."""
+"""The `ssl-pipeline` command: its app, its subcommands, and the exit code."""
 
 import sys
 
@@ -10,6 +10,7 @@ from ssl_pipeline.cli.faces import faces_app
 from ssl_pipeline.cli.manifest import manifest_app
 from ssl_pipeline.cli.plot import plot_app
 from ssl_pipeline.cli.predict import predict
+from ssl_pipeline.cli.run import run
 from ssl_pipeline.errors import PipelineError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Pseudo-labels for face attributes.")
@@ -19,6 +20,7 @@ app.add_typer(faces_app, name="faces")
 app.add_typer(cycle_app, name="cycle")
 app.command("predict")(predict)
 app.command("evaluate")(evaluate)
+app.command("run")(run)
 
 
 def main() -> None:

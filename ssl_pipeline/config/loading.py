@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from ssl_pipeline.config.masking import MaskingFile
 from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.config.shipped import find_config
 from ssl_pipeline.errors import ConfigError, list_of_faults
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
@@ -21,7 +22,8 @@ def load_config(path: Path, *, overrides: Sequence[str] = (), run_name: str | No
     """Read and check a config.
 
     Args:
-        path: a YAML file; with ``extends: other.yaml``, what it says is laid over that file's.
+        path: a YAML file, or the name of a shipped config; with ``extends: other.yaml``, what it says is laid over that
+            file's.
         overrides: ``dotted.key=value`` each, the value read as YAML; a number in the key is a position in a list.
         run_name: replaces the config's own.
 
@@ -53,7 +55,7 @@ def load_masking(path: Path, *, overrides: Sequence[str] = ()) -> MaskingFile:
 
 
 def _read_with_overrides(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    data = _read_yaml(path)
+    data = _read_yaml(find_config(path))
     faults = [fault for override in overrides if (fault := _apply(data, override))]
     if faults:
         raise ConfigError(list_of_faults(f"{len(faults)} of {len(overrides)} overrides cannot be used", faults))
@@ -80,10 +82,6 @@ def _read_yaml(path: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Read a file and, under it, the one that it `extends` (relative to it), if any."""
     if path.resolve() in above:
         raise ConfigError(f"{path}: extends itself, by way of {', '.join(other.name for other in above)}")
-    if not path.is_file():
-        beside = sorted(str(other) for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        hint = f"; files there: {', '.join(beside)}" if beside else ""
-        raise ConfigError(f"{path}: no such config file{hint}")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -97,7 +95,7 @@ def _read_yaml(path: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(
             f"{path}: 'extends': expected the path of a config, relative to this one, got {_shorten(base)}"
         )
-    return _laid_over(_read_yaml(path.parent / base, above=(*above, path.resolve())), data)
+    return _laid_over(_read_yaml(find_config(Path(base), folder=path.parent), above=(*above, path.resolve())), data)
 
 
 def _laid_over(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def read_faces(path: Path) -> pd.DataFrame:
         FaceTableError: if it is missing or unreadable.
     """
     if not path.is_file():
-        raise FaceTableError(f"{path}: no such face table; run flows.train_teacher with this config first")
+        raise FaceTableError(f"{path}: no such face table; run `ssl-pipeline run` with this config first")
     try:
         faces: pd.DataFrame = pq.read_table(path).to_pandas()
         return faces

@@ -180,7 +180,7 @@ def read_manifest(path: Path) -> Manifest:
         ManifestError: if the file is missing, no manifest, of another format version, or damaged.
     """
     if not path.is_file():
-        raise ManifestError(f"{path}: no such file; flows.pseudo_label writes a run's manifest.parquet")
+        raise ManifestError(f"{path}: no such file; `ssl-pipeline run` writes a run's manifest.parquet")
     try:
         table = pq.read_table(path, partitioning=None)
     except (pa.ArrowException, OSError) as error:
@@ -197,7 +197,7 @@ def read_manifest(path: Path) -> Manifest:
         if metadata["format_version"] != FORMAT_VERSION:
             raise ManifestError(
                 f"{path}: manifest format {metadata['format_version']} of another release, this one reads "
-                f"{FORMAT_VERSION}; run flows.pseudo_label again"
+                f"{FORMAT_VERSION}; run `ssl-pipeline run` again"
             )
         labels, identity = LabelSpace.of(metadata["labels"]), ManifestIdentity(**metadata["identity"])
         targets: Targets = metadata["targets"]
@@ -205,7 +205,7 @@ def read_manifest(path: Path) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{path}: the manifest's metadata is damaged ({one_line(error)}); {_CURE}") from None
     if faults := column_faults(table, labels):
-        raise ManifestError(list_of_faults(f"{path}: a damaged manifest; run flows.pseudo_label again", faults))
+        raise ManifestError(list_of_faults(f"{path}: a damaged manifest; run `ssl-pipeline run` again", faults))
     return Manifest(path=path, table=table, labels=labels, identity=identity, targets=targets, selection=selection)
 
 
@@ -232,13 +232,13 @@ def check_belongs(manifest: Manifest, *, labels: LabelSpace, faces_digest: str, 
     if identity.run_name == run_name:
         raise ManifestError(
             f"an outdated manifest: {manifest.path} was made in this run '{run_name}', but "
-            f"{' and '.join(differences)}; run flows.pseudo_label for run '{run_name}' again"
+            f"{' and '.join(differences)}; run `ssl-pipeline run` for run '{run_name}' again"
         )
     details = f" {' and '.join(differences)}" if differences else ""
     raise ManifestError(
         f"a manifest of another run: {manifest.path} was made in run '{identity.run_name}'{details}; "
-        f"run flows.pseudo_label for run '{run_name}' first"
+        f"run `ssl-pipeline run` for run '{run_name}' first"
     )
 
 
-_CURE = "give a manifest.parquet that flows.pseudo_label wrote"
+_CURE = "give a manifest.parquet that `ssl-pipeline run` wrote"

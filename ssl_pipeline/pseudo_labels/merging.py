@@ -43,7 +43,7 @@ def merge(labeled_train: pd.DataFrame, pool: pd.DataFrame, manifest: Manifest, *
     if manifest.labels != labels:
         raise ManifestError(
             f"{manifest.path}: made for other labels {manifest.labels.to_dict()}, not {labels.to_dict()}; "
-            "run flows.pseudo_label again"
+            "run `ssl-pipeline run` again"
         )
     _check_not_labeled(manifest, labeled_train)
     readable = (manifest.faces["status"] != "unreadable").to_numpy(bool)
@@ -80,7 +80,7 @@ def read_training_table(path: Path) -> pd.DataFrame:
     try:
         table = pq.read_table(path, partitioning=None)
     except FileNotFoundError:
-        raise ManifestError(f"{path}: no such file; flows.train_student writes a student's training table") from None
+        raise ManifestError(f"{path}: no such file; `ssl-pipeline run` writes a student's training table") from None
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise ManifestError(f"{path}: not a readable training table ({reason}); delete it and run again") from None
@@ -101,7 +101,7 @@ def _check_not_labeled(manifest: Manifest, labeled: pd.DataFrame) -> None:
     if faults:
         headline = (
             f"{manifest.path}: {len(faults):,} of its faces are human-labeled; "
-            "human labels are never overwritten: prepare the faces and run flows.pseudo_label again"
+            "human labels are never overwritten: prepare the faces and run `ssl-pipeline run` again"
         )
         raise ManifestError(list_of_faults(headline, faults))
 
@@ -119,7 +119,7 @@ def _faces_of_pool(manifest: Manifest, readable: BoolArray, pool: pd.DataFrame) 
     if faults:
         headline = (
             f"{manifest.path}: {len(faults):,} of its faces are not in this run, so it is a manifest of another run "
-            f"(it was made in run '{manifest.identity.run_name}'); run flows.pseudo_label for this run first"
+            f"(it was made in run '{manifest.identity.run_name}'); run `ssl-pipeline run` for this run first"
         )
         raise ManifestError(list_of_faults(headline, faults))
     return faces
@@ -140,7 +140,7 @@ def _check_known(manifest: Manifest, readable: BoolArray, known_codes: IntArray)
     if faults:
         headline = (
             f"{manifest.path}: {len(faults):,} values contradict the pool's known values; "
-            "undo the edit, or run flows.pseudo_label again"
+            "undo the edit, or run `ssl-pipeline run` again"
         )
         raise ManifestError(list_of_faults(headline, faults))
 

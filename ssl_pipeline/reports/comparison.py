@@ -38,7 +38,7 @@ def verdict(summary: dict[str, Any]) -> str:
 
 def _stop(review: dict[str, Any]) -> str:
     note = f": {review['note']}" if review["note"] else ""
-    return f"{review['by']} rejected the selection of round {review['round']}, which ended the cycle{note}."
+    return f"{review['reviewer']} rejected the selection of round {review['round']}, which ended the cycle{note}."
 
 
 def _certainty(summary: dict[str, Any]) -> str:

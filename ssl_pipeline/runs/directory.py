@@ -54,8 +54,8 @@ class RunDir:
 
     @property
     def command(self) -> str:
-        """What takes the run up where it is, at a shell."""
-        return f"python -m flows.full_cycle --config {self.root / 'config.yaml'}"
+        """The shell command that resumes the run."""
+        return f"ssl-pipeline run {self.root / 'config.yaml'}"
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -123,7 +123,7 @@ def faces_digest(run: RunDir) -> str:
         PipelineError: if nothing was prepared.
     """
     if not (run.faces / "done.json").is_file():
-        raise PipelineError(f"{run.faces}: no faces are prepared here; run flows.train_teacher with this config first")
+        raise PipelineError(f"{run.faces}: no faces are prepared here; run `ssl-pipeline run` with this config first")
     return digest_of(StageRecord.read(run.faces).outputs)
 
 

@@ -1,8 +1,7 @@
-"""A person's decision on a round's selection: the question and the answer, as files in the run directory.
+"""Review of a round's selection: the request and the decision, as files in the run directory.
 
-``round-01/review/`` holds request.json (what is asked, of which manifest), request.md (the same to read), the sheet of
-an audit, and decision.json (who decided what, when, of which manifest). A decision counts only for the selection that
-it was taken on. How the question is made, `review_request` knows; how a person is reached, flows and commands do.
+``round-01/review/`` holds request.json (what to decide, on which manifest), request.md (the same as a page), the audit
+sheet, and decision.json (who decided what, when). A decision is valid only for the selection that it was made on.
 """
 
 import logging
@@ -21,19 +20,12 @@ from ssl_pipeline.runs.files import digest_file, read_json, write_json
 logger = logging.getLogger(__name__)
 
 Choice = Literal["accept", "threshold", "reject"]
-_Kind = TypeVar("_Kind", bound=Section)
-
-_OTHER_OPTIONS = {
-    "balanced_top_k": "selection.k or selection.min_confidence",
-    "percentile_curriculum": "selection.step_percent",
-    "self_adaptive": "selection.type",
-    "gaussian_weights": "selection.min_weight",
-    "precision_guarantee": "selection.target",
-}
+Channel = Literal["command", "form", "terminal"]
+_Section = TypeVar("_Section", bound=Section)
 
 
 class WaitingFlowRun(Section):
-    """The Prefect flow run that waits for a decision."""
+    """The suspended Prefect flow run that continues after the decision."""
 
     id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
     name: str
@@ -41,201 +33,188 @@ class WaitingFlowRun(Section):
 
 
 class ReviewRequest(Section):
-    """What a person is asked: whether a round's student may learn from a manifest. Paths lie inside the run."""
+    """The question whether a round's student may train on a manifest. Paths are relative to the run directory."""
 
     run_name: str
     round_index: int = Field(ge=1)
     manifest: str
     manifest_digest: str
-    basis: str
-    """Digest of all that the selection rests on, the config's own settings among it; see `selection_review`."""
+    selection_digest: str
+    """Of all inputs of the selection, including the config's settings; see `stages.review.digest_selection`."""
     selection_type: str
     confidence_threshold: float | None
-    """What the config says; None for a strategy without one."""
+    """The config's; None for a strategy without one."""
     sheets: tuple[str, ...] = ()
-    """Pages of drawn labels to look at."""
+    """Pages with a sample of accepted labels."""
     answers: str | None = None
-    """The sheet to fill in, for `manifest audit --answers`."""
+    """The sheet to fill in for `manifest audit --answers`."""
     num_audited: int = 0
     flow_run: WaitingFlowRun | None = None
-    """None where no server can make the run go on."""
+    """None if the person starts the run again."""
 
 
 class ReviewDecision(Section):
-    """What a person decided on a request."""
+    """A person's decision on a request."""
 
     choice: Choice
     confidence_threshold: Threshold | None = None
-    """In place of the config's, for this round."""
+    """Replaces the config's in this round."""
     note: str = ""
-    by: str
-    at: str
+    reviewer: str
+    decided_at: str
     """ISO 8601, UTC."""
-    way: Literal["command", "form", "terminal"]
+    channel: Channel
     manifest_digest: str
     """Of the manifest that was shown."""
-    basis: str
+    selection_digest: str
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.choice == "threshold") != (self.confidence_threshold is not None):
-            raise ValueError("a confidence_threshold goes with the choice 'threshold', and only with it")
+            raise ValueError("the choice 'threshold' needs a confidence_threshold; no other choice has one")
         return self
 
     @property
-    def words(self) -> str:
-        """Who decided what, in half a sentence."""
+    def description(self) -> str:
+        """What was decided, by whom, when and why, as part of a sentence."""
         what = {
             "accept": "the selection was accepted",
             "threshold": f"the confidence_threshold was set to {self.confidence_threshold}",
             "reject": "the selection was rejected",
         }[self.choice]
-        return f"{what} by {self.by}, {self.at}" + (f": {self.note}" if self.note else "")
+        return f"{what} by {self.reviewer}, {self.decided_at}" + (f": {self.note}" if self.note else "")
 
 
-def take_decision(
+def record_decision(
+    run: RunDir,
     request: ReviewRequest,
     choice: Choice,
     *,
     confidence_threshold: float | None = None,
     note: str = "",
-    by: str,
-    way: Literal["command", "form", "terminal"],
+    reviewer: str,
+    channel: Channel,
 ) -> ReviewDecision:
-    """Make a decision of what a person said.
+    """Check a decision and write it; it replaces any earlier one.
 
     Args:
+        run: the run's directory.
         request: what was asked.
-        choice: of the three.
-        confidence_threshold: in (0, 1]; with the choice ``threshold`` only.
-        note: why, in the person's words.
-        by: who decides.
-        way: how the answer came.
+        choice: accept, threshold or reject.
+        confidence_threshold: in (0, 1]; ignored unless the choice is ``threshold``.
+        note: the reason.
+        reviewer: who decides.
+        channel: how the answer was given.
 
     Raises:
-        ReviewError: if the threshold is missing, out of range, what it was, or the strategy has none.
+        ReviewError: if the threshold cannot be used, or the manifest is no longer the one that was shown.
     """
-    if choice != "threshold":
-        confidence_threshold = None  # a form sends it, whatever is chosen
-    else:
+    _check_manifest(run, request)
+    if choice == "threshold":
         _check_threshold(request, confidence_threshold)
-    return ReviewDecision(
+    decision = ReviewDecision(
         choice=choice,
-        confidence_threshold=confidence_threshold,
+        confidence_threshold=confidence_threshold if choice == "threshold" else None,
         note=note.strip(),
-        by=by,
-        at=datetime.now(UTC).isoformat(timespec="seconds"),
-        way=way,
+        reviewer=reviewer,
+        decided_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        channel=channel,
         manifest_digest=request.manifest_digest,
-        basis=request.basis,
+        selection_digest=request.selection_digest,
     )
+    write_json(_decision_file(run, request.round_index), decision.model_dump(mode="json"))
+    logger.info("round %d: %s", request.round_index, decision.description)
+    return decision
+
+
+def _check_manifest(run: RunDir, request: ReviewRequest) -> None:
+    """Reject a manifest that differs from the one shown, unless an earlier decision changed it."""
+    manifest = run.root / request.manifest
+    is_unchanged = manifest.is_file() and digest_file(manifest) == request.manifest_digest
+    if not is_unchanged and valid_decision(run, request.round_index, request.selection_digest) is None:
+        raise ReviewError(
+            f"{manifest}: changed since the review was requested (manifest {request.manifest_digest[:12]}); run the cycle "
+            "again to review it as it is now"
+        )
 
 
 def _check_threshold(request: ReviewRequest, threshold: float | None) -> None:
     if request.confidence_threshold is None:
         raise ReviewError(
             f"the threshold cannot be changed: selection.type {request.selection_type} has no confidence_threshold; "
-            f"accept or reject, or change {_OTHER_OPTIONS[request.selection_type]} in the config and run it again"
+            "accept or reject, or change the section 'selection' of the config and run it again"
         )
-    if threshold is None:
-        raise ReviewError("the threshold is to change, but to what? give a number above 0 and up to 1")
-    if not 0 < threshold <= 1:
-        raise ReviewError(f"threshold {threshold:g}: expected a number above 0 and up to 1")
+    if threshold is None or not 0 < threshold <= 1:
+        value = "missing" if threshold is None else f"{threshold:g}"
+        raise ReviewError(f"threshold {value}: expected a number above 0 and up to 1")
     if threshold == request.confidence_threshold:
-        raise ReviewError(f"threshold {threshold:g}: is what it was; accept, or give another number")
-
-
-def write_request(run: RunDir, request: ReviewRequest) -> None:
-    """Ask: from now on the run waits, unless a decision on this very request is there."""
-    write_json(run.review(request.round_index) / "request.json", request.model_dump(mode="json"))
-
-
-def read_request(run: RunDir, round_index: int) -> ReviewRequest | None:
-    """Read what is asked about a round; None if nothing is.
-
-    Raises:
-        RunError: if the file is damaged.
-    """
-    return _read(run.review(round_index) / "request.json", ReviewRequest)
-
-
-def latest_request(run: RunDir) -> ReviewRequest | None:
-    """Read what was asked last; None if nothing ever was.
-
-    Raises:
-        RunError: if the file is damaged.
-    """
-    rounds = sorted(int(path.parts[-3].removeprefix("round-")) for path in run.root.glob("round-*/review/request.json"))
-    return read_request(run, rounds[-1]) if rounds else None
-
-
-def write_decision(run: RunDir, round_index: int, decision: ReviewDecision) -> None:
-    """Keep a decision, in place of any earlier one."""
-    write_json(run.review(round_index) / "decision.json", decision.model_dump(mode="json"))
-    logger.info("round %d: %s", round_index, decision.words)
+        raise ReviewError(f"threshold {threshold:g}: equals the current one; accept, or give another number")
 
 
 def withdraw_decision(run: RunDir, round_index: int) -> None:
-    """Take a decision back, if there is one: it is asked again."""
-    (run.review(round_index) / "decision.json").unlink(missing_ok=True)
+    """Delete the decision on a round, if any."""
+    _decision_file(run, round_index).unlink(missing_ok=True)
 
 
 def read_decision(run: RunDir, round_index: int) -> ReviewDecision | None:
-    """Read the decision on a round, whatever it was taken on; None if there is none.
+    """Read the decision on a round, valid or not; None if there is none.
 
     Raises:
         RunError: if the file is damaged.
     """
-    return _read(run.review(round_index) / "decision.json", ReviewDecision)
+    return _read(_decision_file(run, round_index), ReviewDecision)
 
 
-def decision_on(run: RunDir, round_index: int, *, basis: str) -> ReviewDecision | None:
-    """Give the decision on a round if it was taken on this selection, and on the manifest that is asked about.
-
-    Args:
-        run: the run's directory.
-        round_index: from 1.
-        basis: digest of what the selection rests on.
+def valid_decision(run: RunDir, round_index: int, selection_digest: str) -> ReviewDecision | None:
+    """Read the decision on a round if it was made on this selection and on the requested manifest.
 
     Raises:
-        RunError: if the file is damaged.
+        RunError: if a file is damaged.
     """
     decision, request = read_decision(run, round_index), read_request(run, round_index)
     if decision is None or request is None:
         return None
-    same = decision.basis == basis and decision.manifest_digest == request.manifest_digest
-    return decision if same else None
+    is_valid = (decision.selection_digest, decision.manifest_digest) == (selection_digest, request.manifest_digest)
+    return decision if is_valid else None
+
+
+def write_request(run: RunDir, request: ReviewRequest) -> None:
+    """Write a request; the run waits until there is a valid decision."""
+    write_json(_request_file(run, request.round_index), request.model_dump(mode="json"))
+
+
+def read_request(run: RunDir, round_index: int) -> ReviewRequest | None:
+    """Read the request of a round; None if there is none.
+
+    Raises:
+        RunError: if the file is damaged.
+    """
+    return _read(_request_file(run, round_index), ReviewRequest)
+
+
+def latest_request(run: RunDir) -> ReviewRequest | None:
+    """Read the request of the last round that has one; None if none has.
+
+    Raises:
+        RunError: if the file is damaged.
+    """
+    rounds = [int(path.parts[-3].removeprefix("round-")) for path in run.root.glob("round-*/review/request.json")]
+    return read_request(run, max(rounds)) if rounds else None
 
 
 def is_waiting(run: RunDir) -> bool:
-    """Whether the last thing asked is not decided yet."""
+    """Return whether the latest request has no valid decision yet."""
     request = latest_request(run)
-    return request is not None and decision_on(run, request.round_index, basis=request.basis) is None
+    return request is not None and valid_decision(run, request.round_index, request.selection_digest) is None
 
 
-def check_unchanged(run: RunDir, request: ReviewRequest) -> None:
-    """Refuse to decide on a manifest that is no longer there as it was shown, unless by an earlier decision.
-
-    Raises:
-        ReviewError: saying that the question has aged.
-    """
-    if decision_on(run, request.round_index, basis=request.basis) is not None:
-        return
-    manifest = run.root / request.manifest
-    if not manifest.is_file() or digest_file(manifest) != request.manifest_digest:
-        raise ReviewError(
-            f"{manifest} is not the manifest that was asked about ({request.manifest_digest[:12]}); run the cycle again "
-            "to be asked about it as it is now"
-        )
-
-
-def with_decision(
+def apply_decision(
     selection: SelectionConfig, decision: ReviewDecision | None
 ) -> tuple[SelectionConfig, dict[str, Any]]:
-    """Put a person's threshold in the place of the config's.
+    """Replace the config's threshold by the decided one.
 
     Returns:
-        The settings to select by, and what to record of the change; nothing if nothing changed.
+        The selection's settings, and the change to record; empty without a change.
     """
     configured = getattr(selection, "confidence_threshold", None)
     if decision is None or decision.confidence_threshold is None or configured is None:
@@ -245,13 +224,21 @@ def with_decision(
     return selection.model_copy(update={"confidence_threshold": threshold}), {"changed_in_review": change}
 
 
-def _read(path: Path, kind: type[_Kind]) -> _Kind | None:
+def _request_file(run: RunDir, round_index: int) -> Path:
+    return run.review(round_index) / "request.json"
+
+
+def _decision_file(run: RunDir, round_index: int) -> Path:
+    return run.review(round_index) / "decision.json"
+
+
+def _read(path: Path, section: type[_Section]) -> _Section | None:
     if not path.is_file():
         return None
     content = read_json(path)
     try:
-        return kind.model_validate(content)
+        return section.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise RunError(f"{path}: damaged ({where}: {first['msg']}); delete it and run the cycle again") from None
+        key = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise RunError(f"{path}: damaged ({key}: {first['msg']}); delete it and run the cycle again") from None

@@ -27,9 +27,9 @@ from ssl_pipeline.pseudo_labels.summary import precision, summarize
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of, write_json
 from ssl_pipeline.runs.records import faces_digest, run_stage
-from ssl_pipeline.runs.review import with_decision
+from ssl_pipeline.runs.review import apply_decision
 from ssl_pipeline.stages.predict import RoundFaces
-from ssl_pipeline.stages.review import selection_inputs, standing_decision
+from ssl_pipeline.stages.review import current_decision, selection_inputs
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +64,8 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
     """Decide which pseudo-labels to keep. Reads predictions; writes manifest.parquet, shift.json, then selection.json."""
     directory = run.pseudo_labels(round_index)
     inputs = selection_inputs(config, run, round_index)
-    decision = standing_decision(config, run, round_index)
-    selection, change = with_decision(config.selection, decision)
+    decision = current_decision(config, run, round_index)
+    selection, change = apply_decision(config.selection, decision)
     shift, inputs = inputs["shift"], inputs | {"selection": selection, **change}
     config = config.model_copy(update={"selection": selection})
 

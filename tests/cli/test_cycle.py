@@ -1,4 +1,4 @@
-"""`ssl-pipeline cycle resume` as a person gives it: the decision it leaves, the one message for each mistake."""
+"""`ssl-pipeline cycle resume`: the decision that it records, one message per user error."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ssl_pipeline.cli import main as cli
+from ssl_pipeline.errors import ReviewPending
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_file, write_json
 from ssl_pipeline.runs.review import ReviewRequest, read_decision, write_request
@@ -15,30 +16,30 @@ MANIFEST = "round-01/pseudo_labels/manifest.parquet"
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
-    """The run `demo` under data/runs of the working directory, waiting with its first round."""
+    """The run `demo` under data/runs of the working directory, with a review request for round 1."""
     monkeypatch.chdir(tmp_path)
     run = RunDir(Path("data/runs/demo"))
     write_json(run.root / "run.json", {"status": "waiting for review"})
     (run.root / MANIFEST).parent.mkdir(parents=True)
     (run.root / MANIFEST).write_bytes(b"a manifest")
-    write_request(run, request_of(run))
+    write_request(run, make_request(run))
     return run
 
 
-def request_of(run: RunDir, *, kind: str = "fixed_threshold") -> ReviewRequest:
+def make_request(run: RunDir, *, kind: str = "fixed_threshold") -> ReviewRequest:
     return ReviewRequest(
         run_name="demo",
         round_index=1,
         manifest=MANIFEST,
         manifest_digest=digest_file(run.root / MANIFEST),
-        basis="b",
+        selection_digest="b",
         selection_type=kind,
         confidence_threshold=0.55 if kind == "fixed_threshold" else None,
     )
 
 
-def told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
-    """The message with which the command fails."""
+def error_message(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """Run the command, which must fail, and return its message."""
     monkeypatch.setattr("sys.argv", ["ssl-pipeline", "cycle", "resume", *arguments])
     with pytest.raises(SystemExit) as stop:
         cli.main()
@@ -46,21 +47,21 @@ def told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *a
     return capsys.readouterr().err.rstrip("\n")
 
 
-@pytest.mark.parametrize("named", ["demo", "data/runs/demo"])
-def test_a_decision_is_kept_and_the_way_on_told(run: RunDir, named: str) -> None:
-    result = CliRunner().invoke(cli.app, ["cycle", "resume", named, "--threshold", "0.9", "--note", "surer"])
+@pytest.mark.parametrize("argument", ["demo", "data/runs/demo"])
+def test_a_decision_is_kept_and_the_next_command_is_shown(run: RunDir, argument: str) -> None:
+    result = CliRunner().invoke(cli.app, ["cycle", "resume", argument, "--threshold", "0.9", "--note", "surer"])
     assert result.exit_code == 0, result.output
     decision = read_decision(run, 1)
     assert decision is not None
     assert (decision.choice, decision.confidence_threshold, decision.note) == ("threshold", 0.9, "surer")
-    assert (decision.manifest_digest, decision.way) == (digest_file(run.root / MANIFEST), "command")
+    assert (decision.manifest_digest, decision.channel) == (digest_file(run.root / MANIFEST), "command")
     assert "round 1 of run 'demo': the confidence_threshold was set to 0.9 by" in result.output
-    assert "python -m flows.full_cycle --config data/runs/demo/config.yaml" in result.output
+    assert "ssl-pipeline run data/runs/demo/config.yaml" in result.output
 
 
-def test_a_changed_mind_takes_the_place_of_the_decision(run: RunDir) -> None:
+def test_a_later_decision_replaces_the_earlier_one(run: RunDir) -> None:
     CliRunner().invoke(cli.app, ["cycle", "resume", "demo", "--threshold", "0.9"])
-    (run.root / MANIFEST).write_bytes(b"selected by 0.9")  # as the decision had it
+    (run.root / MANIFEST).write_bytes(b"selected by 0.9")  # what the decision leads to
     result = CliRunner().invoke(cli.app, ["cycle", "resume", "demo", "--reject"])
     assert result.exit_code == 0, result.output
     assert "in place of: the confidence_threshold was set to 0.9" in result.output
@@ -84,52 +85,79 @@ def test_a_changed_mind_takes_the_place_of_the_decision(run: RunDir) -> None:
         ),
     ],
 )
-def test_a_mistake_is_one_message_and_decides_nothing(
+def test_a_user_error_is_one_message_and_records_nothing(
     run: RunDir,
     arguments: tuple[str, ...],
     message: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert told(capsys, monkeypatch, *arguments) == message
+    assert error_message(capsys, monkeypatch, *arguments) == message
     assert read_decision(run, 1) is None
 
 
-def test_a_strategy_without_threshold_names_what_can_be_changed(
+def test_a_strategy_without_threshold_refuses_one(
     run: RunDir, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_request(run, request_of(run, kind="balanced_top_k"))
-    assert told(capsys, monkeypatch, "demo", "--threshold", "0.9") == (
+    write_request(run, make_request(run, kind="balanced_top_k"))
+    assert error_message(capsys, monkeypatch, "demo", "--threshold", "0.9") == (
         "ReviewError: the threshold cannot be changed: selection.type balanced_top_k has no confidence_threshold; accept "
-        "or reject, or change selection.k or selection.min_confidence in the config and run it again"
+        "or reject, or change the section 'selection' of the config and run it again"
     )
 
 
-def test_a_run_that_nobody_was_asked_about_is_told(
+def test_a_run_without_a_review_request_is_refused(
     run: RunDir, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (run.review(1) / "request.json").unlink()
-    assert told(capsys, monkeypatch, "demo", "--accept") == (
-        "ReviewError: data/runs/demo: nobody was asked about this run; a config with review: wait asks"
+    assert error_message(capsys, monkeypatch, "demo", "--accept") == (
+        "ReviewError: data/runs/demo: no review was requested; a config with review: wait requests one"
     )
 
 
-def test_a_manifest_that_has_changed_since_cannot_be_decided_on(
+def test_a_manifest_that_changed_since_cannot_be_decided_on(
     run: RunDir, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = digest_file(run.root / MANIFEST)
     (run.root / MANIFEST).write_bytes(b"another")
-    assert told(capsys, monkeypatch, "demo", "--accept") == (
-        f"ReviewError: data/runs/demo/{MANIFEST} is not the manifest that was asked about ({digest[:12]}); run the cycle "
-        "again to be asked about it as it is now"
+    assert error_message(capsys, monkeypatch, "demo", "--accept") == (
+        f"ReviewError: data/runs/demo/{MANIFEST}: changed since the review was requested (manifest {digest[:12]}); run "
+        "the cycle again to review it as it is now"
     )
     assert read_decision(run, 1) is None
 
 
-def test_a_run_that_works_is_not_decided_on_behind_its_back(
+def test_a_locked_run_cannot_be_decided_on(
     run: RunDir, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with run.lock():
-        message = told(capsys, monkeypatch, "demo", "--accept")
+        message = error_message(capsys, monkeypatch, "demo", "--accept")
     assert message.startswith("RunError: data/runs/demo: process ")
     assert read_decision(run, 1) is None
+
+
+def test_a_missing_installation_of_the_flows_is_one_message(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssl_pipeline.cli.run.entry_points", lambda **_: ())
+    monkeypatch.setattr("sys.argv", ["ssl-pipeline", "run", "demo"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == (
+        "PipelineError: the flows are not installed; install the package: pip install ssl-pipeline, or make setup\n"
+    )
+
+
+def test_the_run_command_exits_with_the_errors_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(config: Path, overrides: list[str] | None, run_name: str | None) -> None:
+        raise ReviewPending(f"{config} {overrides} {run_name}")
+
+    monkeypatch.setattr("ssl_pipeline.cli.run.load_flow_command", lambda name: wait)
+    monkeypatch.setattr("sys.argv", ["ssl-pipeline", "run", "demo", "--set", "a=1", "--run-name", "mine"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == ReviewPending.exit_code == 3
+    assert capsys.readouterr().err == "ReviewPending: demo ['a=1'] mine\n"

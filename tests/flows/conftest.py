@@ -1,4 +1,4 @@
-"""A person at a shell: a server, a worker, and an environment without any settings of Prefect's."""
+"""A Prefect server and a worker for tests, isolated from the machine's Prefect settings."""
 
 import os
 import signal
@@ -17,21 +17,25 @@ PREFECT = str(Path(sys.executable).with_name("prefect"))
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """This process's environment, with Prefect's settings replaced: its home is `home`, no server is running."""
+    """Return this process's environment with a Prefect home and no other Prefect settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     return kept | {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Operator:
-    """A person at a shell with a server and a worker running."""
+    """A shell with its own server and worker."""
 
     def __init__(self, home: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.environment = clean_environment(home) | {
             "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-            "PREFECT_WORKER_QUERY_SECONDS": "2",  # asks for work more often than every ten seconds
+            "PREFECT_WORKER_QUERY_SECONDS": "2",  # instead of ten
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         self.port = port
@@ -98,5 +102,5 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
 
 @pytest.fixture(scope="session")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where drawn faces lie, drawn once for all tests of flows."""
+    """A folder of drawn faces, shared by all tests of flows."""
     return tmp_path_factory.mktemp("raw")

@@ -1,4 +1,4 @@
-"""Bars, names and announcements decorate a run: whatever becomes of the server, the work goes on."""
+"""Pages, progress bars, names and events never stop a run, whatever the server does."""
 
 import logging
 import threading
@@ -9,8 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from flows.operations import artifacts as showing
-from flows.operations import events, failure, naming
+from flows.operations import artifacts, events, failure, naming
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.reports.stage_pages import Page
 from ssl_pipeline.runs.files import write_json, write_text
@@ -19,7 +18,7 @@ from tests.cycle_config import write_tiny_config
 
 
 class Server:
-    """Stands for Prefect's artifacts: what bars it shows, and whether it answers."""
+    """A stand-in for Prefect's progress artifacts; may block or refuse."""
 
     def __init__(self) -> None:
         self.bars: dict[Any, float] = {}
@@ -45,13 +44,13 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     server = Server()
-    monkeypatch.setattr(showing, "create_progress_artifact", server.create)
-    monkeypatch.setattr(showing, "update_progress_artifact", server.update)
+    monkeypatch.setattr(artifacts, "create_progress_artifact", server.create)
+    monkeypatch.setattr(artifacts, "update_progress_artifact", server.update)
     return server
 
 
-def test_a_bar_ends_where_the_work_has_ended_and_never_moves_back(server: Server) -> None:
-    with showing.progress_shown():
+def test_a_bar_ends_at_the_last_progress_and_never_moves_back(server: Server) -> None:
+    with artifacts.progress_bars():
         report("student 1", 0.25)
         assert server.was_asked.wait(10)
         report("student 1", 1.0)
@@ -61,34 +60,32 @@ def test_a_bar_ends_where_the_work_has_ended_and_never_moves_back(server: Server
     assert server.keys == ["progress-student-1", "progress-labeling"]
 
 
-def test_work_goes_on_and_ends_while_the_server_does_not_answer(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(showing, "_SECONDS_TO_END", 0.05)
+def test_work_continues_while_the_server_does_not_answer(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "_JOIN_SECONDS", 0.05)
     server.answers.clear()
-    with showing.progress_shown():
+    with artifacts.progress_bars():
         report("teacher", 0.1)
         assert server.was_asked.wait(10)
         report("teacher", 1.0)
-    assert server.bars == {}  # still waiting; a call that waited too would never have come here
+    assert server.bars == {}  # the thread still waits; a blocking call would not get here
     server.answers.set()
 
 
 def test_a_server_that_refuses_costs_a_warning(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     server.is_broken = True
-    with caplog.at_level(logging.WARNING), showing.progress_shown():
+    with caplog.at_level(logging.WARNING), artifacts.progress_bars():
         report("teacher", 1.0)
     assert "not shown in Prefect: ConnectionError: gone" in caplog.text
 
 
-def test_without_anything_to_tell_no_thread_is_started() -> None:
+def test_without_progress_no_thread_is_started() -> None:
     before = threading.active_count()
-    with showing.progress_shown():
+    with artifacts.progress_bars():
         assert threading.active_count() == before
 
 
 class Pages:
-    """Stands for Prefect's client: keeps the artifacts that it is given."""
+    """A stand-in for Prefect's client; keeps the artifacts."""
 
     def __init__(self) -> None:
         self.made: list[Any] = []
@@ -107,16 +104,16 @@ class Pages:
 @pytest.fixture
 def pages(monkeypatch: pytest.MonkeyPatch) -> Pages:
     pages = Pages()
-    monkeypatch.setattr(showing, "get_client", lambda sync_client: pages)
-    monkeypatch.setattr(showing, "_shown", {})
-    monkeypatch.setattr(showing, "get_current_settings", lambda: SimpleNamespace(ui_url="http://ui"))
+    monkeypatch.setattr(artifacts, "get_client", lambda sync_client: pages)
+    monkeypatch.setattr(artifacts, "_published", {})
+    monkeypatch.setattr(artifacts, "get_current_settings", lambda: SimpleNamespace(ui_url="http://ui"))
     return pages
 
 
-def test_a_page_leads_to_those_before_it_of_its_own_flow_run_and_not_to_itself(pages: Pages) -> None:
+def test_a_page_links_to_the_earlier_pages_of_its_flow_run_and_not_to_itself(pages: Pages) -> None:
     one, other = uuid4(), uuid4()
     for flow_run, key in ((one, "faces"), (other, "faces"), (one, "teacher"), (one, "faces"), (one, "gate")):
-        showing.show(lambda key=key: [Page(key, key.title(), f"# {key}")], flow_run_id=flow_run)  # type: ignore[misc]
+        artifacts.show(lambda key=key: [Page(key, key.title(), f"# {key}")], flow_run_id=flow_run)  # type: ignore[misc]
     assert [(made.key, made.flow_run_id) for made in pages.made][:2] == [("faces", one), ("faces", other)]
     first, of_another, second, again, last = (made.data for made in pages.made)
     assert first == of_another == "# faces"
@@ -130,7 +127,7 @@ def test_a_page_that_cannot_be_made_costs_a_warning(pages: Pages, caplog: pytest
         raise OSError("history.csv is gone")
 
     with caplog.at_level(logging.WARNING):
-        showing.show(broken)
+        artifacts.show(broken)
     assert "not shown in Prefect: OSError: history.csv is gone" in caplog.text
     assert not pages.made
 
@@ -144,11 +141,11 @@ def test_a_page_that_cannot_be_made_costs_a_warning(pages: Pages, caplog: pytest
         ({"overrides": ["no_such_key=1"]}, None),
     ],
 )
-def test_a_failure_is_told_of_the_run_that_the_config_names(
+def test_a_failure_is_reported_for_the_run_that_the_config_names(
     parameters: dict[str, Any], name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages: Pages
 ) -> None:
     emitted: list[dict[str, Any]] = []
-    monkeypatch.setattr(events, "emit_event", lambda event, **about: emitted.append({"event": event, **about}))
+    monkeypatch.setattr(events, "emit_event", lambda event, **fields: emitted.append({"event": event, **fields}))
     config = str(write_tiny_config(tmp_path))
     run: Any = SimpleNamespace(parameters={"config_path": config, **parameters}, name="wild-fox", id=uuid4())
     error = TrainingError("the loss is no longer finite")
@@ -156,34 +153,35 @@ def test_a_failure_is_told_of_the_run_that_the_config_names(
     state: Any = SimpleNamespace(name="Failed", message=message, result=lambda raise_on_failure: error)
     events.announce_failure(None, run, state)  # type: ignore[arg-type]
     failure.show_failure(None, run, state)  # type: ignore[arg-type]
-    (told,) = emitted
-    assert told["event"] == "ssl-pipeline.cycle.failed"
-    assert told["resource"]["prefect.resource.id"] == f"ssl-pipeline.run.{name or config}"
-    assert told["payload"]["error"] == "TrainingError: the loss is no longer finite"
+    (event,) = emitted
+    assert event["event"] == "ssl-pipeline.cycle.failed"
+    assert event["resource"]["prefect.resource.id"] == f"ssl-pipeline.run.{name or config}"
+    assert event["payload"]["error"] == "TrainingError: the loss is no longer finite"
     (page,) = pages.made
     assert (page.key, page.flow_run_id) == ("what-went-wrong", run.id)
     assert "> TrainingError: the loss is no longer finite" in page.data
     assert "Nothing was begun" in page.data
 
 
-def test_the_page_of_a_failure_says_how_far_the_run_came_and_how_it_goes_on(tmp_path: Path, pages: Pages) -> None:
+def test_a_failure_page_shows_the_finished_stages_and_how_to_resume(tmp_path: Path, pages: Pages) -> None:
     config = write_tiny_config(tmp_path)
     root = tmp_path / "runs/tiny"
     write_text(root / "config.yaml", config.read_text())
     write_json(root / "run.json", {"status": "failed", "error": "the disk is full"})
-    write_json(root / "faces/done.json", {"seconds": 2.0})
+    record = {"inputs": {}, "outputs": {}, "as_written": {}, "seconds": 2.0, "result": {}}
+    write_json(root / "faces/done.json", record)
     run: Any = SimpleNamespace(parameters={"config_path": str(config)}, name="wild-fox", id=uuid4())
-    # as a worker reports a process that died: no error is in it
+    # a worker reports a dead process without an error
     state: Any = SimpleNamespace(name="Crashed", message="Flow run process exited with non-zero status code -9.")
     failure.show_failure(None, run, state)  # type: ignore[arg-type]
     text = pages.made[0].data
     assert "> Flow run process exited with non-zero status code -9." in text
     assert "| faces | finished | 2.0 s |" in text
     assert "| round-00/teacher | to do |  |" in text
-    assert f"python -m flows.full_cycle --config {root / 'config.yaml'}" in text
+    assert f"ssl-pipeline run {root / 'config.yaml'}" in text
 
 
-def test_a_run_that_waits_for_a_person_has_not_failed(monkeypatch: pytest.MonkeyPatch, pages: Pages) -> None:
+def test_a_pending_review_is_no_failure(monkeypatch: pytest.MonkeyPatch, pages: Pages) -> None:
     monkeypatch.setattr(events, "emit_event", lambda *_, **__: pytest.fail("announced"))
     run: Any = SimpleNamespace(parameters={}, id=uuid4())
     state: Any = SimpleNamespace(name="Failed", message="Flow run encountered an exception: ReviewPending: decide")
@@ -193,12 +191,12 @@ def test_a_run_that_waits_for_a_person_has_not_failed(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("own", "shown"),
+    ("name", "expected"),
     [("wild-fox", "tiny · wild-fox"), ("tiny · wild-fox", "tiny · wild-fox"), ("tiny", "tiny")],
 )
-def test_a_flow_run_is_called_by_its_run_and_once_only(
-    own: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_flow_run_is_named_after_its_run_only_once(
+    name: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    about = SimpleNamespace(name=own, parameters={"config_path": str(write_tiny_config(tmp_path))})
-    monkeypatch.setattr(naming, "runtime", SimpleNamespace(flow_run=about))
-    assert naming.named_by_run() == shown
+    flow_run = SimpleNamespace(name=name, parameters={"config_path": str(write_tiny_config(tmp_path))})
+    monkeypatch.setattr(naming, "runtime", SimpleNamespace(flow_run=flow_run))
+    assert naming.name_flow_run() == expected

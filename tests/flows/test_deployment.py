@@ -1,4 +1,4 @@
-"""A real server, a real worker, `prefect deployment run --watch`: exit codes and what the run leaves."""
+"""`prefect deployment run --watch` on a real server and worker: exit codes, files, pages, events."""
 
 import json
 import time
@@ -28,21 +28,21 @@ def test_a_deployment_run_does_the_full_cycle(operator: Operator, tmp_path: Path
     assert (tmp_path / "runs/tiny/round-01/pseudo_labels/manifest.parquet").is_file()
 
 
-def asked(operator: Operator, what: str, query: dict[str, Any]) -> list[dict[str, Any]]:
+def query_server(operator: Operator, objects: str, query: dict[str, Any]) -> list[dict[str, Any]]:
     request = urllib.request.Request(
-        f"{operator.environment['PREFECT_API_URL']}/{what}/filter",
+        f"{operator.environment['PREFECT_API_URL']}/{objects}/filter",
         json.dumps(query).encode(),
         {"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request) as answer:
-        found = json.loads(answer.read())
-    return found["events"] if what == "events" else found
+        content = json.loads(answer.read())
+    return content["events"] if objects == "events" else content
 
 
-def test_a_run_leaves_pages_log_lines_and_an_event(operator: Operator) -> None:
-    """Of the cycle that the test above has run, and the failed one below adds its own event."""
+def test_a_run_publishes_pages_log_lines_and_an_event(operator: Operator) -> None:
+    """Uses the cycle of the test above."""
     artifacts = {
-        found["key"]: found for found in asked(operator, "artifacts", {"sort": "CREATED_DESC"}) if found["key"]
+        found["key"]: found for found in query_server(operator, "artifacts", {"sort": "CREATED_DESC"}) if found["key"]
     }
     pages = {"faces", "teacher", "pseudo-labels-round-1", "student-1", "gate-round-1", "teacher-against-student"}
     assert pages <= set(artifacts)
@@ -53,10 +53,10 @@ def test_a_run_leaves_pages_log_lines_and_an_event(operator: Operator) -> None:
     bars = [artifacts[key]["data"] for key in ("progress-teacher", "progress-labeling", "progress-student-1")]
     assert bars == [100.0, 100.0, 100.0]
 
-    of_run = {"logs": {"flow_run_id": {"any_": [artifacts["faces"]["flow_run_id"]]}}, "sort": "TIMESTAMP_ASC"}
-    lines = [line["message"] for line in asked(operator, "logs", of_run)]
+    of_flow_run = {"logs": {"flow_run_id": {"any_": [artifacts["faces"]["flow_run_id"]]}}, "sort": "TIMESTAMP_ASC"}
+    lines = [line["message"] for line in query_server(operator, "logs", of_flow_run)]
     assert any(line.startswith("tiny/faces: ") for line in lines), lines
-    (event,) = asked(operator, "events", {"filter": {"event": {"name": ["ssl-pipeline.cycle.finished"]}}})
+    (event,) = query_server(operator, "events", {"filter": {"event": {"name": ["ssl-pipeline.cycle.finished"]}}})
     assert event["resource"]["prefect.resource.id"] == "ssl-pipeline.run.tiny"
     assert event["payload"]["promoted"] in ("teacher", "student")
     assert set(event["payload"]["counts"]) >= {"accepted", "rejected"}
@@ -71,13 +71,13 @@ def test_a_deployment_run_that_fails_exits_non_zero(operator: Operator, tmp_path
     absent = tmp_path / "absent.yaml"
     result = operator.run("deployment", "run", "full-cycle/local", "--watch", "-p", f"config_path={absent}")
     assert result.returncode != 0
-    deadline = time.monotonic() + 20  # events are sent beside the run
+    deadline = time.monotonic() + 20  # events are sent asynchronously
     while time.monotonic() < deadline:
-        events = asked(operator, "events", {"filter": {"event": {"name": ["ssl-pipeline.cycle.failed"]}}})
+        events = query_server(operator, "events", {"filter": {"event": {"name": ["ssl-pipeline.cycle.failed"]}}})
         if events:
             break
         time.sleep(0.5)
     assert "absent.yaml" in events[0]["payload"]["error"]
-    (page,) = asked(operator, "artifacts", {"artifacts": {"key": {"any_": ["what-went-wrong"]}}})
+    (page,) = query_server(operator, "artifacts", {"artifacts": {"key": {"any_": ["what-went-wrong"]}}})
     assert "> ConfigError: " in page["data"] and "no such config file" in page["data"], page["data"]
     assert page["flow_run_id"] == events[0]["payload"]["flow_run"]

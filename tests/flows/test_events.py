@@ -1,4 +1,4 @@
-"""What a cycle tells the world when it has ended, and the automations that wait for it, without any server."""
+"""The events at the end of a cycle and the automations that wait for them, without a server."""
 
 import logging
 from pathlib import Path
@@ -16,9 +16,9 @@ SCORES = {"macro_f1": 0.5, "accuracy": 0.6, "per_class": {}}
 
 @pytest.fixture
 def emitted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    told: list[dict[str, Any]] = []
-    monkeypatch.setattr(events, "emit_event", lambda event, **about: told.append({"event": event, **about}))
-    return told
+    emitted: list[dict[str, Any]] = []
+    monkeypatch.setattr(events, "emit_event", lambda event, **fields: emitted.append({"event": event, **fields}))
+    return emitted
 
 
 def summary() -> dict[str, Any]:
@@ -35,20 +35,20 @@ def summary() -> dict[str, Any]:
     }
 
 
-def test_a_finished_cycle_tells_who_was_promoted_what_was_accepted_and_how_long_it_took(
+def test_a_finished_cycle_reports_the_promoted_model_the_counts_and_the_duration(
     emitted: list[dict[str, Any]],
 ) -> None:
     events.announce_finished(summary())
-    (told,) = emitted
-    assert (told["event"], told["resource"]["prefect.resource.id"]) == (events.FINISHED, "ssl-pipeline.run.mine")
-    assert told["payload"]["counts"] == {"candidates": 9, "accepted": 0, "rejected": 9, "unreadable": 0}
-    assert (told["payload"]["promoted"], told["payload"]["seconds"]) == ("teacher", 3.8)
-    assert told["payload"]["verdict"].startswith("There is no student")
+    (event,) = emitted
+    assert (event["event"], event["resource"]["prefect.resource.id"]) == (events.FINISHED, "ssl-pipeline.run.mine")
+    assert event["payload"]["counts"] == {"candidates": 9, "accepted": 0, "rejected": 9, "unreadable": 0}
+    assert (event["payload"]["promoted"], event["payload"]["seconds"]) == ("teacher", 3.8)
+    assert event["payload"]["verdict"].startswith("There is no student")
     events.announce_finished(summary() | {"teacher": {"test": SCORES}})
     assert emitted[1]["payload"]["teacher_test"] == {"macro_f1": 0.5, "accuracy": 0.6}
 
 
-def test_an_event_that_cannot_be_told_costs_the_run_a_warning(
+def test_an_event_that_cannot_be_emitted_is_a_warning(
     emitted: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -58,7 +58,7 @@ def test_an_event_that_cannot_be_told_costs_the_run_a_warning(
 
 
 @pytest.mark.parametrize("path", sorted(AUTOMATIONS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_an_automation_is_one_that_prefect_takes(path: Path) -> None:
+def test_prefect_accepts_each_automation(path: Path) -> None:
     automation = AutomationCore.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     assert isinstance(automation.trigger, EventTrigger)
     assert automation.actions

@@ -1,4 +1,4 @@
-"""Places on GPUs that a real server keeps, flow runs that it takes for running, and the automation that ends them."""
+"""GPU slots, flow runs of dead processes and the automation for them, on a real server."""
 
 import json
 import select
@@ -44,29 +44,29 @@ def python(operator: Operator, *arguments: str) -> "subprocess.Popen[str]":
     )
 
 
-def active_places(operator: Operator, name: str) -> int:
+def active_slots(operator: Operator, name: str) -> int:
     url = f"http://127.0.0.1:{operator.port}/api/v2/concurrency_limits/{name}"
     with urllib.request.urlopen(url, timeout=30) as answer:
         return int(json.loads(answer.read())["active_slots"])
 
 
-def test_places_are_held_by_the_server_while_they_are_used(operator: Operator) -> None:
+def test_the_server_holds_slots_while_they_are_used(operator: Operator) -> None:
     for name, size in (("places", "2"), ("few", "1")):
         assert operator.run("gcl", "create", name, "--limit", size).returncode == 0
     holder = python(operator, "-c", HOLD)
     assert holder.stdout is not None and holder.stdin is not None
     assert holder.stdout.readline() == "places held\n"
-    assert active_places(operator, "places") == 2
+    assert active_slots(operator, "places") == 2
     holder.stdin.write("\n")
     holder.stdin.flush()
-    assert holder.stdout.readline() == "absent held\n"  # no such limit: nobody waits
-    assert active_places(operator, "places") == 0
+    assert holder.stdout.readline() == "absent held\n"  # no such limit: no waiting
+    assert active_slots(operator, "places") == 0
     _, errors = holder.communicate(timeout=60)
-    assert "training.num_processes 2: each takes a place of the limit 'few', which has 1" in errors
+    assert "training.num_processes 2: each needs a slot of the limit 'few', which has 1" in errors
 
 
-def test_of_two_trainings_for_one_place_the_second_waits_and_then_begins(operator: Operator) -> None:
-    """Two processes, as two flow runs of a worker are."""
+def test_of_two_trainings_for_one_slot_the_second_waits_for_the_first(operator: Operator) -> None:
+    """Two processes, like two flow runs of a worker."""
     assert operator.run("gcl", "create", "one", "--limit", "1").returncode == 0
     code = (
         "import os, sys; os.environ['SSL_PIPELINE_GPU_LIMIT'] = 'one'\n"
@@ -85,15 +85,15 @@ def test_of_two_trainings_for_one_place_the_second_waits_and_then_begins(operato
     one, other = (first, second) if begun[0] is first.stdout else (second, first)
     assert one.stdout.readline() == "begun\n"
     assert not select.select([other.stdout], [], [], 3)[0], "the second did not wait"
-    assert active_places(operator, "one") == 1
+    assert active_slots(operator, "one") == 1
     one.communicate("\n", timeout=60)
     assert select.select([other.stdout], [], [], 60)[0], "the second never began"
     other.communicate("\n", timeout=60)
-    assert (one.returncode, other.returncode, active_places(operator, "one")) == (0, 0, 0)
+    assert (one.returncode, other.returncode, active_slots(operator, "one")) == (0, 0, 0)
 
 
-def test_a_run_left_as_running_is_found_and_set_to_crashed(operator: Operator, tmp_path: Path) -> None:
-    """A local flow is killed inside its run; no worker is there to tell the server."""
+def test_a_flow_run_of_a_dead_process_is_found_and_set_to_crashed(operator: Operator, tmp_path: Path) -> None:
+    """A local flow is killed inside its run; no worker reports that."""
     config = write_tiny_config(tmp_path)
     code = (
         "import sys, os, signal; from pathlib import Path; from prefect import flow\n"
@@ -106,11 +106,11 @@ def test_a_run_left_as_running_is_found_and_set_to_crashed(operator: Operator, t
     )
     process = python(operator, "-c", code, str(config))
     process.communicate(timeout=60)
-    looked = python(operator, "-m", "flows.operations.stuck")
-    output, _ = looked.communicate(timeout=60)
-    assert looked.returncode == 3
+    listed = python(operator, "-m", "flows.operations.stuck")
+    output, _ = listed.communicate(timeout=60)
+    assert listed.returncode == 3
     assert f"Running: dead: process {process.pid} took {tmp_path / 'runs/tiny'}" in output
-    assert "go on: start the same command again" in output
+    assert "to resume: start the same command again" in output
 
     marked = python(operator, "-m", "flows.operations.stuck", "--mark")
     output, _ = marked.communicate(timeout=60)
@@ -119,7 +119,7 @@ def test_a_run_left_as_running_is_found_and_set_to_crashed(operator: Operator, t
     assert "0 dead" in again
 
 
-def test_a_run_that_somebody_elses_machine_may_run_is_left_alone(operator: Operator, tmp_path: Path) -> None:
+def test_a_flow_run_that_may_run_on_another_host_is_left_alone(operator: Operator, tmp_path: Path) -> None:
     config = write_tiny_config(tmp_path)
     code = (
         "import sys; from prefect import flow\n"
@@ -130,14 +130,14 @@ def test_a_run_that_somebody_elses_machine_may_run_is_left_alone(operator: Opera
     process = python(operator, "-c", code, str(config))
     assert process.stdout is not None and process.stdout.readline() == "here\n"
     output, _ = python(operator, "-m", "flows.operations.stuck", "--mark").communicate(timeout=60)
-    assert "cannot tell: nobody here has opened its folder since it began" in output
+    assert "unknown: no process of this host has opened its folder since it started" in output
     process.communicate(timeout=60)
     assert process.returncode == 0
 
 
-def test_the_server_takes_the_automation(operator: Operator) -> None:
+def test_the_server_accepts_the_automation(operator: Operator) -> None:
     path = "deploy/automations/left_as_running.yaml"
     created = operator.run("automation", "create", "--from-file", path)
     assert created.returncode == 0, created.stdout + created.stderr
-    told = operator.run("automation", "inspect", "left-as-running", "--yaml").stdout
-    assert "Proactive" in told and "within: 300" in told and "CRASHED" in told, told
+    content = operator.run("automation", "inspect", "left-as-running", "--yaml").stdout
+    assert "Proactive" in content and "within: 300" in content and "CRASHED" in content, content

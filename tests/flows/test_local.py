@@ -1,4 +1,4 @@
-"""The flows as a person runs them, `python -m flows.…`, without any server: results, messages, exit codes, kill -9."""
+"""`python -m flows.…` as local commands: results, messages, exit codes, kill -9."""
 
 import json
 import os
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.flows
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """No server anywhere: each flow starts its own for as long as it runs."""
+    """An environment without a server: each flow starts a temporary one."""
     return clean_environment(tmp_path_factory.mktemp("prefect"))
 
 
@@ -33,7 +33,7 @@ def run(environment: dict[str, str], flow: str, config: Path, *options: str) -> 
     )
 
 
-def test_a_killed_cycle_goes_on_and_ends_with_an_undisturbed_ones_bytes(
+def test_a_killed_cycle_resumes_to_the_same_bytes_as_an_uninterrupted_one(
     tmp_path: Path, operator: Operator, alone: dict[str, str], raw: Path
 ) -> None:
     environment = operator.environment
@@ -41,10 +41,10 @@ def test_a_killed_cycle_goes_on_and_ends_with_an_undisturbed_ones_bytes(
     whole.mkdir()
     killed.mkdir()
     epochs = "student.training.epochs=10"
-    undisturbed = run(alone, "full_cycle", write_tiny_config(whole, root=raw), "--set", epochs)
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    assert "Teacher against student" in undisturbed.stdout
-    assert "manifest.parquet" in undisturbed.stdout
+    uninterrupted = run(alone, "full_cycle", write_tiny_config(whole, root=raw), "--set", epochs)
+    assert uninterrupted.returncode == 0, uninterrupted.stderr
+    assert "Teacher against student" in uninterrupted.stdout
+    assert "manifest.parquet" in uninterrupted.stdout
 
     config = write_tiny_config(killed, root=raw)
     student = killed / "runs/tiny/round-01/student"
@@ -68,7 +68,7 @@ def test_a_killed_cycle_goes_on_and_ends_with_an_undisturbed_ones_bytes(
         assert (killed / "runs/tiny" / name).read_bytes() == (whole / "runs/tiny" / name).read_bytes(), name
 
 
-def test_single_flows_do_their_part(tmp_path: Path, operator: Operator, raw: Path) -> None:
+def test_single_flows_write_their_results(tmp_path: Path, operator: Operator, raw: Path) -> None:
     config = write_tiny_config(tmp_path, root=raw)
     for flow, leaves in (
         ("train_teacher", "round-00/teacher/best.safetensors"),
@@ -90,7 +90,9 @@ def test_a_bad_config_is_refused_before_prefect_starts(tmp_path: Path, alone: di
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_fault_inside_a_run_is_one_message_and_exit_code_one(tmp_path: Path, operator: Operator, raw: Path) -> None:
+def test_a_user_error_inside_a_run_is_one_message_and_exit_code_one(
+    tmp_path: Path, operator: Operator, raw: Path
+) -> None:
     (tmp_path / "empty").mkdir()
     config = write_tiny_config(tmp_path, root=raw)
     empty = f"faces.unlabeled.sources=[{{type: folder, path: {tmp_path / 'empty'}}}]"
@@ -100,9 +102,7 @@ def test_a_fault_inside_a_run_is_one_message_and_exit_code_one(tmp_path: Path, o
     assert f"{tmp_path / 'empty'}: nothing found for source 'folder'" in result.stderr
 
 
-def test_masks_are_drawn_by_a_run_that_needs_them_and_by_a_flow_of_their_own(
-    tmp_path: Path, alone: dict[str, str]
-) -> None:
+def test_masks_are_drawn_by_a_run_that_needs_them_and_by_their_own_flow(tmp_path: Path, alone: dict[str, str]) -> None:
     drawn = {"type": "drawn", "name": "home", "path": "home", "num_people": 120, "size_pixels": 64}
     masked = {"type": "csv", "name": "masked", "path": "masked", "table": "faces.csv"}
     one_set = {

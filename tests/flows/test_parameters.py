@@ -1,4 +1,4 @@
-"""The form of each deployment reads well, and a setting has one place."""
+"""The parameters of each deployment: descriptions in the form and in --help, and their checks."""
 
 import importlib
 from pathlib import Path
@@ -20,25 +20,30 @@ from tests.cycle_config import write_tiny_config
 DEPLOYMENTS = yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
 
 
+def load_flow(deployment: dict) -> Flow:
+    """Return the flow of an entry point, from this checkout."""
+    module, name = deployment["entrypoint"].removeprefix("ssl_pipeline_").split(":")
+    return getattr(importlib.import_module(module), name)
+
+
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["entrypoint"])
-def test_every_parameter_of_a_deployment_is_described_and_starts_with_the_configs_own(deployment: dict) -> None:
-    path, name = deployment["entrypoint"].split(":")
-    flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
+def test_every_parameter_of_a_deployment_is_described_and_defaults_to_the_config(deployment: dict) -> None:
+    flow = load_flow(deployment)
     properties = parameter_schema(flow.fn).properties
-    for parameter, shown in properties.items():
-        assert len(shown.get("description", "")) > 20, parameter
-        assert shown["description"][0].isupper()
+    for parameter, schema in properties.items():
+        assert len(schema.get("description", "")) > 20, parameter
+        assert schema["description"][0].isupper()
     assert set(deployment["parameters"]) <= set(properties)
     assert not any(value for key, value in deployment["parameters"].items() if key != "config_path")
     assert not any(schedule["active"] for schedule in deployment["schedules"])
     assert "ssl-pipeline" in deployment["tags"]
-    if "run_name" in properties and name != "build_masked_faces":
+    if flow.name != "build-masked-faces":
         assert "refused" in " ".join(properties["run_name"]["description"].split())
         assert "another process works in" in " ".join(deployment["description"].split())
 
 
 @pytest.mark.parametrize("flow", [full_cycle, train_teacher, pseudo_label, train_student], ids=lambda flow: flow.name)
-def test_what_the_form_gives_is_checked_as_the_configs_own(flow: Flow, tmp_path: Path) -> None:
+def test_parameters_are_checked_like_the_config(flow: Flow, tmp_path: Path) -> None:
     config = str(write_tiny_config(tmp_path))
     flat = {"seed": -1, "device": "moon"} | ({"rounds": 0} if flow is full_cycle else {})
     with pytest.raises(ConfigError) as refused:
@@ -50,18 +55,17 @@ def test_what_the_form_gives_is_checked_as_the_configs_own(flow: Flow, tmp_path:
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["entrypoint"])
-def test_help_describes_each_option_as_the_form_does(
+def test_help_describes_each_option_like_the_form(
     deployment: dict, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, name = deployment["entrypoint"].split(":")
-    flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
-    monkeypatch.setattr("sys.argv", [name, "--help"])
+    flow = load_flow(deployment)
+    monkeypatch.setattr("sys.argv", [flow.name, "--help"])
     with pytest.raises(SystemExit) as ended:
         run_from_command_line(flow)
     assert ended.value.code == 0
-    shown = "".join(letter for letter in capsys.readouterr().out if letter not in " │\n")
-    for parameter, about in parameter_schema(flow.fn).properties.items():
-        assert "".join(about["description"].split()) in shown, parameter
+    output = "".join(letter for letter in capsys.readouterr().out if letter not in " │\n")
+    for parameter, schema in parameter_schema(flow.fn).properties.items():
+        assert "".join(schema["description"].split()) in output, parameter
 
 
 def test_parameters_become_overrides_and_a_key_given_twice_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""The human gate under a real server and worker: suspended with its process gone, decided by form and by command."""
+"""The review on a real server and worker: a suspended flow run, answered by form and by command."""
 
 import json
 import os
@@ -26,7 +26,7 @@ SELECTION = {"type": "fixed_threshold", "confidence_threshold": 0.55, "guards": 
 
 
 class Cycle:
-    """A flow run of the deployment full-cycle/local, seen through the server's REST interface."""
+    """A flow run of the deployment full-cycle/local, through the REST API."""
 
     def __init__(self, operator: Operator, config: Path) -> None:
         self.operator, self.run_dir = operator, config.parent / "runs/tiny"
@@ -42,9 +42,7 @@ class Cycle:
             try:
                 with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=30) as answer:
                     return json.loads(answer.read())
-            except (
-                urllib.error.HTTPError
-            ) as error:  # 503: SQLite was locked and nothing was done; Prefect's client waits, too
+            except urllib.error.HTTPError as error:  # 503: SQLite is locked; Prefect's client retries, too
                 if error.code != 503 or attempt == 4:
                     raise
                 time.sleep(1)
@@ -64,7 +62,7 @@ class Cycle:
         raise TimeoutError(f"neither of {names}, but {name}")
 
     def await_question(self, attempt: int) -> str:
-        """Wait until the form is shown for that time, and give its description."""
+        """Wait for the form of an attempt and return its description."""
         deadline = time.monotonic() + 150
         while time.monotonic() < deadline:
             keyset = self.call("")["state"]["state_details"].get("run_input_keyset") or {}
@@ -75,15 +73,15 @@ class Cycle:
         raise TimeoutError(f"no question {attempt}, but {self.call('')['state']}")
 
     def processes(self) -> list[str]:
-        """Processes whose environment names this flow run."""
-        found = []
+        """Return the processes with this flow run in their environment."""
+        processes = []
         for path in Path("/proc").glob("[0-9]*/environ"):
             try:
                 if self.id.encode() in path.read_bytes():
-                    found.append(path.parent.name)
+                    processes.append(path.parent.name)
             except OSError:
                 continue
-        return found
+        return processes
 
     def await_exit(self) -> None:
         deadline = time.monotonic() + 30
@@ -101,8 +99,8 @@ class Cycle:
             check=False,
         )
 
-    def check_trained_by(self, threshold: float, *, way: str) -> None:
-        """The manifest, the records and the student are those of the person's threshold."""
+    def check_trained_with(self, threshold: float, *, channel: str) -> None:
+        """Check that manifest, records and student follow the decided threshold."""
         manifest = self.run_dir / "round-01/pseudo_labels/manifest.parquet"
         changed = {"confidence_threshold": {"configured": 0.55, "decided": threshold}}
         settings = read_manifest(manifest).selection["settings"]
@@ -114,9 +112,9 @@ class Cycle:
         assert student["inputs"]["manifest"] == digest_file(manifest)
         summary = read_json(self.run_dir / "summary.json")
         assert summary["status"] == "finished"
-        assert [(of["choice"], of["confidence_threshold"], of["way"]) for of in summary["reviews"]] == [
-            ("threshold", threshold, way)
-        ]
+        assert [
+            (review["choice"], review["confidence_threshold"], review["channel"]) for review in summary["reviews"]
+        ] == [("threshold", threshold, channel)]
 
 
 def write_config(directory: Path, raw: Path) -> Path:
@@ -124,7 +122,7 @@ def write_config(directory: Path, raw: Path) -> Path:
     return write_tiny_config(directory, root=raw, review="wait", selection=SELECTION)
 
 
-def test_a_cycle_waits_without_a_process_and_goes_on_as_a_person_decides(
+def test_a_cycle_waits_without_a_process_and_continues_after_the_decision(
     operator: Operator, tmp_path: Path, raw: Path
 ) -> None:
     by_form, by_command = (Cycle(operator, write_config(tmp_path / name, raw)) for name in ("form", "command"))
@@ -141,34 +139,34 @@ def test_a_cycle_waits_without_a_process_and_goes_on_as_a_person_decides(
         assert read_json(cycle.run_dir / "run.json")["status"] == "waiting for review"
         assert not (cycle.run_dir / "round-01/student").exists()
 
-    # What no form can mean is refused on the spot; what a form can, but the gate cannot use, is asked again in words.
+    # The server rejects an invalid form; the flow asks again if the values cannot be used.
     assert by_form.answer_form(decision="perhaps")["status"] == "REJECT"
-    assert by_form.answer_form(decision="change threshold", threshold=1.5)["status"] == "ACCEPT"
-    told = by_command.resume_command("--reject", "--note", "too few")
-    assert told.returncode == 0, told.stderr
-    assert "goes on as soon as a worker takes it" in told.stdout
+    assert by_form.answer_form(decision="threshold", threshold=1.5)["status"] == "ACCEPT"
+    result = by_command.resume_command("--reject", "--note", "too few")
+    assert result.returncode == 0, result.stderr
+    assert "continues as soon as a worker takes it" in result.stdout
 
     assert "threshold 1.5: expected a number above 0 and up to 1" in by_form.await_question(2)
-    assert by_form.answer_form(decision="change threshold", threshold=0.6)["status"] == "ACCEPT"
+    assert by_form.answer_form(decision="threshold", threshold=0.6)["status"] == "ACCEPT"
     by_command.await_state("Completed")
     summary = read_json(by_command.run_dir / "summary.json")
     assert (summary["status"], summary["promoted"]) == ("stopped by review", "teacher")
     assert summary["reviews"][0]["note"] == "too few"
     assert not (by_command.run_dir / "round-01/student").exists()
 
-    # A changed mind: the ended flow run starts again, and trains.
-    told = by_command.resume_command("--threshold", "0.6")
-    assert told.returncode == 0, told.stderr
-    assert "in place of: the selection was rejected" in told.stdout
+    # A later decision: the ended flow run starts again and trains.
+    result = by_command.resume_command("--threshold", "0.6")
+    assert result.returncode == 0, result.stderr
+    assert "in place of: the selection was rejected" in result.stdout
     by_command.await_state("Scheduled", "Pending", "Running")
-    for cycle, way in ((by_form, "form"), (by_command, "command")):
+    for cycle, channel in ((by_form, "form"), (by_command, "command")):
         cycle.await_state("Completed")
-        cycle.check_trained_by(0.6, way=way)
+        cycle.check_trained_with(0.6, channel=channel)
     manifest = "round-01/pseudo_labels/manifest.parquet"
     assert (by_form.run_dir / manifest).read_bytes() == (by_command.run_dir / manifest).read_bytes()
 
 
-def test_a_local_run_ends_with_exit_code_three_and_asks_where_there_is_a_terminal(
+def test_a_local_run_ends_with_exit_code_three_and_asks_on_a_terminal(
     operator: Operator, tmp_path: Path, raw: Path
 ) -> None:
     config = write_config(tmp_path / "local", raw)
@@ -198,12 +196,12 @@ def test_a_local_run_ends_with_exit_code_three_and_asks_where_there_is_a_termina
     assert asked.returncode == 0, asked.stderr
     assert "Please decide again. accepted 0 of 100 candidates" in " ".join(asked.stdout.split())
     summary = read_json(run_dir / "summary.json")
-    assert [(of["confidence_threshold"], of["way"], of["note"]) for of in summary["reviews"]] == [
+    assert [(review["confidence_threshold"], review["channel"], review["note"]) for review in summary["reviews"]] == [
         (0.6, "terminal", "surer")
     ]
 
 
-def test_a_server_that_cannot_be_reached_leaves_the_decision_standing(tmp_path: Path) -> None:
+def test_an_unreachable_server_keeps_the_decision(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "run")
     (run.root / "round-01").mkdir(parents=True)
     write_json(run.root / "run.json", {})
@@ -216,13 +214,13 @@ def test_a_server_that_cannot_be_reached_leaves_the_decision_standing(tmp_path: 
         round_index=1,
         manifest="round-01/manifest.parquet",
         manifest_digest=digest_file(run.root / "round-01/manifest.parquet"),
-        basis="b",
+        selection_digest="b",
         selection_type="self_adaptive",
         confidence_threshold=None,
         flow_run=flow_run,
     )
     write_request(run, request)
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "ssl_pipeline.cli.main", "cycle", "resume", str(run.root), "--accept"],
         env=clean_environment(tmp_path) | {"PREFECT_CLIENT_MAX_RETRIES": "0"},
         cwd=ROOT,
@@ -230,11 +228,11 @@ def test_a_server_that_cannot_be_reached_leaves_the_decision_standing(tmp_path: 
         text=True,
         check=False,
     )
-    assert told.returncode == 1
-    assert "Traceback" not in told.stderr
-    assert told.stderr.startswith("ReviewError: decided, and kept in ")
-    assert "flow run 'able-ant'" in told.stderr
-    assert told.stderr.endswith(f"then let it go on by: python -m flows.operations.resume {run.root}\n")
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("ReviewError: the decision is kept in ")
+    assert "flow run 'able-ant'" in result.stderr
+    assert result.stderr.endswith("to try again: give this command again\n")
     decision = read_decision(run, 1)
     assert decision is not None
     assert decision.choice == "accept"

@@ -212,7 +212,7 @@ def test_a_manifest_that_is_missing_or_something_else_is_refused(tmp_path: Path)
         ({"format": "training table"}, "no pseudo-label manifest but a 'training table'"),
         (
             {"format_version": 99},
-            "manifest format 99 of another release, this one reads 3; run flows.pseudo_label again",
+            "manifest format 99 of another release, this one reads 3; run `ssl-pipeline run` again",
         ),
         (
             {"format_version": 2},
@@ -246,7 +246,7 @@ def test_a_manifest_belongs_to_one_run_its_faces_and_its_labels(manifest: Manife
         check_belongs(manifest, labels=SPACE, faces_digest="faces1", run_name="day")
     assert str(fault.value) == (
         f"a manifest of another run: {manifest.path} was made in run 'night' from other faces; "
-        "run flows.pseudo_label for run 'day' first"
+        "run `ssl-pipeline run` for run 'day' first"
     )
     with pytest.raises(ManifestError, match=r"of another run: .* was made in run 'night'; run"):
         check_belongs(manifest, labels=SPACE, faces_digest="faces0", run_name="day")

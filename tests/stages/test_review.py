@@ -1,4 +1,4 @@
-"""A person between selection and student, without any flow: what counts as a decision, and what follows from it."""
+"""The review of a selection without any flow: which decisions are valid, and what follows from them."""
 
 import logging
 import re
@@ -28,15 +28,15 @@ from ssl_pipeline.runs.review import (
     ReviewDecision,
     ReviewRequest,
     is_waiting,
+    read_decision,
     read_request,
-    take_decision,
-    write_decision,
+    record_decision,
 )
 from ssl_pipeline.stages.finish import RoundOutcome, finish
 from ssl_pipeline.stages.gate import gate
 from ssl_pipeline.stages.open import open_run
 from ssl_pipeline.stages.predict import predict
-from ssl_pipeline.stages.review import ask_on_terminal, ask_review, decision_so_far, read_page, waiting_message
+from ssl_pipeline.stages.review import ask_on_terminal, ask_review, current_decision, read_page, waiting_message
 from ssl_pipeline.stages.selection import select
 from ssl_pipeline.stages.train import train_student, train_teacher
 from tests.cycle_config import draw_and_prepare, write_tiny_config
@@ -46,9 +46,9 @@ MANIFEST = "round-01/pseudo_labels/manifest.parquet"
 
 
 @pytest.fixture(scope="module")
-def asked_once(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    """A run whose first round is selected and put before a person."""
-    path = write_tiny_config(tmp_path_factory.mktemp("asked"), review="wait", selection=SELECTION)
+def shared_request(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """A run with a first selection and a review request."""
+    path = write_tiny_config(tmp_path_factory.mktemp("requested"), review="wait", selection=SELECTION)
     config = load_config(path, overrides=["student.training.epochs=1"])
     with open_run(config) as run:
         draw_and_prepare(config, run)
@@ -60,10 +60,10 @@ def asked_once(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 
 
 @pytest.fixture
-def asked(asked_once: RunConfig, tmp_path: Path) -> tuple[RunConfig, RunDir]:
-    """The same, for one test to decide on."""
-    shutil.copytree(asked_once.runs_root, tmp_path / "runs")
-    return asked_once.model_copy(update={"runs_root": tmp_path / "runs"}), RunDir(tmp_path / "runs/tiny")
+def requested(shared_request: RunConfig, tmp_path: Path) -> tuple[RunConfig, RunDir]:
+    """A copy for one test."""
+    shutil.copytree(shared_request.runs_root, tmp_path / "runs")
+    return shared_request.model_copy(update={"runs_root": tmp_path / "runs"}), RunDir(tmp_path / "runs/tiny")
 
 
 def decide(
@@ -71,12 +71,11 @@ def decide(
 ) -> None:
     request = read_request(run, round_index)
     assert request is not None
-    decision = take_decision(request, choice, confidence_threshold=threshold, note=note, by="Ada", way="command")
-    write_decision(run, round_index, decision)
+    record_decision(run, request, choice, confidence_threshold=threshold, note=note, reviewer="Ada", channel="command")
 
 
-def test_nothing_is_trained_before_a_person_has_decided(asked: tuple[RunConfig, RunDir]) -> None:
-    config, run = asked
+def test_nothing_is_trained_before_a_person_has_decided(requested: tuple[RunConfig, RunDir]) -> None:
+    config, run = requested
     assert is_waiting(run)
     with pytest.raises(ReviewPending, match="nobody has decided on its selection"):
         train_student(config, run, 1)
@@ -89,8 +88,8 @@ def test_nothing_is_trained_before_a_person_has_decided(asked: tuple[RunConfig, 
     assert StageRecord.read(run.student(1)).inputs["manifest"] == before
 
 
-def test_a_changed_threshold_is_selected_by_recorded_and_kept(asked: tuple[RunConfig, RunDir]) -> None:
-    config, run = asked
+def test_a_changed_threshold_is_applied_recorded_and_kept(requested: tuple[RunConfig, RunDir]) -> None:
+    config, run = requested
     before = read_manifest(run.root / MANIFEST)
     decide(run, "threshold", 0.65, note="surer")
     select(config, run, 1)
@@ -113,45 +112,45 @@ def test_a_changed_threshold_is_selected_by_recorded_and_kept(asked: tuple[RunCo
 
 
 def test_a_decision_does_not_count_for_another_selection(
-    asked: tuple[RunConfig, RunDir], caplog: pytest.LogCaptureFixture
+    requested: tuple[RunConfig, RunDir], caplog: pytest.LogCaptureFixture
 ) -> None:
-    config, run = asked
+    config, run = requested
     decide(run, "threshold", 0.65)
     other = config.model_copy(update={"selection": config.selection.model_copy(update={"confidence_threshold": 0.6})})
     select(other, run, 1)
     assert read_manifest(run.root / MANIFEST).selection["settings"]["confidence_threshold"] == 0.6
-    with caplog.at_level(logging.WARNING):
-        assert decision_so_far(other, run, 1) is None
-    assert "set to 0.65 by Ada" in caplog.text
-    assert "on another selection" in caplog.text
+    assert current_decision(other, run, 1) is None
     with pytest.raises(ReviewPending):
         train_student(other, run, 1)
-    ask_review(other, run, 1)
+    with caplog.at_level(logging.WARNING):
+        ask_review(other, run, 1)
+    assert "set to 0.65 by Ada" in caplog.text
+    assert "on another selection" in caplog.text
     assert is_waiting(run)
 
 
-def test_a_decision_on_another_manifest_does_not_count(asked: tuple[RunConfig, RunDir]) -> None:
-    config, run = asked
+def test_a_decision_on_another_manifest_does_not_count(requested: tuple[RunConfig, RunDir]) -> None:
+    config, run = requested
     decide(run, "accept")
     path = run.review(1) / "decision.json"
     write_json(path, read_json(path) | {"manifest_digest": "0" * 64})
-    assert decision_so_far(config, run, 1) is None
+    assert current_decision(config, run, 1) is None
     with pytest.raises(ReviewPending):
         train_student(config, run, 1)
 
 
-def test_without_review_a_decision_is_not_looked_at(asked: tuple[RunConfig, RunDir]) -> None:
-    config, run = asked
+def test_without_review_a_decision_is_ignored(requested: tuple[RunConfig, RunDir]) -> None:
+    config, run = requested
     decide(run, "threshold", 0.65)
     alone = config.model_copy(update={"review": "none"})
     assert select(alone, run, 1).skipped
     assert read_manifest(run.root / MANIFEST).selection["settings"]["confidence_threshold"] == 0.55
 
 
-def test_a_threshold_that_the_guards_refuse_says_who_set_it_and_can_be_decided_anew(
-    asked: tuple[RunConfig, RunDir],
+def test_a_threshold_that_the_guards_refuse_is_explained_and_can_be_changed(
+    requested: tuple[RunConfig, RunDir],
 ) -> None:
-    config, run = asked
+    config, run = requested
     decide(run, "threshold", 1.0)
     with pytest.raises(SelectionError, match=f"a person set; to decide again: ssl-pipeline cycle resume {run.root}"):
         select(config, run, 1)
@@ -163,14 +162,14 @@ def test_a_threshold_that_the_guards_refuse_says_who_set_it_and_can_be_decided_a
 
 
 def test_a_rejected_first_round_ends_without_student_and_without_the_test_split(
-    asked: tuple[RunConfig, RunDir],
+    requested: tuple[RunConfig, RunDir],
 ) -> None:
-    config, run = asked
+    config, run = requested
     decide(run, "reject", note="too many young")
     with pytest.raises(ReviewError, match="rejected by Ada"):
         train_student(config, run, 1)
     with open_run(config):
-        summary = finish(config, run, [RoundOutcome(1, review=decision_so_far(config, run, 1))])
+        summary = finish(config, run, [RoundOutcome(1, review=current_decision(config, run, 1))])
     assert summary["status"] == "stopped by review"
     assert (summary["promoted"], summary["student"], summary["rounds"]) == ("teacher", None, [])
     assert set(summary["teacher"]) == {"validation"}
@@ -185,11 +184,11 @@ def test_a_rejected_first_round_ends_without_student_and_without_the_test_split(
     assert read_json(run.root / "run.json")["status"] == "finished"
 
 
-def test_a_rejected_second_round_keeps_the_first_student(asked: tuple[RunConfig, RunDir]) -> None:
-    config, run = asked
+def test_a_rejected_second_round_keeps_the_first_student(requested: tuple[RunConfig, RunDir]) -> None:
+    config, run = requested
     decide(run, "accept")
     train_student(config, run, 1)
-    first = RoundOutcome(1, review=decision_so_far(config, run, 1), gate=gate(config, run, 1, run.teacher))
+    first = RoundOutcome(1, review=current_decision(config, run, 1), gate=gate(config, run, 1, run.teacher))
     assert first.gate is not None
     first = replace(first, gate=replace(first.gate, promoted=True))
     predict(config, run, 2, run.student(1) / "best.safetensors")
@@ -197,7 +196,7 @@ def test_a_rejected_second_round_keeps_the_first_student(asked: tuple[RunConfig,
     ask_review(config, run, 2)
     assert is_waiting(run)
     decide(run, "reject", round_index=2)
-    summary = finish(config, run, [first, RoundOutcome(2, review=decision_so_far(config, run, 2))])
+    summary = finish(config, run, [first, RoundOutcome(2, review=current_decision(config, run, 2))])
     assert (summary["status"], summary["promoted"]) == ("stopped by review", "student")
     assert summary["student"]["round"] == 1
     assert len(summary["rounds"]) == 1
@@ -206,8 +205,8 @@ def test_a_rejected_second_round_keeps_the_first_student(asked: tuple[RunConfig,
     assert verdict(summary).startswith("Ada rejected the selection of round 2, which ended the cycle. The student of")
 
 
-def test_a_run_that_ends_while_it_waits_says_so(asked: tuple[RunConfig, RunDir]) -> None:
-    config, run = asked
+def test_a_run_that_ends_while_it_waits_says_so(requested: tuple[RunConfig, RunDir]) -> None:
+    config, run = requested
     with pytest.raises(KeyboardInterrupt), open_run(config):
         raise KeyboardInterrupt
     assert read_json(run.root / "run.json")["status"] == "waiting for review"
@@ -217,10 +216,10 @@ def test_a_run_that_ends_while_it_waits_says_so(asked: tuple[RunConfig, RunDir])
     assert read_json(run.root / "run.json")["status"] == "cancelled"
 
 
-def test_the_sheet_asked_with_is_the_audits_and_answers_outlive_another_question(
-    asked: tuple[RunConfig, RunDir],
+def test_a_requests_sheet_is_the_audits_and_keeps_its_answers_when_requested_again(
+    requested: tuple[RunConfig, RunDir],
 ) -> None:
-    config, run = asked
+    config, run = requested
     request = read_request(run, 1)
     assert request is not None
     assert request.answers is not None
@@ -235,14 +234,14 @@ def test_the_sheet_asked_with_is_the_audits_and_answers_outlive_another_question
     assert all((run.root / page).read_bytes().startswith(b"\x89PNG") for page in request.sheets)
 
 
-def test_the_page_tells_the_counts_and_how_to_decide(asked: tuple[RunConfig, RunDir]) -> None:
-    _, run = asked
+def test_the_page_shows_the_counts_and_how_to_decide(requested: tuple[RunConfig, RunDir]) -> None:
+    _, run = requested
     request = read_request(run, 1)
     assert request is not None
     page = read_page(run, request)
     counts = read_json(run.pseudo_labels(1) / "selection.json")["counts"]
     assert f"100 candidates = **{counts['accepted']} accepted**" in page
-    assert "| age | &lt;45 |" in page  # no tag of HTML
+    assert "| age | &lt;45 |" in page  # not an HTML tag
     assert re.search(
         r"`ssl-pipeline cycle resume \S+/runs/tiny --accept \| --threshold NUMBER \(now 0.55\) \| --reject`", page
     )
@@ -250,7 +249,7 @@ def test_the_page_tells_the_counts_and_how_to_decide(asked: tuple[RunConfig, Run
     assert request.sheets[0] in page
 
 
-def test_a_page_stays_readable_whatever_values_are_called() -> None:
+def test_a_page_escapes_the_names_of_values() -> None:
     numbers = {"accepted": 1, "mean_confidence": 0.9, "min_confidence": None}
     summary: dict[str, Any] = {
         "identity": {"round_index": 1, "run_name": "r"},
@@ -271,34 +270,40 @@ def test_a_page_stays_readable_whatever_values_are_called() -> None:
 @pytest.mark.parametrize(
     ("kind", "threshold", "message"),
     [
-        ("fixed_threshold", None, "the threshold is to change, but to what? give a number above 0 and up to 1"),
+        ("fixed_threshold", None, "threshold missing: expected a number above 0 and up to 1"),
         ("fixed_threshold", 0.0, "threshold 0: expected a number above 0 and up to 1"),
         ("fixed_threshold", 1.2, "threshold 1.2: expected a number above 0 and up to 1"),
         ("fixed_threshold", float("nan"), "threshold nan: expected a number above 0 and up to 1"),
-        ("fixed_threshold", 0.55, "threshold 0.55: is what it was; accept, or give another number"),
+        ("fixed_threshold", 0.55, "threshold 0.55: equals the current one; accept, or give another number"),
         (
             "precision_guarantee",
             0.9,
             "the threshold cannot be changed: selection.type precision_guarantee has no confidence_threshold; accept or "
-            "reject, or change selection.target in the config and run it again",
+            "reject, or change the section 'selection' of the config and run it again",
         ),
     ],
 )
-def test_a_threshold_that_cannot_be_used_is_refused_in_words(kind: str, threshold: float | None, message: str) -> None:
-    request = make_request(kind)
+def test_an_unusable_threshold_is_refused(kind: str, threshold: float | None, message: str, tmp_path: Path) -> None:
+    run, request = RunDir(tmp_path), make_request(tmp_path, kind)
     with pytest.raises(ReviewError) as error:
-        take_decision(request, "threshold", confidence_threshold=threshold, by="Ada", way="form")
+        record_decision(run, request, "threshold", confidence_threshold=threshold, reviewer="Ada", channel="form")
     assert str(error.value) == message
-    assert take_decision(request, "accept", confidence_threshold=0.9, by="Ada", way="form").confidence_threshold is None
+    assert read_decision(run, 1) is None
+    decision = record_decision(run, request, "accept", confidence_threshold=0.9, reviewer="Ada", channel="form")
+    assert decision.confidence_threshold is None
+    assert read_decision(run, 1) == decision
 
 
-def make_request(kind: str = "fixed_threshold") -> ReviewRequest:
+def make_request(root: Path, kind: str = "fixed_threshold") -> ReviewRequest:
+    manifest = root / MANIFEST
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    manifest.write_bytes(b"a manifest")
     return ReviewRequest(
         run_name="run",
         round_index=1,
         manifest=MANIFEST,
-        manifest_digest="d",
-        basis="b",
+        manifest_digest=digest_file(manifest),
+        selection_digest="b",
         selection_type=kind,
         confidence_threshold=0.55 if kind == "fixed_threshold" else None,
     )
@@ -306,7 +311,7 @@ def make_request(kind: str = "fixed_threshold") -> ReviewRequest:
 
 @pytest.fixture
 def type_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[ReviewDecision, str]]:
-    """Type something at the question; gives the decision, and what was shown."""
+    """Type a text at the prompts; returns the decision and the screen."""
 
     def type_in(text: str, request: ReviewRequest) -> tuple[ReviewDecision, str]:
         monkeypatch.setattr("sys.stdin", StringIO(text))
@@ -317,32 +322,34 @@ def type_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tu
     return type_in
 
 
-def test_a_terminal_asks_until_it_understands(type_in: Callable[..., tuple[ReviewDecision, str]]) -> None:
-    decision, shown = type_in("perhaps\nthreshold\nhigh\n0.7\nsurer\n", make_request())
+def test_a_terminal_asks_until_the_input_is_valid(
+    type_in: Callable[..., tuple[ReviewDecision, str]], tmp_path: Path
+) -> None:
+    decision, shown = type_in("perhaps\nthreshold\nhigh\n0.7\nsurer\n", make_request(tmp_path))
     assert (decision.choice, decision.confidence_threshold, decision.note) == ("threshold", 0.7, "surer")
     assert "Labels?" in shown
-    assert "'high': expected a number above 0 and up to 1" in shown
-    decision, _ = type_in("reject\n\n", make_request())
-    assert (decision.choice, decision.note, decision.way) == ("reject", "", "terminal")
+    assert "Threshold, above 0 and up to 1: Please enter a number" in shown
+    decision, _ = type_in("reject\n\n", make_request(tmp_path))
+    assert (decision.choice, decision.note, decision.channel) == ("reject", "", "terminal")
 
 
 def test_a_terminal_offers_a_threshold_only_where_there_is_one(
-    type_in: Callable[..., tuple[ReviewDecision, str]],
+    type_in: Callable[..., tuple[ReviewDecision, str]], tmp_path: Path
 ) -> None:
-    _, shown = type_in("accept\n\n", make_request("self_adaptive"))
+    _, shown = type_in("accept\n\n", make_request(tmp_path, "self_adaptive"))
     assert "accept/reject" in shown
     assert "threshold" not in shown
 
 
 def test_a_closed_terminal_decides_nothing(type_in: Callable[..., tuple[ReviewDecision, str]], tmp_path: Path) -> None:
     with pytest.raises(ReviewPending) as error:
-        type_in("threshold\n", make_request())
-    assert str(error.value) == waiting_message(RunDir(tmp_path), make_request())
+        type_in("threshold\n", make_request(tmp_path))
+    assert str(error.value) == waiting_message(RunDir(tmp_path), make_request(tmp_path))
     assert error.value.exit_code == 3
 
 
-def test_a_damaged_decision_is_told(asked: tuple[RunConfig, RunDir]) -> None:
-    config, run = asked
+def test_a_damaged_decision_is_refused(requested: tuple[RunConfig, RunDir]) -> None:
+    config, run = requested
     decide(run, "accept")
     path = run.review(1) / "decision.json"
     write_json(path, read_json(path) | {"choice": "maybe"})

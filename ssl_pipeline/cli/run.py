@@ -1,0 +1,36 @@
+"""`ssl-pipeline run`: the full cycle as a Prefect flow, found by an entry point, since the library imports no Prefect."""
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ssl_pipeline.errors import PipelineError
+
+
+def run(
+    config: Annotated[
+        Path, typer.Argument(help="A YAML config, or the name of a shipped one, e.g. demo or recipes/vit_base.")
+    ],
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="dotted.key=value; may be repeated.")] = None,
+    run_name: Annotated[str | None, typer.Option("--run-name", help="Names the folder under data/runs.")] = None,
+) -> None:
+    """Run the full cycle: train a teacher, pseudo-label the pool, train students, compare; again resumes it."""
+    load_flow_command("run")(config, overrides, run_name)
+
+
+def load_flow_command(name: str) -> Callable[..., Any]:
+    """Load a function of the installed flows.
+
+    Args:
+        name: of an entry point in the group ``ssl_pipeline.flows``: ``run`` or ``resume``.
+
+    Raises:
+        PipelineError: if the flows are not installed.
+    """
+    for entry_point in entry_points(group="ssl_pipeline.flows", name=name):
+        command: Callable[..., Any] = entry_point.load()
+        return command
+    raise PipelineError("the flows are not installed; install the package: pip install ssl-pipeline, or make setup")

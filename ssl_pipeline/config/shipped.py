@@ -1,0 +1,39 @@
+"""The configs that come with the package, found by name from any folder."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from ssl_pipeline.errors import ConfigError
+
+_PACKAGE = "ssl_pipeline_configs"
+
+
+def find_config(path: Path, *, folder: Path = Path()) -> Path:
+    """Return the file that a path names, or the shipped config of that name.
+
+    Args:
+        path: a file relative to `folder`; otherwise a shipped config, e.g. ``demo``, ``recipes/vit_base`` or
+            ``configs/demo.yaml``.
+        folder: the current folder, or the folder of the config that extends this one.
+
+    Raises:
+        ConfigError: if there is neither; lists the files of that folder and the shipped configs.
+    """
+    file, shipped = folder / path, shipped_configs()
+    if file.is_file():
+        return file
+    name = path.with_suffix("").as_posix().removeprefix("configs/")
+    if name in shipped and path.suffix in ("", ".yaml"):
+        return shipped[name]
+    siblings = sorted(str(sibling) for sibling in file.parent.glob("*.yaml")) if file.parent.is_dir() else []
+    hints = [f"; files there: {', '.join(siblings)}"] if siblings else []
+    hints += [f"; shipped: {', '.join(shipped)}"] if shipped else []
+    raise ConfigError(f"{file}: no such config file{''.join(hints)}")
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Return the shipped configs by name; none where the package is not installed."""
+    package = find_spec(_PACKAGE)
+    folders = [Path(location) for location in (package and package.submodule_search_locations) or ()]
+    files = {file.relative_to(folder): file for folder in folders for file in folder.rglob("*.yaml")}
+    return {path.with_suffix("").as_posix(): files[path] for path in sorted(files)}
