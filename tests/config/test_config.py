@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ssl_pipeline.config import loading
 from ssl_pipeline.config.loading import dump_config, load_config
 from ssl_pipeline.config.optimization import Sgd
 from ssl_pipeline.config.run import RunConfig
@@ -69,7 +70,7 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
         ("faces.unlabeled.sources=[]", "'faces.unlabeled.sources': expected at least 1 of them, got []"),
         (
             "selection={type: precision_guarantee, align: validation}",
-            "'selection': align: validation would let the faces that test the guarantee shape the predictions; "
+            "'selection': align: validation would adapt the predictions to the faces that test the guarantee; "
             "use align: training or none",
         ),
         ("selection={type: precision_guarantee, target: 1}", "'selection.target': expected less than 1, got 1"),
@@ -90,23 +91,28 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
         ("teacher.training.scheduler={type: cosine, warmup_epochs: 10}", "warmup_epochs 10.0 must be less than epochs"),
         (
             "faces.unlabeled.sources.0={type: utkface, path: elsewhere}",
-            "sources need names of their own, since image ids begin with them; twice: ['utkface']",
+            "sources need different names, since image ids begin with them; used twice: ['utkface']",
         ),
         ("student.model={architecture: a, pretrained: true, weights_file: b}", "give one of them"),
         ("selection.guards.min_acceptance_rate=0.9", None),
         ("selection.guards={min_acceptance_rate: 0.9, max_acceptance_rate: 0.5}", "exceeds"),
         ("labels.attributes.1.bin_edges=[30, 60]", "'labels.attributes.1': 2 values need 1 bin_edges, got 2"),
-        ("labels.attributes.0.name=split", "the name 'split' is taken by a column of the tables"),
-        ("teacher.training.labeled_fraction=0.5", "the teacher sees human labels only"),
+        ("labels.attributes.0.name=split", "the name 'split' is reserved for a column of the tables"),
+        ("labels.attributes.0.name=status", "the name 'status' is reserved for a column of the tables"),
+        ("teacher.training.labeled_fraction=0.5", "the teacher trains on human labels only"),
         ("faces.labeled.drop_near_bin_edges=0", "expected greater than 0, got 0"),
-        ("faces.labeled.drop_side=below", "drop_side below says nothing without drop_near_bin_edges"),
+        ("faces.labeled.drop_side=below", "drop_side below has no effect without drop_near_bin_edges"),
         ("faces.corrections=3", "'faces.corrections': expected a valid tuple, got 3"),
         (
             "faces.labeled.sources.0={type: fairface, path: x, subsets: [test]}",
             "'faces.labeled.sources.0.subsets.0': expected 'train' or 'val', got 'test'",
         ),
         ("faces.labeled.sources.0={type: lfw, path: x, age: real}", "unknown key 'faces.labeled.sources.0.age'"),
-        ("nonsense", "'nonsense': expected dotted.key=value, as in teacher.training.epochs=5"),
+        (
+            "student.training.loss={type: focal, class_weights: {child: -1}}",
+            "'student.training.loss.class_weights.child': expected greater than 0, got -1",
+        ),
+        ("nonsense", "'nonsense': expected dotted.key=value, e.g. teacher.training.epochs=5"),
         ("run_name.x=1", "there is no 'x' to set in 'test'"),
         ("faces.labeled.sources.7.path=x", "there is no '7' to set a value in"),
     ],
@@ -118,6 +124,40 @@ def test_a_fault_is_told_with_its_key_the_value_and_the_cure(path: Path, overrid
     with pytest.raises(ConfigError) as error:
         load_config(path, overrides=[override])
     assert message in str(error.value)
+
+
+RENAMED_KEYS = [
+    ("labels.attributes.1.borders=[30]", "bin_edges"),
+    ("faces.labeled.drop_near_borders=1", "drop_near_bin_edges"),
+    ("student.training.consistency={}", "fixmatch"),
+    ("student.training.human_share=0.4", "labeled_fraction"),
+    ("student.training.strong={num_ops: 1}", "randaugment"),
+    ("selection.guards.flooded_above=2", "max_share_ratio"),
+    ("selection.guards.starved_below=0.1", "min_share_ratio"),
+    ("selection.guards.worse_than_majority=false", "worse_than_chance"),
+]
+
+
+@pytest.mark.parametrize(("override", "new"), RENAMED_KEYS)
+def test_a_renamed_key_is_refused_with_its_new_name(path: Path, override: str, new: str) -> None:
+    key = override.partition("=")[0]
+    with pytest.raises(ConfigError) as error:
+        load_config(path, overrides=[override])
+    assert str(error.value) == f"{path}: 1 fault\n  '{key}' is now called '{new}'"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("agreement", "ensemble_agreement"), ("promised_precision", "precision_guarantee")]
+)
+def test_a_renamed_type_is_refused_with_its_new_name(path: Path, old: str, new: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(path, overrides=[f"selection.type={old}"])
+    assert str(error.value) == f"{path}: 1 fault\n  'selection.type': '{old}' is now called '{new}'"
+
+
+def test_every_renamed_key_is_tested() -> None:
+    tested = {override.partition("=")[0].rpartition(".")[2]: new for override, new in RENAMED_KEYS}
+    assert tested == loading._RENAMED_KEYS
 
 
 def test_ages_near_a_border_cannot_be_dropped_where_no_attribute_has_borders_in_years(path: Path) -> None:
@@ -156,11 +196,11 @@ def test_all_that_the_labels_have_not_is_told_at_once(path: Path) -> None:
     told = str(error.value)
     assert "5 faults" in told
     for fault in (
-        "teacher.training.monitor: 'gender.mean_absolute_error': attribute 'gender' is no range of a number",
+        "teacher.training.monitor: 'gender.mean_absolute_error': attribute 'gender' has no bins of a number",
         "student.training.monitor: 'mask.macro_f1': no attribute 'mask'",
         "student.training.loss.terms.0.loss.attribute: expected an attribute with from_column and bin_edges, got 'gender'",
-        "student.training.loss.terms.1.loss.class_weights.child: weighs what is not there",
-        "student.training.loss.terms.1.loss.class_weights.elder: weighs what is not there",
+        "student.training.loss.terms.1.loss.class_weights.child: unknown name",
+        "student.training.loss.terms.1.loss.class_weights.elder: unknown name",
     ):
         assert fault in told
 
