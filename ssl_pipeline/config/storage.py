@@ -1,6 +1,6 @@
-"""The config's section for storage: where else than on this machine's disk a run is kept.
+"""Config section `storage`: a copy of the run outside this machine.
 
-No secret has a place here: a config is copied into every run and every store.
+Secrets are refused: a config is copied into every run and every storage.
 """
 
 import re
@@ -17,51 +17,53 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of snake_case and camelCa
 
 
 class StorageConfig(Section):
-    """Keep a copy of the run on a file system that outlives this machine, and go on from it on another one."""
+    """Mirror the run to a remote file system, so that another machine can continue it."""
 
     url: str
-    """Where runs are kept, as ``s3://bucket/runs``; a run lies in a folder of its name there. Any protocol of fsspec."""
+    """Folder of runs, e.g. ``s3://bucket/runs``; each run has a subfolder with its name. Any protocol of fsspec."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """For the file system, as ``{endpoint_url: http://host:9000}``."""
+    """Options of the fsspec file system, e.g. ``{endpoint_url: http://host:9000}``."""
     every_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
-    """Pause between two uploads: with the machine, at most the work of so long is lost, and of the upload under way."""
+    """Pause between two uploads. A lost machine loses at most this much work, plus that of the upload in progress."""
     pixels: bool = True
-    """Keep the decoded faces too, usually the largest file. Without them another machine prepares the faces anew from
-    the sources, which it must have."""
+    """Upload the decoded faces too, usually the largest file. Without them another machine needs the sources and prepares
+    the faces again."""
     retry_seconds: Annotated[float, Field(ge=0, le=86_400)] = 60
-    """How long to go on trying, at the start and at the end of a run, when the storage cannot be reached."""
+    """How long to retry an unreachable storage at the start and at the end of a run."""
     lock_seconds: Annotated[float, Field(ge=1, le=86_400)] = 120
-    """A machine in the run that has not been heard of for so long is taken for dead."""
+    """A machine that has not refreshed its lock for this long counts as dead."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        protocol, separator, place = self.url.partition("://")
-        if not separator or not place.strip("/"):
+        protocol, separator, location = self.url.partition("://")
+        if not separator or not location.strip("/"):
             raise ValueError(
-                f"url: expected protocol://place, as s3://bucket/runs, got '{self.url.rpartition('@')[2]}'"
+                f"url: expected protocol://location, e.g. s3://bucket/runs, got '{self.url.rpartition('@')[2]}'"
             )
-        if "@" in place or "?" in place:
-            raise ValueError(f"url: holds more than a place ('@' or '?'); {_CURE}")
+        if "@" in location or "?" in location:
+            raise ValueError(f"url: contains credentials or a query ('@' or '?'); {_CURE}")
         if protocol not in {*known_implementations, *registry}:
-            raise ValueError(f"url: fsspec knows no protocol '{protocol}'; expected one as s3, gs, az, sftp or file")
-        if ".." in place.split("/"):
-            raise ValueError(f"url: expected a place without '..', got '{self.url}'")
-        if suspects := [key for key in _keys_of(self.options) if _SECRET_WORDS & set(_words(key))]:
-            raise ValueError(f"options.{suspects[0]}: its name is that of a secret; {_CURE}")
+            raise ValueError(
+                f"url: unknown protocol '{protocol}'; expected one of fsspec's, e.g. s3, gs, az, sftp or file"
+            )
+        if ".." in location.split("/"):
+            raise ValueError(f"url: expected a location without '..', got '{self.url}'")
+        if suspects := [key for key in _dotted_keys(self.options) if _SECRET_WORDS & set(_words(key))]:
+            raise ValueError(f"options.{suspects[0]}: looks like a secret; {_CURE}")
         return self
 
 
 _CURE = (
-    "a config holds none, as it is copied into every run; give it by the environment (AWS_PROFILE, or AWS_ACCESS_KEY_ID "
-    "and AWS_SECRET_ACCESS_KEY) or by fsspec's own config (docs/storage.md)"
+    "a config must not contain secrets, since it is copied into every run; set them in the environment (AWS_PROFILE, or "
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) or in fsspec's own config (docs/storage.md)"
 )
 
 
-def _keys_of(options: Mapping[str, Any], inside: str = "") -> Iterator[str]:
+def _dotted_keys(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in options.items():
-        yield f"{inside}{key}"
+        yield f"{prefix}{key}"
         if isinstance(value, Mapping):
-            yield from _keys_of(value, f"{inside}{key}.")
+            yield from _dotted_keys(value, f"{prefix}{key}.")
 
 
 def _words(key: str) -> list[str]:

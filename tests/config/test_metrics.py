@@ -15,15 +15,15 @@ def test_a_name_is_of_the_joint_classes_or_of_an_attribute() -> None:
 
 @pytest.mark.parametrize("name", ["f1", "age.f1", ".macro_f1", "age.", "", "macro_f1.age"])
 def test_an_unknown_metric_is_refused_with_what_there_is(name: str) -> None:
-    with pytest.raises(ValidationError, match=r"expected one of accuracy, .* as age\.macro_f1; got"):
+    with pytest.raises(ValidationError, match=r"expected one of accuracy, .* e\.g\. age\.macro_f1; got"):
         TypeAdapter(MetricName).validate_python(name)
 
 
 def test_the_error_of_a_number_needs_an_attribute_with_numbers() -> None:
-    with pytest.raises(ValueError, match=r"write age\.mean_absolute_error"):
+    with pytest.raises(ValueError, match=r"write e\.g\. age\.mean_absolute_error"):
         split_metric("mean_absolute_error")
     check_metric("age.mean_absolute_error", attributes=["gender", "age"], with_numbers=["age"])
-    with pytest.raises(ValueError, match="attribute 'gender' is no range of a number"):
+    with pytest.raises(ValueError, match="attribute 'gender' has no bins of a number"):
         check_metric("gender.mean_absolute_error", attributes=["gender", "age"], with_numbers=["age"])
 
 
