@@ -42,14 +42,14 @@ def status(
     found = run_status(directory)
     console = Console(soft_wrap=True, highlight=False)
     console.print(
-        f"[bold]{escape(str(directory))}: {found.state}[/bold]" + (f": {escape(found.words)}" if found.words else "")
+        f"[bold]{escape(str(directory))}: {found.state}[/bold]" + (f": {escape(found.detail)}" if found.detail else "")
     )
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for stage in found.stages:
         table.add_row(f"[{_COLORS[stage.state]}]{stage.state}[/]", stage.name, stage.note)
     console.print(table)
-    if found.cure:
-        console.print(escape(found.cure))
+    if found.next_step:
+        console.print(escape(found.next_step))
 
 
 @cycle_app.command("resume")

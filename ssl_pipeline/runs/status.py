@@ -35,13 +35,13 @@ class RunStatus:
     root: Path
     state: str
     """``running``, ``left as running``, or what run.json says: ``finished``, ``failed``, ``cancelled``, …"""
-    words: str
+    detail: str
     """The state in a sentence, with the process and the error."""
     holder: Holder | None
     """Who holds the run, or held it last."""
     stages: tuple[StageStatus, ...]
     """In the order in which they run. A round that a gate has made needless is left out."""
-    cure: str
+    next_step: str
     """How to go on."""
 
 
@@ -60,13 +60,13 @@ def run_status(root: Path) -> RunStatus:
     config = load_config(root / "config.yaml")
     holder, state = last_holder(run.lock_file), str(about["status"])
     if is_locked(run.lock_file):
-        state, words = "running", f"{holder or 'a process'} works in it" + (f" since {holder.since}" if holder else "")
+        state, detail = "running", f"{holder or 'a process'} works in it" + (f" since {holder.since}" if holder else "")
     elif state == "running":
-        state, words = LEFT_AS_RUNNING, _how_it_was_left(holder)
+        state, detail = LEFT_AS_RUNNING, _how_it_was_left(holder)
     else:
-        words = str(about.get("error", ""))
+        detail = str(about.get("error", ""))
     stages = tuple(_stages(run, config))
-    return RunStatus(root, state, words, holder, stages, _cure(root, state, config))
+    return RunStatus(root, state, detail, holder, stages, _next_step(root, state, config))
 
 
 def _how_it_was_left(holder: Holder | None) -> str:
@@ -82,7 +82,7 @@ def _how_it_was_left(holder: Holder | None) -> str:
     return f"{holder} took it {holder.since} and is dead; it had no time to say why (killed, or its machine went down)"
 
 
-def _cure(root: Path, state: str, config: RunConfig) -> str:
+def _next_step(root: Path, state: str, config: RunConfig) -> str:
     command = RunDir(root).command
     match state:
         case "running":

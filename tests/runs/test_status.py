@@ -67,8 +67,8 @@ def test_a_run_is_running_while_its_process_lives_and_left_as_running_when_it_wa
     process.wait()
     left = run_status(root)
     assert left.state == "left as running"
-    assert f"process {process.pid} took it" in left.words and "is dead" in left.words
-    assert f"--config {root / 'config.yaml'}" in left.cure
+    assert f"process {process.pid} took it" in left.detail and "is dead" in left.detail
+    assert f"--config {root / 'config.yaml'}" in left.next_step
     shown = CliRunner().invoke(app, ["cycle", "status", str(root)])
     assert shown.exit_code == 0
     assert f"{root}: left as running: process {process.pid}" in shown.stdout
@@ -91,7 +91,7 @@ def test_a_run_says_how_it_ended(config: Path, error: BaseException, state: str,
     with pytest.raises(type(error)), open_run(load_config(config)) as run:
         raise error
     found = run_status(run.root)
-    assert (found.state, found.words) == (state, words)
+    assert (found.state, found.detail) == (state, words)
 
 
 def test_stages_are_told_in_their_order_with_how_far_each_has_come(config: Path) -> None:
