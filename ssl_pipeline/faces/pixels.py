@@ -14,7 +14,7 @@ from rich.progress import Progress
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels
 from ssl_pipeline.faces.framing import Framer, Framing
-from ssl_pipeline.runs.disk import reserve
+from ssl_pipeline.runs.disk import preallocate
 from ssl_pipeline.runs.files import atomic_path
 
 _NUM_THREADS, _CHUNK = 4, 512  # Pillow lets other threads run while it decodes
@@ -59,7 +59,7 @@ def decode_into(
     ):
         shape = (len(image_paths), size, size, 3)
         pixels = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape)
-        reserve(beside)
+        preallocate(beside)
         task = bar.add_task("decoding", total=len(image_paths))
 
         def decode(row: int) -> _Row:

@@ -51,7 +51,7 @@ def check_disk_space(path: Path) -> None:
         raise _disk_full(path) from None
 
 
-def reserve(path: Path) -> None:
+def preallocate(path: Path) -> None:
     """Take the room on disk for a file that was only given its length, as an array mapped into memory is.
 
     A page of it that finds no room later kills the process with SIGBUS, without a word.

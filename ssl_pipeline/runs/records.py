@@ -74,7 +74,7 @@ def run_stage(
     inputs: Mapping[str, Any],
     outputs: Sequence[str],
     work: Callable[[], Mapping[str, Any]],
-    if_made: Sequence[str] = (),
+    optional_outputs: Sequence[str] = (),
     around: AbstractContextManager[None] | None = None,
 ) -> StageRecord:
     """Do a stage's work unless it is finished, and record it.
@@ -83,7 +83,7 @@ def run_stage(
         directory: where the stage writes; its record is ``done.json`` there.
         inputs: what the result depends on, as digests and plain values.
         outputs: file names inside `directory` that `work` leaves behind.
-        if_made: file names of outputs that `work` leaves only sometimes.
+        optional_outputs: file names of outputs that `work` leaves only sometimes.
         work: does it, and returns what to keep of it in the record (small, JSON-able).
         around: entered before the work and left after it; a stage that skips itself never enters it.
 
@@ -94,12 +94,12 @@ def run_stage(
     if (record := finished_record(directory, inputs)) is not None:
         logger.info("%s: finished before, skipped", name)
         return replace(record, skipped=True)
-    for stale in ("done.json", *if_made):
+    for stale in ("done.json", *optional_outputs):
         (directory / stale).unlink(missing_ok=True)
     with around or nullcontext():
         started = time.monotonic()
         result = work()
-    made = [*outputs, *(name for name in if_made if (directory / name).is_file())]
+    made = [*outputs, *(name for name in optional_outputs if (directory / name).is_file())]
     record = StageRecord(
         inputs=_stamped(inputs),
         outputs={output: digest_file(directory / output) for output in made},
