@@ -122,5 +122,5 @@ def test_decoding_and_encoding_lose_nothing(example: tuple[LabelSpace, np.ndarra
 def test_an_attribute_without_a_column_is_unknown_and_a_strange_value_is_refused() -> None:
     faces = pd.DataFrame({"gender": ["female", None], "age": ["<30", ">=60"]})
     assert MASKS.encode(faces).tolist() == [[-1, 1, 0], [-1, -1, 2]]
-    with pytest.raises(ValueError, match=r"'2' is no value of attribute 'age'"):
+    with pytest.raises(ValueError, match=r"'2' is not a value of attribute 'age'"):
         MASKS.encode(pd.DataFrame({"age": ["<30", "2"]}))

@@ -1,18 +1,18 @@
-"""How far a long work has come, told to whoever wants to know: the flows show it in Prefect's UI. Alone, nobody listens."""
+"""Progress reports of long stages; the flows listen and show them in Prefect's UI."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 Watch = Callable[[str, float], None]
-"""Told what is at work, as ``teacher`` or ``labeling``, and the share that is done, in [0, 1]."""
+"""Called with the name of the work, e.g. ``teacher`` or ``labeling``, and the finished share, in [0, 1]."""
 
-_watch: ContextVar[Watch] = ContextVar("watch", default=lambda what, share: None)
+_watch: ContextVar[Watch] = ContextVar("watch", default=lambda name, share: None)
 
 
 @contextmanager
 def listen(watch: Watch) -> Iterator[None]:
-    """Have the work inside this context, of this process, tell `watch` how far it is."""
+    """Send the reports of work inside this context (and process) to `watch`."""
     token = _watch.set(watch)
     try:
         yield
@@ -20,6 +20,6 @@ def listen(watch: Watch) -> Iterator[None]:
         _watch.reset(token)
 
 
-def report(what: str, share: float) -> None:
-    """Tell how far a work has come; called often, so whoever listens must be quick."""
-    _watch.get()(what, share)
+def report(name: str, share: float) -> None:
+    """Report the finished share of a named work; called often, so listeners must be fast."""
+    _watch.get()(name, share)
