@@ -60,10 +60,8 @@ def run_status(root: Path) -> RunStatus:
     config = load_config(root / "config.yaml")
     holder, state = last_holder(run.lock_file), str(metadata["status"])
     if is_locked(run.lock_file):
-        state, detail = (
-            "running",
-            f"{holder or 'a process'} is working in it" + (f" since {holder.since}" if holder else ""),
-        )
+        state = "running"
+        detail = f"{holder} is working in it since {holder.since}" if holder else "a process is working in it"
     elif state == "running":
         state, detail = LEFT_AS_RUNNING, _interruption(holder)
     else:
