@@ -1,20 +1,20 @@
-"""What a user can mend. Every message says what, where, what was got, and the cure; no traceback is shown for one."""
+"""Errors that a user can fix. Messages give what, where, the value got and the cure; commands print no traceback."""
 
 from collections.abc import Sequence
 
 
 class PipelineError(Exception):
-    """A fault outside the code: in the config, the faces, a file given. Commands print it and exit with `exit_code`."""
+    """A fault in the config, the faces or a given file. Commands print it and exit with `exit_code`."""
 
     exit_code = 1
 
 
 class ConfigError(PipelineError):
-    """The config, or an override of it, cannot be used."""
+    """The config, or an override, is invalid."""
 
 
 class FaceTableError(PipelineError):
-    """The faces found cannot be used as the config asks."""
+    """The faces cannot be used with this config."""
 
 
 class CheckpointError(PipelineError):
@@ -26,11 +26,11 @@ class ManifestError(PipelineError):
 
 
 class SelectionError(PipelineError):
-    """The pseudo-labels accepted fall outside what the config's guard allows."""
+    """The accepted pseudo-labels violate the config's guards."""
 
 
 class TrainingError(PipelineError):
-    """Training cannot start, or has lost its footing."""
+    """Training cannot start, or has diverged or run out of memory."""
 
 
 class RunError(PipelineError):
@@ -38,21 +38,21 @@ class RunError(PipelineError):
 
 
 class StorageError(PipelineError):
-    """The storage of a run cannot be reached or used, or not everything got there."""
+    """The storage of a run cannot be reached or used, or an upload is incomplete."""
 
 
 class ReviewError(PipelineError):
-    """A decision on a selection cannot be used."""
+    """A decision on a selection is invalid."""
 
 
-class ReviewPending(PipelineError):  # noqa: N818 - nothing went wrong
-    """A person has to decide before the run goes on."""
+class ReviewPending(PipelineError):  # noqa: N818 - not an error
+    """The run waits for a person's decision."""
 
     exit_code = 3
 
 
 def list_of_faults(headline: str, faults: Sequence[str], *, at_most: int = 20) -> str:
-    """Join a headline and its faults into one message, each on a line of its own, the rest counted.
+    """Join a headline and up to `at_most` faults into one message, one per line; the rest is counted.
 
     >>> print(list_of_faults("2 faults", ["a", "b"], at_most=1))
     2 faults

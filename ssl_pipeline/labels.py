@@ -1,4 +1,4 @@
-"""The label space: attributes, the classes they span, and what follows from knowing only some of them.
+"""The label space: attributes, their classes, and partly known labels.
 
 Shapes: N faces, A attributes, V values of one attribute, K classes.
 """
@@ -21,7 +21,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Attribute:
-    """One column of labels: its name and its values, in the order of their codes, from 0."""
+    """One label column: its name and its values; a value's code is its position."""
 
     name: str
     values: tuple[str, ...]
@@ -46,7 +46,7 @@ class LabelSpace:
         return cls(tuple(Attribute(name, tuple(values)) for name, values in attributes.items()))
 
     def to_dict(self) -> dict[str, list[str]]:
-        """Give ``{name: values}``, as `of` takes it."""
+        """Return ``{name: values}``, the argument of `of`."""
         return {attribute.name: list(attribute.values) for attribute in self.attributes}
 
     @property
@@ -70,7 +70,7 @@ class LabelSpace:
         return np.stack(np.unravel_index(np.arange(self.num_classes), self.num_values), axis=1).astype(np.int64)
 
     def class_name(self, class_id: int) -> str:
-        """Name a class by its values, as ``female/30-59``."""
+        """Return the name of a class: its values, e.g. ``female/30-59``."""
         codes = self.class_codes[class_id]
         return "/".join(attribute.values[code] for attribute, code in zip(self.attributes, codes, strict=True))
 
@@ -80,16 +80,16 @@ class LabelSpace:
         return [self.class_name(class_id) for class_id in range(self.num_classes)]
 
     def encode(self, faces: pd.DataFrame) -> IntArray:
-        """Turn the label columns of a face table into value codes; unknown is -1.
+        """Encode the label columns of a face table as value codes; unknown is -1.
 
         Args:
-            faces: one row a face; an attribute whose column is absent is unknown for every face.
+            faces: one row per face; an attribute without a column is unknown for every face.
 
         Returns:
             int [N, A].
 
         Raises:
-            ValueError: if a value is not one of its attribute's.
+            ValueError: if a value is not one of the attribute's values.
         """
         codes = np.full((len(faces), len(self.attributes)), UNKNOWN, dtype=np.int64)
         for position, attribute in enumerate(self.attributes):
@@ -97,14 +97,14 @@ class LabelSpace:
                 continue
             column = faces[attribute.name]
             codes[:, position] = pd.Index(attribute.values).get_indexer(pd.Index(column.astype(object)))
-            strange = (codes[:, position] == UNKNOWN) & column.notna().to_numpy()
-            if strange.any():
-                value = column.to_numpy()[strange][0]
-                raise ValueError(f"'{value}' is no value of attribute '{attribute.name}' {list(attribute.values)}")
+            invalid = (codes[:, position] == UNKNOWN) & column.notna().to_numpy()
+            if invalid.any():
+                value = column.to_numpy()[invalid][0]
+                raise ValueError(f"'{value}' is not a value of attribute '{attribute.name}' {list(attribute.values)}")
         return codes
 
     def decode(self, codes: IntArray) -> pd.DataFrame:
-        """Turn value codes [N, A] into nullable categorical columns, one an attribute."""
+        """Decode value codes [N, A] to nullable categorical columns, one per attribute."""
         return pd.DataFrame(
             {
                 attribute.name: pd.Categorical.from_codes(codes[:, position], categories=pd.Index(attribute.values))
@@ -113,14 +113,14 @@ class LabelSpace:
         )
 
     def class_ids(self, codes: IntArray) -> IntArray:
-        """Number the classes of value codes [N, A]; -1 where an attribute is unknown. Returns int [N]."""
+        """Return the class ids of value codes [N, A], int [N]; -1 where an attribute is unknown."""
         known = (codes != UNKNOWN).all(axis=1)
         ids = np.full(len(codes), UNKNOWN, dtype=np.int64)
         ids[known] = np.ravel_multi_index(tuple(codes[known].T), self.num_values)
         return ids
 
     def known_combinations(self, codes: IntArray) -> IntArray:
-        """Number the combinations of what is known and unknown in value codes [N, A], unknown being a value of its own.
+        """Return an id per combination of values in value codes [N, A], where unknown counts as a value.
 
         Returns:
             int [N].
@@ -129,44 +129,44 @@ class LabelSpace:
         return np.asarray(combinations, dtype=np.int64)
 
     def candidates(self, codes: IntArray) -> BoolArray:
-        """Mark the classes that a face may have, given what is known of it.
+        """Return the candidate set of each face: the classes that agree with its known attributes.
 
         Args:
             codes: value codes, int [N, A], -1 unknown.
 
         Returns:
-            bool [N, K]: one class where all is known, all classes where nothing is.
+            bool [N, K]: one class if all attributes are known, all classes if none is.
         """
-        fits = (codes[:, None, :] == self.class_codes[None, :, :]) | (codes[:, None, :] == UNKNOWN)
-        return np.asarray(fits.all(axis=2))
+        matches = (codes[:, None, :] == self.class_codes[None, :, :]) | (codes[:, None, :] == UNKNOWN)
+        return np.asarray(matches.all(axis=2))
 
     def condition(self, probabilities: FloatArray, codes: IntArray) -> FloatArray:
-        """Renormalise class probabilities inside each face's candidate set.
+        """Renormalize class probabilities within each face's candidate set.
 
-        A face whose candidates all have probability zero gets the uniform distribution over them:
-        what is known outranks what was guessed.
+        If all candidates have probability zero, the result is uniform over them: known labels take precedence over
+        predictions.
 
         Args:
             probabilities: float [N, K], rows sum to 1.
             codes: value codes, int [N, A], -1 unknown.
 
         Returns:
-            float [N, K], rows sum to 1, zero outside the candidates.
+            float [N, K], rows sum to 1, zero outside the candidate set.
         """
         candidates = self.candidates(codes)
-        inside = np.where(candidates, probabilities, 0.0)
-        total = inside.sum(axis=1, keepdims=True)
+        restricted = np.where(candidates, probabilities, 0.0)
+        total = restricted.sum(axis=1, keepdims=True)
         uniform = candidates / candidates.sum(axis=1, keepdims=True)
-        return np.where(total > 0, inside / np.where(total > 0, total, 1.0), uniform)
+        return np.where(total > 0, restricted / np.where(total > 0, total, 1.0), uniform)
 
     def attribute_probabilities(self, probabilities: FloatArray) -> list[FloatArray]:
-        """Sum class probabilities over all but one attribute, for each attribute.
+        """Marginalize class probabilities to each attribute.
 
         Args:
             probabilities: float [N, K].
 
         Returns:
-            A arrays, float [N, V], rows sum to 1.
+            One array per attribute, float [N, V], rows sum to 1.
         """
         cube = probabilities.reshape(len(probabilities), *self.num_values)
         axes = range(1, len(self.attributes) + 1)

@@ -1,4 +1,4 @@
-"""What a user may get wrong, and the exact message for each. The tests run this table; the docs show it.
+"""Table of user mistakes and their exact messages. The tests run it; docs/bad-inputs.md shows it.
 
 python -m tests.bad_inputs        writes docs/bad-inputs.md
 """
@@ -26,18 +26,18 @@ AGE = {"name": "age", "values": ["<45", ">=45"]}
 
 @dataclass(frozen=True)
 class BadInput:
-    """One mistake: `{dir}` in its texts is the folder in which it is made, with config.yaml and raw/."""
+    """One mistake; `{dir}` in its texts is its folder, with config.yaml and raw/."""
 
     mistake: str
     message: str
     spoil: Callable[[Path], None] | None = None
     overrides: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
-    """Arguments of `ssl-pipeline`; without any, the faces are prepared as the first step of every flow."""
+    """Arguments of `ssl-pipeline`; if empty, the faces are prepared as in the first step of every flow."""
 
 
 def write_folders(directory: Path) -> None:
-    """Labeled faces in raw/labeled/<gender>/<age>/, six a class; four in raw/pool/; a config over them."""
+    """Write raw/labeled/<gender>/<age>/ with six faces per class, raw/pool/ with four, and a config."""
     for number, (gender, age) in enumerate([(g, a) for g in GENDER["values"] for a in AGE["values"]]):
         for face in range(6):
             picture(directory / "raw/labeled" / gender / age / f"{face}.png", seed=10 * number + face)
@@ -96,7 +96,7 @@ def save_checkpoint_of_other_labels(directory: Path) -> None:
 
 
 def prepare_faces(directory: Path, overrides: tuple[str, ...]) -> None:
-    """Do what every flow does first."""
+    """Prepare the faces, as the first step of every flow."""
     config = load_config(directory / "config.yaml", overrides=overrides)
     with open_run(config) as run:
         draw_and_prepare(config, run)
@@ -108,7 +108,7 @@ _EVALUATE = ("evaluate", "--config", "{dir}/config.yaml", "--checkpoint")
 
 BAD_INPUTS = (
     BadInput(
-        "a config that is not there",
+        "a missing config",
         "ConfigError: {dir}/absent.yaml: no such config file; files there: {dir}/config.yaml",
         command=("evaluate", "--config", "{dir}/absent.yaml", "--checkpoint", "x"),
     ),
@@ -118,7 +118,7 @@ BAD_INPUTS = (
         overrides=("teacher.training.epoch=3",),
     ),
     BadInput(
-        "a wrong type, beside a missing value: all faults at once",
+        "a wrong type and a missing value: all faults at once",
         "ConfigError: {dir}/config.yaml: 2 faults\n"
         "  'seed': expected a whole number, got 'x'\n"
         "  'teacher.model.architecture': missing; it has no default",
@@ -138,14 +138,14 @@ BAD_INPUTS = (
         overrides=("teacher.training.accumulation_steps=3",),
     ),
     BadInput(
-        "a network that nobody knows",
+        "an unknown network",
         "ConfigError: the config asks for what is not there\n"
         "  'teacher.model': architecture 'resnt18': neither one of timm's names nor wrn<depth>_<width>, as wrn16_2; "
         "did you mean 'resnet18' or 'resnet18d' or 'skresnet18'?",
         overrides=("teacher.model.architecture=resnt18",),
     ),
     BadInput(
-        "a folder that is not there",
+        "a missing folder",
         "FaceTableError: {dir}/raw/labeled: no such folder; source 'labeled' reads its faces there (paths are "
         "relative to faces.root, {dir}/raw); put the faces there, or correct the source's path or faces.root",
         spoil=remove_the_labeled_folder,
@@ -158,7 +158,7 @@ BAD_INPUTS = (
         spoil=empty_the_pool,
     ),
     BadInput(
-        "images of which none can be read",
+        "only unreadable images",
         "FaceTableError: none of the 4 faces in 'pool' can be read: 4 × not a JPEG, PNG, WebP, BMP, GIF or TIFF image; "
         "the first is {dir}/raw/pool/0.png; put readable images there, or correct the source's path",
         spoil=break_every_picture_of_the_pool,
@@ -171,25 +171,25 @@ BAD_INPUTS = (
         spoil=leave_one_face_of_a_class,
     ),
     BadInput(
-        "a filter on what a source does not know",
+        "a filter on a column that the source does not have",
         "FaceTableError: source 'pool' has no known 'origin', so filter.origin would exclude every face; remove "
         "filter.origin, or name the source's column in columns.origin",
         overrides=("faces.unlabeled.sources.0.filter={origin: [asian]}",),
     ),
     BadInput(
-        "a checkpoint that is not there",
+        "a missing checkpoint",
         "CheckpointError: {dir}/absent.safetensors: no such checkpoint; a trained model is best.safetensors in its "
         "run's directory",
         command=(*_EVALUATE, "{dir}/absent.safetensors"),
     ),
     BadInput(
-        "a file that is no checkpoint",
+        "a file that is not a checkpoint",
         "CheckpointError: {dir}/text: " + _NO_CHECKPOINT,
         spoil=write_text_file,
         command=(*_EVALUATE, "{dir}/text"),
     ),
     BadInput(
-        "a checkpoint of other labels",
+        "a checkpoint with other labels",
         "CheckpointError: {dir}/other.safetensors: a checkpoint of other labels\n"
         "  the checkpoint tells gender {man, woman}\n"
         "  the config asks for  gender {male, female} × age {<45, >=45}\n"
@@ -198,19 +198,19 @@ BAD_INPUTS = (
         command=(*_EVALUATE, "{dir}/other.safetensors"),
     ),
     BadInput(
-        "a manifest that is not there",
+        "a missing manifest",
         "ManifestError: {dir}/absent.parquet: no such file; `ssl-pipeline run` writes a run's manifest.parquet",
         command=("manifest", "summary", "{dir}/absent.parquet"),
     ),
     BadInput(
-        "a file that is no manifest",
+        "a file that is not a manifest",
         "ManifestError: {dir}/text: not a readable Parquet file (Parquet magic bytes not found in footer. Either the file "
         "is corrupted or this is not a parquet file); " + _NO_MANIFEST,
         spoil=write_text_file,
         command=("manifest", "summary", "{dir}/text"),
     ),
     BadInput(
-        "a review that is none",
+        "an unknown review mode",
         "ConfigError: {dir}/config.yaml: 1 fault\n  'review': expected 'none' or 'wait', got 'ask'",
         overrides=("review=ask",),
     ),
@@ -226,7 +226,7 @@ BAD_INPUTS = (
     ),
 )
 
-# Made by whole runs, so tested where the runs are: tests/stages/test_stages.py.
+# These need whole runs and are tested in tests/stages/test_stages.py.
 OF_RUNS = {
     "a manifest of another run": "ManifestError: a manifest of another run: {manifest} was made in run 'tiny' from "
     "other faces; run `ssl-pipeline run` for run 'other' first",
@@ -239,10 +239,10 @@ OF_RUNS = {
 def page() -> str:
     """The table as Markdown."""
     lines = [
-        "# What can go wrong, and what is said",
+        "# Error messages for common mistakes",
         "",
-        "Written by `python -m tests.bad_inputs` from the table that the tests run. Every mistake ends with one message "
-        "on standard error, exit code 1 and no traceback, before any work that it would spoil. `{dir}` is the folder of "
+        "Generated by `python -m tests.bad_inputs` from the table that the tests run. Every mistake ends with one message "
+        "on standard error, exit code 1 and no traceback, before the work that depends on it. `{dir}` is the folder of "
         "the config.",
         "",
     ]

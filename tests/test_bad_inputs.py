@@ -1,4 +1,4 @@
-"""What a user may get wrong: the exact message for each, exit code 1, no traceback."""
+"""User mistakes: the exact message, exit code 1, no traceback."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.bad_inputs import BAD_INPUTS, BadInput, page, prepare_faces, write_fo
 
 
 @pytest.mark.parametrize("bad", BAD_INPUTS, ids=lambda bad: bad.mistake)
-def test_a_mistake_is_told_in_one_message(
+def test_a_mistake_gets_one_message(
     bad: BadInput, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_folders(tmp_path)
@@ -22,12 +22,12 @@ def test_a_mistake_is_told_in_one_message(
         with pytest.raises(SystemExit) as stop:
             cli.main()
         assert stop.value.code == 1
-        told = capsys.readouterr().err.rstrip("\n")
+        message = capsys.readouterr().err.rstrip("\n")
     else:
         with pytest.raises(PipelineError) as error:
             prepare_faces(tmp_path, bad.overrides)
-        told = f"{type(error.value).__name__}: {error.value}"
-    assert told == bad.message.replace("{dir}", str(tmp_path))
+        message = f"{type(error.value).__name__}: {error.value}"
+    assert message == bad.message.replace("{dir}", str(tmp_path))
 
 
 def test_the_docs_show_the_table() -> None:

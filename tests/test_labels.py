@@ -1,4 +1,4 @@
-"""The label space against brute-force enumeration of its classes."""
+"""The label space against a brute-force enumeration of its classes."""
 
 import itertools
 from fractions import Fraction
@@ -42,7 +42,7 @@ def all_classes(space: LabelSpace) -> list[tuple[int, ...]]:
     return list(itertools.product(*[range(size) for size in space.num_values]))
 
 
-def fits(known: np.ndarray, values: tuple[int, ...]) -> bool:
+def agrees(known: np.ndarray, values: tuple[int, ...]) -> bool:
     return all(code in (UNKNOWN, value) for code, value in zip(known.tolist(), values, strict=True))
 
 
@@ -51,7 +51,7 @@ def as_probabilities(weights: list[list[int]], num_classes: int) -> np.ndarray:
     return np.array(rows).reshape(len(weights), num_classes)
 
 
-def test_the_18_classes_of_the_founding_case_are_numbered_as_ever() -> None:
+def test_the_18_classes_of_the_founding_case_keep_their_ids() -> None:
     assert MASKS.num_classes == 18
     for mask, gender, age in itertools.product(range(3), range(2), range(3)):
         assert MASKS.class_ids(np.array([[mask, gender, age]])).tolist() == [mask * 6 + gender * 3 + age]
@@ -70,9 +70,9 @@ def test_class_ids_count_all_combinations_in_order(space: LabelSpace) -> None:
 
 
 @given(partly_known())
-def test_candidates_are_the_classes_that_contradict_nothing_known(example: tuple[LabelSpace, np.ndarray]) -> None:
+def test_candidates_are_the_classes_that_agree_with_the_known_values(example: tuple[LabelSpace, np.ndarray]) -> None:
     space, codes = example
-    expected = [[fits(known, values) for values in all_classes(space)] for known in codes]
+    expected = [[agrees(known, values) for values in all_classes(space)] for known in codes]
     assert space.candidates(codes).tolist() == expected
     ids = [row.index(True) if sum(row) == 1 else UNKNOWN for row in expected]
     assert space.class_ids(codes).tolist() == ids
@@ -83,12 +83,12 @@ def test_conditioning_renormalizes_inside_the_candidates(example: tuple[LabelSpa
     space, codes, weights = example
     result = space.condition(as_probabilities(weights, space.num_classes), codes)
     for face, (known, row) in enumerate(zip(codes, weights, strict=True)):
-        inside = [
-            weight if fits(known, values) else None for weight, values in zip(row, all_classes(space), strict=True)
+        restricted = [
+            weight if agrees(known, values) else None for weight, values in zip(row, all_classes(space), strict=True)
         ]
-        total = sum(weight for weight in inside if weight is not None)
-        num = sum(weight is not None for weight in inside)
-        for class_id, weight in enumerate(inside):
+        total = sum(weight for weight in restricted if weight is not None)
+        num = sum(weight is not None for weight in restricted)
+        for class_id, weight in enumerate(restricted):
             exact = Fraction(0) if weight is None else Fraction(weight, total) if total else Fraction(1, num)
             assert result[face, class_id] == pytest.approx(float(exact), abs=1e-12)
 
@@ -101,14 +101,14 @@ def test_attribute_probabilities_sum_over_all_other_attributes(example: tuple[La
     for face, row in enumerate(weights):
         for position, size in enumerate(space.num_values):
             for value in range(size):
-                of_value = sum(
+                expected = sum(
                     w for w, values in zip(row, all_classes(space), strict=True) if values[position] == value
                 )
-                assert marginals[position][face, value] == pytest.approx(of_value / sum(row), abs=1e-12)
+                assert marginals[position][face, value] == pytest.approx(expected / sum(row), abs=1e-12)
 
 
 @given(partly_known())
-def test_decoding_and_encoding_lose_nothing(example: tuple[LabelSpace, np.ndarray]) -> None:
+def test_encoding_inverts_decoding(example: tuple[LabelSpace, np.ndarray]) -> None:
     space, codes = example
     frame = space.decode(codes)
     assert list(frame) == space.names
@@ -119,8 +119,8 @@ def test_decoding_and_encoding_lose_nothing(example: tuple[LabelSpace, np.ndarra
     assert space.encode(frame).tolist() == codes.tolist()
 
 
-def test_an_attribute_without_a_column_is_unknown_and_a_strange_value_is_refused() -> None:
+def test_an_attribute_without_a_column_is_unknown_and_an_invalid_value_is_refused() -> None:
     faces = pd.DataFrame({"gender": ["female", None], "age": ["<30", ">=60"]})
     assert MASKS.encode(faces).tolist() == [[-1, 1, 0], [-1, -1, 2]]
-    with pytest.raises(ValueError, match=r"'2' is no value of attribute 'age'"):
+    with pytest.raises(ValueError, match=r"'2' is not a value of attribute 'age'"):
         MASKS.encode(pd.DataFrame({"age": ["<30", "2"]}))

@@ -38,14 +38,15 @@ def status(run: RunArgument) -> None:
     status = run_status(directory)
     console = Console(soft_wrap=True, highlight=False)
     console.print(
-        f"[bold]{escape(str(directory))}: {status.state}[/bold]" + (f": {escape(status.words)}" if status.words else "")
+        f"[bold]{escape(str(directory))}: {status.state}[/bold]"
+        + (f": {escape(status.detail)}" if status.detail else "")
     )
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for stage in status.stages:
         table.add_row(f"[{_COLORS[stage.state]}]{stage.state}[/]", stage.name, stage.note)
     console.print(table)
-    if status.cure:
-        console.print(escape(status.cure))
+    if status.next_step:
+        console.print(escape(status.next_step))
 
 
 @cycle_app.command("resume")

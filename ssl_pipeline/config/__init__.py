@@ -1,1 +1,1 @@
-"""What a run may be told: strict, frozen sections, one module a section of the config."""
+"""The config: strict, frozen pydantic sections, one module per section, and loading from YAML."""

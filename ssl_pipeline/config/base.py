@@ -1,4 +1,4 @@
-"""What every section of the config is made of."""
+"""Base class of all config sections."""
 
 from typing import Annotated
 
@@ -8,6 +8,6 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
-    """Base of every section: unknown keys are refused, values never change after loading."""
+    """Base of every section: unknown keys are refused, values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""The config's sections for cropping faces out of pictures; what they do stands in docs/cropping.md."""
+"""Config sections for cropping faces; docs/cropping.md explains them."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -8,32 +8,33 @@ from pydantic import Field, model_validator
 from ssl_pipeline.config.base import Section
 
 MIN_SCORE = 0.3
-"""The least sure detection that can be asked for."""
+"""Lower bound of `min_score`: detections below it are never computed."""
 
 
 class FaceSettings(Section):
-    """Which face of a picture is cropped, how wide, and what becomes of a picture without one."""
+    """Which face of a picture to crop, how wide, and what to do with a picture without a face."""
 
     margin: Annotated[float, Field(ge=0, le=2)] = 0.0
-    """Share of the crop's side that is added on each of its four sides; 0 frames a face as UTKFace's chips do."""
+    """Margin added on each of the four sides, as a share of the crop's side; 0 crops as tightly as UTKFace's chips."""
     which: Literal["largest", "most_central", "surest"] = "largest"
+    """Which of several faces is cropped; `surest` has the highest detection score."""
     min_score: Annotated[float, Field(ge=MIN_SCORE, lt=1)] = 0.5
     min_face_pixels: int = Field(default=10, ge=1)
-    """The smallest face that counts: shorter side of its box, in pixels of the picture."""
+    """Smaller faces are ignored: shorter side of the detected box, in pixels of the picture."""
     fallback: Literal["reject", "center_square", "whole"] = "reject"
-    """For a picture without such a face: rejected; or its centered square; or all of it, on a square whose rest
-    repeats the picture's edges."""
+    """For a picture without a face: `reject` it, take its centered square, or take the whole picture, padded to a square
+    by repeating its edges."""
 
 
 class CroppingConfig(FaceSettings):
-    """Crop every picture to its face, upright and in one geometry. The model is a file of the user's."""
+    """Crop every picture to its face, upright and in one geometry (YuNet)."""
 
     model: Path
-    """YuNet's ONNX file, relative to where the command is run."""
+    """YuNet's ONNX file, which the user provides; relative to the working directory."""
     detection_sides: tuple[Annotated[int, Field(ge=32, le=4096)], ...] = Field(default=(192, 640), min_length=1)
-    """The longest sides, in pixels, at which a picture is searched; only the smallest of them enlarges a picture."""
+    """Longest sides, in pixels, to which a picture is resized for detection; only the smallest may enlarge a picture."""
     cache: Path = Path("data/cache")
-    """Folder of the faces found so far, by the pictures' content; another run does not look for them again."""
+    """Folder of detections, keyed by the pictures' content and shared by all runs."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -43,13 +44,13 @@ class CroppingConfig(FaceSettings):
 
 
 class FaceCrop(FaceSettings):
-    """A source's own settings, in place of those of faces.cropping; what is not named has its default."""
+    """Settings of one source, which replace those of faces.cropping; omitted keys take their default."""
 
     type: Literal["face"]
 
 
 class NoCrop(Section):
-    """A source whose pictures are faces already: their centered square is taken as it is."""
+    """For a source of pictures that are cropped already: take their centered square."""
 
     type: Literal["none"]
 

@@ -1,4 +1,4 @@
-"""The config's sections for labeled faces that a teacher has not seen, and for calibration on them: 0.9 means nine in ten."""
+"""Config sections for calibration, out-of-fold teachers, the promotion gate and the shift diagnosis."""
 
 from typing import Annotated, Literal
 
@@ -8,29 +8,29 @@ from ssl_pipeline.config.base import Section
 
 
 class NoCalibration(Section):
-    """Probabilities as the network gives them."""
+    """Uncalibrated: the network's own probabilities."""
 
     type: Literal["none"]
 
 
 class TemperatureScaling(Section):
-    """Soften or sharpen probabilities by temperatures fitted on held-out faces (arXiv:1706.04599, section 4.2).
+    """Temperature scaling, fitted on held-out faces (arXiv:1706.04599, section 4.2).
 
-    Those are the validation faces; for the teachers of `out_of_fold`, the training faces, each out of its fold.
+    The held-out faces are the validation faces; with `out_of_fold`, the training faces, each predicted out of fold.
     """
 
     type: Literal["temperature"]
     per: Literal["class", "attribute"] = "attribute"
-    """One temperature for the joint classes, or one for each attribute."""
+    """One temperature for the joint classes, or one per attribute."""
     min_faces: int = Field(default=50, ge=10)
-    """With fewer fully known held-out faces nothing is fitted: the model stays uncalibrated, and the record says so."""
+    """With fewer fully labeled held-out faces the model stays uncalibrated; the stage's record notes it."""
 
 
 class OutOfFoldConfig(Section):
-    """Split the training faces by person into parts, and train a teacher without each: what it says of that part is held-out.
+    """Cross-fitting: split the training faces by person into folds and train one teacher without each fold.
 
-    The teachers label the pool together, in the first round: the mean of their probabilities. What each says of the part
-    that it did not learn from calibrates them and tests guarantees (cross-fitting; deep ensembles, arXiv:1612.01474).
+    In the first round the pool is labeled by the mean of the teachers' probabilities (deep ensembles, arXiv:1612.01474).
+    Each teacher's predictions on its held-out fold serve for calibration and precision guarantees.
     """
 
     num_folds: int = Field(default=5, ge=2, le=20)
@@ -40,22 +40,23 @@ CalibrationConfig = Annotated[NoCalibration | TemperatureScaling, Field(discrimi
 
 
 class GateConfig(Section):
-    """A student is promoted if it is better on the validation faces, and probably so: by a bootstrap over persons."""
+    """When to promote a student: a better metric on the validation faces, tested by a bootstrap over persons."""
 
     metric: Literal["macro_f1", "accuracy"] = "macro_f1"
     min_probability: Annotated[float, Field(ge=0.5, le=1)] = 0.5
-    """Least share of the draws in which the student is better. 0.5 asks no more than that it is better on the whole; 0.95
-    asks for evidence, which a hundred faces rarely give."""
+    """Minimum share of the bootstrap samples in which the student is better. 0.5 only requires a better point estimate;
+    0.95 requires evidence that a hundred faces rarely provide."""
     num_draws: int = Field(default=2000, ge=100, le=100_000)
+    """Number of bootstrap samples."""
     refuse_regressions: bool = False
-    """Refuse a student that is clearly worse in the accuracy of some group of faces: its 95 % interval lies below 0. Each
-    group is looked at by itself, so that of twenty equal ones one may look worse by chance."""
+    """Refuse a student whose accuracy is clearly worse on some group of faces: the 95 % interval of the difference lies
+    below 0. Groups are tested separately, without correction: one in twenty equal ones may look worse by chance."""
 
 
 class ShiftConfig(Section):
-    """Can a classifier tell the pool from the validation faces by the teacher's features? See docs/selection.md."""
+    """Domain classifier between pool and validation faces on the teacher's features. See docs/selection.md."""
 
     max_faces: int = Field(default=2000, ge=50, le=100_000)
-    """Of each side, drawn by the run's seed."""
+    """Maximum number of faces per side, sampled with the run's seed."""
     strong_auc: Annotated[float, Field(gt=0.5, le=1)] = 0.6
-    """From this ROC-AUC on the shift is called strong, if it lies two standard errors above chance, too."""
+    """ROC-AUC from which the shift counts as strong, if it is also two standard errors above chance."""

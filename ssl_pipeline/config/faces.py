@@ -1,4 +1,4 @@
-"""The config's section `faces`: sources, splits, cropping, near-duplicates, corrections."""
+"""Config section `faces`: sources, splits, cropping, near-duplicates, corrections."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,18 +18,22 @@ class LabeledConfig(Section):
 
     sources: tuple[Source, ...] = Field(min_length=1)
     test_sources: tuple[Source, ...] = ()
+    """Sources of the test split, instead of `test_fraction`."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the faces that remain after the test split and `limit`."""
     limit: int | None = Field(default=None, ge=2)
     drop_near_bin_edges: Annotated[float, Field(gt=0)] | None = None
-    """Years: faces whose age lies so near to a border of an attribute made from age_years are left out of training."""
+    """Years: exclude training faces whose age is within this distance of a bin edge of an attribute made from age_years."""
     drop_side: Literal["both", "below", "above"] = "both"
-    """Which side of a border `drop_near_bin_edges` means: with 3 years and a border at 60, 57…59, 60…62 or both."""
+    """Side of the bin edge that `drop_near_bin_edges` excludes: e.g. for 3 years and an edge at 60, 57…59, 60…62 or both."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.drop_side != "both" and self.drop_near_bin_edges is None:
-            raise ValueError(f"drop_side {self.drop_side} says nothing without drop_near_bin_edges: give the years too")
+            raise ValueError(
+                f"drop_side {self.drop_side} has no effect without drop_near_bin_edges: give the years too"
+            )
         if bool(self.test_sources) == (self.test_fraction is not None):
             raise ValueError("the test split comes from test_fraction or from test_sources: give exactly one of them")
         return self
@@ -40,63 +44,65 @@ class UnlabeledConfig(Section):
 
     sources: tuple[Source, ...] = Field(min_length=1)
     hide_labels: bool | dict[str, tuple[str, ...]] = False
-    """Forget what the sources know, all of it or {source: [attributes]}; the truth is kept apart, to report precision."""
+    """Hide the sources' labels from the pipeline: all, or {source: [attributes]}. They are only used to report precision."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         names = [source.name or source.type for source in self.sources]
-        if isinstance(self.hide_labels, dict) and (strange := [name for name in self.hide_labels if name not in names]):
-            raise ValueError(f"hide_labels: no source {strange} in the pool; its sources: {', '.join(names)}")
+        if isinstance(self.hide_labels, dict) and (unknown := [name for name in self.hide_labels if name not in names]):
+            raise ValueError(f"hide_labels: no source {unknown} in the pool; its sources: {', '.join(names)}")
         return self
 
     def hidden_of(self, source: Source, attributes: Sequence[str]) -> Sequence[str]:
-        """Name the attributes of a source that are hidden."""
+        """Return the hidden attributes of a source."""
         if isinstance(self.hide_labels, dict):
             return self.hide_labels.get(source.name or source.type, ())
         return attributes if self.hide_labels else ()
 
 
 class NearDuplicatesConfig(Section):
-    """Treat pictures that were saved twice as one: they stand on one side of every split, and never in the pool too."""
+    """Keep near-identical pictures on the same side of every split, and labeled ones out of the pool."""
 
     max_distance: int = Field(default=12, ge=0, le=32)
-    """Bits of 256 in which two perceptual hashes may differ; see `faces.near_duplicates`."""
+    """Maximum Hamming distance between two 256-bit perceptual hashes; see `faces.near_duplicates`."""
 
 
-def _one_or_several(value: Any) -> Any:
+def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str | Path) else value
 
 
 class FacesConfig(Section):
-    """Where the faces come from and the size in pixels at which every model of the run sees them."""
+    """Where the faces come from, and their size as input of every model of the run."""
 
     root: Path = Path("data/raw")
+    """Folder that the sources' paths are relative to."""
     image_size: int = Field(default=64, ge=16, le=1024)
+    """Side in pixels."""
     cropping: CroppingConfig | None = None
-    """Without it the centered square of each picture is taken."""
+    """None takes the centered square of each picture."""
     labeled: LabeledConfig
     unlabeled: UnlabeledConfig
     near_duplicates: NearDuplicatesConfig | None = None
-    """Without it only files of the same bytes are the same picture."""
-    corrections: Annotated[tuple[Path, ...], BeforeValidator(_one_or_several)] = ()
-    """CSV tables of labels to put right, relative to `root`; `faces.sources.corrections` says what they hold."""
+    """None treats only files with identical bytes as the same picture."""
+    corrections: Annotated[tuple[Path, ...], BeforeValidator(_as_tuple)] = ()
+    """CSV tables of corrected labels, relative to `root`; format: `faces.sources.corrections`."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         names = [source.name or source.type for source in self.all_sources]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"sources need names of their own, since image ids begin with them; twice: {twice}")
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        if duplicates:
+            raise ValueError(f"sources need different names, since image ids begin with them; used twice: {duplicates}")
         if self.near_duplicates is not None and self.image_size < 17:
             raise ValueError(f"near_duplicates need an image_size of at least 17 pixels, got {self.image_size}")
         for name, source in zip(names, self.all_sources, strict=True):
             if self.cropping is None and isinstance(source.cropping, FaceCrop):
-                raise ValueError(f"source '{name}' has cropping of its own; name the model in faces.cropping.model")
+                raise ValueError(f"source '{name}' sets cropping, which needs the model of faces.cropping.model")
         return self
 
     @property
     def correction_paths(self) -> tuple[Path, ...]:
-        """Where the corrections lie."""
+        """Paths of the corrections."""
         return tuple(self.root / path for path in self.corrections)
 
     @property
@@ -106,7 +112,7 @@ class FacesConfig(Section):
 
     @property
     def roles(self) -> tuple[tuple[Role, Source], ...]:
-        """Every source and what its faces are for."""
+        """Every source with its role."""
         by_role: dict[Role, tuple[Source, ...]] = {
             "labeled": self.labeled.sources,
             "test": self.labeled.test_sources,

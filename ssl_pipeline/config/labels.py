@@ -1,4 +1,4 @@
-"""The config's section for labels: the attributes, their values, and how numbers become values."""
+"""Config section `labels`: the attributes, their values, and the bins of numeric columns."""
 
 from typing import Annotated, Self
 
@@ -9,7 +9,7 @@ from ssl_pipeline.labels import LabelSpace
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
-# Columns of the face table, the manifest and the training table; `joint` stands beside attributes in reports.
+# Columns of the face table, the manifest and the training table; reports list `joint` next to the attributes.
 RESERVED_NAMES = frozenset(
     [
         "image_id",
@@ -43,19 +43,21 @@ MAX_CLASSES = 1000
 
 
 class AttributeConfig(Section):
-    """An attribute, and, where it is a range of a number (age in years), how the number becomes a value."""
+    """An attribute; its values may be bins of a numeric column, e.g. of age in years."""
 
     name: Identifier
     values: tuple[str, ...] = Field(min_length=2)
     from_column: str | None = None
+    """Numeric column whose bins are the values, e.g. age_years."""
     bin_edges: tuple[float, ...] = ()
+    """Ascending; value i is the bin from edge i - 1 (included) to edge i (excluded)."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.name in RESERVED_NAMES:
-            raise ValueError(f"the name '{self.name}' is taken by a column of the tables")
+            raise ValueError(f"the name '{self.name}' is reserved for a column of the tables; choose another name")
         if len(set(self.values)) != len(self.values):
-            raise ValueError("values must differ from each other")
+            raise ValueError(f"values must differ from each other, got {list(self.values)}")
         if (self.from_column is None) != (not self.bin_edges):
             raise ValueError("from_column and bin_edges belong together: give both or neither")
         if self.bin_edges and len(self.bin_edges) != len(self.values) - 1:
@@ -63,7 +65,7 @@ class AttributeConfig(Section):
                 f"{len(self.values)} values need {len(self.values) - 1} bin_edges, got {len(self.bin_edges)}"
             )
         if list(self.bin_edges) != sorted(set(self.bin_edges)):
-            raise ValueError("bin_edges must ascend")
+            raise ValueError(f"bin_edges must ascend, got {list(self.bin_edges)}")
         return self
 
 
@@ -76,17 +78,19 @@ class LabelsConfig(Section):
     def _check(self) -> Self:
         names = [attribute.name for attribute in self.attributes]
         if len(set(names)) != len(names):
-            raise ValueError("attribute names must differ from each other")
+            raise ValueError(f"attribute names must differ from each other, got {names}")
         if self.space.num_classes > MAX_CLASSES:
-            raise ValueError(f"the attributes span {self.space.num_classes:,} classes; at most {MAX_CLASSES:,} can be")
+            raise ValueError(
+                f"the attributes span {self.space.num_classes:,} classes; at most {MAX_CLASSES:,} are supported"
+            )
         return self
 
     @property
     def made_from_age(self) -> tuple[AttributeConfig, ...]:
-        """The attributes that are ranges of age_years."""
+        """The attributes whose values are bins of age_years."""
         return tuple(attribute for attribute in self.attributes if attribute.from_column == "age_years")
 
     @property
     def space(self) -> LabelSpace:
-        """The label space that these attributes span."""
+        """The label space of these attributes."""
         return LabelSpace.of({attribute.name: attribute.values for attribute in self.attributes})

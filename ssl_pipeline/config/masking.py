@@ -1,4 +1,4 @@
-"""The config of a masked set: whose faces get masks, how many of each kind, and where the pictures go."""
+"""Config section `masking`: sets of faces with drawn masks."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -17,19 +17,19 @@ DEFAULT_LABELS = LabelsConfig(attributes=(AttributeConfig(name="gender", values=
 
 
 class CanonicalLandmarks(Section):
-    """The same points in every picture, for crops that are aligned alike; by default UTKFace's chips."""
+    """The same landmarks in every picture, for aligned crops; by default those of UTKFace's chips."""
 
     type: Literal["canonical"]
     points: tuple[Point, Point, Point, Point, Point] | None = None
-    """Left eye, right eye, tip of the nose, left and right corner of the mouth, as the picture shows them: x and y as
-    shares of the picture's width and height."""
+    """Left eye, right eye, tip of the nose, left and right corner of the mouth, left and right as seen in the picture: x
+    and y as shares of its width and height."""
 
 
 class FileLandmarks(Section):
-    """Points from a file, one line a picture: its path, then 5 or 68 points as x and y in pixels.
+    """Landmarks from a file, one line per picture: its path, then 5 or 68 points as x and y in pixels.
 
-    Separated by commas, semicolons, tabs or spaces; a first line without numbers is a header. Paths are relative to
-    the source's folder; a bare file name, without ``.chip.jpg`` as in UTKFace's lists, will do.
+    Separators are commas, semicolons, tabs or spaces; a first line without numbers is a header. Paths are relative to
+    the source's folder; a bare file name without ``.chip.jpg`` is accepted, as in UTKFace's lists.
     """
 
     type: Literal["file"]
@@ -37,10 +37,11 @@ class FileLandmarks(Section):
 
 
 class YuNetLandmarks(Section):
-    """Points found by YuNet (the extra ``[landmarks]``); of several faces in a picture, the largest counts."""
+    """Landmarks detected by YuNet (the extra ``[landmarks]``); the largest face of a picture is used."""
 
     type: Literal["yunet"]
     model: Path
+    """YuNet's ONNX file, which the user provides."""
     min_score: Annotated[float, Field(ge=0.3, le=1)] = 0.6
 
 
@@ -48,7 +49,7 @@ LandmarksConfig = Annotated[CanonicalLandmarks | FileLandmarks | YuNetLandmarks,
 
 
 class PicturesConfig(Section):
-    """How many pictures: of the mask worn right, worn wrongly, and of the bare face."""
+    """Number of pictures with the mask worn correctly, worn incorrectly, and without a mask."""
 
     wear: int = Field(default=5, ge=0, le=100)
     incorrect: int = Field(default=1, ge=0, le=100)
@@ -57,27 +58,27 @@ class PicturesConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.total == 0:
-            raise ValueError("wear, incorrect and normal are all 0: nothing would be drawn")
+            raise ValueError("wear, incorrect and normal are all 0: nothing would be drawn; set one of them")
         return self
 
     @property
     def total(self) -> int:
-        """All pictures of a person or face."""
+        """Number of all pictures per person or per face."""
         return self.wear + self.incorrect + self.normal
 
 
 class Shares(Section):
-    """How often each of several things occurs; the shares may have any sum above 0."""
+    """Relative frequencies; their sum need not be 1."""
 
     @model_validator(mode="after")
     def _check_sum(self) -> Self:
         if sum(self.model_dump().values()) <= 0:
-            raise ValueError("all shares are 0: nothing would be left to draw")
+            raise ValueError("all shares are 0: nothing would be left to draw; set one of them")
         return self
 
 
 class KindShares(Shares):
-    """How often each kind of mask occurs."""
+    """Relative frequency of each kind of mask."""
 
     surgical: Share = 0.5
     three_panel: Share = 0.25
@@ -85,7 +86,7 @@ class KindShares(Shares):
 
 
 class ColorShares(Shares):
-    """How often each color occurs over all kinds; a kind has those oftener that are usual for it."""
+    """Relative frequency of each color over all kinds; each kind prefers its usual colors."""
 
     white: Share = 0.5
     black: Share = 0.25
@@ -95,7 +96,7 @@ class ColorShares(Shares):
 
 
 class WrongWayShares(Shares):
-    """How often each wrong way of wearing occurs among the wrongly worn."""
+    """Relative frequency of each incorrect way of wearing a mask."""
 
     nose_out: Share = 0.45
     chin_out: Share = 0.2
@@ -106,15 +107,15 @@ class MaskingConfig(Section):
     """A masked set.
 
     Attributes:
-        root: the folder that the sources' paths are relative to; in a run's config, faces.root unless it is given.
-        sources: whose faces. A face that its source knows to wear a mask is left out, counted; one of which nothing is
-            known counts as bare.
-        labels: the attributes of the faces that the table keeps besides mask, age_years and origin.
-        out: the folder of the pictures, of ``faces.csv`` and of the record, relative to `root`.
-        per_person: pictures a person, spread over the person's faces; give this or `per_face`.
-        per_face: pictures a face.
-        size: side of the square pictures in pixels; None keeps each picture as it is.
-        processes: how many draw at once; None takes all cores. The pictures do not depend on it.
+        root: folder that the sources' paths are relative to; default in a run's config: faces.root.
+        sources: where the faces come from. Faces that are labeled as masked are skipped and counted; unlabeled ones
+            count as unmasked.
+        labels: attributes of the faces that the table keeps besides mask, age_years and origin.
+        out: folder of the pictures, of ``faces.csv`` and of the record, relative to `root`.
+        per_person: number of pictures per person, spread over the person's faces; give this or `per_face`.
+        per_face: number of pictures per face.
+        size: side of the square pictures in pixels; None keeps each picture's size.
+        processes: number of drawing processes; None takes all cores. The pictures do not depend on it.
     """
 
     root: Path = Path("data/raw")
@@ -135,31 +136,33 @@ class MaskingConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.per_person is None) == (self.per_face is None):
-            raise ValueError("the number of pictures stands in per_person or in per_face: give exactly one of them")
+            raise ValueError("per_person or per_face sets the number of pictures: give exactly one of them")
         names = [source.name or source.type for source in self.sources]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"sources need names of their own, since image ids begin with them; twice: {twice}")
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        if duplicates:
+            raise ValueError(f"sources need different names, since image ids begin with them; used twice: {duplicates}")
         for attribute in self.labels.attributes:
             if attribute.name == "mask" and not set(MASK_VALUES) <= set(attribute.values):
-                raise ValueError(f"labels: the attribute mask needs the values {list(MASK_VALUES)}")
+                raise ValueError(
+                    f"labels: the attribute mask needs the values {list(MASK_VALUES)}, got {list(attribute.values)}"
+                )
         return self
 
     @property
     def folder(self) -> Path:
-        """Where the set is built."""
+        """Folder of the set."""
         return self.root / self.out
 
     @property
     def pictures(self) -> PicturesConfig:
-        """How many pictures of each person or face."""
+        """Number of pictures per person or per face."""
         pictures = self.per_person or self.per_face
         assert pictures is not None
         return pictures
 
 
 class MaskingFile(Section):
-    """A config file of masked sets alone; a run's config may have the same section."""
+    """A config file with masked sets only; a run's config may have the same section."""
 
     masking: tuple[MaskingConfig, ...] = Field(min_length=1)
     execution: ExecutionConfig = InProcess()

@@ -1,7 +1,7 @@
-"""The names of the metrics that a config may choose by, and which way each is better.
+"""Names of the metrics that a config can monitor, and whether higher or lower is better.
 
-A name alone is of the joint classes (``macro_f1``); after an attribute's name and a point it is of that attribute
-(``age.macro_f1``). What each means, `learning.metrics` says, which computes them.
+A name alone is a metric of the joint classes (``macro_f1``); with an attribute in front it is a metric of that attribute
+(``age.macro_f1``). `evaluation.metrics` computes and explains them.
 """
 
 from collections.abc import Collection, Mapping
@@ -36,11 +36,11 @@ METRIC_DIRECTIONS: Mapping[str, Direction] = MappingProxyType(
 )
 
 NUMBER_METRICS = frozenset(["mean_absolute_error", "mean_squared_error"])
-"""Only of an attribute that is a range of a number (``from_column: age_years``)."""
+"""Only for an attribute with bins of a number (``from_column: age_years``)."""
 
 
 def split_metric(name: str) -> tuple[str | None, str]:
-    """Take a metric's name apart into its attribute, None for the joint classes, and the metric.
+    """Split a metric's name into its attribute (None for the joint classes) and the metric.
 
     Raises:
         ValueError: if there is no such metric.
@@ -51,14 +51,16 @@ def split_metric(name: str) -> tuple[str | None, str]:
     attribute, point, metric = name.rpartition(".")
     if metric not in METRIC_DIRECTIONS or (point and not attribute):
         known = ", ".join(METRIC_DIRECTIONS)
-        raise ValueError(f"expected one of {known}, or one of them after an attribute, as age.macro_f1; got '{name}'")
+        raise ValueError(
+            f"expected one of {known}, or one of them with an attribute in front, e.g. age.macro_f1; got '{name}'"
+        )
     if metric in NUMBER_METRICS and not attribute:
-        raise ValueError(f"'{name}' is of an attribute with numbers, not of the classes; write age.{name}, say")
+        raise ValueError(f"'{name}' needs an attribute with numbers; write e.g. age.{name}")
     return attribute or None, metric
 
 
 def metric_direction(name: str) -> Direction:
-    """Say whether more (``max``) or less (``min``) of a metric is better.
+    """Return whether higher (``max``) or lower (``min``) values of a metric are better.
 
     Raises:
         ValueError: if there is no such metric.
@@ -67,30 +69,30 @@ def metric_direction(name: str) -> Direction:
 
 
 def check_metric(name: str, *, attributes: Collection[str], with_numbers: Collection[str] = ()) -> None:
-    """Refuse a metric that faces with these attributes cannot have.
+    """Refuse a metric that is not defined for these attributes.
 
     Args:
-        name: as ``macro_f1`` or ``age.macro_f1``.
+        name: e.g. ``macro_f1`` or ``age.macro_f1``.
         attributes: the names of the attributes.
-        with_numbers: those of them that are ranges of a number.
+        with_numbers: the attributes with bins of a number.
 
     Raises:
-        ValueError: if there is no such metric or attribute, or the attribute has no numbers and the metric needs them.
+        ValueError: if there is no such metric or attribute, or the metric needs an attribute with numbers.
     """
     attribute, metric = split_metric(name)
     if attribute is not None and attribute not in attributes:
         raise ValueError(f"'{name}': no attribute '{attribute}'; the attributes: {', '.join(attributes)}")
     if metric in NUMBER_METRICS and attribute not in with_numbers:
         raise ValueError(
-            f"'{name}': attribute '{attribute}' is no range of a number; give it from_column and bin_edges, or choose "
-            f"another metric"
+            f"'{name}': attribute '{attribute}' has no bins of a number; give it from_column and bin_edges, or choose "
+            "another metric"
         )
 
 
-def _known(name: str) -> str:
+def _check_name(name: str) -> str:
     split_metric(name)
     return name
 
 
-MetricName = Annotated[str, AfterValidator(_known)]
-"""A metric's name in a config; whether its attribute exists, only `check_metric` can say."""
+MetricName = Annotated[str, AfterValidator(_check_name)]
+"""A metric's name in a config; only `check_metric` checks that its attribute exists."""

@@ -1,4 +1,4 @@
-"""The config's sections for selection: which pseudo-labels to keep, by which strategy, and when to stop. See docs/selection.md."""
+"""Config sections for selection: strategies, thresholds and guards; docs/selection.md explains them."""
 
 from typing import Annotated, Literal, Self
 
@@ -11,20 +11,21 @@ Threshold = Annotated[float, Field(gt=0, le=1)]
 
 
 class GuardsConfig(Section):
-    """What a selection must look like; what does not is a fault. Every bound is allowed itself."""
+    """Checks of a selection before it is used. Bounds are inclusive."""
 
     min_acceptance_rate: Fraction = 0.01
     max_acceptance_rate: Fraction = 1.0
+    """Range of the share of candidates that are accepted."""
     min_share_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """A value whose share among accepted labels is below so many times its share on validation; 0 asks nothing."""
+    """Flag values below this fraction of their validation share; 0 disables."""
     max_share_ratio: Annotated[float, Field(gt=1)] | None = None
-    """A value whose share among accepted labels is above so many times its share on validation."""
+    """Flag values above this multiple of their validation share; None disables."""
     one_class: bool = True
-    """Every accepted face is of one class."""
+    """Flag a selection that accepts faces of a single class only."""
     worse_than_chance: bool = True
-    """The teacher's balanced accuracy of an attribute on validation is below that of always naming one value."""
+    """Flag attributes whose balanced accuracy on validation is below that of a constant prediction."""
     on_fault: Literal["stop", "warn"] = "stop"
-    """`warn` goes on, and selection.json and the run's summary name the faults."""
+    """`stop` fails the run; `warn` continues and records the faults in selection.json and the run's summary."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -36,24 +37,27 @@ class GuardsConfig(Section):
 
 
 class SelectionBase(Section):
-    """What every way of selecting has: the unit of decision, the kind of target, the alignment and the guards."""
+    """Common keys of all strategies."""
 
     per: Literal["class", "attribute"] = "attribute"
+    """Accept or reject the joint class of a face, or each of its attributes separately."""
     targets: Literal["hard", "soft"] = "soft"
+    """Targets of the student: one value, or the teacher's probabilities."""
     align: Literal["none", "training", "validation"] = "none"
-    """Whose class mix the pool's mean prediction is brought to (ReMixMatch, arXiv:1911.09785)."""
+    """Distribution alignment: scale predictions so that their mean over the pool matches this split's class prior
+    (ReMixMatch, arXiv:1911.09785)."""
     guards: GuardsConfig = GuardsConfig()
 
 
 class FixedThreshold(SelectionBase):
-    """Accept what is at least `confidence_threshold` sure (FixMatch, arXiv:2001.07685)."""
+    """Accept labels with at least this confidence (FixMatch, arXiv:2001.07685)."""
 
     type: Literal["fixed_threshold"]
     confidence_threshold: Threshold = 0.95
 
 
 class BalancedTopK(SelectionBase):
-    """Accept the `k` surest of every class, or of every value of an attribute (Noisy Student, arXiv:1911.04252)."""
+    """Accept the `k` most confident faces per class, or per value of an attribute (Noisy Student, arXiv:1911.04252)."""
 
     type: Literal["balanced_top_k"]
     k: int = Field(ge=1)
@@ -61,48 +65,51 @@ class BalancedTopK(SelectionBase):
 
 
 class PercentileCurriculum(SelectionBase):
-    """Accept the surest `step_percent` of the pool in round 1, twice as many in round 2, … (arXiv:2001.06001)."""
+    """Accept the most confident `step_percent` of the pool in round 1, twice as many in round 2, … (arXiv:2001.06001)."""
 
     type: Literal["percentile_curriculum"]
     step_percent: Annotated[float, Field(gt=0, le=100)] = 20.0
 
 
 class SelfAdaptive(SelectionBase):
-    """Accept by the pool's mean confidence, lowered for values that the teacher rarely predicts (arXiv:2205.07246)."""
+    """FreeMatch: threshold at the pool's mean confidence, lower for rarely predicted values (arXiv:2205.07246)."""
 
     type: Literal["self_adaptive"]
 
 
 class GaussianWeights(SelectionBase):
-    """Weigh labels by how far their confidence falls below the pool's mean (SoftMatch, arXiv:2301.10921)."""
+    """Weight labels by a Gaussian of their confidence below the pool's mean (SoftMatch, arXiv:2301.10921)."""
 
     type: Literal["gaussian_weights"]
     min_weight: Threshold = 0.01
+    """Labels with a smaller weight are rejected."""
 
 
 class EnsembleAgreement(SelectionBase):
-    """Accept what is sure, and on which several views or teachers agree (UPS, arXiv:2101.06329)."""
+    """Accept confident labels on which several views or teachers agree (UPS, arXiv:2101.06329)."""
 
     type: Literal["ensemble_agreement"]
     confidence_threshold: Threshold = 0.7
     max_deviation: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Maximum standard deviation of the label's probability over the views or teachers."""
 
 
 class PrecisionGuarantee(SelectionBase):
-    """Accept by the lowest threshold that is right on held-out faces often enough, with confidence 1 − `delta`."""
+    """Lowest threshold at which the precision on held-out faces is at least `target`, with confidence 1 − `delta`."""
 
     type: Literal["precision_guarantee"]
     target: Probability = 0.9
     delta: Probability = 0.1
     familywise: bool = False
-    """Guarantee all values at once with 1 − `delta`, each with 1 − `delta` / their number (Bonferroni)."""
+    """Guarantee all values jointly with confidence 1 − `delta` (Bonferroni: each with 1 − `delta` / their number)."""
     num_thresholds: int = Field(default=20, ge=1, le=1000)
+    """Number of thresholds that are tested."""
 
     @model_validator(mode="after")
     def _check_alignment(self) -> Self:
         if self.align == "validation":
             raise ValueError(
-                "align: validation would let the faces that test the guarantee shape the predictions; "
+                "align: validation would adapt the predictions to the faces that test the guarantee; "
                 "use align: training or none"
             )
         return self
@@ -120,4 +127,4 @@ SelectionConfig = Annotated[
 ]
 
 DEFAULT = PrecisionGuarantee(type="precision_guarantee", target=0.8)
-"""No way to select has been shown to serve a student better (docs/strategies.md); this one says how often it is right."""
+"""No strategy was measurably better for the student (docs/strategies.md); this one guarantees a precision."""

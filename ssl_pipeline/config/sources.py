@@ -1,4 +1,4 @@
-"""The config's sections for sources of faces; what each set's folder must hold, docs/face-sets.md says."""
+"""Config sections for sources of faces; docs/face-sets.md describes the folder of each set."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,9 +10,9 @@ from ssl_pipeline.config.cropping import SourceCropping
 
 
 class FilterConfig(Section):
-    """Which of a source's faces to take, by what the source knows. A face of unknown origin or age does not pass.
+    """Which faces of a source to take. A face of unknown origin or age does not pass a filter on it.
 
-    Of an age that is known as a range, the whole range must pass.
+    If an age is known as a range, the whole range must pass.
     """
 
     origin: tuple[str, ...] | None = None
@@ -22,27 +22,30 @@ class FilterConfig(Section):
 
 
 class SourceBase(Section):
-    """What every source has: where it lies, which faces to take, what its columns and values are called here."""
+    """Common keys of all sources: path, filter, names of columns and values."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+    """Prefix of the image ids; default: the type."""
     path: Path
+    """Folder, relative to faces.root."""
     filter: FilterConfig = FilterConfig()
     limit: int | None = Field(default=None, ge=1)
+    """Maximum number of faces."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """{our column: the source's column}; a column that is not named keeps its name."""
+    """{column here: column of the source}; other columns keep their names."""
     values: dict[str, dict[str, str]] = Field(default_factory=dict)
-    """{our column: {the source's value: our value}}; a value that is not named keeps its name."""
+    """{column here: {value of the source: value here}}; other values keep their names."""
     cropping: SourceCropping | None = None
-    """In place of what faces.cropping says: settings of its own, or `type: none` for pictures that are faces already."""
+    """Replaces faces.cropping for this source; `type: none` is for pictures that are cropped already."""
     people: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
-    """Whose people they are: sources with the same word here name the same person alike, or, where they name nobody,
-    the same file. By default each source has people of its own."""
+    """Sources with the same value here share their people: equal person ids (or, without person ids, equal files) are the
+    same person. By default no source shares people."""
     derived: tuple[str, ...] = ()
-    """Attributes whose values follow from how the pictures were made, as a mask that was drawn on them."""
+    """Attributes that are known by construction, e.g. a drawn mask."""
 
 
 class DrawnSource(SourceBase):
-    """Faces drawn from parameters into `path`, the same bytes for the same seed."""
+    """Synthetic faces, drawn into `path`: the same bytes for the same seed."""
 
     type: Literal["drawn"]
     population: Literal["home", "elsewhere"] = "home"
@@ -53,14 +56,14 @@ class DrawnSource(SourceBase):
 
 
 class FolderSource(SourceBase):
-    """A folder of images at any depth; `levels` names what its first folders say, as ``<gender>/<age>/…``."""
+    """A folder of images at any depth; `levels` are the columns given by its subfolders, e.g. ``<gender>/<age>/…``."""
 
     type: Literal["folder"]
     levels: tuple[str, ...] = ()
 
 
 class CsvSource(SourceBase):
-    """A CSV table inside `path`, its image paths relative to `path`."""
+    """A CSV table inside `path`; its image paths are relative to `path`."""
 
     type: Literal["csv"]
     table: Path
@@ -73,13 +76,13 @@ class UtkFaceSource(SourceBase):
 
 
 class MaskBaseSource(SourceBase):
-    """MaskBase: a folder a person, ``{id}_{gender}_{race}_{age}/``, with mask1…5, incorrect_mask and normal."""
+    """MaskBase: one folder per person, ``{id}_{gender}_{race}_{age}/``, with mask1…5, incorrect_mask and normal."""
 
     type: Literal["maskbase"]
 
 
 class FairFaceSource(SourceBase):
-    """FairFace: ``fairface_label_{train,val}.csv`` beside ``train/`` and ``val/``; ages are ranges."""
+    """FairFace: ``fairface_label_{train,val}.csv`` next to ``train/`` and ``val/``; ages are ranges."""
 
     type: Literal["fairface"]
     subsets: tuple[Literal["train", "val"], ...] = Field(default=("train", "val"), min_length=1)
@@ -99,7 +102,7 @@ class AllAgeFacesSource(SourceBase):
 
 
 class AppaRealSource(SourceBase):
-    """APPA-REAL: ``gt_avg_{train,valid,test}.csv`` beside ``train/``, ``valid/`` and ``test/``; knows no gender."""
+    """APPA-REAL: ``gt_avg_{train,valid,test}.csv`` next to ``train/``, ``valid/`` and ``test/``; without gender."""
 
     type: Literal["appa_real"]
     subsets: tuple[Literal["train", "valid", "test"], ...] = Field(default=("train", "valid", "test"), min_length=1)
@@ -107,35 +110,35 @@ class AppaRealSource(SourceBase):
 
 
 class MegaAgeAsianSource(SourceBase):
-    """MegaAge-Asian: ``list/{train,test}_{name,age}.txt`` beside ``train/`` and ``test/``; knows no gender."""
+    """MegaAge-Asian: ``list/{train,test}_{name,age}.txt`` next to ``train/`` and ``test/``; without gender."""
 
     type: Literal["megaage_asian"]
     subsets: tuple[Literal["train", "test"], ...] = Field(default=("train", "test"), min_length=1)
 
 
 class CelebASource(SourceBase):
-    """CelebA: ``list_attr_celeba.txt``, ``identity_CelebA.txt`` and ``img_align_celeba/``; knows no age."""
+    """CelebA: ``list_attr_celeba.txt``, ``identity_CelebA.txt`` and ``img_align_celeba/``; without age."""
 
     type: Literal["celeba"]
     subsets: tuple[Literal["train", "val", "test"], ...] = Field(default=("train", "val", "test"), min_length=1)
 
 
 class ImdbWikiSource(SourceBase):
-    """IMDB-WIKI: ``imdb.mat`` or ``wiki.mat``, and the images that it names; ages are computed and noisy."""
+    """IMDB-WIKI: ``imdb.mat`` or ``wiki.mat``, and the images that it lists; ages are computed and noisy."""
 
     type: Literal["imdb_wiki"]
     min_face_score: float | None = None
-    """Of the detector that made the set, about 1 to 7; faces scored lower are rejected."""
+    """Minimum score of the set's own face detector, about 1 to 7."""
 
 
 class LfwSource(SourceBase):
-    """LFW: ``First_Last/First_Last_0001.jpg``; knows nothing but who it is."""
+    """LFW: ``First_Last/First_Last_0001.jpg``; the person only."""
 
     type: Literal["lfw"]
 
 
 class MaskedFaceNetSource(SourceBase):
-    """MaskedFace-Net: ``{number}_Mask….jpg`` at any depth; knows how the drawn mask is worn."""
+    """MaskedFace-Net: ``{number}_Mask….jpg`` at any depth; with the wearing of the drawn mask."""
 
     type: Literal["maskedface_net"]
 

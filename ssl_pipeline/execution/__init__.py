@@ -1,1 +1,1 @@
-"""Where shards are worked on: in this process, or by the workers of a Ray cluster. Knows nothing of what the work is."""
+"""Maps over shards, in this process or on a Ray cluster; independent of the kind of work."""

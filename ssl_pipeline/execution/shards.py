@@ -1,4 +1,4 @@
-"""One map over shards. A shard is worked on as a whole, leaves its own files, and can be worked on again at no harm."""
+"""Map over shards, in this process or by Ray. Work on a shard writes its own files and is safe to repeat."""
 
 import importlib.util
 from collections.abc import Callable, Iterable
@@ -14,14 +14,14 @@ IN_PROCESS = InProcess()
 
 
 def check_execution(execution: ExecutionConfig, *, device: str) -> None:
-    """Refuse what can be refused before any work: no Ray, a cluster that does not answer, GPUs for work on the CPU.
+    """Check the config before any work: Ray is installed, the cluster answers, GPUs agree with the device.
 
     Args:
         execution: the config's section.
         device: ``cpu`` or ``cuda``, where the network computes.
 
     Raises:
-        ConfigError: naming the fault and its cure.
+        ConfigError: if one of these fails.
     """
     if isinstance(execution, InProcess):
         return
@@ -30,12 +30,12 @@ def check_execution(execution: ExecutionConfig, *, device: str) -> None:
     if device == "cpu" and execution.num_gpus_per_shard > 0:
         raise ConfigError(
             f"execution.num_gpus_per_shard: {execution.num_gpus_per_shard:g} GPUs for a network that computes on the CPU; "
-            "set it to 0, or set device: cuda on a machine that has a GPU"
+            "set it to 0, or set device: cuda on a machine with a GPU"
         )
     if device == "cuda" and execution.num_gpus_per_shard == 0:
         raise ConfigError(
-            "execution.num_gpus_per_shard: 0 for a network that computes on a GPU; set it to 1, or to a part that "
-            "workers share"
+            "execution.num_gpus_per_shard: 0 for a network that computes on a GPU; set it to 1, or to a "
+            "fraction to share a GPU"
         )
     if execution.address not in (None, "auto"):
         check_reachable(execution.address)
@@ -52,19 +52,19 @@ def map_shards(
     """Work on every shard.
 
     Args:
-        work: what to do.
-        shards: read when there is a worker for them, so that they need not fit into memory together.
-        execution: where.
-        directory: in which the work leaves its files; every worker must see it.
-        on_done: told each result, in this process, as its shard is finished.
+        work: the work on one shard.
+        shards: consumed lazily, one per free worker.
+        execution: the config's section.
+        directory: where the work writes its files; every worker must see it.
+        on_done: called with each result, in this process, as soon as its shard is finished.
 
     Returns:
         The results in the order of the shards.
 
     Raises:
-        PipelineError: what the work raised, wherever it ran; the shards that were finished stay finished.
-        ConfigError: if the cluster is not to be had, or has no room for a shard.
-        RunError: if a worker does not see the directory, or a shard's workers are lost again and again.
+        PipelineError: raised by the work, with its own message; finished shards are kept.
+        ConfigError: if the cluster cannot be reached, or has no room for a worker.
+        RunError: if a worker does not see the directory, or a shard loses more than `max_retries` workers.
     """
     match execution:
         case InProcess():

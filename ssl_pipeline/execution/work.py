@@ -1,4 +1,4 @@
-"""What work on shards must offer to be done here or in another process."""
+"""The protocol of work on shards, for this process or another one."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -10,18 +10,18 @@ ResultT_co = TypeVar("ResultT_co", covariant=True)
 
 
 class ShardWork(Protocol[ShardT_contra, ResultT_co]):
-    """Work that is ready to be done in this process, and knows how to be made ready in another one."""
+    """Work on shards, callable in this process, with a recipe to build it in another one."""
 
     @property
     def num_threads(self) -> int:
-        """Threads that it computes with."""
+        """Number of threads that it computes with."""
 
     @property
     def on_gpu(self) -> bool:
         """Whether it needs a GPU."""
 
     def __call__(self, shard: ShardT_contra, /) -> ResultT_co:
-        """Work on one shard; what it leaves, it leaves by atomic writes."""
+        """Work on one shard; files are written atomically."""
 
     def recipe(self) -> Callable[[], Callable[[ShardT_contra], ResultT_co]]:
-        """Give what makes the same work ready in another process: small, and of paths that both see."""
+        """Return a picklable factory of the same work: small, with paths that both processes see."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.cropper import Crop, Cropper
 from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels
-from ssl_pipeline.runs.disk import reserve
+from ssl_pipeline.runs.disk import preallocate
 from ssl_pipeline.runs.files import atomic_path
 from ssl_pipeline.runs.progress import ProgressBar
 
@@ -57,7 +57,7 @@ def decode_into(
     ):
         shape = (len(image_paths), size, size, 3)
         pixels = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape)
-        reserve(beside)
+        preallocate(beside)
 
         def decode(row: int) -> _Row:
             return _decode_row(pixels[row], Path(image_paths[row]), framers[row] if framers else None)

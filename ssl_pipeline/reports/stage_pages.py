@@ -216,7 +216,7 @@ def failure_page(words: str, status: RunStatus | None) -> Page:
         return Page("what-went-wrong", "What went wrong", "\n".join(lines))
     lines += ["", "| stage | | |", "|---|---|---|"]
     lines += [f"| {markdown_safe(of.name)} | {of.state} | {markdown_safe(of.note)} |" for of in status.stages]
-    lines += ["", f"Run directory: `{status.root}`. {status.cure}".rstrip()]
+    lines += ["", f"Run directory: `{status.root}`. {status.next_step}".rstrip()]
     return Page("what-went-wrong", "What went wrong", "\n".join(lines))
 
 

@@ -1,1 +1,1 @@
-"""The run directory: paths, atomic files, stage records, lock, status, progress, storage."""
+"""The run directory: paths, atomic files, stage records, lock, status, progress, review, storage."""

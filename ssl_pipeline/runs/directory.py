@@ -1,4 +1,4 @@
-"""The run directory: where everything of a run lies, and its lock."""
+"""Paths of a run directory, and its lock."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ class RunDir:
 
     @property
     def faces(self) -> Path:
-        """Face tables and the pixels of the faces."""
+        """Face tables and decoded pixels."""
         return self.root / "faces"
 
     @property
@@ -28,11 +28,11 @@ class RunDir:
 
     @property
     def out_of_fold(self) -> Path:
-        """What the teachers that each miss a part of the training faces say of it, and these teachers, calibrated."""
+        """Out-of-fold predictions and calibrated fold teachers."""
         return self.root / "round-00" / "out_of_fold"
 
     def fold_teacher(self, fold: int) -> Path:
-        """The training of the teacher that misses this part of the training faces, counted from 0."""
+        """The teacher trained without a fold, counted from 0."""
         return self.root / "round-00" / f"teacher-without-fold-{fold}"
 
     def pseudo_labels(self, round_index: int) -> Path:
@@ -40,7 +40,7 @@ class RunDir:
         return self.root / f"round-{round_index:02d}" / "pseudo_labels"
 
     def review(self, round_index: int) -> Path:
-        """What a person was asked about a round's selection, and decided."""
+        """The review of a round's selection: request and decision."""
         return self.root / f"round-{round_index:02d}" / "review"
 
     def student(self, round_index: int) -> Path:
@@ -49,7 +49,7 @@ class RunDir:
 
     @property
     def summary(self) -> Path:
-        """What a finished cycle came to."""
+        """The results of a finished cycle."""
         return self.root / "summary.json"
 
     @property
@@ -59,7 +59,7 @@ class RunDir:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for this process; the lock falls with the process, however it ends.
+        """Hold the run for this process. The lock is released when the process ends, however it ends.
 
         Raises:
             RunError: if another process holds it.
@@ -72,5 +72,5 @@ class RunDir:
 
     @property
     def lock_file(self) -> Path:
-        """The file that a process working in the run has locked."""
+        """The file that the process working in the run has locked."""
         return self.root / ".lock"

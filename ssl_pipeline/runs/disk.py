@@ -1,4 +1,4 @@
-"""A full disk, told in one sentence: which, how much is free, and what to do."""
+"""Full disks: detection, one error message, preallocation of files."""
 
 import errno
 import os
@@ -9,17 +9,17 @@ from pathlib import Path
 
 from ssl_pipeline.errors import RunError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_WORDS = ("no space left", "quota exceeded")  # of writers that raise errors of their own, as safetensors does
-_NOTHING = 1 << 20  # bytes; torch.save does not say why a write failed: with so little left, that is why
+_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+_FULL_PHRASES = ("no space left", "quota exceeded")  # in errors of other types, e.g. of safetensors
+_MIN_FREE_BYTES = 1 << 20  # torch.save does not give a reason: with less than this free, a full disk is assumed
 
 
 @contextmanager
 def catch_disk_full(path: Path) -> Iterator[None]:
-    """Turn whatever a writer raises on a full disk into one message.
+    """Turn any error that a writer raises on a full disk into one RunError.
 
     Args:
-        path: the file written, or to be.
+        path: the file being written.
 
     Raises:
         RunError: if the disk, or the user's quota of it, is full.
@@ -28,36 +28,32 @@ def catch_disk_full(path: Path) -> Iterator[None]:
         yield
     except RunError:
         raise
-    except (OSError, RuntimeError) as error:
-        told = isinstance(error, OSError) and error.errno in _FULL
-        told = told or any(words in str(error).lower() for words in _WORDS)
-        if not told:
-            check_disk_space(path)
-            raise
-        raise _disk_full(path) from None
-    except Exception as error:  # safetensors' own
-        if any(words in str(error).lower() for words in _WORDS):
+    except Exception as error:
+        has_errno = isinstance(error, OSError) and error.errno in _FULL_ERRNOS
+        if has_errno or any(phrase in str(error).lower() for phrase in _FULL_PHRASES):
             raise _disk_full(path) from None
+        if isinstance(error, OSError | RuntimeError):
+            check_disk_space(path)
         raise
 
 
 def check_disk_space(path: Path) -> None:
-    """Raise if next to nothing can be written beside `path`.
+    """Check that the disk of `path` is not full.
 
     Raises:
-        RunError: if so.
+        RunError: if less than 1 MB is free.
     """
-    if shutil.disk_usage(_existing(path)).free < _NOTHING:
+    if shutil.disk_usage(_existing_parent(path)).free < _MIN_FREE_BYTES:
         raise _disk_full(path) from None
 
 
-def reserve(path: Path) -> None:
-    """Take the room on disk for a file that was only given its length, as an array mapped into memory is.
+def preallocate(path: Path) -> None:
+    """Allocate the disk blocks of a sparse file, e.g. a memory-mapped array.
 
-    A page of it that finds no room later kills the process with SIGBUS, without a word.
+    Otherwise a full disk kills the process with SIGBUS when it writes to a page.
 
     Raises:
-        OSError: if there is not enough room.
+        OSError: if there is not enough space.
     """
     if hasattr(os, "posix_fallocate"):
         with open(path, "r+b") as file:
@@ -65,13 +61,13 @@ def reserve(path: Path) -> None:
 
 
 def _disk_full(path: Path) -> RunError:
-    free = shutil.disk_usage(_existing(path)).free
+    free = shutil.disk_usage(_existing_parent(path)).free
     return RunError(
         f"{path.parent}: disk full: {path.name} cannot be written, {free / 1e6:,.1f} MB are free there; make room, or move "
-        "the run's folder to another disk and point runs_root at it; then start the run again: it goes on from what is "
-        "finished"
+        "the run's folder to another disk and set runs_root to it; then start the run again: it continues after the last "
+        "finished stage"
     )
 
 
-def _existing(path: Path) -> Path:
+def _existing_parent(path: Path) -> Path:
     return next(parent for parent in path.absolute().parents if parent.exists())

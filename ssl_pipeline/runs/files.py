@@ -1,4 +1,4 @@
-"""Files of a run: atomic writes, JSON, digests."""
+"""Atomic writes, JSON and digests of files."""
 
 import hashlib
 import json
@@ -15,40 +15,40 @@ from ssl_pipeline.runs.disk import catch_disk_full
 
 logger = logging.getLogger(__name__)
 
-_PARTIAL, _SECONDS_UNTOUCHED = ".partial", 60
+_PARTIAL, _STALE_SECONDS = ".partial", 60
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; it takes `path`'s place when the block ends well, else it vanishes.
+    """Yield a temporary path next to `path`; it replaces `path` if the block succeeds and is deleted otherwise.
 
     Raises:
         RunError: if the disk is full.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
     try:
         with catch_disk_full(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            yield beside
-            with open(beside, "rb") as file:
+            yield temporary
+            with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
-            beside.replace(path)
+            temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove the half-written files of processes that were killed; one touched in the last minute may be under way."""
+    """Remove partial files of killed processes; those changed in the last minute may still be in progress."""
     for path in root.rglob(f".*{_PARTIAL}"):
-        if time.time() - path.stat().st_mtime > _SECONDS_UNTOUCHED:
+        if time.time() - path.stat().st_mtime > _STALE_SECONDS:
             path.unlink(missing_ok=True)
-            logger.info("%s: half-written by a process that was killed, removed", path)
+            logger.info("%s: removed, a partial file of a killed process", path)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    with atomic_path(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -80,13 +80,13 @@ def digest_file(path: Path) -> str:
 
 
 def digest_of(content: Any) -> str:
-    """SHA-256 of a JSON-able value, whatever the order of its keys, hexadecimal."""
+    """SHA-256 of a JSON-serializable value, independent of the order of keys, hexadecimal."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=jsonable)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def jsonable(value: Any) -> Any:
-    """Turn paths, numpy scalars and config sections into plain values: the `default` of json.dumps."""
+    """Convert paths, numpy scalars and config sections to plain values: the `default` of json.dumps."""
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "item"):

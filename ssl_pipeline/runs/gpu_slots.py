@@ -1,7 +1,7 @@
-"""How a stage that works waits its turn: whoever runs the stages may say how a place on a GPU is taken.
+"""GPU slots: a limit on concurrent GPU stages that the flows provide.
 
-A stage asks for places only when it has work to do: one that skips itself takes none. Alone, a stage waits for nobody;
-the flows set a limit that their server keeps.
+A stage takes slots only when it has work to do, not when it skips itself. Without a provider, stages never wait; the
+flows provide a limit that the Prefect server enforces.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,14 +9,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
 TakeSlots = Callable[[int], AbstractContextManager[None]]
-"""From how many GPUs are wanted to a context that is entered when they are free, and frees them when it is left."""
+"""Number of GPUs → a context that waits for them on entry and frees them on exit."""
 
 _take: ContextVar[TakeSlots] = ContextVar("take_gpu_slots", default=lambda _: nullcontext())
 
 
 @contextmanager
 def provide_gpu_slots(take: TakeSlots) -> Iterator[None]:
-    """Have the stages inside this context take their places by `take`."""
+    """Let stages inside this context take their slots through `take`."""
     token = _take.set(take)
     try:
         yield
@@ -25,5 +25,5 @@ def provide_gpu_slots(take: TakeSlots) -> Iterator[None]:
 
 
 def gpu_slots(num_gpus: int) -> AbstractContextManager[None]:
-    """Wait for so many GPUs, and hold them inside the context."""
+    """Return a context that waits for this number of GPUs and holds them."""
     return _take.get()(num_gpus)

@@ -1,7 +1,6 @@
-"""Records of finished stages: the digests by which a stage skips itself.
+"""Records of finished stages: a stage is skipped while the digests of its inputs and outputs match.
 
-A stage writes its outputs, then its record. The record holds the digests of its inputs and outputs, so a stage is
-finished only while both still match. Nothing here knows what a stage does.
+A stage writes its outputs, then its record with the digests.
 """
 
 import json
@@ -26,19 +25,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StageRecord:
-    """What a finished stage left: its ``done.json``."""
+    """The record of a finished stage, its ``done.json``."""
 
     inputs: Mapping[str, Any]
     """Digests and plain values that the result depends on."""
     outputs: Mapping[str, str]
     """File name → digest."""
     as_written: Mapping[str, Sequence[int]]
-    """File name → bytes, and nanoseconds since 1970 of its last change."""
+    """File name → size in bytes and modification time in nanoseconds since 1970."""
     seconds: float
     result: Mapping[str, Any]
-    """What the stage says of itself; JSON-able."""
+    """Results of the stage; JSON-serializable."""
     skipped: bool = False
-    """Whether the stage had finished before."""
+    """Whether the stage had finished before and was skipped."""
 
     @classmethod
     def read(cls, directory: Path) -> Self:
@@ -51,20 +50,20 @@ class StageRecord:
 
 
 def finished_record(directory: Path, inputs: Mapping[str, Any]) -> StageRecord | None:
-    """Give the stage's record if it is finished: same inputs, outputs still as they were. Else None.
+    """Return the record if the stage is finished with the same inputs and unchanged outputs, else None.
 
-    A file of the same size and time of change as when it was recorded is taken for the same; any other is read and
-    digested. So a stage that wrote a hundred gigabytes is skipped as fast as one that wrote a line.
+    A file with the recorded size and modification time counts as unchanged; any other is digested. So skipping a stage
+    takes no longer for large outputs.
     """
     try:
         record = StageRecord.read(directory)
-    except (RunError, TypeError):  # none, or one of another format
+    except (RunError, TypeError):  # no record, or one of another format
         return None
-    if record.inputs != _stamped(inputs):
+    if record.inputs != _with_version(inputs):
         return None
     for name, digest in record.outputs.items():
         path, as_written = directory / name, record.as_written.get(name)
-        if not path.is_file() or (_size_and_time(path) != as_written and digest_file(path) != digest):
+        if not path.is_file() or (_size_and_mtime(path) != as_written and digest_file(path) != digest):
             return None
     return record
 
@@ -75,18 +74,18 @@ def run_stage(
     inputs: Mapping[str, Any],
     outputs: Sequence[str],
     work: Callable[[], Mapping[str, Any]],
-    if_made: Sequence[str] = (),
+    optional_outputs: Sequence[str] = (),
     around: AbstractContextManager[None] | None = None,
 ) -> StageRecord:
-    """Do a stage's work unless it is finished, and record it.
+    """Run a stage unless it is finished, and write its record.
 
     Args:
         directory: where the stage writes; its record is ``done.json`` there.
         inputs: what the result depends on, as digests and plain values.
-        outputs: file names inside `directory` that `work` leaves behind.
-        if_made: file names of outputs that `work` leaves only sometimes.
-        work: does it, and returns what to keep of it in the record (small, JSON-able).
-        around: entered before the work and left after it; a stage that skips itself never enters it.
+        outputs: names of the files that `work` writes to `directory`.
+        optional_outputs: names of files that `work` may write.
+        work: does the work and returns the results for the record (small, JSON-serializable).
+        around: context of the work; not entered if the stage is skipped.
 
     Returns:
         The record.
@@ -95,16 +94,16 @@ def run_stage(
     if (record := finished_record(directory, inputs)) is not None:
         logger.info("%s: finished before, skipped", name)
         return replace(record, skipped=True)
-    for stale in ("done.json", *if_made):
+    for stale in ("done.json", *optional_outputs):
         (directory / stale).unlink(missing_ok=True)
     with around or nullcontext():
         started = time.monotonic()
         result = work()
-    made = [*outputs, *(name for name in if_made if (directory / name).is_file())]
+    written = [*outputs, *(name for name in optional_outputs if (directory / name).is_file())]
     record = StageRecord(
-        inputs=_stamped(inputs),
-        outputs={output: digest_file(directory / output) for output in made},
-        as_written={output: _size_and_time(directory / output) for output in made},
+        inputs=_with_version(inputs),
+        outputs={output: digest_file(directory / output) for output in written},
+        as_written={output: _size_and_mtime(directory / output) for output in written},
         seconds=round(time.monotonic() - started, 2),
         result=json.loads(json.dumps(result, default=jsonable)),
     )
@@ -117,22 +116,22 @@ def run_stage(
 
 
 def faces_digest(run: RunDir) -> str:
-    """One digest for all that `prepare` wrote.
+    """Digest of the prepared faces.
 
     Raises:
-        PipelineError: if nothing was prepared.
+        PipelineError: if the faces are not prepared.
     """
     if not (run.faces / "done.json").is_file():
         raise PipelineError(f"{run.faces}: no faces are prepared here; run `ssl-pipeline run` with this config first")
     return digest_of(StageRecord.read(run.faces).outputs)
 
 
-def _size_and_time(path: Path) -> list[int]:
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns]
+def _size_and_mtime(path: Path) -> list[int]:
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
 
 
-def _stamped(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Inputs as they read back from JSON, with the library's version: another version may compute otherwise."""
-    stamped: dict[str, Any] = json.loads(json.dumps({**inputs, "version": VERSION}, default=jsonable))
-    return stamped
+def _with_version(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs as read back from JSON, with the library's version: other versions may compute different results."""
+    plain: dict[str, Any] = json.loads(json.dumps({**inputs, "version": VERSION}, default=jsonable))
+    return plain

@@ -1,4 +1,4 @@
-"""What state a run is in, told from its own files: its status, its lock, the records of its stages. Changes nothing."""
+"""The state of a run, read from its files: run.json, lock, stage records. Read-only."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from ssl_pipeline.runs.lock import Holder, is_alive, is_locked, last_holder
 from ssl_pipeline.runs.records import StageRecord
 
 LEFT_AS_RUNNING = "left as running"
-"""The state of a run whose files say that it runs while no process holds it."""
+"""The state of a run whose run.json says `running` although no process holds it."""
 
 
 @dataclass(frozen=True)
@@ -22,31 +22,31 @@ class StageStatus:
     """One stage of a run."""
 
     name: str
-    """Its directory inside the run."""
+    """Its directory, relative to the run's."""
     state: Literal["finished", "begun", "to do"]
     note: str = ""
-    """Seconds of work, or how far it has come."""
+    """Duration, or progress."""
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run, and the first thing to know about it."""
+    """The state of a run and of its stages."""
 
     root: Path
     state: str
-    """``running``, ``left as running``, or what run.json says: ``finished``, ``failed``, ``cancelled``, …"""
-    words: str
-    """The state in a sentence, with the process and the error."""
+    """``running``, ``left as running``, or the status in run.json: ``finished``, ``failed``, ``cancelled``, …"""
+    detail: str
+    """Why it is in this state: the process, or the error."""
     holder: Holder | None
-    """Who holds the run, or held it last."""
+    """The process that holds the run, or held it last."""
     stages: tuple[StageStatus, ...]
-    """In the order in which they run. A round that a gate has made needless is left out."""
-    cure: str
-    """How to go on."""
+    """In their order. Rounds after a gate that did not promote the student are omitted."""
+    next_step: str
+    """How to continue."""
 
 
 def run_status(root: Path) -> RunStatus:
-    """Tell what state a run is in.
+    """Read the state of a run.
 
     Args:
         root: the run's directory.
@@ -56,47 +56,46 @@ def run_status(root: Path) -> RunStatus:
     """
     if not (root / "run.json").is_file():
         raise RunError(f"{root}: no run (no run.json in it); name a folder such as data/runs/demo")
-    run, about = RunDir(root), read_json(root / "run.json")
+    run, metadata = RunDir(root), read_json(root / "run.json")
     config = load_config(root / "config.yaml")
-    holder, state = last_holder(run.lock_file), str(about["status"])
+    holder, state = last_holder(run.lock_file), str(metadata["status"])
     if is_locked(run.lock_file):
-        state, words = "running", f"{holder or 'a process'} works in it" + (f" since {holder.since}" if holder else "")
+        state = "running"
+        detail = f"{holder} is working in it since {holder.since}" if holder else "a process is working in it"
     elif state == "running":
-        state, words = LEFT_AS_RUNNING, _how_it_was_left(holder)
+        state, detail = LEFT_AS_RUNNING, _interruption(holder)
     else:
-        words = str(about.get("error", ""))
+        detail = str(metadata.get("error", ""))
     stages = tuple(_stages(run, config))
-    return RunStatus(root, state, words, holder, stages, _cure(root, state, config))
+    return RunStatus(root, state, detail, holder, stages, _next_step(root, state, config))
 
 
-def _how_it_was_left(holder: Holder | None) -> str:
+def _interruption(holder: Holder | None) -> str:
     if holder is None:
-        return "it says that it runs, and no process holds it"
+        return "run.json says running, but no process holds the run"
     if not holder.is_here:
         return (
-            f"it says that it runs, and no process of this host holds it; {holder} took it last, {holder.since}: look "
-            "there whether that process lives"
+            f"run.json says running, but no process of this host holds the run; {holder} took it last, {holder.since}: check "
+            "there whether that process is alive"
         )
-    if is_alive(holder.pid):  # another one by now, with the same number: it would hold the lock
-        return f"{holder} took it {holder.since} and holds it no longer"
-    return f"{holder} took it {holder.since} and is dead; it had no time to say why (killed, or its machine went down)"
+    if is_alive(holder.pid):  # or another process with the same number by now
+        return f"{holder} took it {holder.since} and no longer holds it"
+    return f"{holder} took it {holder.since} and is dead; it left no error (killed, or its machine went down)"
 
 
-def _cure(root: Path, state: str, config: RunConfig) -> str:
+def _next_step(root: Path, state: str, config: RunConfig) -> str:
     command = RunDir(root).command
     match state:
         case "running":
-            return "Wait for it, or cancel it; then the same command goes on."
+            return "Wait for it, or cancel it and start the same command again."
         case "finished":
-            return (
-                f"Nothing to do; {root / 'summary.json'} has what it came to." if RunDir(root).summary.exists() else ""
-            )
+            return f"Nothing to do; {root / 'summary.json'} has the results." if RunDir(root).summary.exists() else ""
         case "waiting for review":
             return f"Decide: ssl-pipeline cycle resume {root} --accept, --threshold T or --reject."
         case "failed":
-            return f"Mend what the message says and start it again as before, or: {command}"
+            return f"Fix the error and start the run again as before, or: {command}"
         case _:
-            return f"Start it again as before (a flow run: `prefect flow-run retry ID`), or: {command}"
+            return f"Start the run again as before (a flow run: `prefect flow-run retry ID`), or: {command}"
 
 
 def _stages(run: RunDir, config: RunConfig) -> Iterator[StageStatus]:
@@ -115,9 +114,9 @@ def _stages(run: RunDir, config: RunConfig) -> Iterator[StageStatus]:
         student = run.student(round_index)
         yield _stage(run, student, epochs=config.student.training.epochs)
         gate = student / "gate.json"
-        decided = (student / "done.json").exists() and gate.exists()
-        verdict = "" if not decided else "promoted" if read_json(gate)["promoted"] else "not promoted"
-        yield StageStatus(_name(run, gate), "finished" if decided else "to do", verdict)
+        is_decided = (student / "done.json").exists() and gate.exists()
+        verdict = "" if not is_decided else "promoted" if read_json(gate)["promoted"] else "not promoted"
+        yield StageStatus(_name(run, gate), "finished" if is_decided else "to do", verdict)
         if verdict == "not promoted":
             break
     summary = run.summary.name
@@ -127,18 +126,18 @@ def _stages(run: RunDir, config: RunConfig) -> Iterator[StageStatus]:
 def _stage(
     run: RunDir, directory: Path, *, epochs: int | None = None, shards: tuple[int, int] | None = None
 ) -> StageStatus:
-    """Tell how far a stage is; `epochs` of a training, `shards` of a labeling: their size, and how many label each."""
+    """Read the progress of a stage; `epochs` of a training, `shards` of a prediction: faces per shard, predictions per face."""
     name, record = _name(run, directory), directory / "done.json"
     if record.exists():
         return StageStatus(name, "finished", f"{StageRecord.read(directory).seconds:,.1f} s")
     if epochs is not None and (directory / "last.pt").exists():
         history = directory / "history.csv"
-        done = len(history.read_text(encoding="utf-8").splitlines()) - 1 if history.exists() else 0
-        return StageStatus(name, "begun", f"{done} of {epochs} epochs saved")
-    if shards is not None and (saved := len(list(directory.rglob("part-*.parquet")))):
+        num_epochs = len(history.read_text(encoding="utf-8").splitlines()) - 1 if history.exists() else 0
+        return StageStatus(name, "begun", f"{num_epochs} of {epochs} epochs saved")
+    if shards is not None and (num_saved := len(list(directory.rglob("part-*.parquet")))):
         shard_size, num_members = shards
         num_faces = StageRecord.read(run.faces).result["unlabeled"]
-        return StageStatus(name, "begun", f"{saved} of {num_members * -(-num_faces // shard_size)} shards saved")
+        return StageStatus(name, "begun", f"{num_saved} of {num_members * -(-num_faces // shard_size)} shards saved")
     return StageStatus(name, "to do")
 
 

@@ -76,7 +76,7 @@ def train_fold_teachers(config: RunConfig, run: RunDir) -> CrossFit | None:
         run.out_of_fold,
         inputs=inputs,
         outputs=[_PREDICTIONS, *(f"fold-{fold}.safetensors" for fold in range(num_folds))],
-        if_made=["calibration.png"],
+        optional_outputs=["calibration.png"],
         work=lambda: _predict_held_out(checkpoints, faces, folds, config, run, identity=digest_of(inputs)),
     )
     plots = tuple(run.out_of_fold / name for name in record.outputs if name.endswith(".png"))

@@ -153,7 +153,7 @@ def train_model(
         directory,
         inputs=inputs,
         outputs=["best.safetensors", "history.csv", "curves.png"],
-        if_made=["calibration.png"],
+        optional_outputs=["calibration.png"],
         work=work,
         around=gpu_slots(role.training.num_processes),
     )

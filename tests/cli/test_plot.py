@@ -72,7 +72,7 @@ def test_the_faces_of_a_run_are_counted_from_its_tables(tmp_path: Path) -> None:
         ),
         (
             ["--out", "a.png", "--set", "teacher.training.scheduler={type: one_cycle, warmup_epochs: 1}"],
-            "'teacher.training.scheduler': one_cycle has a warm-up of its own",
+            "'teacher.training.scheduler': one_cycle has its own warm-up",
         ),
         (
             ["--out", "a.png", "--set", "teacher.training.scheduler={type: multi_step, milestones: [2, 9]}"],

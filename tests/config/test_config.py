@@ -1,4 +1,4 @@
-"""Every fault of a config, its exact message; all faults at once; what is valid reads back."""
+"""Loading configs: exact messages of faults, overrides, extends, round trip."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ssl_pipeline.config import loading
 from ssl_pipeline.config.loading import dump_config, load_config
 from ssl_pipeline.config.optimization import Sgd
 from ssl_pipeline.config.run import RunConfig
@@ -69,7 +70,7 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
         ("faces.unlabeled.sources=[]", "'faces.unlabeled.sources': expected at least 1 of them, got []"),
         (
             "selection={type: precision_guarantee, align: validation}",
-            "'selection': align: validation would let the faces that test the guarantee shape the predictions; "
+            "'selection': align: validation would adapt the predictions to the faces that test the guarantee; "
             "use align: training or none",
         ),
         ("selection={type: precision_guarantee, target: 1}", "'selection.target': expected less than 1, got 1"),
@@ -90,28 +91,33 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
         ("teacher.training.scheduler={type: cosine, warmup_epochs: 10}", "warmup_epochs 10.0 must be less than epochs"),
         (
             "faces.unlabeled.sources.0={type: utkface, path: elsewhere}",
-            "sources need names of their own, since image ids begin with them; twice: ['utkface']",
+            "sources need different names, since image ids begin with them; used twice: ['utkface']",
         ),
         ("student.model={architecture: a, pretrained: true, weights_file: b}", "give one of them"),
         ("selection.guards.min_acceptance_rate=0.9", None),
         ("selection.guards={min_acceptance_rate: 0.9, max_acceptance_rate: 0.5}", "exceeds"),
         ("labels.attributes.1.bin_edges=[30, 60]", "'labels.attributes.1': 2 values need 1 bin_edges, got 2"),
-        ("labels.attributes.0.name=split", "the name 'split' is taken by a column of the tables"),
-        ("teacher.training.labeled_fraction=0.5", "the teacher sees human labels only"),
+        ("labels.attributes.0.name=split", "the name 'split' is reserved for a column of the tables"),
+        ("labels.attributes.0.name=status", "the name 'status' is reserved for a column of the tables"),
+        ("teacher.training.labeled_fraction=0.5", "the teacher trains on human labels only"),
         ("faces.labeled.drop_near_bin_edges=0", "expected greater than 0, got 0"),
-        ("faces.labeled.drop_side=below", "drop_side below says nothing without drop_near_bin_edges"),
+        ("faces.labeled.drop_side=below", "drop_side below has no effect without drop_near_bin_edges"),
         ("faces.corrections=3", "'faces.corrections': expected a valid tuple, got 3"),
         (
             "faces.labeled.sources.0={type: fairface, path: x, subsets: [test]}",
             "'faces.labeled.sources.0.subsets.0': expected 'train' or 'val', got 'test'",
         ),
         ("faces.labeled.sources.0={type: lfw, path: x, age: real}", "unknown key 'faces.labeled.sources.0.age'"),
-        ("nonsense", "'nonsense': expected dotted.key=value, as in teacher.training.epochs=5"),
+        (
+            "student.training.loss={type: focal, class_weights: {child: -1}}",
+            "'student.training.loss.class_weights.child': expected greater than 0, got -1",
+        ),
+        ("nonsense", "'nonsense': expected dotted.key=value, e.g. teacher.training.epochs=5"),
         ("run_name.x=1", "there is no 'x' to set in 'test'"),
         ("faces.labeled.sources.7.path=x", "there is no '7' to set a value in"),
     ],
 )
-def test_a_fault_is_told_with_its_key_the_value_and_the_cure(path: Path, override: str, message: str | None) -> None:
+def test_a_fault_is_reported_with_key_value_and_cure(path: Path, override: str, message: str | None) -> None:
     if message is None:
         load_config(path, overrides=[override])
         return
@@ -120,7 +126,41 @@ def test_a_fault_is_told_with_its_key_the_value_and_the_cure(path: Path, overrid
     assert message in str(error.value)
 
 
-def test_ages_near_a_border_cannot_be_dropped_where_no_attribute_has_borders_in_years(path: Path) -> None:
+RENAMED_KEYS = [
+    ("labels.attributes.1.borders=[30]", "bin_edges"),
+    ("faces.labeled.drop_near_borders=1", "drop_near_bin_edges"),
+    ("student.training.consistency={}", "fixmatch"),
+    ("student.training.human_share=0.4", "labeled_fraction"),
+    ("student.training.strong={num_ops: 1}", "randaugment"),
+    ("selection.guards.flooded_above=2", "max_share_ratio"),
+    ("selection.guards.starved_below=0.1", "min_share_ratio"),
+    ("selection.guards.worse_than_majority=false", "worse_than_chance"),
+]
+
+
+@pytest.mark.parametrize(("override", "new"), RENAMED_KEYS)
+def test_a_renamed_key_is_refused_with_its_new_name(path: Path, override: str, new: str) -> None:
+    key = override.partition("=")[0]
+    with pytest.raises(ConfigError) as error:
+        load_config(path, overrides=[override])
+    assert str(error.value) == f"{path}: 1 fault\n  '{key}' is now called '{new}'"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("agreement", "ensemble_agreement"), ("promised_precision", "precision_guarantee")]
+)
+def test_a_renamed_type_is_refused_with_its_new_name(path: Path, old: str, new: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(path, overrides=[f"selection.type={old}"])
+    assert str(error.value) == f"{path}: 1 fault\n  'selection.type': '{old}' is now called '{new}'"
+
+
+def test_every_renamed_key_is_tested() -> None:
+    tested = {override.partition("=")[0].rpartition(".")[2]: new for override, new in RENAMED_KEYS}
+    assert tested == loading._RENAMED_KEYS
+
+
+def test_drop_near_bin_edges_needs_an_attribute_with_bin_edges_in_years(path: Path) -> None:
     overrides = ["faces.labeled.drop_near_bin_edges=1", "labels.attributes.1={name: age, values: [young, old]}"]
     with pytest.raises(ConfigError, match=r"faces\.labeled\.drop_near_bin_edges: no attribute has bin_edges in years"):
         load_config(path, overrides=overrides)
@@ -133,18 +173,18 @@ def test_corrections_are_one_path_or_several(path: Path) -> None:
         assert config.faces.correction_paths == tuple(Path("/faces") / name for name in expected)
 
 
-def test_all_faults_are_told_at_once(path: Path) -> None:
+def test_all_faults_are_reported_at_once(path: Path) -> None:
     overrides = ["seed=-1", "rounds=x", "labels.attributs=1", "teacher.training.optimizer={type: adam}"]
     with pytest.raises(ConfigError) as error:
         load_config(path, overrides=overrides)
-    told = str(error.value)
-    assert told.startswith(f"{path}: 4 faults\n")
+    message = str(error.value)
+    assert message.startswith(f"{path}: 4 faults\n")
     assert all(
-        part in told for part in ("'seed'", "'rounds'", "'labels.attributs'; did you mean 'attributes'?", "'adam'")
+        part in message for part in ("'seed'", "'rounds'", "'labels.attributs'; did you mean 'attributes'?", "'adam'")
     )
 
 
-def test_all_that_the_labels_have_not_is_told_at_once(path: Path) -> None:
+def test_all_unknown_attributes_and_classes_are_reported_at_once(path: Path) -> None:
     overrides = [
         "teacher.training.monitor=gender.mean_absolute_error",
         "student.training.monitor=mask.macro_f1",
@@ -153,19 +193,19 @@ def test_all_that_the_labels_have_not_is_told_at_once(path: Path) -> None:
     ]
     with pytest.raises(ConfigError) as error:
         load_config(path, overrides=overrides)
-    told = str(error.value)
-    assert "5 faults" in told
+    message = str(error.value)
+    assert "5 faults" in message
     for fault in (
-        "teacher.training.monitor: 'gender.mean_absolute_error': attribute 'gender' is no range of a number",
+        "teacher.training.monitor: 'gender.mean_absolute_error': attribute 'gender' has no bins of a number",
         "student.training.monitor: 'mask.macro_f1': no attribute 'mask'",
         "student.training.loss.terms.0.loss.attribute: expected an attribute with from_column and bin_edges, got 'gender'",
-        "student.training.loss.terms.1.loss.class_weights.child: weighs what is not there",
-        "student.training.loss.terms.1.loss.class_weights.elder: weighs what is not there",
+        "student.training.loss.terms.1.loss.class_weights.child: unknown name",
+        "student.training.loss.terms.1.loss.class_weights.elder: unknown name",
     ):
-        assert fault in told
+        assert fault in message
 
 
-def test_attributes_and_sources_that_are_not_there_are_named(path: Path) -> None:
+def test_unknown_attributes_and_sources_are_named(path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         load_config(path, overrides=["faces.labeled.sources.0.derived=[hat]", "gate.metric=f3"])
     assert "'gate.metric': expected 'macro_f1' or 'accuracy', got 'f3'" in str(error.value)
@@ -201,7 +241,7 @@ def test_overrides_are_yaml_and_reach_into_lists(path: Path) -> None:
         ("", "got None"),
     ],
 )
-def test_a_file_that_is_no_config_is_refused(path: Path, content: str | None, message: str) -> None:
+def test_a_file_that_is_not_a_config_is_refused(path: Path, content: str | None, message: str) -> None:
     path.unlink()
     if content is not None:
         path.write_text(content)
@@ -210,39 +250,39 @@ def test_a_file_that_is_no_config_is_refused(path: Path, content: str | None, me
     assert message in str(error.value)
 
 
-def test_a_list_whose_only_item_is_wrong_is_not_called_short(path: Path) -> None:
+def test_a_list_with_only_invalid_items_is_not_reported_as_too_short(path: Path) -> None:
     with pytest.raises(ConfigError, match="1 fault") as error:
         load_config(path, overrides=["faces.unlabeled.sources=[{path: x}]"])
     assert "missing 'type'; expected one of ['drawn', 'folder'," in str(error.value)
 
 
-def test_a_loaded_config_never_changes(path: Path) -> None:
+def test_a_loaded_config_is_immutable(path: Path) -> None:
     config = load_config(path)
     with pytest.raises(ValueError, match="frozen"):
         config.seed = 3  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("shipped", sorted(Path("configs").rglob("*.yaml")), ids=str)
-def test_every_shipped_config_loads_and_opens_with_its_purpose(shipped: Path) -> None:
+def test_every_shipped_config_loads_and_starts_with_its_purpose(shipped: Path) -> None:
     assert isinstance(load_config(shipped), RunConfig)
     head = shipped.read_text().splitlines()[:4]
     assert [line.split(":")[0] for line in head] == ["# Purpose", "# Data", "# Command", "# Expect"]
 
 
-def test_a_config_is_laid_over_the_one_that_it_extends(tmp_path: Path) -> None:
+def test_a_config_is_merged_into_the_one_that_it_extends(tmp_path: Path) -> None:
     base = write_tiny_config(tmp_path)
     (tmp_path / "over").mkdir()
     over = tmp_path / "over/mine.yaml"
     over.write_text("extends: ../tiny.yaml\nrun_name: mine\nteacher: {training: {epochs: 7, optimizer: {type: sgd}}}\n")
-    below, mine = load_config(base), load_config(over)
+    extended, mine = load_config(base), load_config(over)
     assert mine.run_name == "mine"
     assert mine.teacher.training.epochs == 7
-    assert mine.teacher.training.batch_size == below.teacher.training.batch_size
-    assert mine.teacher.training.optimizer == Sgd(type="sgd")  # nothing of the base's adamw is left in it
-    assert mine.student == below.student
+    assert mine.teacher.training.batch_size == extended.teacher.training.batch_size
+    assert mine.teacher.training.optimizer == Sgd(type="sgd")  # no key of the base's adamw is left
+    assert mine.student == extended.student
 
 
-def test_a_config_that_extends_itself_or_nothing_is_refused(tmp_path: Path) -> None:
+def test_a_config_that_extends_itself_or_a_missing_file_is_refused(tmp_path: Path) -> None:
     for name, base in (("a", "b.yaml"), ("b", "a.yaml"), ("c", "absent.yaml"), ("d", "[a]")):
         (tmp_path / f"{name}.yaml").write_text(f"extends: {base}\n")
     for name, message in (("a", "extends itself"), ("c", "absent.yaml: no such config"), ("d", "expected the path")):

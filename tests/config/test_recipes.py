@@ -1,4 +1,4 @@
-"""Each recipe's network takes one training step on small faces with random weights."""
+"""One training step of each recipe's network, on small faces with random weights."""
 
 from pathlib import Path
 

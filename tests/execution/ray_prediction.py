@@ -1,4 +1,4 @@
-"""The prediction of shards, leaving a trace of each attempt."""
+"""Prediction of shards that records each attempt."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from tests.execution.ray_support import leave_trace
 
 
 class TracedPrediction(ShardPrediction):
-    """Predicts; the first attempt at part-00002 never ends by itself."""
+    """Predicts; the first attempt at part-00002 hangs."""
 
     folder = Path()
 

@@ -1,6 +1,6 @@
-"""A Ray cluster of two machines' processes on loopback, token on; and work on shards that leaves a trace of each attempt.
+"""A local Ray cluster of two nodes with a token, and work on shards that records each attempt.
 
-Nothing here imports torch: what a worker need not load, it starts without.
+Nothing here imports torch, so that workers start fast.
 """
 
 import json
@@ -34,7 +34,7 @@ cluster.shutdown()
 
 @contextmanager
 def cluster_of_two() -> Iterator[str]:
-    """Give the address; the cluster ends with the block, or with this process."""
+    """Yield the address; the cluster ends with the block, or with this process."""
     pipe = subprocess.PIPE
     command = [sys.executable, "-c", CLUSTER]
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, cwd=ROOT) as process:
@@ -47,12 +47,12 @@ def cluster_of_two() -> Iterator[str]:
 
 
 def leave_trace(folder: Path, shard: str, **more: int) -> int:
-    """Note an attempt at a shard, its process and its machine's. Returns how many attempts there are of it."""
+    """Record an attempt at a shard with its process and its node's process. Returns the number of attempts so far."""
     folder.mkdir(exist_ok=True)
     number = len(list(folder.glob(f"{shard}-*")))
-    beside = folder / f".{shard}-{number}"
-    beside.write_text(json.dumps({"shard": shard, "pid": os.getpid(), "parent": os.getppid(), **more}))
-    beside.rename(folder / f"{shard}-{number}")
+    temporary = folder / f".{shard}-{number}"
+    temporary.write_text(json.dumps({"shard": shard, "pid": os.getpid(), "parent": os.getppid(), **more}))
+    temporary.rename(folder / f"{shard}-{number}")
     return number + 1
 
 
@@ -61,7 +61,7 @@ def traces(folder: Path) -> list[dict[str, Any]]:
 
 
 def kill_worker_of(folder: Path, shard: str) -> threading.Thread:
-    """Wait in a thread for an attempt at a shard, then kill -9 its process."""
+    """Start a thread that waits for an attempt at a shard and kills its process with SIGKILL."""
 
     def kill() -> None:
         trace = folder / f"{shard}-0"
@@ -76,7 +76,7 @@ def kill_worker_of(folder: Path, shard: str) -> threading.Thread:
 
 @dataclass(frozen=True)
 class Errand:
-    """Work without faces: what to do with a shard is its name."""
+    """Work without faces; the name of a shard is what to do."""
 
     folder: Path
     on_gpu: bool = False

@@ -1,4 +1,4 @@
-"""Shards on a Ray cluster of two machines' processes, token on: the same bytes, and a lost worker costs one shard."""
+"""Shards on a Ray cluster of two nodes with a token: the same bytes, and a lost worker costs one shard."""
 
 import importlib.util
 import os
@@ -47,14 +47,14 @@ def address() -> Iterator[str]:
         environment.setenv("RAY_AUTH_TOKEN", TOKEN)
         environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
         environment.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # both machines listen on 127.0.0.1 only
-        with cluster_of_two() as found:
-            yield found
+        with cluster_of_two() as cluster_address:
+            yield cluster_address
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, RunDir]:
-    """A run up to its teacher, to copy."""
-    path = write_tiny_config(tmp_path_factory.mktemp("taught"), prediction={"shard_size": 20})
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, RunDir]:
+    """A run with a trained teacher, to be copied."""
+    path = write_tiny_config(tmp_path_factory.mktemp("trained"), prediction={"shard_size": 20})
     config = load_config(path, overrides=["teacher.training.epochs=1"])
     run = RunDir(config.runs_root / config.run_name)
     draw_and_prepare(config, run)
@@ -66,8 +66,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def gone(pid: int) -> bool:
-    """Whether a process ends within some seconds."""
+def ends(pid: int) -> bool:
+    """Whether a process ends within ten seconds."""
     for _ in range(100):
         try:
             if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
@@ -78,14 +78,14 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_the_manifest_is_that_of_one_process_and_a_killed_worker_costs_one_shard(
-    address: str, taught: tuple[RunConfig, RunDir], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_manifest_equals_that_of_one_process_and_a_killed_worker_costs_one_shard(
+    address: str, trained_run: tuple[RunConfig, RunDir], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, run = taught
+    config, run = trained_run
     monkeypatch.setattr(labeling, "ShardPrediction", TracedPrediction)
     monkeypatch.setattr(TracedPrediction, "folder", tmp_path / "traces")
     threads = torch.get_num_threads()
-    torch.set_num_threads(2)  # Ray gives its workers one
+    torch.set_num_threads(2)  # Ray's default for workers is one
     results = []
     try:
         for execution in ({"type": "in_process"}, {"type": "ray", "address": address, "num_cpus_per_shard": 1}):
@@ -98,8 +98,8 @@ def test_the_manifest_is_that_of_one_process_and_a_killed_worker_costs_one_shard
             if killer is not None:
                 killer.join(1)
             select(ours, copy, 1)
-            found = contents(copy.pseudo_labels(1))
-            results.append({name: found[name] for name in found if name.endswith(".parquet")})
+            files = contents(copy.pseudo_labels(1))
+            results.append({name: files[name] for name in files if name.endswith(".parquet")})
     finally:
         torch.set_num_threads(threads)
     assert len(results[0]) == 7  # five parts, the validation faces, the manifest
@@ -112,32 +112,34 @@ def test_the_manifest_is_that_of_one_process_and_a_killed_worker_costs_one_shard
     assert len({trace["parent"] for trace in attempts}) == 2  # both machines took part
 
 
-def test_finished_shards_are_not_predicted_again_and_none_needs_no_cluster(
-    taught: tuple[RunConfig, RunDir], tmp_path: Path
+def test_finished_shards_are_not_repeated_and_need_no_cluster(
+    trained_run: tuple[RunConfig, RunDir], tmp_path: Path
 ) -> None:
-    config, run = taught
+    config, run = trained_run
     copy = RunDir(tmp_path / "copy")
     shutil.copytree(run.root, copy.root)
     predict(config, copy, 1, copy.teacher / "best.safetensors")
     (copy.pseudo_labels(1) / "predictions" / "done.json").unlink()
-    nobody = RunConfig.model_validate({**config.model_dump(), "execution": {"type": "ray", "address": "127.0.0.1:1"}})
-    predict(nobody, copy, 1, copy.teacher / "best.safetensors")
+    unreachable = RunConfig.model_validate(
+        {**config.model_dump(), "execution": {"type": "ray", "address": "127.0.0.1:1"}}
+    )
+    predict(unreachable, copy, 1, copy.teacher / "best.safetensors")
     assert StageRecord.read(copy.pseudo_labels(1) / "predictions").result["num_skipped"] == 5
 
 
-def test_a_fault_in_a_shard_comes_back_in_its_own_words(address: str, tmp_path: Path) -> None:
+def test_an_error_in_a_shard_keeps_its_message(address: str, tmp_path: Path) -> None:
     with pytest.raises(FaceTableError, match=r"^shard 3: what, where, got, cure$"):
         map_shards(Errand(tmp_path / "traces"), ["a", "refuse", "b"], RayExecution(address=address), directory=tmp_path)
 
 
-def test_a_shard_that_ends_every_worker_ends_the_stage(address: str, tmp_path: Path) -> None:
+def test_a_shard_that_kills_every_worker_ends_the_stage(address: str, tmp_path: Path) -> None:
     execution = RayExecution(address=address, max_retries=1)
     with pytest.raises(RunError, match=r"worker of shard 1 was lost 2 times \(execution\.max_retries 1\)"):
         map_shards(Errand(tmp_path / "traces"), ["a", "die", "b"], execution, directory=tmp_path)
     assert Counter(trace["shard"] for trace in traces(tmp_path / "traces"))["die"] == 2
 
 
-def test_who_cancels_ends_the_workers_and_keeps_the_way_to_be_cancelled(address: str, tmp_path: Path) -> None:
+def test_a_cancelled_stage_ends_its_workers_and_keeps_the_sigterm_handler(address: str, tmp_path: Path) -> None:
     def cancel() -> None:
         while not (tmp_path / "traces" / "sleep-0").exists():
             time.sleep(0.02)
@@ -159,7 +161,7 @@ def test_who_cancels_ends_the_workers_and_keeps_the_way_to_be_cancelled(address:
     finally:
         signal.signal(signal.SIGUSR1, before)
     (sleeper,) = (trace["pid"] for trace in traces(tmp_path / "traces") if trace["shard"] == "sleep")
-    assert gone(sleeper)
+    assert ends(sleeper)
     assert signal.getsignal(signal.SIGTERM) is handler
     assert not list(tmp_path.glob(".seen-by-workers-*"))
 
@@ -173,7 +175,7 @@ def test_a_cluster_without_room_is_refused(address: str, tmp_path: Path) -> None
             map_shards(work, ["a"], execution, directory=tmp_path)
 
 
-def test_masks_drawn_by_a_cluster_of_this_machine_are_those_of_one_process(
+def test_masks_drawn_by_a_local_cluster_equal_those_of_one_process(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drawing_units, "UNITS_IN_A_SHARD", 1)
@@ -190,17 +192,17 @@ def test_a_cluster_of_this_machine_listens_on_loopback_only(address: str) -> Non
         assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"]
 
 
-def test_a_lost_machine_costs_its_shards_though_no_other_takes_its_place(address: str, tmp_path: Path) -> None:
-    """The last test here: the cluster has one machine afterwards."""
+def test_a_lost_machine_without_replacement_costs_only_its_shards(address: str, tmp_path: Path) -> None:
+    """Must be the last test: the cluster has one machine afterwards."""
     folder = tmp_path / "traces"
 
     def lose_a_machine() -> None:
         while len(list(folder.glob("hold-*"))) < 2:
             time.sleep(0.02)
-        of_head = [b"--head" in Path(f"/proc/{trace['parent']}/cmdline").read_bytes() for trace in traces(folder)]
-        assert sorted(of_head) == [False, True]
-        for trace, head in zip(traces(folder), of_head, strict=True):
-            if not head:
+        on_head = [b"--head" in Path(f"/proc/{trace['parent']}/cmdline").read_bytes() for trace in traces(folder)]
+        assert sorted(on_head) == [False, True]
+        for trace, is_head in zip(traces(folder), on_head, strict=True):
+            if not is_head:
                 os.kill(trace["parent"], signal.SIGKILL)
                 os.kill(trace["pid"], signal.SIGKILL)
         (folder / ".release").touch()

@@ -1,4 +1,4 @@
-"""Where shards are worked on: what is refused before any work, and what a worker refuses; no cluster is started."""
+"""Checks of `execution` before any work, and checks by a worker; no cluster is started."""
 
 import importlib.util
 import os
@@ -48,7 +48,7 @@ def test_execution_is_a_section_or_its_type_alone(section: str, expected: object
 
 
 @pytest.mark.parametrize(
-    ("section", "words"),
+    ("section", "message"),
     [
         ("rey", "'execution.type': expected one of ['in_process', 'ray'], got 'rey'; did you mean 'ray'?"),
         ("{type: ray, adress: auto}", "unknown key 'execution.adress'; did you mean 'address'?"),
@@ -60,15 +60,17 @@ def test_execution_is_a_section_or_its_type_alone(section: str, expected: object
         ("{type: ray, max_retries: -1}", "'execution.max_retries': expected"),
     ],
 )
-def test_a_section_that_cannot_be_used_is_refused(section: str, words: str, tmp_path: Path) -> None:
+def test_an_invalid_section_is_refused(section: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         load_config(write_tiny_config(tmp_path), overrides=[f"execution={section}"])
-    assert words in str(error.value)
+    assert message in str(error.value)
 
 
 def test_without_the_extra_ray_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *of: None if name == "ray" else found(name, *of))
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "ray" else find_spec(name, *rest)
+    )
     config = load_config(write_tiny_config(tmp_path), overrides=["execution=ray"])
     with pytest.raises(ConfigError, match=r"needs the extra: pip install 'ssl-pipeline\[ray\]'"):
         check(config)
@@ -92,7 +94,7 @@ def test_a_cluster_that_does_not_answer_is_refused_before_any_work() -> None:
         check_execution(RayExecution(address=address), device="cpu")
 
 
-def test_in_this_process_shards_are_taken_in_order_and_one_at_a_time(tmp_path: Path) -> None:
+def test_in_process_shards_are_read_in_order_and_one_at_a_time(tmp_path: Path) -> None:
     taken: list[str] = []
     shards = (taken.append(name) or name for name in ("a", "b"))
     done: list[tuple[str, int]] = []
@@ -108,7 +110,7 @@ def test_in_this_process_shards_are_taken_in_order_and_one_at_a_time(tmp_path: P
     assert {trace["pid"] for trace in traces(tmp_path / "traces")} == {os.getpid()}
 
 
-def test_a_worker_elsewhere_refuses_what_it_does_not_see_and_other_versions(
+def test_a_worker_refuses_a_directory_that_it_cannot_see_and_other_versions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -125,7 +127,7 @@ def test_a_worker_elsewhere_refuses_what_it_does_not_see_and_other_versions(
         Worker(requirements, recipe).run("a")
 
 
-def test_another_process_would_compute_with_what_this_one_chose(tmp_path: Path) -> None:
+def test_another_process_uses_the_precision_and_threads_of_this_one(tmp_path: Path) -> None:
     faces, pixels = pool(4)
     mapped = np.lib.format.open_memmap(tmp_path / "pixels.npy", mode="w+", dtype=np.uint8, shape=pixels.shape)
     mapped[:] = pixels

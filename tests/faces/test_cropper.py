@@ -228,7 +228,7 @@ def test_a_fault_of_the_work_is_not_blamed_on_the_cache(root: Path) -> None:
 
 def test_settings_that_contradict_are_refused(root: Path) -> None:
     data = config(root, pool={"cropping": {"type": "face"}}).model_dump()
-    with pytest.raises(ValidationError, match="source 'pool' has cropping of its own; name the model in faces"):
+    with pytest.raises(ValidationError, match="source 'pool' sets cropping, which needs the model of faces"):
         FacesConfig.model_validate(data | {"cropping": None})
     with pytest.raises(ValidationError, match="detection_sides must differ from each other"):
         CroppingConfig(model=Path("x"), detection_sides=(192, 192))

@@ -434,7 +434,7 @@ def test_a_face_table_keeps_all_values_and_nulls_and_refuses_what_is_no_value(ro
     again = read_faces(tmp_path / "males.parquet")
     assert list(again["gender"].cat.categories) == ["male", "female"]
     pd.testing.assert_frame_equal(again, males.reset_index(drop=True))
-    with pytest.raises(ValueError, match="'Male' is no value of attribute 'gender'"):
+    with pytest.raises(ValueError, match="'Male' is not a value of attribute 'gender'"):
         write_faces(tmp_path / "males.parquet", males.assign(gender="Male"), LABELS.space)
 
 

@@ -1,4 +1,4 @@
-"""A full disk is one message, whoever writes, and leaves nothing half-written."""
+"""Full disks: one message for every writer, and no partial files."""
 
 import errno
 import os
@@ -39,30 +39,32 @@ def full(tmp_path: Path) -> Iterator[Path]:
 
 
 def parquet(path: Path) -> None:
-    with atomic_path(path) as beside:
-        pd.DataFrame({"x": np.random.default_rng(0).random(NUM_BYTES // 8)}).to_parquet(beside)
+    with atomic_path(path) as temporary:
+        pd.DataFrame({"x": np.random.default_rng(0).random(NUM_BYTES // 8)}).to_parquet(temporary)
 
 
 def safetensors(path: Path) -> None:
-    with atomic_path(path) as beside:
-        save_file({"x": torch.rand(NUM_BYTES // 4)}, beside)
+    with atomic_path(path) as temporary:
+        save_file({"x": torch.rand(NUM_BYTES // 4)}, temporary)
 
 
 def picture(path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (1200, 1200, 3), dtype=np.uint8)
-    with atomic_path(path) as beside:
-        Image.fromarray(noise).save(beside, format="png")
+    with atomic_path(path) as temporary:
+        Image.fromarray(noise).save(temporary, format="png")
 
 
 def csv(path: Path) -> None:
-    with atomic_path(path) as beside:
-        pd.DataFrame({"x": np.random.default_rng(0).random(NUM_BYTES // 8)}).to_csv(beside)
+    with atomic_path(path) as temporary:
+        pd.DataFrame({"x": np.random.default_rng(0).random(NUM_BYTES // 8)}).to_csv(temporary)
 
 
 WRITERS = {
     "text": lambda path: write_text(path, "x" * NUM_BYTES),
     "torch": lambda path: save_training_state(path, {"x": torch.rand(NUM_BYTES // 4)}),
-    "pixels": lambda path: decode_into(path, ["/absent.png"] * 2000, size=32),  # mapped: SIGBUS, were it not reserved
+    "pixels": lambda path: decode_into(
+        path, ["/absent.png"] * 2000, size=32
+    ),  # memory-mapped: SIGBUS if it were not preallocated
     "parquet": parquet,
     "safetensors": safetensors,
     "picture": picture,
@@ -71,7 +73,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_full_disk_is_one_message_and_leaves_the_old_file_and_nothing_else(full: Path, writer: str) -> None:
+def test_a_full_disk_gives_one_message_and_keeps_only_the_old_file(full: Path, writer: str) -> None:
     write_text(full / "out", "old")
     with pytest.raises(RunError, match=r"full: disk full: out cannot be written, .* MB are free there; make room"):
         WRITERS[writer](full / "out")
@@ -79,22 +81,20 @@ def test_a_full_disk_is_one_message_and_leaves_the_old_file_and_nothing_else(ful
     assert [path.name for path in full.iterdir()] == ["out"]
 
 
-def test_a_fault_that_is_not_the_disks_is_told_as_it_is(tmp_path: Path) -> None:
+def test_an_error_of_another_kind_is_not_changed(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="something else"), atomic_path(tmp_path / "x"):
         raise RuntimeError("something else")
-    with pytest.raises(IsADirectoryError), atomic_path(tmp_path / "x") as beside:
-        beside.mkdir()
-        beside.write_text("x")
+    with pytest.raises(IsADirectoryError), atomic_path(tmp_path / "x") as temporary:
+        temporary.mkdir()
+        temporary.write_text("x")
 
 
-def test_a_quota_that_is_spent_is_told_as_a_full_disk(tmp_path: Path) -> None:
+def test_an_exceeded_quota_counts_as_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="disk full"), atomic_path(tmp_path / "x"):
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
 
-def test_a_run_on_a_full_disk_says_so_and_ends_as_failed_as_soon_as_there_is_room_for_that(
-    full: Path, tmp_path: Path
-) -> None:
+def test_a_run_on_a_full_disk_is_recorded_as_failed_if_there_is_room_for_that(full: Path, tmp_path: Path) -> None:
     config = load_config(write_tiny_config(tmp_path, runs_root=str(full)))
     with pytest.raises(RunError, match="disk full: big"), open_run(config) as run:
         write_text(run.root / "big", "x" * NUM_BYTES)
@@ -105,4 +105,6 @@ def test_a_run_on_a_full_disk_says_so_and_ends_as_failed_as_soon_as_there_is_roo
             while True:
                 file.write(b"x" * 1024)
         write_json(run.root / "more", {"x": "y" * 8192})
-    assert read_json(run.root / "run.json")["status"] == "running"  # no room to say more: the lock tells the rest
+    assert (
+        read_json(run.root / "run.json")["status"] == "running"
+    )  # no room for the new status; the lock shows that it ended

@@ -1,4 +1,4 @@
-"""A stage takes its places on GPUs when it has work to do, and only then."""
+"""GPU slots: taken by a stage that works, not by one that is skipped."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from ssl_pipeline.runs.records import run_stage
 
 
 class Limit:
-    """Notes what is taken and given back."""
+    """Records slots that are taken and released."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -22,7 +22,7 @@ class Limit:
         try:
             yield
         finally:
-            self.events.append(f"give {num_gpus}")
+            self.events.append(f"release {num_gpus}")
 
 
 def stage(directory: Path, limit: Limit, *, fails: bool = False) -> bool:
@@ -34,23 +34,23 @@ def stage(directory: Path, limit: Limit, *, fails: bool = False) -> bool:
     return bool(record.skipped)
 
 
-def test_a_stage_works_inside_its_places_and_takes_none_when_it_is_finished(tmp_path: Path) -> None:
+def test_a_stage_works_inside_its_slots_and_takes_none_when_it_is_finished(tmp_path: Path) -> None:
     limit = Limit()
     with provide_gpu_slots(limit):
         assert not stage(tmp_path, limit)
-        assert limit.events == ["take 2", "work", "give 2"]
+        assert limit.events == ["take 2", "work", "release 2"]
         assert stage(tmp_path, limit)
-    assert limit.events == ["take 2", "work", "give 2"]
+    assert limit.events == ["take 2", "work", "release 2"]
 
 
-def test_a_stage_that_fails_gives_its_places_back(tmp_path: Path) -> None:
+def test_a_stage_that_fails_releases_its_slots(tmp_path: Path) -> None:
     limit = Limit()
     with provide_gpu_slots(limit), pytest.raises(ZeroDivisionError):
         stage(tmp_path, limit, fails=True)
-    assert limit.events == ["take 2", "work", "give 2"]
+    assert limit.events == ["take 2", "work", "release 2"]
 
 
-def test_outside_nobody_waits(tmp_path: Path) -> None:
+def test_without_a_provider_a_stage_does_not_wait(tmp_path: Path) -> None:
     limit = Limit()
     assert not stage(tmp_path, limit)
     assert limit.events == ["work"]

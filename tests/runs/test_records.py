@@ -1,4 +1,4 @@
-"""Run directories: atomic writes, the lock, and stages that skip themselves only while nothing has changed."""
+"""Run directories: atomic writes, the lock, and stages that are skipped while nothing has changed."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ class Stage:
         return run_stage(self.directory, inputs=inputs, outputs=["out.txt"], work=work)
 
 
-def test_a_finished_stage_skips_itself_and_gives_the_same_result(tmp_path: Path) -> None:
+def test_a_finished_stage_is_skipped_and_returns_the_same_result(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     first, second = stage(a=1), stage(a=1)
     assert stage.times == 1
@@ -37,7 +37,7 @@ def test_a_finished_stage_skips_itself_and_gives_the_same_result(tmp_path: Path)
     assert first.result == second.result == {"answer": 42}
 
 
-def test_a_stage_works_again_when_inputs_or_outputs_changed(tmp_path: Path) -> None:
+def test_a_stage_works_again_if_inputs_or_outputs_changed(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     stage(a=1)
     stage(a=2)
@@ -63,8 +63,8 @@ def test_a_stage_that_fails_leaves_no_record(tmp_path: Path) -> None:
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(RuntimeError), atomic_path(tmp_path / "a.txt") as beside:
-        beside.write_text("half")
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
         raise RuntimeError
     assert (tmp_path / "a.txt").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
@@ -93,13 +93,13 @@ def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
 
 
 @pytest.mark.parametrize(("text", "message"), [("{", "not JSON"), ("[]", "expected a JSON object, got list")])
-def test_a_record_that_is_none_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_record_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(RunError, match=message):
         read_json(tmp_path / "x.json")
 
 
-def test_a_finished_stages_files_are_not_read_again_while_their_size_and_time_are_as_they_were(
+def test_outputs_are_not_read_again_while_their_size_and_modification_time_are_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage, read = Stage(tmp_path), []
@@ -108,12 +108,12 @@ def test_a_finished_stages_files_are_not_read_again_while_their_size_and_time_ar
     monkeypatch.setattr(runs, "digest_file", lambda path: read.append(path.name) or digest(path))
     stage(a=1)
     assert read == []
-    os.utime(tmp_path / "out.txt", ns=(0, 0))  # as after a copy: the bytes decide
+    os.utime(tmp_path / "out.txt", ns=(0, 0))  # e.g. after a copy: the content decides
     stage(a=1)
     assert (read, stage.times) == (["out.txt"], 1)
 
 
-def test_what_a_killed_process_left_half_written_is_removed_by_the_next_and_what_is_being_written_is_not(
+def test_old_partial_files_are_removed_and_new_ones_are_kept(
     tmp_path: Path,
 ) -> None:
     left, fresh = tmp_path / "faces/.pixels.npy.123.partial", tmp_path / ".a.txt.124.partial"

@@ -1,4 +1,4 @@
-"""Where a run stands, told from its files: running, left by a dead process, cancelled, failed, finished."""
+"""The state of a run, read from its files: running, left by a dead process, cancelled, failed, finished."""
 
 import json
 import multiprocessing
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from typer.testing import CliRunner
 
 from ssl_pipeline.cli.main import app
@@ -31,7 +32,7 @@ config = load_config(Path(sys.argv[1]))
 run = RunDir(config.runs_root / config.run_name)
 with run.lock():
     write_text(run.root / "config.yaml", dump_config(config))
-    write_json(run.root / "run.json", {"status": "running"})  # as `stages.open_run` begins, without waiting for torch
+    write_json(run.root / "run.json", {"status": "running"})  # as in `stages.open_run`, without importing torch
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -67,48 +68,48 @@ def test_a_run_is_running_while_its_process_lives_and_left_as_running_when_it_wa
     process.wait()
     left = run_status(root)
     assert left.state == "left as running"
-    assert f"process {process.pid} took it" in left.words and "is dead" in left.words
-    assert f"--config {root / 'config.yaml'}" in left.cure
+    assert f"process {process.pid} took it" in left.detail and "is dead" in left.detail
+    assert f"--config {root / 'config.yaml'}" in left.next_step
     shown = CliRunner().invoke(app, ["cycle", "status", str(root)])
     assert shown.exit_code == 0
     assert f"{root}: left as running: process {process.pid}" in shown.stdout
-    assert json.loads((root / "run.json").read_text())["status"] == "running"  # it only looks
+    assert json.loads((root / "run.json").read_text())["status"] == "running"  # reading the state changes nothing
 
 
 class _Stopped(BaseException):
-    """As what a signal raises."""
+    """Like the exception of a signal handler."""
 
 
 @pytest.mark.parametrize(
-    ("error", "state", "words"),
+    ("error", "state", "detail"),
     [
         (RunError("no room"), "failed", "no room"),
         (KeyboardInterrupt(), "cancelled", "stopped from outside (KeyboardInterrupt)"),
         (_Stopped(), "cancelled", "stopped from outside (_Stopped)"),
     ],
 )
-def test_a_run_says_how_it_ended(config: Path, error: BaseException, state: str, words: str) -> None:
+def test_a_run_records_how_it_ended(config: Path, error: BaseException, state: str, detail: str) -> None:
     with pytest.raises(type(error)), open_run(load_config(config)) as run:
         raise error
-    found = run_status(run.root)
-    assert (found.state, found.words) == (state, words)
+    status = run_status(run.root)
+    assert (status.state, status.detail) == (state, detail)
 
 
-def test_stages_are_told_in_their_order_with_how_far_each_has_come(config: Path) -> None:
+def test_stages_are_listed_in_order_with_their_progress(config: Path) -> None:
     with open_run(load_config(config, overrides=["rounds=2"])) as run:
         record(run.faces, seconds=1.5, unlabeled=100)
         record(run.teacher, seconds=70)
         predictions = run.pseudo_labels(1) / "predictions"
         predictions.mkdir(parents=True)
         (predictions / "part-00000.parquet").touch()
-    told = [(stage.name, stage.state, stage.note) for stage in run_status(run.root).stages]
-    assert told[:4] == [
+    stages = [(stage.name, stage.state, stage.note) for stage in run_status(run.root).stages]
+    assert stages[:4] == [
         ("faces", "finished", "1.5 s"),
         ("round-00/teacher", "finished", "70.0 s"),
         ("round-01/pseudo_labels/predictions", "begun", "1 of 3 shards saved"),
         ("round-01/pseudo_labels", "to do", ""),
     ]
-    assert [name for name, _, _ in told[4:]][-2:] == ["round-02/student/gate.json", "summary.json"]
+    assert [name for name, _, _ in stages[4:]][-2:] == ["round-02/student/gate.json", "summary.json"]
 
 
 def test_shards_of_several_teachers_are_counted_together(config: Path) -> None:
@@ -118,11 +119,11 @@ def test_shards_of_several_teachers_are_counted_together(config: Path) -> None:
             path = run.pseudo_labels(1) / "predictions" / f"{part}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-    told = {stage.name: stage.note for stage in run_status(run.root).stages}
-    assert told["round-01/pseudo_labels/predictions"] == "4 of 9 shards saved"
+    notes = {stage.name: stage.note for stage in run_status(run.root).stages}
+    assert notes["round-01/pseudo_labels/predictions"] == "4 of 9 shards saved"
 
 
-def test_a_gate_that_refused_leaves_the_rounds_after_it_out(config: Path) -> None:
+def test_rounds_after_a_refused_student_are_omitted(config: Path) -> None:
     with open_run(load_config(config, overrides=["rounds=2"])) as run:
         record(run.student(1), seconds=1)
         write_json(run.student(1) / "gate.json", {"promoted": False})
@@ -130,7 +131,7 @@ def test_a_gate_that_refused_leaves_the_rounds_after_it_out(config: Path) -> Non
     assert names[-2:] == ["round-01/student/gate.json", "summary.json"]
 
 
-def test_a_training_under_way_tells_the_epochs_that_are_saved(config: Path) -> None:
+def test_a_running_training_shows_its_saved_epochs(config: Path) -> None:
     with open_run(load_config(config)) as run:
         run.teacher.mkdir(parents=True)
         (run.teacher / "last.pt").touch()
@@ -138,7 +139,7 @@ def test_a_training_under_way_tells_the_epochs_that_are_saved(config: Path) -> N
     assert run_status(run.root).stages[1].note == "2 of 3 epochs saved"
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no run \(no run\.json in it\)"):
         run_status(tmp_path)
 
@@ -174,7 +175,24 @@ def test_the_next_process_waits_while_another_one_still_has_the_lock_of_a_dead_h
     assert not is_locked(run.lock_file)
 
 
-def test_a_process_that_nobody_has_asked_for_yet_is_dead() -> None:
+def test_another_users_lock_counts_as_held_while_the_noted_process_is_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = RunDir(tmp_path).lock_file
+    with RunDir(tmp_path).lock():
+        pass
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    assert is_locked(lock)
+    note = tmp_path / ".lock.json"
+    write_json(note, {**json.loads(note.read_text()), "pid": 2**30})
+    assert not is_locked(lock)
+
+
+def test_a_zombie_process_is_not_alive() -> None:
     child = multiprocessing.get_context("spawn").Process(target=signal.pause)
     child.start()
     assert child.pid is not None and is_alive(child.pid)

@@ -177,11 +177,11 @@ def test_without_folds_the_views_of_a_face_are_compared(labeled_pool: tuple[RunC
         ),
         (
             [AGREEMENT, "prediction.horizontal_flip=false"],
-            "several teachers or views, and there is one; set out_of_fold",
+            "several teachers or views, got one; set out_of_fold",
         ),
         (
             [AGREEMENT, "prediction.horizontal_flip=false", "out_of_fold={num_folds: 3}", "rounds=2"],
-            "and there is one after the first round",
+            "got one after the first round",
         ),
         (["out_of_fold={num_folds: 1}"], "greater than or equal to 2|at least 2"),
     ],
