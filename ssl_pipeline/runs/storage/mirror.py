@@ -17,7 +17,7 @@ from ssl_pipeline.runs.uploads import provide_uploads
 
 logger = logging.getLogger(__name__)
 
-_PAUSE_PER_UPLOAD = 10  # so that slow uploads, and those of an outage, take at most a tenth of a stage's time
+_BACKOFF = 10  # times the seconds of a failed upload: waiting for timeouts takes at most a tenth of a stage's time
 
 
 @contextmanager
@@ -81,7 +81,7 @@ class _Uploads:
 
     def upload(self, now: bool) -> None:
         """Upload what changed, if `now` or after a pause since the last upload; see `runs.uploads.Upload`."""
-        started = time.monotonic()
+        started, pause = time.monotonic(), self._every_seconds
         if self._taken_over is not None or not (now or started >= self._next):
             return
         try:
@@ -91,8 +91,8 @@ class _Uploads:
             logger.error("%s", error)
         except StorageError as error:
             logger.warning("%s; the run goes on, and the next upload tries again", error)
-        ended = time.monotonic()
-        self._next = ended + max(self._every_seconds, _PAUSE_PER_UPLOAD * (ended - started))
+            pause = max(pause, _BACKOFF * (time.monotonic() - started))
+        self._next = time.monotonic() + pause
 
     def close(self, root: Path) -> None:
         """Upload the rest.
