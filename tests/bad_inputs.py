@@ -166,7 +166,7 @@ BAD_INPUTS = (
     BadInput(
         "a class without a validation face",
         "FaceTableError: 1 of 4 classes have no validation face; add labeled faces, raise "
-        "faces.labeled.validation_fraction (or limit), or have fewer classes\n"
+        "faces.labeled.validation_fraction (or limit), or define fewer classes\n"
         "  female/>=45: 1 labeled, 1 train, 0 validation",
         spoil=leave_one_face_of_a_class,
     ),

@@ -1,4 +1,4 @@
-"""`ssl-pipeline faces …`: what a config's sources hold, before anything is prepared."""
+"""`ssl-pipeline faces inspect`: counts, rejection reasons and contact sheets of a config's sources."""
 
 import math
 from pathlib import Path
@@ -20,7 +20,7 @@ from ssl_pipeline.faces.sources.reading import SourceFaces, read_source, source_
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.runs.files import atomic_path
 
-faces_app = typer.Typer(no_args_is_help=True, help="See what the sources of a config hold.")
+faces_app = typer.Typer(no_args_is_help=True, help="Inspect the sources of a config.")
 
 MAX_VALUES_SHOWN, MAX_REASONS_SHOWN = 12, 8
 TILE = 112  # pixels
@@ -28,17 +28,19 @@ TILE = 112  # pixels
 
 @faces_app.callback()
 def _faces() -> None:
-    """Keep `inspect` a command of its own, though it is the only one."""
+    """Make `inspect` a subcommand although it is the only one."""
 
 
 @faces_app.command("inspect")
 def inspect(
     config: Annotated[Path, typer.Option("--config", help="A YAML config.")],
     overrides: Annotated[list[str] | None, typer.Option("--set", help="dotted.key=value; may be repeated.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Draw a few faces a source into this .png file.")] = None,
-    per_source: Annotated[int, typer.Option("--per-source", min=1, max=100, help="Faces to draw a source.")] = 16,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write a contact sheet of sample faces to this .png file.")
+    ] = None,
+    per_source: Annotated[int, typer.Option("--per-source", min=1, max=100, help="Sample faces per source.")] = 16,
 ) -> None:
-    """Count what each source has, knows and loses, and draw a contact sheet; nothing is prepared or trained."""
+    """Count found, known and rejected faces per source, and draw a contact sheet; nothing is prepared or trained."""
     if out is not None and out.suffix != ".png":
         raise ConfigError(f"--out {out}: expected a name that ends with .png")
     loaded = load_config(config, overrides=overrides or [])
@@ -46,81 +48,85 @@ def inspect(
     corrections = Corrections.read(loaded.faces.correction_paths, loaded.labels)
     counts, sheets = [], []
     for role, source in loaded.faces.roles:
-        found = read_source(
+        faces = read_source(
             source, root=loaded.faces.root, labels=loaded.labels, seed=loaded.seed, corrections=corrections
         )
-        counts.append(found.corrections)
-        console.print(_heading(found, role, source), style="bold", soft_wrap=True)
-        console.print(_table(found, labels))
+        counts.append(faces.corrections)
+        console.print(_heading(faces, role, source), style="bold", soft_wrap=True)
+        console.print(_table(faces, labels))
         if out is not None:
-            sheets.append(_sheet(found, role, source, labels, size=per_source, seed=loaded.seed))
+            sheets.append(_sheet(faces, role, source, labels, size=per_source, seed=loaded.seed))
     if corrections.rows:
-        account = corrections.report(CorrectionCounts.total(counts))["counts"]
-        console.print("corrections: " + ", ".join(f"{name} {number:,}" for name, number in account.items()))
+        totals = corrections.report(CorrectionCounts.total(counts))["counts"]
+        console.print("corrections: " + ", ".join(f"{name} {number:,}" for name, number in totals.items()))
     if out is not None:
         _save(sheets, out)
         console.print(f"contact sheet written to {out}", soft_wrap=True)
 
 
-def _heading(found: SourceFaces, role: Role, source: Source) -> str:
+def _heading(faces: SourceFaces, role: Role, source: Source) -> str:
     counts = {
-        "usable": len(found.faces),
-        "rejected": len(found.rejected),
-        "filtered": found.num_filtered,
-        "beyond the limit": found.num_beyond_limit,
+        "usable": len(faces.faces),
+        "rejected": len(faces.rejected),
+        "filtered": faces.num_filtered,
+        "beyond the limit": faces.num_beyond_limit,
     }
     parts = " + ".join(f"{number:,} {name}" for name, number in counts.items() if number or name == "usable")
-    return f"{source_name(source)} ({source.type}, {role}): {found.num_found:,} found = {parts}"
+    return f"{source_name(source)} ({source.type}, {role}): {faces.num_found:,} found = {parts}"
 
 
-def _table(found: SourceFaces, labels: LabelSpace) -> Table:
+def _table(faces: SourceFaces, labels: LabelSpace) -> Table:
     table = Table(show_header=False)
     for justify in ("left", "right", "left"):
         table.add_column(justify=justify, overflow="fold")
-    for name, known in summarize_columns(found.faces, labels).items():
-        table.add_row(name, f"{known.num_known:,} known", _values_in_words(known, len(found.faces)))
+    for name, summary in summarize_columns(faces.faces, labels).items():
+        table.add_row(name, f"{summary.num_known:,} known", _format_values(summary, len(faces.faces)))
     table.add_section()
-    kinds = count_reasons(found.rejected["reason"].tolist()).most_common()
-    for reason, number in kinds[:MAX_REASONS_SHOWN]:
+    reasons = count_reasons(faces.rejected["reason"].tolist()).most_common()
+    for reason, number in reasons[:MAX_REASONS_SHOWN]:
         table.add_row("rejected", f"{number:,} ×", reason)
-    if rest := kinds[MAX_REASONS_SHOWN:]:
+    if rest := reasons[MAX_REASONS_SHOWN:]:
         table.add_row("rejected", f"{sum(number for _, number in rest):,} ×", f"{len(rest)} other reasons")
     return table
 
 
-def _values_in_words(known: ColumnSummary, num_faces: int) -> str:
+def _format_values(summary: ColumnSummary, num_faces: int) -> str:
+    values = list(summary.values.items())
     shown = [
-        value if " … " in value else f"{value} {number:,}"  # a span of ages is the count's own
-        for value, number in list(known.values.items())[:MAX_VALUES_SHOWN]
+        value if " … " in value else f"{value} {number:,}"  # a range of ages needs no count
+        for value, number in values[:MAX_VALUES_SHOWN]
     ]
-    rest = [f"{len(known.values) - MAX_VALUES_SHOWN} more values"] if len(known.values) > MAX_VALUES_SHOWN else []
-    unknown = [f"unknown {num_faces - known.num_known:,}"] if known.num_known < num_faces else []
+    rest = [f"{len(values) - MAX_VALUES_SHOWN} more values"] if len(values) > MAX_VALUES_SHOWN else []
+    unknown = [f"unknown {num_faces - summary.num_known:,}"] if summary.num_known < num_faces else []
     return ", ".join([*shown, *rest, *unknown])
 
 
-def _sheet(found: SourceFaces, role: Role, source: Source, labels: LabelSpace, *, size: int, seed: int) -> Image.Image:
+def _sheet(faces: SourceFaces, role: Role, source: Source, labels: LabelSpace, *, size: int, seed: int) -> Image.Image:
     from ssl_pipeline.reports.contact_sheet import contact_sheet
 
     images, captions = [], []
-    for face in sample_faces(found, labels, size=size, seed=seed).to_dict("records"):
+    for face in sample_faces(faces, labels, size=size, seed=seed).to_dict("records"):
         picture = read_picture(face["image_path"])
-        unreadable = isinstance(picture, str)
-        images.append(Image.new("RGB", (TILE, TILE), "lightgray") if isinstance(picture, str) else picture)
-        captions.append(f"cannot be read: {picture}" if unreadable else _caption(face, labels))
-    title = _heading(found, role, source)
+        if isinstance(picture, str):
+            images.append(Image.new("RGB", (TILE, TILE), "lightgray"))
+            captions.append(f"cannot be read: {picture}")
+        else:
+            images.append(picture)
+            captions.append(_caption(face, labels))
+    title = _heading(faces, role, source)
     return contact_sheet(images, captions, columns=min(size, 8), title=title, side=TILE)
 
 
 def _caption(face: dict[Any, Any], labels: LabelSpace) -> str:
-    """Say what is known of a face; what is not is left out."""
+    """List the known labels of a face."""
     values = [str(face[name]) for name in labels.names if isinstance(face[name], str)]
-    beside = [] if math.isnan(face["age_years"]) else [f"{face['age_years']:g} years"]
-    beside += [face["origin"]] if isinstance(face["origin"], str) else []
-    return "\n".join(", ".join(line) for line in (values, beside) if line) or "nothing known"
+    details = [] if math.isnan(face["age_years"]) else [f"{face['age_years']:g} years"]
+    details += [face["origin"]] if isinstance(face["origin"], str) else []
+    return "\n".join(", ".join(line) for line in (values, details) if line) or "nothing known"
 
 
 def _save(sheets: list[Image.Image], out: Path) -> None:
     from ssl_pipeline.reports.contact_sheet import stacked
 
-    with atomic_path(out) as beside:
-        stacked(sheets).save(beside, format="PNG")
+    with atomic_path(out) as partial:
+        stacked(sheets).save(partial, format="PNG")

@@ -1,1 +1,1 @@
-"""Room 1: what an example is. Sources, decoding, splitting, tables of faces and their pixels."""
+"""Face tables: sources, decoding, cropping, splits, duplicates, pixels."""

@@ -1,4 +1,4 @@
-"""Ages near a border between two values, of which the label is little better than a guess."""
+"""Ages near a bin edge, where a label is uncertain."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -11,15 +11,15 @@ from ssl_pipeline.labels import BoolArray, FloatArray
 def near_bin_edge(
     numbers: FloatArray, bin_edges: Sequence[float], *, within: float, side: Literal["both", "below", "above"]
 ) -> BoolArray:
-    """Mark the numbers that lie near a border b: b - within <= number < b below it, b <= number < b + within above.
+    """Mark the numbers near a bin edge e: e - within <= number < e below it, e <= number < e + within above it.
 
-    An age is in full years, so that 29 and 30 are the ages within one year of the border at 30.
+    Ages are full years, so 29 and 30 are the ages within one year of the edge at 30.
 
     Args:
-        numbers: float [N], NaN unknown, which is near to nothing.
-        bin_edges: a value begins at its border.
-        within: how near, above 0.
-        side: of the border.
+        numbers: float [N]; NaN (unknown) is never near.
+        bin_edges: lower edges of the bins; a bin includes its lower edge.
+        within: distance, above 0.
+        side: side of the edge.
 
     Returns:
         bool [N].
@@ -27,6 +27,6 @@ def near_bin_edge(
     >>> near_bin_edge(np.array([28, 29, 30, 31, np.nan]), [30], within=1, side="both")
     array([False,  True,  True, False, False])
     """
-    gaps = numbers[:, None] - np.asarray(bin_edges)[None, :]
-    least, most = (0 if side == "above" else -within), (0 if side == "below" else within)
-    return np.asarray(((gaps >= least) & (gaps < most)).any(axis=1))
+    distances = numbers[:, None] - np.asarray(bin_edges)[None, :]
+    lower, upper = (0 if side == "above" else -within), (0 if side == "below" else within)
+    return np.asarray(((distances >= lower) & (distances < upper)).any(axis=1))

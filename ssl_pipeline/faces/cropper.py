@@ -1,4 +1,4 @@
-"""How a picture becomes the square that models see: cropped to its face, or its centered square, or not at all."""
+"""Croppers: the square of a picture that models see, per source: its face, its centered square or all of it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,19 +16,19 @@ from ssl_pipeline.faces.decoding import square_pixels
 from ssl_pipeline.faces.detection import DetectedFace, FaceDetector
 from ssl_pipeline.faces.detection_cache import open_cache
 
-Find = Callable[[Image.Image, str], list[DetectedFace]]
-"""Gives the faces of a picture, the surest first, from its pixels and its content hash."""
+Detect = Callable[[Image.Image, str], list[DetectedFace]]
+"""Returns the faces of a picture, highest score first, from its pixels and its content hash."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """Where a picture's square lies.
+    """Location of the square in a picture.
 
     Attributes:
         crop: ``face``, ``center_square`` or ``whole``.
-        face: the face it is cropped to; None with another crop.
-        num_faces: of all sizes and scores, found in the picture.
-        reason: why it is not cropped to a face; None where it is.
+        face: the face that the crop shows; None for the other crops.
+        num_faces: number of faces detected, of any size and score.
+        reason: why the crop shows no face; None for ``face``.
     """
 
     crop: str
@@ -39,18 +39,18 @@ class Crop:
 
 @dataclass(frozen=True)
 class Cropper:
-    """Crops pictures to their faces, as the settings say. May be called from several threads at once."""
+    """Crops pictures to their faces according to the settings. Thread-safe."""
 
-    find: Find
+    detect: Detect
     settings: FaceSettings
 
     def locate(self, image: Image.Image, content_hash: str) -> Crop:
-        """Find out where the square lies.
+        """Locate the square.
 
         Raises:
-            NoFace: if no face counts and the fallback is to reject the picture.
+            NoFace: if no face is accepted and the fallback is ``reject``.
         """
-        faces = self.find(image, content_hash)
+        faces = self.detect(image, content_hash)
         try:
             face = choose_face(faces, width=image.width, height=image.height, settings=self.settings)
         except NoFace as error:
@@ -59,44 +59,35 @@ class Cropper:
             return Crop(self.settings.fallback, None, len(faces), str(error))
         return Crop("face", face, len(faces))
 
-    def cut(self, image: Image.Image, framing: Crop, *, size: int) -> npt.NDArray[np.uint8]:
-        """Cut the square out, uint8 [size, size, 3]."""
-        if framing.face is not None:
-            return crop_face(image, framing.face.points, size=size, margin=self.settings.margin)
-        return crop_whole(image, size=size) if framing.crop == "whole" else square_pixels(image, size=size)
-
-
-def open_detector(config: CroppingConfig) -> FaceDetector:
-    """Load the detector that the config names.
-
-    Raises:
-        FaceTableError: if it cannot be used.
-    """
-    return FaceDetector(config.model, longest_sides=config.detection_sides)
+    def cut(self, image: Image.Image, crop: Crop, *, size: int) -> npt.NDArray[np.uint8]:
+        """Cut out the square, uint8 [size, size, 3]."""
+        if crop.face is not None:
+            return crop_face(image, crop.face.points, size=size, margin=self.settings.margin)
+        return crop_whole(image, size=size) if crop.crop == "whole" else square_pixels(image, size=size)
 
 
 def detector_identity(config: CroppingConfig | None) -> dict[str, Any] | None:
-    """Tell what the faces found depend on besides the pictures: another model under the same name finds other faces.
+    """Return what detections depend on besides the picture, e.g. the content of the model file; None without cropping.
 
     Raises:
-        FaceTableError: if the detector cannot be used.
+        FaceTableError: if the detector cannot be loaded.
     """
-    return None if config is None else open_detector(config).identity
+    return None if config is None else _load_detector(config).identity
 
 
 def uncached_cropper(config: CroppingConfig) -> Cropper:
-    """Give a framer that looks for each picture's faces anew.
+    """Return a cropper that detects the faces of every picture.
 
     Raises:
-        FaceTableError: if the detector cannot be used.
+        FaceTableError: if the detector cannot be loaded.
     """
-    detector = open_detector(config)
+    detector = _load_detector(config)
     return Cropper(lambda image, _: detector.detect(np.asarray(image)), config)
 
 
 @contextmanager
 def open_croppers(config: CroppingConfig | None) -> Iterator[Callable[[Source], Cropper | None]]:
-    """Give what tells each source's framer; None for a source whose pictures are not cropped.
+    """Open the detection cache and yield a function from a source to its cropper, None if it is not cropped.
 
     Raises:
         FaceTableError: if the detector or the cache cannot be used.
@@ -104,14 +95,18 @@ def open_croppers(config: CroppingConfig | None) -> Iterator[Callable[[Source], 
     if config is None:
         yield lambda source: None
         return
-    detector = open_detector(config)
+    detector = _load_detector(config)
     with open_cache(config.cache, identity=detector.identity) as cache:
 
-        def find(image: Image.Image, content_hash: str) -> list[DetectedFace]:
+        def detect(image: Image.Image, content_hash: str) -> list[DetectedFace]:
             return cache.faces(content_hash, lambda: np.asarray(image), detector.detect)
 
-        def framer(source: Source) -> Cropper | None:
+        def cropper(source: Source) -> Cropper | None:
             settings = source.cropping or config
-            return None if isinstance(settings, NoCrop) else Cropper(find, settings)
+            return None if isinstance(settings, NoCrop) else Cropper(detect, settings)
 
-        yield framer
+        yield cropper
+
+
+def _load_detector(config: CroppingConfig) -> FaceDetector:
+    return FaceDetector(config.model, longest_sides=config.detection_sides)

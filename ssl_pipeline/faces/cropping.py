@@ -1,8 +1,8 @@
-"""Choose a face of a picture and cut it out upright, at one size and place: the canonical crop.
+"""Canonical crops: one face of a picture, upright, at a fixed size and position.
 
-The geometry is UTKFace's: a similarity transform (turn, scale, shift; no shear, no mirror) takes a face's five points
-as near as can be to where they lie in UTKFace's aligned chips. So a model trained on those chips meets faces of
-photographs framed as it knows them. Nothing here reads files or finds faces.
+The geometry is UTKFace's: a similarity transform (rotation, scale, translation; no shear, no reflection) maps a face's
+five points to their positions in UTKFace's aligned chips, by least squares. A model trained on those chips thus sees
+photographs in the same geometry. This module neither reads files nor detects faces.
 """
 
 import math
@@ -27,17 +27,18 @@ CANONICAL_POINTS: FloatArray = np.array(
         [0.664, 0.674],
     ]
 )
-"""float64 [5, 2]: x and y of right eye, left eye, nose tip, right and left mouth corner, in a crop without margin that
-spans 0 to 1 from left to right and from top to bottom. Right is the person's own: it lies on the left. The means over
-11,993 of UTKFace's aligned chips, as YuNet sees them (spread 0.02 to 0.04), averaged with their mirror image."""
+"""x and y of right eye, left eye, nose tip, right and left mouth corner, float64 [5, 2], in a crop without margin that
+spans 0 to 1 from left to right and from top to bottom. Right is the person's right, on the left of the picture. Means of
+YuNet's points over 11,993 of UTKFace's aligned chips (standard deviation 0.02 to 0.04), averaged with their mirror
+image."""
 
 
 class NoFace(UnreadableFace):
-    """A picture without a face that counts; its message is the reason (short, no path)."""
+    """A picture without an accepted face; the message is the reason (short, no path)."""
 
 
 def canonical_points(margin: float) -> FloatArray:
-    """Give the canonical five points in a crop that has `margin` of its face's side added on each side.
+    """Return the five canonical points in a crop with a margin, given as a fraction of the side without margin.
 
     >>> float(canonical_points(0.5)[2, 0]), canonical_points(0.0).shape
     (0.5, (5, 2))
@@ -46,23 +47,23 @@ def canonical_points(margin: float) -> FloatArray:
 
 
 def similarity_transform(source: FloatArray, target: FloatArray) -> FloatArray:
-    """Find the turn, scale and shift that take points nearest to others, by least squares (Umeyama 1991, eq. 39–43).
+    """Fit the least-squares similarity transform between two sets of points (Umeyama 1991, eq. 39–43).
 
     Args:
-        source: [N, 2], N ≥ 2, not all in one place.
+        source: [N, 2], N ≥ 2, not all equal.
         target: [N, 2].
 
     Returns:
-        float64 [2, 3], A and b side by side, with ``A @ source[i] + b ≈ target[i]``; A turns and scales, never mirrors.
+        A and b side by side, float64 [2, 3], with ``A @ source[i] + b ≈ target[i]``; A has no reflection.
 
     Raises:
-        ValueError: if the points of `source` all lie in one place.
+        ValueError: if all points of `source` are equal.
     """
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
     centered = source - source_mean
     variance = (centered**2).sum()
     if variance < 1e-12:
-        raise ValueError("the points lie in one place: no transform follows from them")
+        raise ValueError("all points are equal: the transform is undefined")
     left, singular, right = np.linalg.svd((target - target_mean).T @ centered)
     signs = np.array([1.0, np.sign(np.linalg.det(left) * np.linalg.det(right))])
     linear = (singular * signs).sum() / variance * (left * signs) @ right
@@ -70,21 +71,21 @@ def similarity_transform(source: FloatArray, target: FloatArray) -> FloatArray:
 
 
 def choose_face(faces: Sequence[DetectedFace], *, width: int, height: int, settings: FaceSettings) -> DetectedFace:
-    """Choose the face to crop among those sure and large enough; of equals the surest.
+    """Choose the face to crop among those with a sufficient score and size; ties go to the highest score.
 
     Args:
-        faces: those found, the surest first.
-        width: of the picture, in pixels.
-        height: of the picture, in pixels.
-        settings: which one.
+        faces: detected faces, highest score first.
+        width: width of the picture in pixels.
+        height: height of the picture in pixels.
+        settings: minimum score and size, and the criterion.
 
     Raises:
-        NoFace: if none is sure enough, or none of the sure ones is large enough.
+        NoFace: if no face has a sufficient score and size.
     """
-    sure = [face for face in faces if face.score >= settings.min_score]
-    if not sure:
+    confident = [face for face in faces if face.score >= settings.min_score]
+    if not confident:
         raise NoFace(f"no face found (min_score {settings.min_score:g})")
-    large = [face for face in sure if min(face.box[2:]) >= settings.min_face_pixels]
+    large = [face for face in confident if min(face.box[2:]) >= settings.min_face_pixels]
     if not large:
         raise NoFace(f"no face of {settings.min_face_pixels} px or more")
     match settings.which:
@@ -97,18 +98,19 @@ def choose_face(faces: Sequence[DetectedFace], *, width: int, height: int, setti
 
 
 def _distance(face: DetectedFace, x: float, y: float) -> float:
+    """Return the distance from the center of a face's box, in pixels."""
     left, top, width, height = face.box
     return math.hypot(left + width / 2 - x, top + height / 2 - y)
 
 
 def crop_face(image: Image.Image, points: FloatArray, *, size: int, margin: float = 0.0) -> npt.NDArray[np.uint8]:
-    """Cut a face out of a picture, its five points brought nearest to the canonical ones.
+    """Crop a face so that its five points lie at the canonical ones, by least squares.
 
     Args:
         image: mode RGB.
         points: [5, 2], in pixels of the picture; see `detection.DetectedFace`.
         size: side of the crop in pixels.
-        margin: share of the crop's side without margin that is added on each side.
+        margin: added on each side, as a fraction of the side without margin.
 
     Returns:
         uint8 [size, size, 3].
@@ -117,7 +119,7 @@ def crop_face(image: Image.Image, points: FloatArray, *, size: int, margin: floa
 
 
 def crop_whole(image: Image.Image, *, size: int) -> npt.NDArray[np.uint8]:
-    """Put a whole picture on the middle of a square, which repeats the picture's edges where it is longer.
+    """Fit a whole picture into the center of a square; its edges are repeated to fill the square.
 
     Args:
         image: mode RGB.
@@ -133,10 +135,9 @@ def crop_whole(image: Image.Image, *, size: int) -> npt.NDArray[np.uint8]:
 
 
 def warp(image: Image.Image, matrix: FloatArray, *, size: int) -> npt.NDArray[np.uint8]:
-    """Draw the square that a similarity transform sees of a picture; beyond its edges the picture repeats them.
+    """Warp a picture by a similarity transform into a square; beyond its edges the picture's edges are repeated.
 
-    Bicubic. A picture that shrinks is first resized antialiased, so that no detail turns into noise; only the part of
-    it that is seen is worked on.
+    Bicubic. If the picture shrinks, it is first resized with antialiasing. Only the visible part is processed.
 
     Args:
         image: mode RGB.
@@ -147,11 +148,11 @@ def warp(image: Image.Image, matrix: FloatArray, *, size: int) -> npt.NDArray[np
         uint8 [size, size, 3].
     """
     linear, shift = matrix[:, :2], matrix[:, 2]
-    back = np.linalg.inv(linear)
-    corners = (np.array([[0, 0], [size, 0], [0, size], [size, size]]) - shift) @ back.T
+    inverse = np.linalg.inv(linear)
+    corners = (np.array([[0, 0], [size, 0], [0, size], [size, size]]) - shift) @ inverse.T
     shrink = min(1.0, math.sqrt(abs(np.linalg.det(linear))))
-    around = 3 / shrink  # what bicubic interpolation reaches beyond a pixel, and one more
-    low, high = corners.min(axis=0) - around, corners.max(axis=0) + around
+    reach = 3 / shrink  # of bicubic interpolation, plus one pixel
+    low, high = corners.min(axis=0) - reach, corners.max(axis=0) + reach
     limit = np.array(image.size)
     left_top = np.clip(np.floor(low), 0, limit - 1).astype(int)
     right_bottom = np.clip(np.ceil(high), left_top + 1, limit).astype(int)
@@ -159,13 +160,13 @@ def warp(image: Image.Image, matrix: FloatArray, *, size: int) -> npt.NDArray[np
     box = (*left_top.tolist(), *right_bottom.tolist())
     part = image.resize(tuple(part_size.tolist()), Image.Resampling.BICUBIC, box=box)
     to_part = part_size / (right_bottom - left_top)
-    # how far the square looks beyond the part, in the part's pixels: left, top, right, bottom
+    # Padding, in pixels of the part: left and top, right and bottom.
     before = np.ceil(np.maximum(0, (left_top - low) * to_part)).astype(int)
     after = np.ceil(np.maximum(0, (high - right_bottom) * to_part)).astype(int)
     padding = ((before[1], after[1]), (before[0], after[0]), (0, 0))
     padded = Image.fromarray(np.pad(np.asarray(part), padding, mode="edge"))
-    # Pillow asks where in the padded part each pixel of the square comes from
-    coefficients = np.column_stack([back, -back @ shift - left_top]) * to_part[:, None]
+    # Pillow needs the inverse: from pixels of the square to pixels of the padded part.
+    coefficients = np.column_stack([inverse, -inverse @ shift - left_top]) * to_part[:, None]
     coefficients[:, 2] += before
     square = padded.transform(
         (size, size), Image.Transform.AFFINE, coefficients.ravel().tolist(), Image.Resampling.BICUBIC

@@ -1,6 +1,6 @@
-"""From a file's bytes to upright RGB pixels, whatever the web put into the file; or a reason why not.
+"""Image decoding: from a file's bytes to upright RGB pixels, or the reason for failure.
 
-The format is decided by the content, never by the file's name. Nothing here knows paths of a run or the config.
+The format follows from the content, not from the file's name.
 """
 
 import threading
@@ -32,15 +32,15 @@ _UPRIGHT = {
 _WARNINGS_LOCK = threading.Lock()
 
 
-class UnreadableFace(Exception):  # noqa: N818 — a state of a file that callers count, not a fault of the program
-    """An image that cannot be decoded; its message is the reason (short, no path)."""
+class UnreadableFace(Exception):  # noqa: N818 — a property of a file that callers count, not a program error
+    """An image that cannot be decoded; the message is the reason (short, no path)."""
 
 
 def decode_rgb(content: bytes) -> Image.Image:
     """Decode an image file.
 
     The EXIF orientation is applied. Transparency is composited on white. Gray, palette, 1-bit and CMYK become RGB;
-    16-bit gray is scaled to 8 bits, not clipped. Of an animation the first frame is taken.
+    16-bit gray is scaled to 8 bits, not clipped. An animation gives its first frame.
 
     Args:
         content: the bytes of a JPEG, PNG, WebP, BMP, GIF or TIFF file.
@@ -49,8 +49,8 @@ def decode_rgb(content: bytes) -> Image.Image:
         The image, upright, mode RGB, fully loaded.
 
     Raises:
-        UnreadableFace: if the bytes are no such image, are truncated or damaged, if a side is shorter than 8 px, or
-            if the header announces more than 100 megapixels (which is seen before anything is decoded).
+        UnreadableFace: if the bytes are not such an image, are truncated or damaged, if a side is shorter than 8 px,
+            or if the header states more than 100 megapixels (checked before decoding).
     """
     image = _open(BytesIO(content))
     try:
@@ -58,7 +58,7 @@ def decode_rgb(content: bytes) -> Image.Image:
         return _to_rgb(_upright(image))
     except UnreadableFace:
         raise
-    except Exception as error:  # a damaged file makes a decoder raise anything, from SyntaxError to struct.error
+    except Exception as error:  # decoders raise many types for damaged files, from SyntaxError to struct.error
         raise UnreadableFace(_reason(error)) from None
 
 
@@ -73,10 +73,10 @@ def read_picture(path: str) -> Image.Image | str:
 
 
 def short_side_pixels(path: Path) -> int:
-    """Read the length of an image's short side from its header, decoding nothing.
+    """Read the length of an image's short side in pixels from its header, without decoding.
 
     Raises:
-        UnreadableFace: if there is no header of a known image, or it announces too many or too few pixels.
+        UnreadableFace: if the header is unknown, or states too many or too few pixels.
     """
     try:
         with open(path, "rb") as file:
@@ -86,17 +86,17 @@ def short_side_pixels(path: Path) -> int:
 
 
 def square_pixels(image: Image.Image, *, size: int) -> npt.NDArray[np.uint8]:
-    """Cut the centered square out of an image and resize it, so that the short side comes to `size` pixels.
+    """Crop the centered square of an image and resize it.
 
-    Bicubic, antialiased when it shrinks. Of a long side, equal parts are lost at both ends (where that does not
-    divide, one pixel more at the far end). A square that has the size already keeps its pixels unchanged.
+    Bicubic, antialiased if it shrinks. If the long side cannot be cropped evenly, the far end loses one pixel more. A
+    square of the right size keeps its pixels.
 
     Args:
         image: mode RGB, any size.
         size: side of the square in pixels.
 
     Returns:
-        uint8 [size, size, 3], red, green, blue.
+        uint8 [size, size, 3], RGB.
     """
     width, height = image.size
     side = min(width, height)
@@ -107,7 +107,7 @@ def square_pixels(image: Image.Image, *, size: int) -> npt.NDArray[np.uint8]:
 
 
 def _open(stream: IO[bytes]) -> Image.Image:
-    """Open an image by its header and check the announced size."""
+    """Open an image by its header and check its stated size."""
     try:
         with _without_warnings():
             image = Image.open(stream, formats=FORMATS)
@@ -117,7 +117,7 @@ def _open(stream: IO[bytes]) -> Image.Image:
         raise UnreadableFace(reason) from None
     except Image.DecompressionBombError:
         raise UnreadableFace(f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
-    except Exception as error:  # as in decode_rgb
+    except Exception as error:  # see decode_rgb
         raise UnreadableFace(_reason(error)) from None
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -128,24 +128,24 @@ def _open(stream: IO[bytes]) -> Image.Image:
 
 
 def _load(image: Image.Image) -> None:
-    """Decode the pixels; a TIFF quietly, since Pillow reads its EXIF by the way."""
+    """Decode the pixels; for TIFF without warnings, since Pillow also parses EXIF then."""
     with _without_warnings() if image.format == "TIFF" else nullcontext():
         image.load()
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turn a loaded image as its EXIF asks; an orientation that cannot be read leaves it as it is stored."""
+    """Apply the EXIF orientation to a loaded image; an unreadable orientation is ignored."""
     try:
         with _without_warnings():
             orientation = image.getexif().get(_ORIENTATION_TAG)
-    except Exception:  # damaged EXIF says nothing about the pixels
+    except Exception:  # damaged EXIF does not affect the pixels
         return image
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
-        raise UnreadableFace("32-bit pixels, whose range is unknown; save the image with 8 or 16 bits")
+        raise UnreadableFace("32-bit pixels of unknown range; save the image with 8 or 16 bits")
     if image.mode.startswith("I;16"):
         gray = (np.asarray(image, dtype=np.uint32) + 128) // 257  # 65,535 → 255, rounded
         return Image.fromarray(gray.astype(np.uint8)).convert("RGB")
@@ -166,9 +166,9 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Keep Pillow's warnings off the console: what they say is either harmless or given as a reason.
+    """Suppress Pillow's warnings, which are harmless or reported as a reason.
 
-    Warning filters belong to the whole process, so threads take turns; the slow part, decoding, needs no turn.
+    Warning filters are global to the process, so threads hold a lock; decoding, the slow part, mostly does not.
     """
     with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")

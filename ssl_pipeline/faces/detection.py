@@ -1,7 +1,7 @@
-"""Find faces and their five points in a picture: YuNet (Wu et al. 2023, doi 10.1007/s11633-023-1423-y) by OpenCV.
+"""Face detection with five landmarks: YuNet (Wu et al. 2023, doi 10.1007/s11633-023-1423-y) through OpenCV.
 
-OpenCV is the extra ``[landmarks]``, imported when the first detector is made. The model is a file that the user names;
-nothing is downloaded.
+OpenCV is the extra ``[landmarks]``, imported by the first detector. The user provides the model file; nothing is
+downloaded.
 """
 
 import threading
@@ -19,18 +19,18 @@ from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.runs.files import digest_file
 
 POINT_NAMES = ("right_eye", "left_eye", "nose_tip", "right_mouth_corner", "left_mouth_corner")
-"""In the order of the rows of `DetectedFace.points`; right and left are the person's own."""
-_SAME_FACE, _MAX_FACES = 0.3, 5000
+"""Rows of `DetectedFace.points`; right and left from the person's view."""
+_MAX_OVERLAP, _MAX_FACES = 0.3, 5000
 
 
 @dataclass(frozen=True)
 class DetectedFace:
-    """A face in a picture; lengths in pixels of the picture, which a face may overhang.
+    """A face in a picture, in pixels of the picture; parts may lie outside the picture.
 
     Attributes:
         box: left, top, width, height.
-        score: how sure the detector is, `config_cropping.MIN_SCORE` to 1.
-        points: float64 [5, 2], x and y in the order of `POINT_NAMES`; a picture of width W spans x from 0 to W.
+        score: confidence of the detector, `config.cropping.MIN_SCORE` to 1.
+        points: x and y in the order of `POINT_NAMES`, float64 [5, 2]; a picture of width W spans x from 0 to W.
     """
 
     box: tuple[float, float, float, float]
@@ -39,53 +39,53 @@ class DetectedFace:
 
 
 class FaceDetector:
-    """YuNet with its settings. May be called from several threads at once: each has an OpenCV detector of its own.
+    """YuNet. Thread-safe: each thread has its own OpenCV detector.
 
-    A picture is looked at in several sizes: YuNet overlooks faces that fill a large picture (masked ones above all) as
-    well as small ones in a picture made small. Where two sizes show the same face, the surer one counts.
+    Each picture is searched at several sizes: YuNet misses faces that fill a large picture (above all masked ones), and
+    small faces in a small picture. Of overlapping detections, the one with the highest score is kept.
     """
 
     def __init__(self, model: Path, *, longest_sides: Sequence[int] = (192, 640)) -> None:
         """Load the model.
 
         Args:
-            model: YuNet's ONNX file, as OpenCV's model zoo has it (face_detection_yunet_*.onnx).
-            longest_sides: the longest side, in pixels, to which a picture is resized before faces are looked for. To
-                the smallest of them it is enlarged if need be, to the others never.
+            model: YuNet's ONNX file from OpenCV's model zoo (face_detection_yunet_*.onnx).
+            longest_sides: longest sides, in pixels, to which a picture is resized before detection. Only the smallest
+                of them enlarges a picture.
 
         Raises:
-            FaceTableError: if OpenCV is not installed, or the model is not there or no YuNet.
+            FaceTableError: if OpenCV is not installed, or the model does not exist or is not YuNet.
         """
         if not model.is_file():
             raise FaceTableError(
-                f"{model}: no such face detection model; name YuNet's ONNX file "
-                "(face_detection_yunet_*.onnx of OpenCV's model zoo), or remove the section that asks for it"
+                f"{model}: no such face detection model; set it to YuNet's ONNX file "
+                "(face_detection_yunet_*.onnx of OpenCV's model zoo), or remove the section that needs it"
             )
         self._cv2 = _import_opencv()
         self._model = model
         self._longest_sides = sorted(longest_sides)
-        self._of_thread = threading.local()
+        self._thread_local = threading.local()
         self.identity: dict[str, Any] = {
             "model": digest_file(model),
             "opencv": str(self._cv2.__version__),
             "longest_sides": self._longest_sides,
         }
-        """What the faces found depend on, besides the picture and this file."""
-        self.detect(np.zeros((32, 32, 3), np.uint8))  # a file that is no YuNet shows here
+        """What detections depend on, besides the picture and this module."""
+        self.detect(np.zeros((32, 32, 3), np.uint8))  # fails here if the file is not YuNet
 
     def detect(self, pixels: npt.NDArray[np.uint8]) -> list[DetectedFace]:
-        """Find the faces of a picture, the surest first; those below `MIN_SCORE` are left out.
+        """Detect the faces of a picture with a score of at least `MIN_SCORE`, highest score first.
 
         Args:
-            pixels: uint8 [H, W, 3], red, green, blue.
+            pixels: uint8 [H, W, 3], RGB.
         """
         longest = max(pixels.shape[:2])
         smallest, *larger = self._longest_sides
         sides = {smallest, *(min(side, longest) for side in larger if longest > smallest)}
-        found = [face for side in sorted(sides) for face in self._detect_at(pixels, side)]
+        candidates = [face for side in sorted(sides) for face in self._detect_at(pixels, side)]
         faces: list[DetectedFace] = []
-        for face in sorted(found, key=lambda face: (-face.score, face.box)):
-            if all(_overlap(face.box, other.box) < _SAME_FACE for other in faces):
+        for face in sorted(candidates, key=lambda face: (-face.score, face.box)):
+            if all(_overlap(face.box, other.box) < _MAX_OVERLAP for other in faces):
                 faces.append(face)
         return faces
 
@@ -95,22 +95,22 @@ class FaceDetector:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         resized = pixels if size == (width, height) else _resize(pixels, size)
         ratio = np.array([width / size[0], height / size[1]])
-        return [_face(row, ratio) for row in self._rows(np.ascontiguousarray(resized[:, :, ::-1]))]
+        return [_parse_face(row, ratio) for row in self._run(np.ascontiguousarray(resized[:, :, ::-1]))]
 
-    def _rows(self, blue_green_red: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Run the network: float32 [N, 15], box, five points, score."""
+    def _run(self, blue_green_red: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Run the network. Returns box, five points and score, float32 [N, 15]."""
         height, width = blue_green_red.shape[:2]
         try:
-            if not hasattr(self._of_thread, "detector"):
-                self._of_thread.detector = self._cv2.FaceDetectorYN.create(
-                    str(self._model), "", (width, height), MIN_SCORE, _SAME_FACE, _MAX_FACES
+            if not hasattr(self._thread_local, "detector"):
+                self._thread_local.detector = self._cv2.FaceDetectorYN.create(
+                    str(self._model), "", (width, height), MIN_SCORE, _MAX_OVERLAP, _MAX_FACES
                 )
-            self._of_thread.detector.setInputSize((width, height))
-            rows = self._of_thread.detector.detect(blue_green_red)[1]
+            self._thread_local.detector.setInputSize((width, height))
+            rows = self._thread_local.detector.detect(blue_green_red)[1]
         except self._cv2.error as error:
             raise FaceTableError(
                 f"{self._model}: not a YuNet model that OpenCV {self._cv2.__version__} can run "
-                f"({' '.join(str(error).split())[:200]}); name face_detection_yunet_*.onnx of OpenCV's model zoo"
+                f"({' '.join(str(error).split())[:200]}); use face_detection_yunet_*.onnx of OpenCV's model zoo"
             ) from None
         return np.empty((0, 15), np.float32) if rows is None else rows
 
@@ -120,16 +120,16 @@ def _import_opencv() -> Any:
         import cv2
     except ImportError:
         raise FaceTableError(
-            "face detection needs OpenCV, which is not installed here; pip install 'ssl-pipeline[landmarks]'"
+            "face detection needs OpenCV, which is not installed; pip install 'ssl-pipeline[landmarks]'"
         ) from None
-    cv2.setNumThreads(1)  # the callers' threads share the work; more of them inside each would only get in their way
-    # Version 5 warns of each detector that it cannot choose a device; errors still come through.
+    cv2.setNumThreads(1)  # callers use several threads already
+    # Version 5 logs a warning about devices for every detector; errors are still logged.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     return cv2
 
 
 def _resize(pixels: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Resize to (width, height), antialiased, so that a face in a large picture stays a face."""
+    """Resize to (width, height), antialiased, so that faces in a large picture stay recognizable."""
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0))
 
 
@@ -141,8 +141,8 @@ def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, 
     return shared / max(one[2] * one[3] + other[2] * other[3] - shared, 1e-9)
 
 
-def _face(row: npt.NDArray[np.float32], ratio: npt.NDArray[np.float64]) -> DetectedFace:
-    """Read one row of the network's answer, back in pixels of the picture."""
+def _parse_face(row: npt.NDArray[np.float32], ratio: npt.NDArray[np.float64]) -> DetectedFace:
+    """Convert one row of the network's output to pixels of the picture."""
     left, top, width, height = (row[:4].astype(np.float64).reshape(2, 2) * ratio).ravel().tolist()
     points = row[4:14].astype(np.float64).reshape(5, 2) * ratio
     return DetectedFace((left, top, width, height), float(min(row[14], 1.0)), points)

@@ -1,4 +1,4 @@
-"""The faces found while a run is prepared, and the account of them: what was rejected, cropped, used, source by source."""
+"""Inventory of a run's faces during preparation: usable faces, rejected faces, counts per source."""
 
 import logging
 from collections import Counter
@@ -15,7 +15,7 @@ REJECTED_COLUMNS = ["source", "image_id", "image_path", "role", "reason"]
 
 @dataclass
 class FaceInventory:
-    """The faces at hand, and the account of every source."""
+    """Usable and rejected faces, and the counts of every source."""
 
     faces: pd.DataFrame
     rejected: pd.DataFrame
@@ -30,26 +30,30 @@ class FaceInventory:
         self.faces = self.faces.loc[~rows]
 
     def count_crops(self, cropped_sources: Sequence[str]) -> None:
-        """Count the crops of the sources that are cropped, by their kind, and say where a fallback was used."""
+        """Count the crops of each cropped source by type; warn of fallbacks."""
         for name in cropped_sources:
-            by_kind = Counter(self.crops.loc[self.crops["source"] == name, "crop"])
-            self.sources[name]["cropped"] = dict(sorted(by_kind.items()))
-            for kind in sorted(by_kind.keys() - {"face"}):
-                logger.warning("%s: %d pictures without a face that counts are taken as %s", name, by_kind[kind], kind)
+            num_crops = Counter(self.crops.loc[self.crops["source"] == name, "crop"])
+            self.sources[name]["cropped"] = dict(sorted(num_crops.items()))
+            for crop in sorted(num_crops.keys() - {"face"}):
+                logger.warning(
+                    "%s: %d pictures without an accepted face are cropped as %s", name, num_crops[crop], crop
+                )
 
     def log_rejected(self) -> None:
-        """Say how many faces of each source were rejected, and why."""
+        """Log the number of rejected faces per source, with the reasons."""
         for name, rows in self.rejected.groupby("source"):
-            logger.warning("%s: %d faces rejected: %s", name, len(rows), "; ".join(counted(rows["reason"])))
+            logger.warning("%s: %d faces rejected: %s", name, len(rows), "; ".join(most_common(rows["reason"])))
 
-    def accounts(self) -> dict[str, dict[str, Any]]:
-        """Give the account of each source, what was rejected and used included."""
+    def counts_by_source(self) -> dict[str, dict[str, Any]]:
+        """Return the counts of each source, including rejected and used faces."""
         used, rejected = Counter(self.faces["source"]), Counter(self.rejected["source"])
-        return {name: {**of, "rejected": rejected[name], "used": used[name]} for name, of in self.sources.items()}
+        return {
+            name: {**counts, "rejected": rejected[name], "used": used[name]} for name, counts in self.sources.items()
+        }
 
 
-def counted(reasons: "pd.Series[str]", *, at_most: int = 3) -> list[str]:
-    """Count the commonest reasons, and the others together."""
+def most_common(reasons: "pd.Series[str]", *, at_most: int = 3) -> list[str]:
+    """Count the most common reasons, and all others together."""
     common = Counter(reasons).most_common(at_most)
     num_others = len(reasons) - sum(number for _, number in common)
     others = [f"{num_others:,} × other reasons"] if num_others else []

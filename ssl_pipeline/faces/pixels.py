@@ -1,4 +1,4 @@
-"""Faces decoded once, at the size at which every model of a run sees them: one array on disk, mapped into memory."""
+"""Decoded faces of a run, all at one size: a memory-mapped array on disk."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,62 +16,64 @@ from ssl_pipeline.runs.disk import preallocate
 from ssl_pipeline.runs.files import atomic_path
 from ssl_pipeline.runs.progress import ProgressBar
 
-_NUM_THREADS, _CHUNK = 4, 512  # Pillow lets other threads run while it decodes
+_NUM_THREADS, _CHUNK = 4, 512  # Pillow releases the GIL while it decodes
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What decoding N images came to; every list has N entries."""
+    """Results of decoding N images; every list has N entries."""
 
     content_hash: list[str | None]
-    """SHA-256 of the file's bytes; None where there are none to be had."""
+    """SHA-256 of the file; None if it cannot be read."""
     reason: list[str | None]
-    """Why an image cannot be read, or has no face to crop to; None where it can be used."""
-    framing: list[Crop | None]
-    """Where its square lies; None where the image is not cropped or cannot be used."""
+    """Why an image cannot be decoded or has no face to crop; None if it is usable."""
+    crop: list[Crop | None]
+    """Location of the square; None if the image is not cropped or not usable."""
 
 
 @dataclass(frozen=True)
 class _Row:
     content_hash: str | None = None
     reason: str | None = None
-    framing: Crop | None = None
+    crop: Crop | None = None
 
 
 def decode_into(
-    path: Path, image_paths: Sequence[str], *, size: int, framers: Sequence[Cropper | None] | None = None
+    path: Path, image_paths: Sequence[str], *, size: int, croppers: Sequence[Cropper | None] | None = None
 ) -> Decoded:
     """Decode images into one array on disk, in parallel and in bounded memory.
 
     Args:
-        path: the ``.npy`` file to write, uint8 [N, size, size, 3]; row i is image i, zeros where it cannot be read.
+        path: ``.npy`` file to write, uint8 [N, size, size, 3]; row i is image i, zeros if it is not usable.
         image_paths: N paths.
-        size: side in pixels; see `decoding.square_pixels`.
-        framers: N, what crops each image to its face; None takes its centered square.
+        size: side in pixels.
+        croppers: N croppers; None for the centered square, see `decoding.square_pixels`.
     """
-    done: list[_Row] = []
+    decoded: list[_Row] = []
     with (
-        atomic_path(path) as beside,
+        atomic_path(path) as partial,
         ThreadPoolExecutor(_NUM_THREADS) as pool,
         ProgressBar("decoding", len(image_paths), unit="images") as bar,
     ):
         shape = (len(image_paths), size, size, 3)
-        pixels = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape)
-        preallocate(beside)
+        pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        preallocate(partial)
 
         def decode(row: int) -> _Row:
-            return _decode_row(pixels[row], Path(image_paths[row]), framers[row] if framers else None)
+            return _decode_row(pixels[row], Path(image_paths[row]), croppers[row] if croppers else None)
 
         for start in range(0, len(image_paths), _CHUNK):
             rows = range(start, min(start + _CHUNK, len(image_paths)))
-            done.extend(pool.map(decode, rows))
+            decoded.extend(pool.map(decode, rows))
             bar.advance(len(rows))
         pixels.flush()
-    return Decoded([row.content_hash for row in done], [row.reason for row in done], [row.framing for row in done])
+    return Decoded(
+        [row.content_hash for row in decoded], [row.reason for row in decoded], [row.crop for row in decoded]
+    )
 
 
-def _decode_row(square: npt.NDArray[np.uint8], path: Path, framer: Cropper | None) -> _Row:
-    """Decode one image into its place, uint8 [size, size, 3]."""
+def _decode_row(square: npt.NDArray[np.uint8], path: Path, cropper: Cropper | None) -> _Row:
+    """Decode one image into its row, uint8 [size, size, 3]."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -79,21 +81,21 @@ def _decode_row(square: npt.NDArray[np.uint8], path: Path, framer: Cropper | Non
     content_hash = hashlib.sha256(content).hexdigest()
     try:
         image = decode_rgb(content)
-        if framer is None:
+        if cropper is None:
             square[:] = square_pixels(image, size=len(square))
             return _Row(content_hash)
-        framing = framer.locate(image, content_hash)
+        crop = cropper.locate(image, content_hash)
     except UnreadableFace as error:
         return _Row(content_hash, str(error))
-    square[:] = framer.cut(image, framing, size=len(square))
-    return _Row(content_hash, framing=framing)
+    square[:] = cropper.cut(image, crop, size=len(square))
+    return _Row(content_hash, crop=crop)
 
 
 def open_pixels(path: Path) -> npt.NDArray[np.uint8]:
-    """Map what `decode_into` wrote, read-only.
+    """Memory-map the array that `decode_into` wrote, read-only.
 
     Raises:
-        FaceTableError: if it is missing or damaged.
+        FaceTableError: if the file is missing or damaged.
     """
     try:
         pixels: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -1,4 +1,4 @@
-"""From sources to face tables: read, decode once, split by person, take leaks out of the pool. No face is lost unsaid."""
+"""Preparation of a run's faces: read sources, decode, split by person, remove leakage, write the face tables."""
 
 from collections import Counter
 from pathlib import Path
@@ -13,7 +13,7 @@ from ssl_pipeline.errors import FaceTableError, list_of_faults
 from ssl_pipeline.faces.bin_edges import near_bin_edge
 from ssl_pipeline.faces.cropper import open_croppers
 from ssl_pipeline.faces.hidden_labels import hide_labels
-from ssl_pipeline.faces.inventory import REJECTED_COLUMNS, FaceInventory, counted
+from ssl_pipeline.faces.inventory import REJECTED_COLUMNS, FaceInventory, most_common
 from ssl_pipeline.faces.leakage import remove_overlap
 from ssl_pipeline.faces.near_duplicates import picture_ids
 from ssl_pipeline.faces.pixels import decode_into
@@ -39,238 +39,233 @@ _TEST_SEED, _LIMIT_SEED, _VALIDATION_SEED = 1, 2, 3
 
 
 def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, directory: Path) -> dict[str, Any]:
-    """Write the face tables and the pixels of a run, `OUTPUT_NAMES`, the same bytes for the same sources and seed.
+    """Write the face tables and pixels of a run, `OUTPUT_NAMES`; equal sources and seeds give equal bytes.
 
     Args:
-        config: the sources and how to split them.
+        config: sources and splits.
         labels: the attributes.
-        seed: of every draw.
-        directory: where to write.
+        seed: random seed.
+        directory: output folder.
 
     Returns:
         Counts: ``sources.<name>.{role, found, rejected, filtered, beyond_limit, used}``, where found is the sum of the
-        others, and of a cropped source ``cropped``, how many were cropped to a face and how many by the fallback
-        (``face``, ``center_square``, ``whole``; ``crops.parquet`` names each); ``labeled.{train, validation, test,
-        unused}``, ``corrections.{rows, applied, unmatched, values_changed}``, ``near_bin_edge`` (what was left out of
-        training, and why), ``unlabeled``, ``unreadable_unlabeled``, ``rejected``,
-        ``leakage`` (removed from the pool, by what they equal) and ``by_class``.
+        others; for a cropped source also ``cropped``, the number of crops by type (``face``, ``center_square``,
+        ``whole``; listed in ``crops.parquet``); ``labeled.{train, validation, test, unused}``,
+        ``corrections.{rows, applied, unmatched, values_changed}``, ``near_bin_edge`` (faces excluded from training),
+        ``unlabeled``, ``unreadable_unlabeled``, ``rejected``, ``leakage`` (pool faces removed, by what they equal) and
+        ``by_class``.
 
     Raises:
-        FaceTableError: if there is nothing to train on, to validate with, to test on or to label.
+        FaceTableError: if there are no faces to train, validate or test on, or to label.
     """
     space = labels.space
-    found = _read(config, labels, seed=seed)
-    _decode(found, directory / "pixels.npy", config)
-    _reject_contradictions(found, space)
-    found.faces = found.faces.assign(picture=picture_ids(found.faces, directory / "pixels.npy", config))
+    inventory = _read_sources(config, labels, seed=seed)
+    _decode(inventory, directory / "pixels.npy", config)
+    _reject_contradictions(inventory, space)
+    inventory.faces = inventory.faces.assign(picture=picture_ids(inventory.faces, directory / "pixels.npy", config))
     if config.labeled.test_sources:
-        partly = (found.faces["role"] == "test") & (space.class_ids(space.encode(found.faces)) < 0)
-        found.reject(partly, "a test face needs all attributes known")
-    found.log_rejected()
-    _check_roles(found)
-    everyone = found.faces[found.faces["role"] != "unlabeled"].sort_values("image_id", ignore_index=True)
-    everyone["split"] = _split(everyone, config, space, seed=seed)
-    near = _near_bin_edges(everyone, config, labels)
-    everyone.loc[near, "split"] = "near border"
-    labeled = everyone[everyone["split"].isin(["train", "validation", "test"])]
+        partly_known = (inventory.faces["role"] == "test") & (space.class_ids(space.encode(inventory.faces)) < 0)
+        inventory.reject(partly_known, "a test face needs all attributes known")
+    inventory.log_rejected()
+    _check_roles(inventory)
+    known = inventory.faces[inventory.faces["role"] != "unlabeled"].sort_values("image_id", ignore_index=True)
+    known["split"] = _split(known, config, space, seed=seed)
+    near = _near_bin_edges(known, config, labels)
+    known.loc[near, "split"] = "near bin edge"
+    labeled = known[known["split"].isin(["train", "validation", "test"])]
     _check_classes(labeled, space)
-    pool = found.faces[found.faces["role"] == "unlabeled"].assign(split="unlabeled")
-    # a face kept out of training because its person is in the test split is as much the test's as that one
-    guarded = everyone[everyone["split"] != "unused"]
-    guarded = guarded.replace({"split": {"held out": "test", "near border": "train"}})  # nor is it to be guessed anew
-    pool, leakage = remove_overlap(pool, guarded)
+    pool = inventory.faces[inventory.faces["role"] == "unlabeled"].assign(split="unlabeled")
+    # Other pictures of a test person, and faces excluded near a bin edge, must not return through the pool.
+    protected = known[known["split"] != "unused"].replace({"split": {"held out": "test", "near bin edge": "train"}})
+    pool, leakage = remove_overlap(pool, protected)
     if pool.empty:
         raise FaceTableError(
             f"no face is left in the pool: all of them equal labeled ones ({leakage['removed']}); "
             "add sources to faces.unlabeled.sources"
         )
-    leakage["labeled_removed"] = int((everyone["split"] == "held out").sum())
-    hidden, truth = hide_labels(pool, config.unlabeled, labels)
+    leakage["labeled_removed"] = int((known["split"] == "held out").sum())
+    visible, truth = hide_labels(pool, config.unlabeled, labels)
     write_faces(directory / "labeled.parquet", labeled, space)
-    write_faces(directory / "unlabeled.parquet", hidden, space)
+    write_faces(directory / "unlabeled.parquet", visible, space)
     _write(directory / "unlabeled_truth.parquet", truth)
-    _write(directory / "rejected.parquet", found.rejected.sort_values(["role", "source", "image_path", "reason"]))
-    write_crops(directory / "crops.parquet", found.crops)
-    _write_leaks(directory, leakage, found.faces)
-    write_json(directory / "corrections.json", found.corrections)
-    splits = Counter(labeled["split"])
+    _write(directory / "rejected.parquet", inventory.rejected.sort_values(["role", "source", "image_path", "reason"]))
+    write_crops(directory / "crops.parquet", inventory.crops)
+    _write_leakage(directory, leakage, inventory.faces)
+    write_json(directory / "corrections.json", inventory.corrections)
+    splits = Counter(known["split"])
     return {
-        "sources": found.accounts(),
-        "labeled": {
-            **{split: splits[split] for split in ("train", "validation", "test")},
-            "unused": int((everyone["split"] == "unused").sum()),
-        },
-        "corrections": found.corrections["counts"],
-        "near_bin_edge": _near_bin_edge_account(everyone[near], config, labels),
+        "sources": inventory.counts_by_source(),
+        "labeled": {split: splits[split] for split in ("train", "validation", "test", "unused")},
+        "corrections": inventory.corrections["counts"],
+        "near_bin_edge": _near_bin_edge_counts(known[near], config, labels),
         "unlabeled": len(pool),
-        "unreadable_unlabeled": int((found.rejected["role"] == "unlabeled").sum()),
-        "rejected": len(found.rejected),
+        "unreadable_unlabeled": int((inventory.rejected["role"] == "unlabeled").sum()),
+        "rejected": len(inventory.rejected),
         "leakage": leakage["removed"],
         "by_class": _by_class(labeled, space),
     }
 
 
-def _read(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> FaceInventory:
-    """Read every source; each face knows its role."""
+def _read_sources(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> FaceInventory:
     corrections = Corrections.read(config.correction_paths, labels)
-    faces, rejected, accounts, counts = [], [], {}, []
+    faces, rejected, counts, correction_counts = [], [], {}, []
     for role, source in config.roles:
-        read = read_source(source, root=config.root, labels=labels, seed=seed, corrections=corrections)
-        faces.append(read.faces.assign(role=role))
-        rejected.append(read.rejected.assign(role=role))
-        counts.append(read.corrections)
-        accounts[source_name(source)] = {
+        result = read_source(source, root=config.root, labels=labels, seed=seed, corrections=corrections)
+        faces.append(result.faces.assign(role=role))
+        rejected.append(result.rejected.assign(role=role))
+        correction_counts.append(result.corrections)
+        counts[source_name(source)] = {
             "role": role,
-            "found": read.num_found,
-            "filtered": read.num_filtered,
-            "beyond_limit": read.num_beyond_limit,
+            "found": result.num_found,
+            "filtered": result.num_filtered,
+            "beyond_limit": result.num_beyond_limit,
         }
     return FaceInventory(
         faces=pd.concat(faces, ignore_index=True),
         rejected=pd.concat(rejected, ignore_index=True)[REJECTED_COLUMNS],
-        corrections=corrections.report(CorrectionCounts.total(counts)),
-        sources=accounts,
+        corrections=corrections.report(CorrectionCounts.total(correction_counts)),
+        sources=counts,
     )
 
 
-def _decode(found: FaceInventory, path: Path, config: FacesConfig) -> None:
-    """Decode every face, cropped as its source says; reject those that cannot be read or have no face to crop to."""
-    with open_croppers(config.cropping) as framer_of:
-        framers = {source_name(source): framer_of(source) for source in config.all_sources}
-        of_rows = [framers[name] for name in found.faces["source"]]
-        paths = found.faces["image_path"].tolist()
-        decoded = decode_into(path, paths, size=config.image_size, framers=of_rows)
-    hashes = pd.Series(decoded.content_hash, index=found.faces.index, dtype=object)
-    found.faces = found.faces.assign(content_hash=hashes, pixel_row=np.arange(len(found.faces)))
-    found.crops = crop_table(found.faces, decoded.framing)
-    reasons = pd.Series(decoded.reason, index=found.faces.index, dtype=object)
-    unreadable = reasons.notna()
-    for name, rows in found.faces.groupby("source", sort=False).groups.items():
-        if unreadable[rows].all():
+def _decode(inventory: FaceInventory, path: Path, config: FacesConfig) -> None:
+    """Decode and crop every face; reject those that cannot be read or have no face to crop."""
+    with open_croppers(config.cropping) as cropper_of:
+        croppers = {source_name(source): cropper_of(source) for source in config.all_sources}
+        paths, sources = inventory.faces["image_path"].tolist(), inventory.faces["source"].tolist()
+        decoded = decode_into(path, paths, size=config.image_size, croppers=[croppers[name] for name in sources])
+    hashes = pd.Series(decoded.content_hash, index=inventory.faces.index, dtype=object)
+    inventory.faces = inventory.faces.assign(content_hash=hashes, pixel_row=np.arange(len(inventory.faces)))
+    inventory.crops = crop_table(inventory.faces, decoded.crop)
+    reasons = pd.Series(decoded.reason, index=inventory.faces.index, dtype=object)
+    unusable = reasons.notna()
+    for name, rows in inventory.faces.groupby("source", sort=False).groups.items():
+        if unusable[rows].all():
             state, cure = "read", "put readable images there, or correct the source's path"
-            if framers[str(name)] is not None:
+            if croppers[str(name)] is not None:
                 state, cure = "used", "correct the source's path, lower min_score or set a fallback in faces.cropping"
             raise FaceTableError(
-                f"none of the {len(rows):,} faces in '{name}' can be {state}: {'; '.join(counted(reasons[rows]))}; "
-                f"the first is {found.faces.loc[rows[0], 'image_path']}; {cure}"
+                f"none of the {len(rows):,} faces in '{name}' can be {state}: {'; '.join(most_common(reasons[rows]))}; "
+                f"the first is {inventory.faces.loc[rows[0], 'image_path']}; {cure}"
             )
-    found.reject(unreadable, reasons[unreadable])
-    found.count_crops([name for name, framer in framers.items() if framer is not None])
+    inventory.reject(unusable, reasons[unusable])
+    inventory.count_crops([name for name, cropper in croppers.items() if cropper is not None])
 
 
-def _reject_contradictions(found: FaceInventory, space: LabelSpace) -> None:
-    """Reject labeled faces with the same bytes and different labels: nobody can say which are right."""
-    labeled = found.faces[found.faces["role"] != "unlabeled"]
+def _reject_contradictions(inventory: FaceInventory, space: LabelSpace) -> None:
+    """Reject labeled faces with equal files and different labels: the right label is unknown."""
+    labeled = inventory.faces[inventory.faces["role"] != "unlabeled"]
     codes = pd.DataFrame(space.encode(labeled), index=labeled.index)
     known = codes.where(codes != UNKNOWN)  # unknown contradicts nothing
     differ = (known.groupby(labeled["content_hash"]).transform("nunique") > 1).any(axis=1)
     if not differ.any():
         return
-    ids = labeled[differ].groupby("content_hash")["image_id"].agg(_some_of)
+    ids = labeled[differ].groupby("content_hash")["image_id"].agg(_abbreviate)
     reasons = "the same picture with different labels: " + labeled.loc[differ, "content_hash"].map(ids)
-    found.reject(differ.reindex(found.faces.index, fill_value=False), reasons)
+    inventory.reject(differ.reindex(inventory.faces.index, fill_value=False), reasons)
 
 
-def _some_of(ids: "pd.Series[str]") -> str:
-    """Name a few faces: a placeholder picture may stand for thousands."""
-    named = ", ".join(sorted(ids)[:3])
-    return named if len(ids) <= 3 else f"{named} and {len(ids) - 3:,} more"
+def _abbreviate(ids: "pd.Series[str]") -> str:
+    """Join the first few ids: thousands of faces may share one placeholder picture."""
+    joined = ", ".join(sorted(ids)[:3])
+    return joined if len(ids) <= 3 else f"{joined} and {len(ids) - 3:,} more"
 
 
-def _check_roles(found: FaceInventory) -> None:
-    """Refuse to go on where no face is left to train and validate on, to test on, or to label, and say why."""
+def _check_roles(inventory: FaceInventory) -> None:
+    """Refuse to continue, with the reasons, if no face is left for training, test or the pool."""
     keys = {"labeled": "labeled.sources", "test": "labeled.test_sources", "unlabeled": "unlabeled.sources"}
     for role, key in keys.items():
-        accounts = [of for of in found.sources.values() if of["role"] == role]
-        if not accounts or (found.faces["role"] == role).any():
+        sources = [counts for counts in inventory.sources.values() if counts["role"] == role]
+        if not sources or (inventory.faces["role"] == role).any():
             continue
-        reasons = found.rejected.loc[found.rejected["role"] == role, "reason"]
-        num_found, num_filtered = (sum(of[count] for of in accounts) for count in ("found", "filtered"))
+        reasons = most_common(inventory.rejected.loc[inventory.rejected["role"] == role, "reason"])
+        num_found, num_filtered = (sum(counts[name] for counts in sources) for name in ("found", "filtered"))
+        if num_filtered:
+            reasons.append(f"{num_filtered:,} × excluded by the filter")
         raise FaceTableError(
-            f"faces.{key}: none of the {num_found:,} faces found can be used: "
-            + "; ".join([*counted(reasons), *([f"{num_filtered:,} × left out by the filter"] if num_filtered else [])])
-            + "; mend the files, widen the filter or add sources"
+            f"faces.{key}: none of the {num_found:,} faces found can be used: {'; '.join(reasons)}; "
+            "correct the files, widen the filter or add sources"
         )
 
 
 def _split(faces: pd.DataFrame, config: FacesConfig, space: LabelSpace, *, seed: int) -> "pd.Series[str]":
-    """Give each labeled face ``train``, ``validation``, ``test``, ``unused`` (over the limit) or ``held out``."""
+    """Assign ``train``, ``validation``, ``test``, ``unused`` (over the limit) or ``held out`` (linked to a test face)."""
     strata = space.class_ids(space.encode(faces))
     groups = connected_groups(faces["person_id"].tolist(), faces["picture"].tolist())
     split = np.full(len(faces), "train", dtype=object)
     settings = config.labeled
     if settings.test_fraction is not None:
-        chosen = hold_out(strata, groups, fraction=settings.test_fraction, seed=(seed, _TEST_SEED), keep=2)
-        split[chosen] = "test"
+        is_test = hold_out(strata, groups, fraction=settings.test_fraction, seed=(seed, _TEST_SEED), keep=2)
     else:
         is_test = (faces["role"] == "test").to_numpy(bool)
-        split[np.isin(groups, groups[is_test])] = "held out"  # labeled, but a person or picture of the test
-        split[is_test] = "test"
+        split[np.isin(groups, groups[is_test])] = "held out"
+    split[is_test] = "test"
     rest = np.flatnonzero(split == "train")
     if settings.limit is not None:
         kept = limit_faces(strata[rest], groups[rest], limit=settings.limit, seed=(seed, _LIMIT_SEED))
         split[rest[~kept]] = "unused"
         rest = rest[kept]
     fraction = settings.validation_fraction
-    chosen = hold_out(strata[rest], groups[rest], fraction=fraction, seed=(seed, _VALIDATION_SEED))
-    split[rest[chosen]] = "validation"
+    is_validation = hold_out(strata[rest], groups[rest], fraction=fraction, seed=(seed, _VALIDATION_SEED))
+    split[rest[is_validation]] = "validation"
     return pd.Series(split, index=faces.index)
 
 
-def _near_bin_edges(everyone: pd.DataFrame, config: FacesConfig, labels: LabelsConfig) -> "pd.Series[bool]":
-    """Mark the training faces whose age lies too near to a border.
+def _near_bin_edges(faces: pd.DataFrame, config: FacesConfig, labels: LabelsConfig) -> "pd.Series[bool]":
+    """Mark the training faces with an age too near a bin edge.
 
     Raises:
-        FaceTableError: if a class would be left without a face to train on.
+        FaceTableError: if a class would have no training face left.
     """
-    train = everyone["split"] == "train"
+    train = faces["split"] == "train"
     settings = config.labeled
     if settings.drop_near_bin_edges is None:
         return train & False
-    ages = everyone["age_years"].to_numpy(np.float64)
-    bin_edges = [border for attribute in labels.made_from_age for border in attribute.bin_edges]
+    ages = faces["age_years"].to_numpy(np.float64)
+    bin_edges = [edge for attribute in labels.made_from_age for edge in attribute.bin_edges]
     near = train & near_bin_edge(ages, bin_edges, within=settings.drop_near_bin_edges, side=settings.drop_side)
-    ids = pd.Series(labels.space.class_ids(labels.space.encode(everyone)), index=everyone.index)
-    starved = sorted(set(ids[train]) - set(ids[train & ~near]) - {UNKNOWN})
-    if starved:
-        rows = [f"{labels.space.class_name(number)}: {int((ids[train] == number).sum())} faces" for number in starved]
+    ids = pd.Series(labels.space.class_ids(labels.space.encode(faces)), index=faces.index)
+    emptied = sorted(set(ids[train]) - set(ids[train & ~near]) - {UNKNOWN})
+    if emptied:
+        rows = [f"{labels.space.class_name(number)}: {int((ids[train] == number).sum())} faces" for number in emptied]
         headline = (
             f"faces.labeled.drop_near_bin_edges {settings.drop_near_bin_edges:g} (drop_side {settings.drop_side}) leaves "
-            f"{len(starved)} classes without a training face; drop fewer years, or one side of the bin_edges only"
+            f"{len(emptied)} classes without a training face; drop fewer years, or one side of the bin edges only"
         )
         raise FaceTableError(list_of_faults(headline, rows))
     return near
 
 
-def _near_bin_edge_account(near: pd.DataFrame, config: FacesConfig, labels: LabelsConfig) -> dict[str, Any]:
-    """Tell what was left out of training, by border; of two near bin_edges a face counts at both."""
+def _near_bin_edge_counts(near: pd.DataFrame, config: FacesConfig, labels: LabelsConfig) -> dict[str, Any]:
+    """Count the excluded training faces per bin edge; a face near two edges counts for both."""
     within, side = config.labeled.drop_near_bin_edges, config.labeled.drop_side
     if within is None:
         return {}
     ages = near["age_years"].to_numpy(np.float64)
-    by_border = {
-        f"{attribute.name} {border:g}": int(near_bin_edge(ages, [border], within=within, side=side).sum())
+    by_bin_edge = {
+        f"{attribute.name} {edge:g}": int(near_bin_edge(ages, [edge], within=within, side=side).sum())
         for attribute in labels.made_from_age
-        for border in attribute.bin_edges
+        for edge in attribute.bin_edges
     }
     years = "year" if within == 1 else "years"
-    return {"reason": f"age within {within:g} {years} of a border, {side}", "faces": len(near), "by_border": by_border}
+    reason = f"age within {within:g} {years} of a border, {side}"
+    return {"reason": reason, "faces": len(near), "by_border": by_bin_edge}
 
 
 def _check_classes(labeled: pd.DataFrame, space: LabelSpace) -> None:
+    """Refuse to continue without test faces or with a class that has no validation face."""
     if not (labeled["split"] == "test").any():
-        raise FaceTableError("no labeled face is fully known and free for the test split; add labeled faces")
+        raise FaceTableError("no fully known labeled face is available for the test split; add labeled faces")
     by_class = _by_class(labeled, space)
-    starved = [name for name, counts in by_class.items() if counts["validation"] == 0]
-    if starved:
+    without = {name: counts for name, counts in by_class.items() if counts["validation"] == 0}
+    if without:
         rows = [
             f"{name}: {sum(counts.values())} labeled, {counts['train']} train, {counts['validation']} validation"
-            for name, counts in by_class.items()
-            if name in starved
+            for name, counts in without.items()
         ]
         headline = (
-            f"{len(starved)} of {space.num_classes} classes have no validation face; add labeled faces, raise "
-            "faces.labeled.validation_fraction (or limit), or have fewer classes"
+            f"{len(without)} of {space.num_classes} classes have no validation face; add labeled faces, raise "
+            "faces.labeled.validation_fraction (or limit), or define fewer classes"
         )
         raise FaceTableError(list_of_faults(headline, rows))
 
@@ -282,17 +277,17 @@ def _by_class(labeled: pd.DataFrame, space: LabelSpace) -> dict[str, dict[str, i
     return {name: {split: counts[number, split] for split in splits} for number, name in enumerate(space.class_names)}
 
 
-def _write_leaks(directory: Path, leakage: dict[str, Any], faces: pd.DataFrame) -> None:
-    """Write what was removed from the pool: counts and pairs, and a table of what equals what, both with their paths."""
+def _write_leakage(directory: Path, leakage: dict[str, Any], faces: pd.DataFrame) -> None:
+    """Write the faces removed from the pool: counts and pairs as JSON, pairs with their paths as CSV."""
     write_json(directory / "leakage.json", leakage)
     paths = faces.drop_duplicates("image_id").set_index("image_id")["image_path"]
     table = pd.DataFrame(leakage["pairs"], columns=["image_id", "same_as", "split", "why"])
     table.insert(1, "image_path", table["image_id"].map(paths))
     table.insert(3, "same_as_path", table["same_as"].map(paths))
-    with atomic_path(directory / "leakage.csv") as beside:
-        table.to_csv(beside, index=False, lineterminator="\n", encoding="utf-8")
+    with atomic_path(directory / "leakage.csv") as partial:
+        table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:
-    with atomic_path(path) as beside:
-        table.astype("string").to_parquet(beside, index=False)
+    with atomic_path(path) as partial:
+        table.astype("string").to_parquet(partial, index=False)

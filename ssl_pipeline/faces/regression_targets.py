@@ -1,4 +1,4 @@
-"""The numbers behind attributes that are ranges of one, as age in years behind its ranges."""
+"""Regression targets: the numbers behind attributes that are bins of a number, e.g. age in years."""
 
 from dataclasses import dataclass
 
@@ -11,32 +11,32 @@ from ssl_pipeline.labels import FloatArray
 
 @dataclass(frozen=True)
 class RegressionTargets:
-    """The true numbers of faces, and what number each value of the attribute stands for."""
+    """True numbers of faces, and the number that represents each value of the attribute."""
 
     truth: FloatArray
-    """float [N], NaN where it is not known."""
+    """float [N], NaN if unknown."""
     of_value: FloatArray
-    """float [V], NaN where it is not known."""
+    """float [V], mean over the value's training faces; NaN if unknown."""
 
 
 def regression_targets(
     faces: pd.DataFrame, labels: LabelsConfig, *, train: pd.DataFrame
 ) -> dict[str, RegressionTargets]:
-    """Take faces' numbers, and let each value stand for the mean number of its training faces.
+    """Collect the numbers of faces and the mean number of each value's training faces.
 
     Args:
         faces: N rows of a face table.
-        labels: the config's section; an attribute counts if its `from_column` is a column of the tables.
-        train: the face table's rows that a model learns from.
+        labels: the attributes; those with a `from_column` in both tables are included.
+        train: training rows of the face table.
 
     Returns:
-        By the attribute's name.
+        {attribute: its targets}.
     """
-    known = {}
+    targets = {}
     for attribute in labels.attributes:
         column = attribute.from_column
         if column is not None and column in faces and column in train:
-            numbers = train[column].astype("Float64").groupby(train[attribute.name].astype(object)).mean()
-            of_value = numbers.reindex(list(attribute.values)).to_numpy(np.float64, na_value=np.nan)
-            known[attribute.name] = RegressionTargets(faces[column].to_numpy(np.float64, na_value=np.nan), of_value)
-    return known
+            means = train[column].astype("Float64").groupby(train[attribute.name].astype(object)).mean()
+            of_value = means.reindex(list(attribute.values)).to_numpy(np.float64, na_value=np.nan)
+            targets[attribute.name] = RegressionTargets(faces[column].to_numpy(np.float64, na_value=np.nan), of_value)
+    return targets

@@ -1,4 +1,4 @@
-"""Face tables on disk: one row a face, unknown is null, the same rows give the same bytes."""
+"""Face tables on disk: one row per face, unknown is null, equal rows give equal bytes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,16 +17,16 @@ _IDENTITY = ("image_id", "image_path", "content_hash", "person_id", "source", "s
 
 
 def face_columns(labels: LabelSpace) -> list[str]:
-    """Name the columns of a face table, in order."""
+    """Return the columns of a face table, in order."""
     return [*_IDENTITY, *labels.names, "age_years", "origin", "derived", "pixel_row"]
 
 
 def write_faces(path: Path, faces: pd.DataFrame, labels: LabelSpace) -> None:
-    """Write a face table as Parquet, atomically; attributes become categoricals of all their values.
+    """Write a face table as Parquet, atomically; attributes become categoricals with all their values.
 
     Raises:
         KeyError: if a column of `face_columns` is missing.
-        ValueError: if a value is not one of its attribute's.
+        ValueError: if a value does not belong to its attribute.
     """
     table = faces[face_columns(labels)].reset_index(drop=True)
     for name in (*_IDENTITY, "origin", "derived"):
@@ -34,36 +34,36 @@ def write_faces(path: Path, faces: pd.DataFrame, labels: LabelSpace) -> None:
     table[labels.names] = labels.decode(labels.encode(table))
     table["age_years"] = table["age_years"].astype("Float64")
     table["pixel_row"] = table["pixel_row"].astype("int64")
-    with atomic_path(path) as beside:
-        table.to_parquet(beside, index=False)
+    with atomic_path(path) as partial:
+        table.to_parquet(partial, index=False)
 
 
-def crop_table(faces: pd.DataFrame, framing: Sequence[Crop | None]) -> pd.DataFrame:
-    """Tell how each cropped picture was cropped.
+def crop_table(faces: pd.DataFrame, crops: Sequence[Crop | None]) -> pd.DataFrame:
+    """Build the table of crops.
 
     Args:
         faces: N rows with image_id and source.
-        framing: N; None where a picture was not cropped or cannot be used.
+        crops: N; None if a picture is not cropped or not usable.
 
     Returns:
-        A row for each cropped picture: image_id, source, crop, reason (of a fallback), num_faces found in it; of the
-        face cropped to its score and five points, in pixels of the picture. Null where there is none.
+        One row per cropped picture: image_id, source, crop, reason (of a fallback), num_faces detected, and the score
+        and five points of the chosen face in pixels of the picture, null if there is none.
     """
     points = [f"{name}_{axis}" for name in POINT_NAMES for axis in "xy"]
     rows = []
-    for image_id, source, of in zip(faces["image_id"], faces["source"], framing, strict=True):
-        if of is not None:
-            numbers = [None] * 11 if of.face is None else [of.face.score, *of.face.points.ravel().tolist()]
-            rows.append([image_id, source, of.crop, of.reason, of.num_faces, *numbers])
+    for image_id, source, crop in zip(faces["image_id"], faces["source"], crops, strict=True):
+        if crop is not None:
+            numbers = [None] * 11 if crop.face is None else [crop.face.score, *crop.face.points.ravel().tolist()]
+            rows.append([image_id, source, crop.crop, crop.reason, crop.num_faces, *numbers])
     table = pd.DataFrame(rows, columns=["image_id", "source", "crop", "reason", "num_faces", "score", *points])
     texts = dict.fromkeys(["image_id", "source", "crop", "reason"], "string")
     return table.astype({**texts, "num_faces": "int64", **dict.fromkeys(["score", *points], "Float64")})
 
 
 def write_crops(path: Path, crops: pd.DataFrame) -> None:
-    """Write a table of crops as Parquet, atomically, by image id."""
-    with atomic_path(path) as beside:
-        crops.sort_values("image_id", ignore_index=True).to_parquet(beside, index=False)
+    """Write a table of crops as Parquet, atomically, sorted by image id."""
+    with atomic_path(path) as partial:
+        crops.sort_values("image_id", ignore_index=True).to_parquet(partial, index=False)
 
 
 def read_faces(path: Path) -> pd.DataFrame:

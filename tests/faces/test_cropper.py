@@ -195,8 +195,8 @@ def test_what_was_found_is_kept_though_the_work_is_interrupted(root: Path) -> No
     settings = CroppingConfig(model=Path("yunet.onnx"), cache=root / "cache")
     source = config(root).all_sources[0]
     paths = [str(path) for path in sorted((root / "raw/ours").rglob("*.png"))]
-    with pytest.raises(KeyboardInterrupt), open_croppers(settings) as framer_of:
-        decode_into(root / "pixels.npy", paths, size=24, framers=[framer_of(source)] * len(paths))
+    with pytest.raises(KeyboardInterrupt), open_croppers(settings) as cropper_of:
+        decode_into(root / "pixels.npy", paths, size=24, croppers=[cropper_of(source)] * len(paths))
         raise KeyboardInterrupt
     prepare(root)
     assert FakeDetector.num_calls == 28
@@ -216,7 +216,7 @@ def test_the_cache_reads_back_every_bit(tmp_path: Path) -> None:
 def test_a_damaged_cache_is_told(root: Path) -> None:
     (root / "cache").mkdir()
     (root / "cache/detections.sqlite").write_bytes(b"no database at all" * 100)
-    with pytest.raises(FaceTableError, match=r"detections.sqlite: cannot be used as the cache of faces found"):
+    with pytest.raises(FaceTableError, match=r"detections.sqlite: cannot be used as the cache of detected faces"):
         prepare(root)
 
 

@@ -57,7 +57,7 @@ def test_the_transform_never_mirrors() -> None:
 
 
 def test_points_in_one_place_have_no_transform() -> None:
-    with pytest.raises(ValueError, match="one place"):
+    with pytest.raises(ValueError, match="all points are equal"):
         similarity_transform(np.ones((5, 2)), CANONICAL_POINTS)
 
 

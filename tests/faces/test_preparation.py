@@ -275,7 +275,7 @@ def test_a_class_without_a_validation_face_is_told_with_its_counts(root: Path, t
         prepare(root, tmp_path / "faces")
     assert str(error.value) == (
         "1 of 2 classes have no validation face; add labeled faces, raise faces.labeled.validation_fraction (or "
-        "limit), or have fewer classes\n  female: 2 labeled, 2 train, 0 validation"
+        "limit), or define fewer classes\n  female: 2 labeled, 2 train, 0 validation"
     )
 
 
@@ -410,7 +410,7 @@ def test_a_role_without_a_single_face_is_told_with_the_reasons(
     message = str(error.value)
     assert message.startswith(f"faces.{key}: none of the 3 faces found can be used: 1 × row ")
     assert "column 'gender': expected one of 'male', 'female', got 'man'" in message
-    assert message.endswith("mend the files, widen the filter or add sources")
+    assert message.endswith("correct the files, widen the filter or add sources")
 
 
 def test_each_source_says_once_what_it_rejected(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
