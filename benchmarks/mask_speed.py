@@ -18,8 +18,8 @@ import typer
 from ssl_pipeline.config.masking import CanonicalLandmarks, YuNetLandmarks
 from ssl_pipeline.faces.decoding import decode_rgb
 from ssl_pipeline.synthetic.masks.landmarks import NoLandmarks, landmark_finder
-from ssl_pipeline.synthetic.masks.parameters import Way, draw_parameters, picture_rng
-from ssl_pipeline.synthetic.masks.rendering import put_mask
+from ssl_pipeline.synthetic.masks.parameters import Way, picture_rng, sample_mask
+from ssl_pipeline.synthetic.masks.rendering import render_mask
 from ssl_pipeline.synthetic.people.face import draw_face
 from ssl_pipeline.synthetic.people.parameters import sample_faces, sample_people
 
@@ -48,7 +48,7 @@ def main(
             landmarks.append(finder.find(image, ""))
         except NoLandmarks:
             landmarks.append(landmark_finder(CANONICAL, root=Path()).find(image, ""))
-    masks = [draw_parameters(picture_rng(0, "speed", number), ways=WAY_SHARES) for number in range(NUM_FACES)]
+    masks = [sample_mask(picture_rng(0, "speed", number), ways=WAY_SHARES) for number in range(NUM_FACES)]
 
     def decode() -> None:
         for content in contents:
@@ -56,7 +56,7 @@ def main(
 
     def draw() -> None:
         for image, points, mask in zip(images, landmarks, masks, strict=True):
-            put_mask(image, points, mask)
+            render_mask(image, points, mask)
 
     def encode() -> None:
         for image in images:

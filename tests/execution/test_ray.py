@@ -25,7 +25,7 @@ from ssl_pipeline.runs.records import StageRecord
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.selection import select
 from ssl_pipeline.stages.train import train_teacher
-from ssl_pipeline.synthetic.masks import drawing_units
+from ssl_pipeline.synthetic.masks import drawing
 from ssl_pipeline.synthetic.masks.masked_set import build_masked_faces
 from tests.cycle_config import draw_and_prepare, write_tiny_config
 from tests.execution.ray_prediction import TracedPrediction
@@ -178,7 +178,7 @@ def test_a_cluster_without_room_is_refused(address: str, tmp_path: Path) -> None
 def test_masks_drawn_by_a_local_cluster_equal_those_of_one_process(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drawing_units, "UNITS_IN_A_SHARD", 1)
+    monkeypatch.setattr(drawing, "GROUPS_PER_SHARD", 1)
     put_sources(tmp_path)
     here = build_masked_faces(config_of(tmp_path, out="here"))
     there = build_masked_faces(config_of(tmp_path, out="there"), execution=RayExecution())

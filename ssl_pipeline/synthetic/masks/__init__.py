@@ -1,1 +1,1 @@
-"""Room 2: putting masks on faces. Masks are drawn from parameters, without template files or models."""
+"""Masks drawn on photographs of bare faces, from parameters alone: no template files, no models."""

@@ -1,4 +1,4 @@
-"""Where a face's points come from: the same in every aligned crop, a file, or YuNet."""
+"""Landmarks of a face: canonical ones of aligned crops, from a file, or from YuNet."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,35 +13,35 @@ from ssl_pipeline.errors import FaceTableError, list_of_faults
 from ssl_pipeline.faces.cropping import CANONICAL_POINTS
 from ssl_pipeline.faces.detection import FaceDetector
 from ssl_pipeline.runs.files import digest_file
-from ssl_pipeline.synthetic.masks.head import FloatArray, Landmarks
+from ssl_pipeline.synthetic.masks.head_pose import FloatArray, Landmarks
 
 MIN_EYE_DISTANCE = 8.0
-"""In pixels; below it a mask would be a blot."""
+"""In pixels; on a smaller face a mask would be a blot."""
 _SEPARATORS = re.compile(r"[,;\s]+")
 
 
-class NoLandmarks(Exception):  # noqa: N818 — a state of a face that callers count, not a fault of the program
-    """A face without usable landmarks; its message is the reason."""
+class NoLandmarks(Exception):  # noqa: N818 - callers count such faces; it is no fault of the program
+    """A face has no usable landmarks; the message is the reason."""
 
 
 class LandmarkFinder(Protocol):
-    """Gives the landmarks of a picture."""
+    """Finds the landmarks of a picture."""
 
     @property
     def identity(self) -> Any:
-        """What the landmarks depend on, besides the picture: JSON-able."""
+        """What the landmarks depend on apart from the picture, as JSON data."""
 
     def find(self, image: Image.Image, path: str) -> Landmarks:
-        """Find the points of the face in `image`, which lies at `path` in its source.
+        """Find the landmarks of the face in `image`; `path` is the image's path within its source.
 
         Raises:
-            NoLandmarks: if there are none.
+            NoLandmarks: if there are none, or no face can have them.
         """
         ...
 
 
 def landmark_finder(config: LandmarksConfig, *, root: Path) -> LandmarkFinder:
-    """Open the landmarks that a config names; a file's path is relative to `root`.
+    """Open the landmark finder of a config; the path of a landmark file is relative to `root`.
 
     Raises:
         FaceTableError: if a file or model cannot be read.
@@ -50,29 +50,28 @@ def landmark_finder(config: LandmarksConfig, *, root: Path) -> LandmarkFinder:
         case CanonicalLandmarks():
             return _Canonical(CANONICAL_POINTS.tolist() if config.points is None else config.points)
         case FileLandmarks():
-            return _FromFile(root / config.path)
+            return _LandmarkFile(root / config.path)
         case YuNetLandmarks():
-            return _FromYuNet(config.model, min_score=config.min_score)
+            return _YuNet(config.model, min_score=config.min_score)
         case _:
             assert_never(config)
 
 
-def checked(landmarks: Landmarks, size: tuple[int, int]) -> Landmarks:
-    """Refuse points that no face can have.
+def validate_landmarks(landmarks: Landmarks, size: tuple[int, int]) -> Landmarks:
+    """Return the landmarks, or refuse points that no face can have.
 
     Raises:
-        NoLandmarks: if they are not finite, the eyes lie on each other or the wrong way round, or the face lies
-            outside of the picture.
+        NoLandmarks: if they are not finite, the eyes are too close or swapped, or the nose lies outside of the picture.
     """
     left, right, nose, *mouth = landmarks.points
     if not np.isfinite(landmarks.points).all():
-        raise NoLandmarks("landmarks are not numbers")
+        raise NoLandmarks("landmarks are not finite numbers")
     if float(np.hypot(*(right - left))) < MIN_EYE_DISTANCE:
         raise NoLandmarks(f"the eyes lie less than {MIN_EYE_DISTANCE:.0f} px apart")
     down = np.mean(mouth, axis=0) - (left + right) / 2
     across = right - left
     if across[0] * down[1] - across[1] * down[0] <= 0.2 * float(across @ across):
-        raise NoLandmarks("landmarks do not form a face: expected left and right as the picture shows them")
+        raise NoLandmarks("landmarks do not form a face: expected left and right as seen in the picture")
     if not ((nose >= 0) & (nose < size)).all():
         raise NoLandmarks("the nose lies outside of the picture")
     return landmarks
@@ -84,23 +83,23 @@ class _Canonical:
         self.identity = [list(point) for point in shares]
 
     def find(self, image: Image.Image, path: str) -> Landmarks:
-        return checked(Landmarks(self._shares * image.size), image.size)
+        return validate_landmarks(Landmarks(self._shares * image.size), image.size)
 
 
-class _FromFile:
+class _LandmarkFile:
     def __init__(self, path: Path) -> None:
-        self._of = read_landmark_file(path)
+        self._landmarks = read_landmark_file(path)
         self.identity = digest_file(path)
 
     def find(self, image: Image.Image, path: str) -> Landmarks:
         name = PurePosixPath(path).name
-        for known in (path, name, name.removesuffix(".chip.jpg")):
-            if known in self._of:
-                return checked(self._of[known], image.size)
+        for key in (path, name, name.removesuffix(".chip.jpg")):
+            if key in self._landmarks:
+                return validate_landmarks(self._landmarks[key], image.size)
         raise NoLandmarks("not in the landmark file")
 
 
-class _FromYuNet:
+class _YuNet:
     def __init__(self, model: Path, *, min_score: float) -> None:
         self._detector, self._min_score = FaceDetector(model), min_score
         self.identity = {**self._detector.identity, "min_score": min_score}
@@ -110,15 +109,15 @@ class _FromYuNet:
         if not faces:
             raise NoLandmarks("no face found")
         largest = max(faces, key=lambda face: face.box[2] * face.box[3])
-        # the same order: the person's own right eye is the picture's left one
-        return checked(Landmarks(largest.points), image.size)
+        # YuNet has the same order: the person's right eye is the picture's left one.
+        return validate_landmarks(Landmarks(largest.points), image.size)
 
 
 def read_landmark_file(path: Path) -> Mapping[str, Landmarks]:
-    """Read landmarks by picture; see `config_masking.FileLandmarks`.
+    """Read the landmarks per picture; `config.masking.FileLandmarks` describes the format.
 
     Raises:
-        FaceTableError: if the file is not there or not text, or a line has other than 5 or 68 points.
+        FaceTableError: if the file is missing or not text, or a line has neither 5 nor 68 points.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -136,19 +135,19 @@ def read_landmark_file(path: Path) -> Mapping[str, Landmarks]:
         elif number > 1 or numbers:
             faults.append(f"line {number}: expected a path and 10 or 136 numbers, got {len(numbers)} numbers")
     if faults:
-        raise FaceTableError(list_of_faults(f"{path}: {len(faults)} lines cannot be used; mend or remove them", faults))
+        raise FaceTableError(list_of_faults(f"{path}: {len(faults)} lines cannot be used; fix or remove them", faults))
     if not landmarks:
-        raise FaceTableError(f"{path}: no landmarks; expected a line a picture: its path and 5 or 68 points x y")
+        raise FaceTableError(f"{path}: no landmarks; expected one line per picture: its path and 5 or 68 points x y")
     return landmarks
 
 
 def _fields(line: str) -> tuple[str, list[float]]:
-    """Split a line into its path, which may hold spaces, and the numbers after it."""
+    """Split a line into its path, which may contain spaces, and the numbers after it."""
     separator = next((mark for mark in (",", ";", "\t") if mark in line), None)
     if separator is None:
         words = _SEPARATORS.split(line.strip())
-        count = 136 if len(words) > 136 else 10
-        name, values = line.strip().rsplit(None, count)[0] if len(words) > count else "", words[-count:]
+        num_values = 136 if len(words) > 136 else 10
+        name, values = line.strip().rsplit(None, num_values)[0] if len(words) > num_values else "", words[-num_values:]
     else:
         name, *values = [field.strip().strip('"') for field in line.strip().split(separator)]
     try:
@@ -158,7 +157,7 @@ def _fields(line: str) -> tuple[str, list[float]]:
 
 
 def _from_numbers(numbers: FloatArray) -> Landmarks:
-    """Take five points as they are; of the 68 of dlib's and iBUG's scheme, eyes, nose, mouth and chin."""
+    """Return five points as they are; pick eyes, nose, mouth and chin from the 68 points of dlib and iBUG."""
     points = numbers.reshape(-1, 2)
     if len(points) == 5:
         return Landmarks(points)

@@ -1,29 +1,27 @@
-"""A mask as parameters: what it is and how it is worn, all of it drawn from one seed per picture."""
+"""Parameters of a mask and of the way it is worn, sampled from one seed per picture."""
 
 import hashlib
 from collections.abc import Mapping
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
+
+from ssl_pipeline.synthetic.sampling import ChoiceT, Rgb, choose, jitter
 
 MaskKind = Literal["surgical", "three_panel", "cloth"]
 Way = Literal["right", "nose_out", "chin_out", "on_chin"]
 Print = Literal["none", "dots", "stripes", "checks", "flowers", "camouflage", "lettering"]
 Tone = Literal["white", "black", "blue", "other", "print"]
-Rgb = tuple[int, int, int]
 
 KINDS: tuple[MaskKind, ...] = ("surgical", "three_panel", "cloth")
 WAYS: tuple[Way, ...] = ("right", "nose_out", "chin_out", "on_chin")
-WRONG_WAYS: tuple[Way, ...] = WAYS[1:]
-
-_Choice = TypeVar("_Choice", bound=str)
 
 DEFAULT_KIND_SHARES: Mapping[MaskKind, float] = {"surgical": 0.5, "three_panel": 0.25, "cloth": 0.25}
 DEFAULT_COLOR_SHARES: Mapping[Tone, float] = {"white": 0.5, "black": 0.25, "blue": 0.12, "other": 0.06, "print": 0.07}
-# How much oftener than others a kind has a color; with the default shares the kinds together come to these shares.
-_USUAL: Mapping[MaskKind, Mapping[Tone, float]] = {
+# Relative frequency of a color per kind; with the default shares, all kinds together have the default color shares.
+_COLOR_FACTORS: Mapping[MaskKind, Mapping[Tone, float]] = {
     "surgical": {"white": 1.0, "black": 0.5, "blue": 2.0, "other": 1.3, "print": 0.3},
     "three_panel": {"white": 1.4, "black": 0.9, "blue": 0.2, "other": 1.0, "print": 0.2},
     "cloth": {"white": 0.4, "black": 1.7, "blue": 0.7, "other": 2.0, "print": 2.9},
@@ -36,27 +34,29 @@ _COLORS: Mapping[str, tuple[Rgb, ...]] = {
               (224, 124, 152), (232, 212, 136)),
     "print": ((238, 236, 232), (36, 38, 52), (170, 44, 56), (60, 92, 142), (226, 196, 168), (86, 98, 74)),
 }  # fmt: skip
-_LIGHT_BLUES = 4  # the first of the blues; navy is for cloth
-_ANY_HUE = 0.5  # share of colors other than those listed above
+_NUM_LIGHT_BLUES = 4  # of the first blues; surgical masks are never navy
+_ANY_HUE_SHARE = 0.5  # share of colors that are not listed above
 _PRINTS: tuple[Print, ...] = ("dots", "stripes", "checks", "flowers", "camouflage", "lettering")
 
 
 @dataclass(frozen=True)
 class MaskParameters:
-    """One mask on one picture.
+    """A mask on one picture.
+
+    Renaming a field changes the digests of drawn pictures.
 
     Attributes:
-        way: `right` covers nose, mouth and chin; the others leave out what their name says, `on_chin` nose and mouth.
-        color: of the cloth, as in even white light.
-        print_colors: of the print's layers, one or two; none where nothing is printed.
-        size: 1 is the usual; width and height alike.
-        height: where the upper edge lies inside what its way of wearing allows, -1 (highest) to 1 (lowest).
-        sag: how far the cloth hangs away from the face, 0 (taut) to 1.
-        folds: how deep creases and pleats are, 0 to 1.
-        rotation_degrees: the mask against the head, positive clockwise.
-        shift: of the mask sideways, in distances between the eyes.
+        way: `right` covers nose, mouth and chin; the others uncover what they name, `on_chin` nose and mouth.
+        color: of the cloth in even white light.
+        print_colors: one or two, of the print's layers; empty without a print.
+        size: width and height relative to the mean.
+        height: position of the upper edge within the range of its way of wearing, -1 (highest) to 1 (lowest).
+        sag: distance of the cloth from the face, 0 (taut) to 1.
+        folds: depth of creases and pleats, 0 to 1.
+        rotation_degrees: of the mask relative to the head, positive clockwise.
+        shift: of the mask sideways, in eye distances.
         loop_color: of the ear loops.
-        loop_width: in distances between the eyes.
+        loop_width: in eye distances.
         valve: whether it has a breathing valve.
         seed: of creases, print and noise.
     """
@@ -84,7 +84,7 @@ class MaskParameters:
 
 
 def picture_rng(set_seed: int, image_id: str, number: int) -> np.random.Generator:
-    """Give the generator of one picture: it depends on the set's seed, the face and the picture's number alone.
+    """Return the generator of one picture; it depends on the set's seed, the face and the picture's number alone.
 
     >>> picture_rng(0, "a.jpg", 1).integers(9) == picture_rng(0, "a.jpg", 1).integers(9)
     np.True_
@@ -93,30 +93,32 @@ def picture_rng(set_seed: int, image_id: str, number: int) -> np.random.Generato
     return np.random.default_rng(np.random.SeedSequence([set_seed, number, *words]))
 
 
-def draw_parameters(
+def sample_mask(
     rng: np.random.Generator,
     *,
     ways: Mapping[Way, float],
     kinds: Mapping[MaskKind, float] = DEFAULT_KIND_SHARES,
     colors: Mapping[Tone, float] = DEFAULT_COLOR_SHARES,
 ) -> MaskParameters:
-    """Draw a mask.
+    """Sample a mask.
 
     Args:
         rng: see `picture_rng`.
         ways: {way of wearing: share}, shares of any sum above 0.
-        kinds: the same for the kinds.
-        colors: the same for the colors; a kind has those oftener that are usual for it.
+        kinds: {kind: share}.
+        colors: {color: share} over all kinds; each kind has its typical colors more often.
     """
     way, kind = _choose(rng, ways), _choose(rng, kinds)
-    tone = _choose(rng, {tone: share * _USUAL[kind][tone] for tone, share in colors.items()})
-    color = _color(rng, kind, tone)
+    tone = _choose(rng, {tone: share * _COLOR_FACTORS[kind][tone] for tone, share in colors.items()})
+    color = _sample_color(rng, kind, tone)
     return MaskParameters(
         kind=kind,
         way=way,
         color=color,
         print=_PRINTS[int(rng.integers(len(_PRINTS)))] if tone == "print" else "none",
-        print_colors=tuple(_contrasting(rng, color) for _ in range(rng.integers(1, 3))) if tone == "print" else (),
+        print_colors=tuple(_sample_print_color(rng, color) for _ in range(rng.integers(1, 3)))
+        if tone == "print"
+        else (),
         size=float(np.clip(rng.normal(1, 0.045), 0.9, 1.1)),
         height=float(rng.uniform(-1, 1)),
         sag=float(rng.beta(1.5, 2.5)),
@@ -130,33 +132,26 @@ def draw_parameters(
     )
 
 
-def _color(rng: np.random.Generator, kind: MaskKind, tone: Tone) -> Rgb:
-    if tone in ("other", "print") and rng.random() < _ANY_HUE:
-        return _any_hue(rng)
-    colors = _COLORS[tone][:_LIGHT_BLUES] if (kind, tone) == ("surgical", "blue") else _COLORS[tone]
-    return _jittered(rng, colors[int(rng.integers(len(colors)))])
+def _sample_color(rng: np.random.Generator, kind: MaskKind, tone: Tone) -> Rgb:
+    if tone in ("other", "print") and rng.random() < _ANY_HUE_SHARE:
+        return _sample_any_hue(rng)
+    colors = _COLORS[tone][:_NUM_LIGHT_BLUES] if (kind, tone) == ("surgical", "blue") else _COLORS[tone]
+    color = colors[int(rng.integers(len(colors)))]
+    return jitter(rng, color, spread=6, channel_spread=3, limits=(4, 253))
 
 
-def _any_hue(rng: np.random.Generator) -> Rgb:
+def _sample_any_hue(rng: np.random.Generator) -> Rgb:
     hue, saturation, value = rng.random(), rng.uniform(0.15, 0.85), rng.uniform(0.45, 0.97)
     red, green, blue = (round(255 * part) for part in hsv_to_rgb(hue, saturation, value))
     return red, green, blue
 
 
-def _contrasting(rng: np.random.Generator, color: Rgb) -> Rgb:
-    """Draw the color of a print: of three, the one farthest from the ground."""
-    others = [_color(rng, "cloth", "print") for _ in range(3)]
-    return max(others, key=lambda other: sum(abs(one - two) for one, two in zip(other, color, strict=True)))
+def _sample_print_color(rng: np.random.Generator, color: Rgb) -> Rgb:
+    """Sample three colors; return the one farthest from the cloth's color."""
+    candidates = [_sample_color(rng, "cloth", "print") for _ in range(3)]
+    return max(candidates, key=lambda candidate: sum(abs(a - b) for a, b in zip(candidate, color, strict=True)))
 
 
-def _choose(rng: np.random.Generator, shares: Mapping[_Choice, float]) -> _Choice:
-    """Choose one key by its share; in sorted order, so that the order of a config's keys does not matter."""
-    names = sorted(shares)
-    edges = np.cumsum([shares[name] for name in names])
-    return names[int(np.searchsorted(edges, rng.uniform(0, edges[-1]), side="right"))]
-
-
-def _jittered(rng: np.random.Generator, color: tuple[int, ...]) -> Rgb:
-    """Shift a color as a whole and, less, channel by channel."""
-    red, green, blue = np.clip(np.asarray(color) + rng.normal(0, 6) + rng.normal(0, 3, 3), 4, 253).astype(int).tolist()
-    return red, green, blue
+def _choose(rng: np.random.Generator, shares: Mapping[ChoiceT, float]) -> ChoiceT:
+    """Choose one key by its share, in sorted order, so that the order of a config's keys does not matter."""
+    return choose(rng, dict(sorted(shares.items())))

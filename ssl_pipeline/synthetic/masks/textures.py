@@ -1,6 +1,6 @@
-"""The cloth of a mask, laid flat: its colors, and the relief of pleats, seams and creases as light and shade.
+"""The cloth of a mask as a flat texture: colors and prints, and the shading of pleats, seams and creases.
 
-A texture is a picture of the sheet of `shapes`: u to the right, v down.
+A texture is an image of the sheet in `shapes`: u to the right, v down.
 """
 
 import functools
@@ -13,21 +13,21 @@ from ssl_pipeline.synthetic.masks.parameters import MaskParameters
 
 WIDTH, HEIGHT = 208, 160
 FloatImage = npt.NDArray[np.float32]
-_COARSE = 2  # creases are soft: worked out at half the size
+_COARSE = 2  # creases are soft, so half the resolution suffices
 _U = np.linspace(-1, 1, WIDTH, dtype=np.float32)[None, :]
 _V = np.linspace(0, 1, HEIGHT, dtype=np.float32)[:, None]
 
 
 def draw_cloth(mask: MaskParameters, rng: np.random.Generator) -> FloatImage:
-    """Draw a mask's cloth.
+    """Draw the cloth of a mask, lit from above.
 
     Returns:
-        float32 [HEIGHT, WIDTH, 3], 0 to 255 and a little beyond: its color, lit from above.
+        float32 [HEIGHT, WIDTH, 3], 0 to slightly above 255.
     """
     color = np.empty((HEIGHT, WIDTH, 3), np.float32)
     color[:] = mask.color
     for print_color in mask.print_colors:
-        share = _printed(mask.print, rng)[..., None]
+        share = _print_share(mask.print, rng)[..., None]
         color += share * (np.array(print_color, np.float32) - color)
     light = 1 + _creases(mask, rng)
     match mask.kind:
@@ -42,82 +42,84 @@ def draw_cloth(mask: MaskParameters, rng: np.random.Generator) -> FloatImage:
     if mask.valve:
         light += _valve(rng)
     light = np.clip(light * _hem(), 0.4, 1.25)
-    # fibers shine a little whatever their color, so that black cloth shows its folds
+    # Fibers of any color shine a little, so that black cloth shows its folds.
     return np.asarray(color * light[..., None] + 26 * (light - 0.75)[..., None], dtype=np.float32)
 
 
-def _edge(off: FloatImage, *, dark: float, light: float, width: float) -> FloatImage:
-    """Light on a fold's edge: bright on its back, before `off` = 0, and shaded below it, beyond."""
+def _fold(offset: FloatImage, *, dark: float, light: float, width: float) -> FloatImage:
+    """Shade a fold: bright before its edge at `offset` = 0, dark beyond it."""
     return np.asarray(
-        light * np.exp(-(((off + 1.3 * width) / (1.3 * width)) ** 2))
-        - dark * np.exp(-(((off - 0.5 * width) / width) ** 2))
+        light * np.exp(-(((offset + 1.3 * width) / (1.3 * width)) ** 2))
+        - dark * np.exp(-(((offset - 0.5 * width) / width) ** 2))
     )
 
 
 def _pleats(mask: MaskParameters, rng: np.random.Generator) -> FloatImage:
-    """Three pleats that open towards the middle, each overhanging what is below."""
+    """Shade three pleats that open towards the middle, each overhanging the cloth below."""
     light = np.zeros((HEIGHT, WIDTH), np.float32)
-    for place in (0.27, 0.48, 0.69):
+    for height in (0.27, 0.48, 0.69):
         bow, tilt, wave, phase = (
-            rng.normal(0.02 + 0.1 * (place - 0.5), 0.015),
+            rng.normal(0.02 + 0.1 * (height - 0.5), 0.015),
             *rng.normal(0, 0.012, 2),
             rng.uniform(0, 6),
         )
-        line = place + rng.normal(0, 0.02) + bow * (1 - _U**2) + tilt * _U + wave * np.sin(3 * _U + phase)
-        deep = (0.12 + 0.22 * mask.folds) * rng.uniform(0.6, 1.2) * (0.65 + 0.35 * np.cos(2 * _U + rng.normal(0, 0.7)))
-        light += deep * _edge(_V - line, dark=1.0, light=0.28, width=0.016)
+        line = height + rng.normal(0, 0.02) + bow * (1 - _U**2) + tilt * _U + wave * np.sin(3 * _U + phase)
+        depth = (0.12 + 0.22 * mask.folds) * rng.uniform(0.6, 1.2) * (0.65 + 0.35 * np.cos(2 * _U + rng.normal(0, 0.7)))
+        light += depth * _fold(_V - line, dark=1.0, light=0.28, width=0.016)
     return light
 
 
 def _panels(mask: MaskParameters, rng: np.random.Generator) -> FloatImage:
-    """An upper and a lower panel that meet a middle one in bent edges; the lower panel turns away from the light."""
+    """Shade an upper and a lower panel that meet a middle one in bent edges; the lower one faces away from the light."""
     upper = _V - (0.36 + rng.normal(0, 0.015) - 0.1 * (1 - _U**2))
     lower = _V - (0.66 + rng.normal(0, 0.015) + 0.09 * (1 - _U**2))
-    deep = 0.1 + 0.12 * mask.folds
-    turned = -0.09 / (1 + np.exp(-np.clip(lower / 0.012, -30, 30)))
+    depth = 0.1 + 0.12 * mask.folds
+    lower_panel = -0.09 / (1 + np.exp(-np.clip(lower / 0.012, -30, 30)))
     return np.asarray(
-        _edge(upper, dark=deep, light=0.05, width=0.016) + _edge(lower, dark=deep, light=0.06, width=0.014) + turned
+        _fold(upper, dark=depth, light=0.05, width=0.016)
+        + _fold(lower, dark=depth, light=0.06, width=0.014)
+        + lower_panel
     )
 
 
 def _seam(mask: MaskParameters, rng: np.random.Generator) -> FloatImage:
-    """A seam down the middle, in most of the cloth masks."""
-    bent, deep = 0.03 * rng.normal(0, 1), 0.08 + 0.12 * mask.folds
+    """Shade a seam down the middle; a third of the cloth masks have none."""
+    bend, depth = 0.03 * rng.normal(0, 1), 0.08 + 0.12 * mask.folds
     if rng.random() < 0.35:
         return np.zeros((HEIGHT, WIDTH), np.float32)
-    return _edge(_U - bent * np.sin(np.pi * _V), dark=deep, light=0.06, width=0.02)
+    return _fold(_U - bend * np.sin(np.pi * _V), dark=depth, light=0.06, width=0.02)
 
 
 def _nose_wire(mask: MaskParameters) -> FloatImage:
-    """The wire in the upper edge, pressed around the nose."""
+    """Shade the wire in the upper edge, pressed around the nose."""
     along = 1 / (1 + np.exp((np.abs(_U) - 0.42) / 0.02))
-    return np.asarray(along * _edge(_V - 0.085, dark=0.05 + 0.05 * mask.folds, light=0.05, width=0.02))
+    return np.asarray(along * _fold(_V - 0.085, dark=0.05 + 0.05 * mask.folds, light=0.05, width=0.02))
 
 
 def _creases(mask: MaskParameters, rng: np.random.Generator) -> FloatImage:
-    """Soft creases, lit from above: half of them drawn from the corners that the loops pull at, the rest anywhere."""
+    """Shade soft creases, lit from above: half of them start at the corners with the loops, the rest anywhere."""
     u, v = _U[:, ::_COARSE], _V[::_COARSE]
     height = np.zeros((v.size, u.size), np.float32)
     for number in range(int(5 + 9 * mask.folds)):
         side, low = rng.choice((-1, 1), 2)
         if number % 2:
-            at, down = side * rng.uniform(0.45, 0.95), 0.5 + low * rng.uniform(0.1, 0.42)
-            angle = np.arctan2(0.5 - down, -at) + rng.normal(0, 0.25)
+            center_u, center_v = side * rng.uniform(0.45, 0.95), 0.5 + low * rng.uniform(0.1, 0.42)
+            angle = np.arctan2(0.5 - center_v, -center_u) + rng.normal(0, 0.25)
         else:
-            at, down, angle = rng.uniform(-0.8, 0.8), rng.uniform(0.1, 0.9), rng.normal(0.9 * side, 0.6)
-        along = (u - at) * np.cos(angle) + (v - down) * np.sin(angle)
-        across = (v - down) * np.cos(angle) - (u - at) * np.sin(angle)
-        wide, long = rng.uniform(0.025, 0.08), rng.uniform(0.15, 0.5)
-        tall = rng.uniform(-0.4, 1) * 0.35 * wide * (0.3 + mask.folds)
-        height += tall * np.exp(-((across / wide) ** 2) - (along / long) ** 2)
+            center_u, center_v, angle = rng.uniform(-0.8, 0.8), rng.uniform(0.1, 0.9), rng.normal(0.9 * side, 0.6)
+        along = (u - center_u) * np.cos(angle) + (v - center_v) * np.sin(angle)
+        across = (v - center_v) * np.cos(angle) - (u - center_u) * np.sin(angle)
+        width, length = rng.uniform(0.025, 0.08), rng.uniform(0.15, 0.5)
+        amplitude = rng.uniform(-0.4, 1) * 0.35 * width * (0.3 + mask.folds)
+        height += amplitude * np.exp(-((across / width) ** 2) - (along / length) ** 2)
     step = _V[_COARSE, 0] - _V[0, 0]
-    down, across = np.gradient(height, step)
-    light = np.clip(0.8 * down + 0.4 * across, -0.35, 0.22).astype(np.float32)
+    slope_v, slope_u = np.gradient(height, step)
+    light = np.clip(0.8 * slope_v + 0.4 * slope_u, -0.35, 0.22).astype(np.float32)
     return np.asarray(Image.fromarray(light).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
 
 
 def _valve(rng: np.random.Generator) -> FloatImage:
-    """A round breathing valve beside the middle."""
+    """Shade a round breathing valve at one side of the middle."""
     side = 1 if rng.random() < 0.5 else -1
     distance = np.hypot((_U - 0.35 * side) * 1.35, _V - 0.6)
     ring = np.exp(-(((distance - 0.13) / 0.012) ** 2)) + 0.6 * np.exp(-(((distance - 0.08) / 0.01) ** 2))
@@ -126,20 +128,20 @@ def _valve(rng: np.random.Generator) -> FloatImage:
 
 @functools.cache
 def _edge_distance() -> FloatImage:
-    """How far a point lies inside the sheet's edge, in shares of the sheet's height."""
+    """Return the distance of each point from the sheet's edge, as a share of the sheet's height."""
     return np.minimum(np.minimum(_V, 1 - _V), (1 - np.abs(_U)) * 0.65).astype(np.float32)
 
 
 def _hem() -> FloatImage:
-    """The hem: a band along the edge, ended by a fine line; the very edge turns away from the light."""
+    """Shade the hem: a band along the edge with a fine line at its end; the outer rim is darker."""
     distance = _edge_distance()
     line = 0.1 * np.exp(-(((distance - 0.055) / 0.008) ** 2))
     rim = 0.16 * np.exp(-distance / 0.012)
     return np.asarray(1 - line - rim, dtype=np.float32)
 
 
-def _printed(kind: str, rng: np.random.Generator) -> FloatImage:
-    """How much of the print's color a point takes, 0 to 1."""
+def _print_share(kind: str, rng: np.random.Generator) -> FloatImage:
+    """Return the share of the print's color per point, 0 to 1."""
     step = int(rng.integers(12, 30))
     match kind:
         case "dots":
@@ -191,23 +193,22 @@ def _flowers(rng: np.random.Generator) -> Image.Image:
 
 
 def _lettering(rng: np.random.Generator) -> Image.Image:
-    """A word or two of strokes, somewhere on the cloth."""
+    """Draw one or two words of random strokes."""
     layer = Image.new("L", (WIDTH, HEIGHT))
     draw = ImageDraw.Draw(layer)
     for _ in range(int(rng.integers(1, 3))):
-        tall, x, y = rng.uniform(8, 30), rng.uniform(0.1, 0.5) * WIDTH, rng.uniform(0.25, 0.65) * HEIGHT
+        letter_height, x, y = rng.uniform(8, 30), rng.uniform(0.1, 0.5) * WIDTH, rng.uniform(0.25, 0.65) * HEIGHT
         for letter in range(int(rng.integers(3, 9))):
-            left = x + letter * tall * 0.75
-            points = rng.uniform((left, y), (left + 0.6 * tall, y + tall), (4, 2))
-            draw.line(points.ravel().tolist(), fill=255, width=max(1, round(tall / 7)), joint="curve")
+            left = x + letter * letter_height * 0.75
+            points = rng.uniform((left, y), (left + 0.6 * letter_height, y + letter_height), (4, 2))
+            draw.line(points.ravel().tolist(), fill=255, width=max(1, round(letter_height / 7)), joint="curve")
     return layer
 
 
 @functools.cache
-def outline(kind: str) -> FloatImage:
-    """How much a kind of mask covers at each point of its sheet, 0 to 1: its corners are round."""
+def cover(kind: str) -> FloatImage:
+    """Return the opacity of a kind of mask per point of its sheet, 0 to 1; its corners are round."""
     radius = {"surgical": 0.05, "three_panel": 0.16, "cloth": 0.12}[kind]
     x, y = (1 - np.abs(_U)) * 0.65, np.minimum(_V, 1 - _V)
     outside = np.hypot(np.maximum(radius - x, 0), np.maximum(radius - y, 0)) - radius
-    cover = np.clip(-outside * HEIGHT / 1.5, 0, 1)
-    return np.asarray(cover, dtype=np.float32)
+    return np.asarray(np.clip(-outside * HEIGHT / 1.5, 0, 1), dtype=np.float32)

@@ -1,1 +1,1 @@
-"""Drawn people: stand-ins for real faces in the demo and the tests."""
+"""People drawn from parameters, in place of real faces in the demo and the tests."""

@@ -1,4 +1,4 @@
-"""What a person's gender, age and own shape make of their face: the lengths and colors that the drawing goes by."""
+"""Lengths and colors of a face, computed from the person's gender, age and individual shape."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from ssl_pipeline.synthetic.people.parameters import DrawnPerson
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A face's build; lengths in the head's frame of `drawing_canvas`.
+    """Measures of a face; lengths in the head frame of `canvas`.
 
     Attributes:
-        old: 0 (about 22 years) to 1.1 (80 or looking it).
+        old: apparent age, from 0 (about 22 years) to 1.1 (80 years).
         gray: share of gray hair, 0 to 1.
-        recession: how far the hairline has gone back, 0 to 1.
+        recession: of the hairline, 0 to 1.
     """
 
     old: float
@@ -34,7 +34,7 @@ class Anatomy:
 
     @classmethod
     def of(cls, person: DrawnPerson) -> "Anatomy":
-        """Work it out. The genders' means lie one to two and a half standard deviations apart."""
+        """Compute the measures. The genders' means differ by 1 to 2.5 standard deviations."""
         male, shape = float(person.gender == "male"), person.shape
         age = person.age_years + person.looks_older_years
         old = float(np.clip((age - 22) / 52, 0, 1.1))
@@ -56,7 +56,7 @@ class Anatomy:
         )
 
     def outline(self) -> FloatArray:
-        """The face's edge, closed; old age adds jowls."""
+        """Return the closed outline of the face; old age adds jowls."""
         jowl = 0.035 * self.old
         right = [
             (0.37, -0.95), (self.width - 0.1, -0.6), (self.width, -0.12), (self.width - 0.05, 0.32),
@@ -66,6 +66,6 @@ class Anatomy:
         return smooth([(0, -1.04), *right, *left], closed=True)
 
     def right_edge(self) -> FloatArray:
-        """The outline's right half, from the crown down."""
+        """Return the right half of the outline, from the crown down."""
         outline = self.outline()
         return outline[outline[:, 0] > 0]

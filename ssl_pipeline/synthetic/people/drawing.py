@@ -1,4 +1,4 @@
-"""Draw the people of a source of type `drawn` into its folder: resumable, the same bytes from the same parameters."""
+"""Draw the people of a source of type `drawn` into its folder; deterministic and resumable."""
 
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -27,20 +27,20 @@ MAX_FACES_IN_ONE_PROCESS = 500
 
 @dataclass(frozen=True)
 class Picture:
-    """One image to draw: its file name and what it shows."""
+    """An image to draw, and its file name."""
 
     file: str
     face: DrawnFace
 
 
 def draw_people(source: DrawnSource, *, root: Path) -> None:
-    """Draw the faces into the source's folder, unless its index says that they are there.
+    """Draw the faces into the source's folder, unless its index lists them already.
 
-    The index, ``drawn.json``, is written last. An interrupted drawing is resumed by the next call with the same
-    parameters. Nothing is drawn over faces of other parameters, or into a folder that holds other things.
+    The index, ``drawn.json``, is written last. The next call with the same parameters resumes an interrupted drawing.
+    Faces of other parameters and folders with other files are never drawn over.
 
     Raises:
-        FaceTableError: if the folder holds something else than a drawing of these parameters.
+        FaceTableError: if the folder holds anything but a drawing of these parameters.
     """
     folder = source_folder(source, root=root)
     if not _is_drawn(source, folder):
@@ -48,12 +48,12 @@ def draw_people(source: DrawnSource, *, root: Path) -> None:
 
 
 def draw_file(picture: Picture, size: int, folder: Path) -> None:
-    """Draw one face into a PNG file. At module level, so that a spawned process can import it."""
+    """Draw one face into a PNG file; at module level, so that a spawned process can import it."""
     draw_face(picture.face, size=size).save(folder / picture.file, format="PNG")
 
 
 def _is_drawn(source: DrawnSource, folder: Path) -> bool:
-    """Whether the drawing is there; False if it may be drawn here. Raises FaceTableError if it may not."""
+    """Return whether the drawing is finished; raise FaceTableError if the folder is not free for it."""
     if not folder.exists():
         return False
     if folder.is_dir():
@@ -63,8 +63,8 @@ def _is_drawn(source: DrawnSource, folder: Path) -> bool:
         elif read_digest(folder / INDEX_NAME) == drawing_digest(source):
             return True
         elif not (folder / INDEX_NAME).exists() and read_digest(folder / STARTED_NAME) == drawing_digest(source):
-            ours = {picture.file for picture in _pictures(source)}
-            if ours.issuperset(list_files(folder)):
+            expected = {picture.file for picture in _pictures(source)}
+            if expected.issuperset(list_files(folder)):
                 return False
     raise FaceTableError(
         f"{folder}: was not drawn with these parameters ({describe(source)}); name another path or delete it"
@@ -72,15 +72,13 @@ def _is_drawn(source: DrawnSource, folder: Path) -> bool:
 
 
 def _pictures(source: DrawnSource) -> list[Picture]:
-    """Lay out the drawing: who is drawn how often, and the name of each file, ``{person}-{image}.png``."""
+    """List the images to draw; files are named ``{person}-{image}.png``."""
     people = sample_people(source.num_people, population=source.population, seed=source.drawing_seed)
     faces = sample_faces(people, images_per_person=source.images_per_person, seed=source.drawing_seed)
-    drawn: dict[str, int] = {}
-    pictures = []
-    for face in faces:
-        number = drawn[face.person.person_id] = drawn.get(face.person.person_id, 0) + 1
-        pictures.append(Picture(f"{face.person.person_id}-{number:03d}.png", face))
-    return pictures
+    return [
+        Picture(f"{face.person.person_id}-{index % source.images_per_person + 1:03d}.png", face)
+        for index, face in enumerate(faces)
+    ]
 
 
 def _draw(source: DrawnSource, folder: Path) -> None:
@@ -94,7 +92,7 @@ def _draw(source: DrawnSource, folder: Path) -> None:
     else:
         with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
             work = pool.map(draw_file, pictures, repeat(source.size_pixels), repeat(folder), chunksize=64)
-            for _ in work:  # so that an error in a process is raised here
+            for _ in work:  # raises an error of a process here
                 pass
     faces = [
         {

@@ -1,16 +1,18 @@
-"""People and pictures of them as parameters: stand-ins for real faces in the demo and the tests.
+"""Parameters of drawn people and of their pictures, and how they are sampled.
 
-Who is sampled here; how they are drawn is in `drawing`. Every person and every picture follows from its own seed, so
-neither depends on how many others are sampled, nor in which order they are drawn.
+`face` draws them. Every person and every picture has its own seed, so neither depends on the number of others or on the
+order of drawing.
 """
 
 import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
+
+from ssl_pipeline.synthetic.sampling import Rgb, choose, jitter
 
 Population = Literal["home", "elsewhere"]
 MaskWearing = Literal["wear", "incorrect", "normal"]
@@ -21,14 +23,11 @@ MaskFit = Literal["nose_out", "mouth_out", "chin_out"]
 MaskStyle = Literal["surgical", "three_panel", "cloth"]
 Eyewear = Literal["none", "glasses", "sunglasses"]
 Occlusion = Literal["none", "strand", "hat", "hand"]
-Rgb = tuple[int, int, int]
-
-_Choice = TypeVar("_Choice", bound=str)
 
 
 @dataclass(frozen=True)
 class FaceShape:
-    """How a face differs from the mean of its gender, in standard deviations of that trait."""
+    """Differences of a face from the mean of its gender, in standard deviations per trait."""
 
     width: float
     jaw: float
@@ -40,17 +39,17 @@ class FaceShape:
 
 @dataclass(frozen=True)
 class DrawnPerson:
-    """What stays the same in all pictures of one person.
+    """A person: what all of their pictures share.
 
     Attributes:
         age_years: 18 to 80.
-        shape: what is particular to this face; what its gender and age do to it is known to the drawing.
-        looks_older_years: how much older than its years the face looks; negative if younger.
-        wrinkling: how deep the wrinkles of that age are; 1 is the mean.
-        graying_age_years: the age at which half of the hair is gray.
-        balding: how far a man's hairline recedes by old age, 0 (not) to 1 (bald); a woman's does a quarter of it.
+        shape: individual traits; `anatomy` adds the effects of gender and age.
+        looks_older_years: apparent minus true age; negative if the face looks younger.
+        wrinkling: depth of the wrinkles relative to the mean at that age.
+        graying_age_years: age at which half of the hair is gray.
+        balding: recession of a man's hairline by old age, 0 (none) to 1 (bald); a quarter of it for women.
         makeup: 0 (none) to 1.
-        seed: of the small random details that stay with the person, such as their wrinkles.
+        seed: of random details that stay with the person, e.g. wrinkles.
     """
 
     person_id: str
@@ -75,7 +74,7 @@ class DrawnPerson:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the head is: roll and yaw in degrees, shifts as shares of the picture's side, scale 1 is the usual."""
+    """Pose of the head: roll and yaw in degrees, shifts as shares of the picture's side, scale relative to the mean."""
 
     roll_degrees: float
     yaw_degrees: float
@@ -86,7 +85,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Light:
-    """From where (x to the right, y down, each about -1 to 1), how soft (0 to 1), how bright (1 usual), how warm."""
+    """Direction (x right, y down, each about -1 to 1), share of ambient light (0 to 1), gain (mean 1), warmth of color."""
 
     x: float
     y: float
@@ -100,12 +99,12 @@ class DrawnFace:
     """One picture of one person.
 
     Attributes:
-        mask_fit: how the mask sits if it is worn incorrectly; else without effect.
+        mask_fit: what an incorrectly worn mask leaves uncovered; otherwise without effect.
         smile: -1 (corners of the mouth down) to 1.
         blur: standard deviation, as a share of the picture's side.
         noise: standard deviation of the sensor noise, in gray levels of 255.
-        background: two or more colors that the background is made of.
-        seed: of every random detail of this picture.
+        background: the background's colors, two or more.
+        seed: of all random details of this picture.
     """
 
     person: DrawnPerson
@@ -126,8 +125,8 @@ class DrawnFace:
 
 
 @dataclass(frozen=True)
-class _Setting:
-    """What is usual in a population. Shares sum to 1; spreads are standard deviations."""
+class _Distribution:
+    """Distribution of a population's parameters. Shares sum to 1; spreads are standard deviations."""
 
     age_shares: tuple[float, float, float]
     skin_tone_range: tuple[float, float]
@@ -149,7 +148,7 @@ _AGE_RANGES = ((18, 30), (30, 60), (60, 81))
 _SKIN_TONES: Sequence[Rgb] = (
     (250, 222, 202), (240, 200, 172), (224, 176, 142), (198, 146, 108), (158, 108, 76), (116, 76, 54), (84, 56, 44),
 )  # fmt: skip
-_HOME = _Setting(
+_HOME = _Distribution(
     age_shares=(0.40, 0.35, 0.25),
     skin_tone_range=(0.05, 0.6),
     hair_colors={(38, 28, 24): 0.35, (74, 48, 32): 0.35, (118, 80, 48): 0.17, (188, 148, 88): 0.13},
@@ -158,7 +157,7 @@ _HOME = _Setting(
     ambient_range=(0.45, 0.75), gain_range=(0.88, 1.12), warmth_range=(-0.04, 0.06),
     blur_max=0.007, noise_max=6.0, occluded_share=0.12,
 )  # fmt: skip
-_ELSEWHERE = _Setting(
+_ELSEWHERE = _Distribution(
     age_shares=(0.27, 0.38, 0.35),
     skin_tone_range=(0.0, 0.95),
     hair_colors={(24, 20, 22): 0.5, (62, 40, 30): 0.24, (140, 72, 36): 0.1, (206, 172, 112): 0.1, (176, 64, 96): 0.06},
@@ -168,9 +167,9 @@ _ELSEWHERE = _Setting(
     ambient_range=(0.35, 0.72), gain_range=(0.78, 1.18), warmth_range=(-0.06, 0.14),
     blur_max=0.01, noise_max=10.0, occluded_share=0.18,
 )  # fmt: skip
-_SETTINGS: Mapping[Population, _Setting] = {"home": _HOME, "elsewhere": _ELSEWHERE}
+_POPULATIONS: Mapping[Population, _Distribution] = {"home": _HOME, "elsewhere": _ELSEWHERE}
 
-# The overlap is meant: hair must hint at the gender, not tell it.
+# The genders overlap on purpose: hair must hint at the gender, not reveal it.
 _HAIR_STYLES: Mapping[Gender, Mapping[HairStyle, float]] = {
     "male": {"bald": 0.05, "buzz": 0.19, "short": 0.3, "swept": 0.2, "curly": 0.12, "bob": 0.06, "long": 0.08},
     "female": {"buzz": 0.03, "short": 0.14, "swept": 0.11, "curly": 0.14, "bob": 0.2, "long": 0.27, "bun": 0.11},
@@ -187,28 +186,27 @@ _CLOTHES: Sequence[Rgb] = ((52, 60, 78), (150, 52, 54), (228, 224, 216), (70, 10
 _MASK_SHARES: Mapping[MaskWearing, float] = {"wear": 0.4, "incorrect": 0.25, "normal": 0.35}
 
 
-def sample_people(num_people: int, *, population: Population, seed: int, id_prefix: str = "") -> list[DrawnPerson]:
-    """Sample people of a population; person i is the same however many are sampled.
+def sample_people(num_people: int, *, population: Population, seed: int) -> list[DrawnPerson]:
+    """Sample people of a population; person i does not depend on the number of people.
 
     Args:
         num_people: 1 or more.
-        population: `home` is narrow; `elsewhere` is broader in skin, hair, light and pose, and older.
+        population: `home` is narrow; `elsewhere` is older, and broader in skin, hair, light and pose.
         seed: 0 or more.
-        id_prefix: put before each ``person_id``, which else is ``{population}{seed}-{number}``.
 
     Returns:
-        The people; both genders equally likely, ages 18 to 80.
+        The people, ``person_id`` being ``{population}{seed}-{number}``. Both genders are equally likely; ages 18 to 80.
 
     Raises:
         ValueError: if num_people is below 1, the seed negative or the population unknown.
     """
     if num_people < 1:
         raise ValueError(f"num_people must be 1 or more, got {num_people}")
-    if population not in _SETTINGS:
-        raise ValueError(f"population must be one of {', '.join(_SETTINGS)}, got {population!r}")
-    place, prefix = list(_SETTINGS).index(population), f"{id_prefix}{population}{seed}"
+    if population not in _POPULATIONS:
+        raise ValueError(f"population must be one of {', '.join(_POPULATIONS)}, got {population!r}")
+    position = list(_POPULATIONS).index(population)
     return [
-        _sample_person(np.random.default_rng([seed, place, number]), f"{prefix}-{number:05d}", population)
+        _sample_person(np.random.default_rng([seed, position, number]), f"{population}{seed}-{number:05d}", population)
         for number in range(num_people)
     ]
 
@@ -220,20 +218,20 @@ def sample_faces(
     seed: int,
     mask_shares: Mapping[MaskWearing, float] | None = None,
 ) -> list[DrawnFace]:
-    """Sample pictures of people; a picture depends on seed, person and number alone.
+    """Sample pictures of people; a picture depends on the seed, the person and its number alone.
 
     Args:
-        people: whom to picture.
+        people: the people.
         images_per_person: 1 or more.
         seed: 0 or more.
-        mask_shares: the chance of each way to wear a mask, summing to 1; one left out is 0. By default 0.4 `wear`,
+        mask_shares: probability of each value of `mask`; they sum to 1, a missing value has 0. By default 0.4 `wear`,
             0.25 `incorrect`, 0.35 `normal`.
 
     Returns:
-        len(people) × images_per_person pictures, one person's after the other's.
+        len(people) × images_per_person pictures, grouped by person.
 
     Raises:
-        ValueError: if images_per_person is below 1, the seed negative, or mask_shares not shares of known values.
+        ValueError: if images_per_person is below 1, the seed negative, or mask_shares are no shares of known values.
     """
     if images_per_person < 1:
         raise ValueError(f"images_per_person must be 1 or more, got {images_per_person}")
@@ -243,7 +241,7 @@ def sample_faces(
         raise ValueError(f"mask_shares: expected only {', '.join(_MASK_SHARES)}, got {', '.join(unknown)}")
     if not all(share >= 0 for share in shares.values()) or not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
         raise ValueError(f"mask_shares must be 0 or more and sum to 1, got {dict(shares)}")
-    # In one fixed order, so that the order of the mapping's keys does not matter.
+    # A fixed order, so that the order of the mapping's keys does not matter.
     ordered = {wearing: shares.get(wearing, 0.0) for wearing in _MASK_SHARES}
     return [
         _sample_face(person, np.random.default_rng([seed, zlib.crc32(person.person_id.encode()), number]), ordered)
@@ -252,53 +250,44 @@ def sample_faces(
     ]
 
 
-def _choose(rng: np.random.Generator, shares: Mapping[_Choice, float]) -> _Choice:
-    """Choose one key; scaled, so that a table of shares need not sum to 1 to the last digit."""
-    weights = np.cumsum(list(shares.values()))
-    return list(shares)[int(np.searchsorted(weights, rng.uniform(0, weights[-1]), side="right"))]
+def _sample_color(rng: np.random.Generator, colors: Sequence[Rgb], spread: float = 10.0) -> Rgb:
+    return _jitter(rng, colors[int(rng.integers(len(colors)))], spread)
 
 
-def _pick(rng: np.random.Generator, colors: Sequence[Rgb], jitter: float = 10.0) -> Rgb:
-    return _jittered(rng, colors[int(rng.integers(len(colors)))], jitter)
+def _jitter(rng: np.random.Generator, color: Sequence[float], spread: float) -> Rgb:
+    return jitter(rng, color, spread=spread, channel_spread=spread / 3)
 
 
-def _jittered(rng: np.random.Generator, color: Sequence[float], jitter: float) -> Rgb:
-    """Shift a color as a whole and, by a third of that, channel by channel."""
-    red, green, blue = np.clip(np.asarray(color) + rng.normal(0, jitter) + rng.normal(0, jitter / 3, 3), 0, 255).astype(
-        int
-    )
-    return int(red), int(green), int(blue)
-
-
-def _skin(rng: np.random.Generator, tone_range: tuple[float, float]) -> Rgb:
+def _sample_skin(rng: np.random.Generator, tone_range: tuple[float, float]) -> Rgb:
+    """Interpolate between neighboring skin tones."""
     tones = np.asarray(_SKIN_TONES, dtype=float)
-    at = rng.uniform(*tone_range) * (len(tones) - 1)
-    low = min(int(at), len(tones) - 2)
-    return _jittered(rng, tones[low] + (at - low) * (tones[low + 1] - tones[low]), 5)
+    position = rng.uniform(*tone_range) * (len(tones) - 1)
+    low = min(int(position), len(tones) - 2)
+    return _jitter(rng, tones[low] + (position - low) * (tones[low + 1] - tones[low]), 5)
 
 
 def _sample_person(rng: np.random.Generator, person_id: str, population: Population) -> DrawnPerson:
-    setting = _SETTINGS[population]
+    distribution = _POPULATIONS[population]
     gender: Gender = "male" if rng.random() < 0.5 else "female"
-    age_years = int(rng.integers(*_AGE_RANGES[int(rng.choice(3, p=setting.age_shares))]))
-    colors = list(setting.hair_colors)
-    color = colors[int(rng.choice(len(colors), p=list(setting.hair_colors.values())))]
-    skin = _skin(rng, setting.skin_tone_range)
+    age_years = int(rng.integers(*_AGE_RANGES[int(rng.choice(3, p=distribution.age_shares))]))
+    colors = list(distribution.hair_colors)
+    color = colors[int(rng.choice(len(colors), p=list(distribution.hair_colors.values())))]
+    skin = _sample_skin(rng, distribution.skin_tone_range)
     return DrawnPerson(
         person_id=person_id,
         gender=gender,
         age_years=age_years,
         population=population,
         skin=skin,
-        hair_style=_choose(rng, _HAIR_STYLES[gender]),
-        hair_color=_jittered(rng, color, 6),
-        # Blue and green are for light skin.
-        eye_color=_pick(rng, _EYE_COLORS if skin[0] > 200 else _EYE_COLORS[:2], 8),
-        beard=_choose(rng, _BEARDS) if gender == "male" else "none",
+        hair_style=choose(rng, _HAIR_STYLES[gender]),
+        hair_color=_jitter(rng, color, 6),
+        # Blue and green only with light skin.
+        eye_color=_sample_color(rng, _EYE_COLORS if skin[0] > 200 else _EYE_COLORS[:2], 8),
+        beard=choose(rng, _BEARDS) if gender == "male" else "none",
         shape=FaceShape(*(float(trait) for trait in rng.normal(0, 1, 6))),
         looks_older_years=float(rng.normal(0, 3)),
         wrinkling=float(rng.uniform(0.6, 1.4)),
-        # Some color their hair: theirs turns gray late, or never.
+        # Some people color their hair, which then turns gray late or never.
         graying_age_years=float(rng.normal(53, 6.5) + (30 if rng.random() < 0.15 else 0)),
         balding=float(rng.beta(1.1, 1.3)),
         makeup=float(rng.uniform(0, 1)) if gender == "female" else 0.0,
@@ -309,36 +298,36 @@ def _sample_person(rng: np.random.Generator, person_id: str, population: Populat
 
 
 def _sample_face(person: DrawnPerson, rng: np.random.Generator, mask_shares: Mapping[MaskWearing, float]) -> DrawnFace:
-    setting = _SETTINGS[person.population]
-    mask_style = _choose(rng, _MASK_STYLES)
-    occluded = rng.random() < setting.occluded_share
-    usual: Eyewear = "glasses" if person.wears_glasses and rng.random() < 0.8 else "none"
+    distribution = _POPULATIONS[person.population]
+    mask_style = choose(rng, _MASK_STYLES)
+    occluded = rng.random() < distribution.occluded_share
+    eyewear: Eyewear = "glasses" if person.wears_glasses and rng.random() < 0.8 else "none"
     return DrawnFace(
         person=person,
-        mask=_choose(rng, mask_shares),
-        mask_fit=_choose(rng, {"nose_out": 0.5, "mouth_out": 0.3, "chin_out": 0.2}),
+        mask=choose(rng, mask_shares),
+        mask_fit=choose(rng, {"nose_out": 0.5, "mouth_out": 0.3, "chin_out": 0.2}),
         mask_style=mask_style,
-        mask_color=_pick(rng, _MASK_COLORS[mask_style], 7),
+        mask_color=_sample_color(rng, _MASK_COLORS[mask_style], 7),
         pose=Pose(
-            roll_degrees=float(rng.normal(0, setting.roll_spread)),
-            yaw_degrees=float(np.clip(rng.normal(0, setting.yaw_spread), -28, 28)),
-            shift_x=float(rng.normal(0, setting.shift_spread)),
-            shift_y=float(rng.normal(0, setting.shift_spread)),
-            scale=float(np.clip(rng.normal(1, setting.scale_spread), 0.75, 1.25)),
+            roll_degrees=float(rng.normal(0, distribution.roll_spread)),
+            yaw_degrees=float(np.clip(rng.normal(0, distribution.yaw_spread), -28, 28)),
+            shift_x=float(rng.normal(0, distribution.shift_spread)),
+            shift_y=float(rng.normal(0, distribution.shift_spread)),
+            scale=float(np.clip(rng.normal(1, distribution.scale_spread), 0.75, 1.25)),
         ),
         light=Light(
             x=float(rng.uniform(-1, 1)),
             y=float(rng.uniform(-0.9, 0.2)),
-            ambient=float(rng.uniform(*setting.ambient_range)),
-            gain=float(rng.uniform(*setting.gain_range)),
-            warmth=float(rng.uniform(*setting.warmth_range)),
+            ambient=float(rng.uniform(*distribution.ambient_range)),
+            gain=float(rng.uniform(*distribution.gain_range)),
+            warmth=float(rng.uniform(*distribution.warmth_range)),
         ),
         smile=float(rng.uniform(-0.4, 1)),
-        eyewear="sunglasses" if occluded and rng.random() < 0.3 else usual,
-        occlusion=_choose(rng, {"strand": 0.45, "hat": 0.35, "hand": 0.2}) if occluded else "none",
-        clothes_color=_pick(rng, _CLOTHES),
-        background=tuple(_pick(rng, setting.backgrounds, 12) for _ in range(3)),
-        blur=float(rng.uniform(0, setting.blur_max)),
-        noise=float(rng.uniform(1, setting.noise_max)),
+        eyewear="sunglasses" if occluded and rng.random() < 0.3 else eyewear,
+        occlusion=choose(rng, {"strand": 0.45, "hat": 0.35, "hand": 0.2}) if occluded else "none",
+        clothes_color=_sample_color(rng, _CLOTHES),
+        background=tuple(_sample_color(rng, distribution.backgrounds, 12) for _ in range(3)),
+        blur=float(rng.uniform(0, distribution.blur_max)),
+        noise=float(rng.uniform(1, distribution.noise_max)),
         seed=int(rng.integers(2**32)),
     )

@@ -1,11 +1,11 @@
-"""What the tests of masking share: drawn bare faces with their points, and small sources of them."""
+"""Shared by the tests of masks: drawn bare faces with their landmarks, and small sources of them."""
 
 from dataclasses import replace
 
 import numpy as np
 
 from ssl_pipeline.config.masking import MaskingConfig
-from ssl_pipeline.synthetic.masks.head import Landmarks
+from ssl_pipeline.synthetic.masks.head_pose import Landmarks
 from ssl_pipeline.synthetic.masks.parameters import MaskParameters
 from ssl_pipeline.synthetic.people.canvas import Canvas
 from ssl_pipeline.synthetic.people.face import draw_face
@@ -20,20 +20,20 @@ PLAIN = MaskParameters(
 
 
 def bare_face(*, roll=0.0, number=0):
-    """A picture of a bare face and the way from its head's frame to its pixels."""
+    """A picture of a bare face, its landmarks, and the transform from its head frame to pixels."""
     people = sample_people(number + 1, population="home", seed=1)
     face = sample_faces(people, images_per_person=1, seed=1, mask_shares={"normal": 1})[number]
     face = replace(face, pose=Pose(roll, 0.0, 0.0, 0.0, 1.2), occlusion="none", eyewear="none", noise=1.0, blur=0.0)
     canvas = Canvas(face, SIZE)
 
-    def place(*points):
-        return np.array(canvas.place(points)).reshape(-1, 2) * SIZE / canvas.side
+    def to_pixels(*points):
+        return np.array(canvas.to_pixels(points)).reshape(-1, 2) * SIZE / canvas.side
 
-    return draw_face(face, size=SIZE), Landmarks(place(*POINTS)), place
+    return draw_face(face, size=SIZE), Landmarks(to_pixels(*POINTS)), to_pixels
 
 
 def put_sources(root, *, people=3, images=2):
-    """Bare drawn faces of a few people, a picture with a mask, a broken file; as a CSV source with a landmark file."""
+    """Write a CSV source with a landmark file: bare drawn faces of a few people, a masked face, a broken file."""
     folder = root / "bare"
     folder.mkdir(parents=True)
     rows, points = ["image_path,person_id,mask,gender,age_years,origin"], []

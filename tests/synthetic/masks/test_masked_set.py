@@ -1,4 +1,4 @@
-"""A masked set: what it holds, that nothing is lost, and that it comes out the same however it is made."""
+"""Masked sets: contents, complete counts, and the same bytes however they are drawn."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ssl_pipeline.config.loading import load_masking
 from ssl_pipeline.errors import ConfigError, FaceTableError
-from ssl_pipeline.synthetic.masks import drawing_units, masked_set
+from ssl_pipeline.synthetic.masks import drawing, masked_set
 from ssl_pipeline.synthetic.masks.masked_set import build_masked_faces
 from tests.faces.sources_support import read, rows_of
 from tests.synthetic.masks.support import config_of, put_sources
@@ -35,24 +35,24 @@ def table_of(folder):
     return pd.read_csv(folder / "faces.csv", dtype=str, keep_default_na=False)
 
 
-def test_each_person_gets_the_pictures_asked_for_and_the_csv_source_reads_them_back(bare, tmp_path) -> None:
+def test_each_person_gets_the_configured_pictures_and_the_csv_source_reads_them_back(bare, tmp_path) -> None:
     record = build_masked_faces(config_of(bare, out=tmp_path / "out"))
     assert record["drawn"] == {"wear": 6, "incorrect": 3, "normal": 3}
     assert record["pictures"] == 12 == len(list(tmp_path.rglob("*.jpg")))
-    found = read(tmp_path, type="csv", name="masked", path="out", table="faces.csv")
-    assert len(found.faces) == 12
-    by_person = found.faces.groupby("person_id")["mask"].agg(lambda values: sorted(values))
+    source = read(tmp_path, type="csv", name="masked", path="out", table="faces.csv")
+    assert len(source.faces) == 12
+    by_person = source.faces.groupby("person_id")["mask"].agg(lambda values: sorted(values))
     assert by_person.tolist() == [["incorrect", "normal", "wear", "wear"]] * 3
     assert [person.split(":")[-1] for person in by_person.index] == ["p0", "p1", "p2"]
-    assert set(found.faces["gender"]) == {"male", "female"}
-    hosts = table_of(tmp_path / "out")["host"].str.extract(r"bare:(\d)")[0].astype(int)
-    assert (found.faces.sort_values("image_id")["age_years"].tolist()) == (
-        (hosts + 20).set_axis(table_of(tmp_path / "out")["image_path"]).sort_index().tolist()
+    assert set(source.faces["gender"]) == {"male", "female"}
+    host_numbers = table_of(tmp_path / "out")["host"].str.extract(r"bare:(\d)")[0].astype(int)
+    assert (source.faces.sort_values("image_id")["age_years"].tolist()) == (
+        (host_numbers + 20).set_axis(table_of(tmp_path / "out")["image_path"]).sort_index().tolist()
     )
-    assert set(hosts) == set(range(6))  # the faces of a person take turns
+    assert set(host_numbers) == set(range(6))  # the faces of a person take turns
 
 
-def test_nothing_found_is_lost(bare, tmp_path) -> None:
+def test_every_face_found_is_counted(bare, tmp_path) -> None:
     record = build_masked_faces(config_of(bare, out=tmp_path / "out"))
     parts = ("filtered", "beyond_limit", "rejected", "not_needed", "used")
     assert record["found"] == 9 == sum(record[part] for part in parts)
@@ -71,19 +71,19 @@ def test_nothing_found_is_lost(bare, tmp_path) -> None:
     )
 
 
-def test_faces_that_a_person_s_pictures_do_not_need_are_counted(bare, tmp_path) -> None:
+def test_faces_beyond_the_pictures_of_a_person_are_counted_as_not_needed(bare, tmp_path) -> None:
     pictures = {"wear": 1, "incorrect": 0, "normal": 0}
     record = build_masked_faces(config_of(bare, out=tmp_path / "out", per_person=pictures))
     assert (record["used"], record["not_needed"], record["pictures"]) == (3, 3, 3)
 
 
-def test_per_face_every_face_gets_its_pictures(bare, tmp_path) -> None:
+def test_with_per_face_every_face_gets_its_pictures(bare, tmp_path) -> None:
     pictures = {"wear": 1, "incorrect": 0, "normal": 1}
     record = build_masked_faces(config_of(bare, out=tmp_path / "out", per_person=None, per_face=pictures))
     assert (record["used"], record["pictures"]) == (6, 12)
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(bare, tmp_path) -> None:
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_bytes(bare, tmp_path) -> None:
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         build_masked_faces(config_of(bare, out=tmp_path / name, seed=seed))
     a, b, c = (contents(tmp_path / name) for name in "abc")
@@ -92,14 +92,14 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(bare, tmp_pa
     assert all(a[name] != c[name] for name in a if "mask1" in name)
 
 
-def test_fresh_processes_give_the_same_bytes_as_one(bare, tmp_path, monkeypatch) -> None:
+def test_several_processes_give_the_same_bytes_as_one(bare, tmp_path, monkeypatch) -> None:
     build_masked_faces(config_of(bare, out=tmp_path / "one"))
-    monkeypatch.setattr(drawing_units, "MAX_UNITS_IN_ONE_PROCESS", 1)
+    monkeypatch.setattr(drawing, "MAX_GROUPS_IN_ONE_PROCESS", 1)
     build_masked_faces(config_of(bare, out=tmp_path / "two", processes=2))
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
-def test_only_what_is_missing_or_damaged_is_drawn_again(bare, tmp_path, monkeypatch) -> None:
+def test_only_missing_or_damaged_pictures_are_drawn_again(bare, tmp_path, monkeypatch) -> None:
     config = config_of(bare, out=tmp_path / "out")
     assert build_masked_faces(config)["kept"] == 0
     before = contents(config.folder)
@@ -113,7 +113,7 @@ def test_only_what_is_missing_or_damaged_is_drawn_again(bare, tmp_path, monkeypa
     assert {path: path.stat().st_mtime_ns for path in others} == times
 
 
-def test_a_set_that_is_whole_is_not_read_again_and_one_that_lacks_a_picture_is(bare, tmp_path, monkeypatch) -> None:
+def test_a_complete_set_is_not_read_again_but_one_without_a_picture_is(bare, tmp_path, monkeypatch) -> None:
     config = config_of(bare, out=tmp_path / "out")
     record = build_masked_faces(config)
     before = contents(config.folder)
@@ -125,7 +125,7 @@ def test_a_set_that_is_whole_is_not_read_again_and_one_that_lacks_a_picture_is(b
     assert contents(config.folder) == before
 
 
-def test_a_changed_host_is_drawn_again(tmp_path) -> None:
+def test_pictures_of_a_changed_host_face_are_drawn_again(tmp_path) -> None:
     put_sources(tmp_path, people=2, images=1)
     config = config_of(tmp_path)
     build_masked_faces(config)
@@ -135,7 +135,7 @@ def test_a_changed_host_is_drawn_again(tmp_path) -> None:
     assert build_masked_faces(config)["kept"] == 4
 
 
-def test_a_folder_of_other_settings_or_other_things_is_refused(bare, tmp_path) -> None:
+def test_a_folder_with_other_settings_or_other_files_is_refused(bare, tmp_path) -> None:
     build_masked_faces(config_of(bare, out=tmp_path / "out"))
     before = contents(tmp_path / "out")
     with pytest.raises(FaceTableError, match="other settings"):
@@ -147,13 +147,13 @@ def test_a_folder_of_other_settings_or_other_things_is_refused(bare, tmp_path) -
         build_masked_faces(config_of(bare, out=tmp_path / "letters"))
 
 
-def test_a_set_inside_a_source_is_refused(bare) -> None:
+def test_a_set_inside_the_folder_of_a_source_is_refused(bare) -> None:
     with pytest.raises(FaceTableError, match="lies in the folder of source 'bare'"):
         build_masked_faces(config_of(bare, out=bare / "bare" / "out"))
     assert not (bare / "bare" / "out").exists()
 
 
-def test_without_landmarks_for_anybody_it_says_why(bare, tmp_path) -> None:
+def test_a_set_without_any_landmarks_is_refused_with_the_reasons(bare, tmp_path) -> None:
     (tmp_path / "other.csv").write_text("somebody.png,10,10,40,10,25,25,12,40,38,40\n")
     landmarks = {"type": "file", "path": tmp_path / "other.csv"}
     with pytest.raises(FaceTableError, match="none of the 9 faces found can be masked: 7 × not in the landmark file"):
@@ -207,7 +207,7 @@ def test_contradictions_are_refused_before_any_work(tmp_path, change, message) -
         config_of(tmp_path, **change)
 
 
-def test_a_config_file_is_read_with_overrides_and_its_faults_are_worded(tmp_path) -> None:
+def test_a_config_file_is_read_with_overrides_and_its_faults_are_named(tmp_path) -> None:
     text = "masking:\n- sources: [{type: utkface, path: utk}]\n  out: made\n  landmarks: {type: canonical}\n  per_person: {wear: 3}\n"
     (tmp_path / "a.yaml").write_text(text)
     (config,) = load_masking(tmp_path / "a.yaml", overrides=["masking.0.seed=7"]).masking

@@ -1,4 +1,4 @@
-"""What masks cover, and how they follow the picture that they are put on."""
+"""Rendered masks: what they cover, and how they match the photograph."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from ssl_pipeline.synthetic.masks.head import Landmarks, fit_pose
-from ssl_pipeline.synthetic.masks.parameters import KINDS, WRONG_WAYS, draw_parameters, picture_rng
-from ssl_pipeline.synthetic.masks.rendering import put_mask
+from ssl_pipeline.synthetic.masks.head_pose import Landmarks, fit_pose
+from ssl_pipeline.synthetic.masks.parameters import KINDS, WAYS, picture_rng, sample_mask
+from ssl_pipeline.synthetic.masks.rendering import render_mask
 from tests.synthetic.masks.support import PLAIN, SIZE, bare_face
 
 NOSE, MOUTH, CHIN, BROW, CHEEKS = (0.0, 0.24), (0.0, 0.57), (0.0, 0.9), (0.0, -0.3), ((-0.4, 0.45), (0.4, 0.45))
@@ -25,8 +25,8 @@ def difference(before, after):
     return np.abs(np.asarray(before, dtype=int) - np.asarray(after, dtype=int)).max(axis=2)
 
 
-def is_covered(before, after, place, point):
-    (x, y) = np.round(place(point)[0]).astype(int)
+def is_covered(before, after, to_pixels, point):
+    (x, y) = np.round(to_pixels(point)[0]).astype(int)
     return bool(np.median(difference(before, after)[y - 1 : y + 2, x - 1 : x + 2]) > 25)
 
 
@@ -34,69 +34,70 @@ def is_covered(before, after, place, point):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", COVERED)
 @pytest.mark.parametrize("height", [-1.0, 1.0])
-def test_each_way_of_wearing_covers_what_it_says(way, kind, roll, height) -> None:
-    picture, landmarks, place = bare_face(roll=roll)
-    masked = put_mask(picture, landmarks, replace(PLAIN, way=way, kind=kind, color=(70, 110, 190), height=height))
-    seen = {
-        name: is_covered(picture, masked, place, at) for name, at in (("nose", NOSE), ("mouth", MOUTH), ("chin", CHIN))
+def test_each_way_of_wearing_covers_what_its_name_says(way, kind, roll, height) -> None:
+    picture, landmarks, to_pixels = bare_face(roll=roll)
+    masked = render_mask(picture, landmarks, replace(PLAIN, way=way, kind=kind, color=(70, 110, 190), height=height))
+    covered = {
+        name: is_covered(picture, masked, to_pixels, point)
+        for name, point in (("nose", NOSE), ("mouth", MOUTH), ("chin", CHIN))
     }
-    assert seen == COVERED[way]
-    assert not is_covered(picture, masked, place, BROW)
+    assert covered == COVERED[way]
+    assert not is_covered(picture, masked, to_pixels, BROW)
 
 
 def test_the_mask_stays_near_the_face() -> None:
-    picture, landmarks, place = bare_face()
-    changed = difference(picture, put_mask(picture, landmarks, PLAIN)) > 0
+    picture, landmarks, to_pixels = bare_face()
+    changed = difference(picture, render_mask(picture, landmarks, PLAIN)) > 0
     rows, columns = np.nonzero(changed)
-    left, top, right, bottom = *place((-1.0, -0.12))[0], *place((1.0, 1.35))[0]
+    left, top, right, bottom = *to_pixels((-1.0, -0.12))[0], *to_pixels((1.0, 1.35))[0]
     assert left <= columns.min() and columns.max() <= right
     assert top <= rows.min() and rows.max() <= bottom
 
 
 def test_the_same_parameters_give_the_same_pixels_and_another_seed_others() -> None:
     picture, landmarks, _ = bare_face()
-    once, again = (np.asarray(put_mask(picture, landmarks, PLAIN)) for _ in range(2))
-    other = np.asarray(put_mask(picture, landmarks, replace(PLAIN, seed=6)))
+    once, again = (np.asarray(render_mask(picture, landmarks, PLAIN)) for _ in range(2))
+    other = np.asarray(render_mask(picture, landmarks, replace(PLAIN, seed=6)))
     assert (once == again).all()
     assert (once != other).any()
 
 
-def test_a_darker_host_gives_a_darker_mask() -> None:
-    picture, landmarks, place = bare_face()
+def test_a_darker_photograph_gives_a_darker_mask() -> None:
+    picture, landmarks, to_pixels = bare_face()
     means = []
     for factor in (1.0, 0.6, 0.3):
         dimmed = picture.point(lambda value, factor=factor: round(value * factor))
-        masked = np.asarray(put_mask(dimmed, landmarks, PLAIN), dtype=float)
-        means.append(np.mean([masked[tuple(np.round(place(at)[0]).astype(int)[::-1])] for at in CHEEKS]))
+        masked = np.asarray(render_mask(dimmed, landmarks, PLAIN), dtype=float)
+        means.append(np.mean([masked[tuple(np.round(to_pixels(point)[0]).astype(int)[::-1])] for point in CHEEKS]))
     assert all(darker < 0.8 * brighter for brighter, darker in pairwise(means))
 
 
-def test_the_mask_takes_up_light_from_the_side() -> None:
-    picture, landmarks, place = bare_face()
+def test_light_from_the_side_falls_on_the_mask() -> None:
+    picture, landmarks, to_pixels = bare_face()
     fading = np.linspace(1.0, 0.35, SIZE)[None, :, None]
     faded = Image.fromarray((np.asarray(picture) * fading).astype(np.uint8))
-    (lx, ly), (rx, ry) = (np.round(place(at)[0]).astype(int) for at in CHEEKS)
+    (lx, ly), (rx, ry) = (np.round(to_pixels(point)[0]).astype(int) for point in CHEEKS)
 
-    def left_to_right(host):
-        masked = np.asarray(put_mask(host, landmarks, PLAIN), dtype=float)
+    def left_to_right_ratio(photograph):
+        masked = np.asarray(render_mask(photograph, landmarks, PLAIN), dtype=float)
         return masked[ly - 3 : ly + 4, lx - 3 : lx + 4].mean() / masked[ry - 3 : ry + 4, rx - 3 : rx + 4].mean()
 
-    assert left_to_right(faded) > 1.12 * left_to_right(picture)
+    assert left_to_right_ratio(faded) > 1.12 * left_to_right_ratio(picture)
 
 
 def test_a_gray_picture_stays_gray() -> None:
     picture, landmarks, _ = bare_face()
-    masked = np.asarray(put_mask(picture.convert("L").convert("RGB"), landmarks, PLAIN), dtype=int)
+    masked = np.asarray(render_mask(picture.convert("L").convert("RGB"), landmarks, PLAIN), dtype=int)
     assert np.ptp(masked, axis=2).max() <= 2
 
 
-def test_a_blurred_host_gives_a_softer_edge() -> None:
+def test_a_blurred_photograph_gives_a_softer_edge() -> None:
     picture, landmarks, _ = bare_face()
     dark = replace(PLAIN, color=(30, 30, 34))
     steepest = []
-    for host in (picture, picture.filter(ImageFilter.GaussianBlur(2.5))):
-        masked = np.asarray(put_mask(host, landmarks, dark).convert("L"), dtype=float)
-        added = masked - np.asarray(host.convert("L"), dtype=float)
+    for photograph in (picture, picture.filter(ImageFilter.GaussianBlur(2.5))):
+        masked = np.asarray(render_mask(photograph, landmarks, dark).convert("L"), dtype=float)
+        added = masked - np.asarray(photograph.convert("L"), dtype=float)
         steepest.append(np.abs(np.diff(added, axis=0)).max())
     assert steepest[1] < 0.7 * steepest[0]
 
@@ -105,45 +106,43 @@ def test_a_turned_head_shows_less_of_the_mask_on_the_far_side() -> None:
     picture, landmarks, _ = bare_face()
     middle = landmarks.points[:2].mean(axis=0)[0]
     widths = {}
-    for shift in (
-        -0.25,
-        0.0,
-        0.25,
-    ):  # of the nose, in distances between the eyes: to the picture's left, straight, right
+    for shift in (-0.25, 0.0, 0.25):  # of the nose, in eye distances: to the picture's left, straight, right
         points = landmarks.points.copy()
         points[2, 0] += shift * (points[1, 0] - points[0, 0])
-        columns = np.nonzero(difference(picture, put_mask(picture, Landmarks(points), PLAIN)).max(axis=0) > 25)[0]
+        columns = np.nonzero(difference(picture, render_mask(picture, Landmarks(points), PLAIN)).max(axis=0) > 25)[0]
         widths[shift] = (middle - columns.min(), columns.max() - middle)
     assert widths[-0.25][0] < widths[0.0][0] < widths[0.25][0]
     assert widths[-0.25][1] > widths[0.0][1] > widths[0.25][1]
 
 
-def test_the_yaw_shows_in_the_nose_and_the_roll_in_the_eyes() -> None:
+def test_a_nose_shifted_sideways_means_yaw() -> None:
     points = np.array([[60.0, 60], [140, 60], [100, 104], [68, 140], [132, 140]])
     assert abs(fit_pose(Landmarks(points)).yaw_degrees) < 0.5
     points[2, 0] += 16
     assert fit_pose(Landmarks(points)).yaw_degrees > 10
 
 
-def test_a_face_at_the_picture_s_edge_is_masked_as_far_as_it_is_seen() -> None:
+def test_a_face_at_the_picture_s_edge_is_masked_where_it_is_visible() -> None:
     picture, landmarks, _ = bare_face()
     half = picture.crop((0, 0, SIZE // 2, SIZE))
-    masked = put_mask(half, landmarks, PLAIN)
+    masked = render_mask(half, landmarks, PLAIN)
     assert masked.size == half.size
     assert difference(half, masked).max() > 25
 
 
-def test_parameters_follow_from_seed_face_and_number_and_colors_come_as_often_as_promised() -> None:
-    def draw(*key, **shares):
-        return draw_parameters(picture_rng(*key), ways=dict.fromkeys(WRONG_WAYS, 1.0), **shares)
+def test_parameters_depend_on_seed_face_and_number_and_colors_have_their_documented_shares() -> None:
+    def sample(*key, **shares):
+        return sample_mask(picture_rng(*key), ways=dict.fromkeys(WAYS[1:], 1.0), **shares)
 
-    assert draw(0, "a", 1) == draw(0, "a", 1)
-    assert len({draw(0, "a", 1), draw(1, "a", 1), draw(0, "b", 1), draw(0, "a", 2)}) == 4
-    masks = [draw(0, "a", number) for number in range(1500)]
+    assert sample(0, "a", 1) == sample(0, "a", 1)
+    assert len({sample(0, "a", 1), sample(1, "a", 1), sample(0, "b", 1), sample(0, "a", 2)}) == 4
+    masks = [sample(0, "a", number) for number in range(1500)]
     white = np.mean([min(mask.color) > 215 for mask in masks])
     black = np.mean([max(mask.color) < 90 for mask in masks])
     assert 0.42 < white < 0.58
     assert 0.18 < black < 0.33
-    assert {mask.way for mask in masks} == set(WRONG_WAYS)
-    assert {mask.kind for mask in (draw(0, "a", n, kinds={"cloth": 1, "surgical": 0}) for n in range(50))} == {"cloth"}
+    assert {mask.way for mask in masks} == set(WAYS[1:])
+    assert {mask.kind for mask in (sample(0, "a", n, kinds={"cloth": 1, "surgical": 0}) for n in range(50))} == {
+        "cloth"
+    }
     assert all(mask.mask == "incorrect" for mask in masks)

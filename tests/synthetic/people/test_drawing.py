@@ -1,4 +1,4 @@
-"""Drawn faces as a source: drawn once, taken up again after an interruption, never drawn over something else."""
+"""Drawn people as a source: drawn once, resumed after an interruption, never drawn over other files."""
 
 import types
 from dataclasses import dataclass
@@ -30,12 +30,12 @@ class StandInFace:
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """A drawing room without art: `draw_face` counts its calls and gives plain squares."""
-    room = types.SimpleNamespace(num_drawn=0)
+    """Replace the drawing: `draw_face` counts its calls and returns plain squares."""
+    counter = types.SimpleNamespace(num_drawn=0)
 
-    def sample_people(num_people, *, population, seed, id_prefix=""):
+    def sample_people(num_people, *, population, seed):
         return [
-            StandInPerson(f"{id_prefix}p{number}", "male" if (number + seed) % 2 else "female", 20 + number, population)
+            StandInPerson(f"p{number}", "male" if (number + seed) % 2 else "female", 20 + number, population)
             for number in range(num_people)
         ]
 
@@ -43,12 +43,12 @@ def stand_in(monkeypatch):
         return [StandInFace(person, "normal") for person in people for _ in range(images_per_person)]
 
     def draw_face(face, *, size):
-        room.num_drawn += 1
+        counter.num_drawn += 1
         return Image.new("RGB", (size, size), (face.person.age_years, 0, 0))
 
-    for stand_in in (sample_people, sample_faces, draw_face):
-        monkeypatch.setattr(drawing, stand_in.__name__, stand_in)
-    return room
+    for replacement in (sample_people, sample_faces, draw_face):
+        monkeypatch.setattr(drawing, replacement.__name__, replacement)
+    return counter
 
 
 def draw_and_read(root, **section):
@@ -59,13 +59,13 @@ def draw_and_read(root, **section):
 DRAWN = {"type": "drawn", "path": "drawn", "num_people": 3, "images_per_person": 2, "size_pixels": 16}
 
 
-def test_drawn_faces_know_everything_about_themselves(tmp_path, stand_in):
-    found = draw_and_read(tmp_path, **DRAWN, population="elsewhere")
-    assert found.num_found == len(found.faces) == 6
-    assert found.faces["person_id"].nunique() == 3
-    assert set(found.faces["origin"]) == {"elsewhere"}
-    assert found.faces[["mask", "gender", "age", "age_years"]].notna().all().all()
-    for path in found.faces["image_path"]:
+def test_drawn_faces_have_all_labels(tmp_path, stand_in):
+    source = draw_and_read(tmp_path, **DRAWN, population="elsewhere")
+    assert source.num_found == len(source.faces) == 6
+    assert source.faces["person_id"].nunique() == 3
+    assert set(source.faces["origin"]) == {"elsewhere"}
+    assert source.faces[["mask", "gender", "age", "age_years"]].notna().all().all()
+    for path in source.faces["image_path"]:
         assert Image.open(path).size == (16, 16)
 
 
@@ -76,20 +76,20 @@ def test_drawn_faces_are_drawn_once(tmp_path, stand_in):
     assert stand_in.num_drawn == 6
 
 
-def test_an_interrupted_drawing_is_taken_up_again(tmp_path, stand_in, monkeypatch):
-    whole = drawing.draw_face
+def test_an_interrupted_drawing_is_resumed(tmp_path, stand_in, monkeypatch):
+    original = drawing.draw_face
 
     def fails_at_the_fourth(face, *, size):
         if stand_in.num_drawn == 3:
             raise KeyboardInterrupt
-        return whole(face, size=size)
+        return original(face, size=size)
 
     monkeypatch.setattr(drawing, "draw_face", fails_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         draw_and_read(tmp_path, **DRAWN)
     with pytest.raises(FaceTableError, match="was not drawn with these parameters"):
         draw_and_read(tmp_path, **{**DRAWN, "num_people": 4})
-    monkeypatch.setattr(drawing, "draw_face", whole)
+    monkeypatch.setattr(drawing, "draw_face", original)
     assert len(draw_and_read(tmp_path, **DRAWN).faces) == 6
 
 
@@ -103,7 +103,7 @@ def test_faces_of_other_parameters_are_never_drawn_over(tmp_path, stand_in, othe
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_nothing_is_drawn_into_a_folder_of_other_things(tmp_path, stand_in):
+def test_nothing_is_drawn_into_a_folder_with_other_files(tmp_path, stand_in):
     (tmp_path / "drawn").mkdir()
     (tmp_path / "drawn" / ".DS_Store").write_text("")
     (tmp_path / "drawn" / "thesis.txt").write_text("mine")
@@ -114,14 +114,14 @@ def test_nothing_is_drawn_into_a_folder_of_other_things(tmp_path, stand_in):
     assert len(draw_and_read(tmp_path, **DRAWN).faces) == 6
 
 
-def test_a_drawn_file_that_has_gone_is_rejected(tmp_path, stand_in):
+def test_a_missing_drawn_file_is_rejected(tmp_path, stand_in):
     Path(draw_and_read(tmp_path, **DRAWN).faces["image_path"].iloc[0]).unlink()
-    found = draw_and_read(tmp_path, **DRAWN)
-    assert len(found.faces) == 5
-    assert "no such file" in found.rejected["reason"].item()
+    source = draw_and_read(tmp_path, **DRAWN)
+    assert len(source.faces) == 5
+    assert "no such file" in source.rejected["reason"].item()
 
 
-def test_the_fingerprint_of_drawn_faces_needs_no_files_and_follows_the_parameters(tmp_path):
+def test_the_fingerprint_of_drawn_faces_needs_no_files_and_changes_with_the_parameters(tmp_path):
     first = fingerprint(source_of(**DRAWN), root=tmp_path)
     assert first == fingerprint(source_of(**DRAWN, name="other"), root=tmp_path / "gone")
     assert first != fingerprint(source_of(**{**DRAWN, "drawing_seed": 1}), root=tmp_path)
