@@ -86,7 +86,7 @@ class TrainingLoop:
             faces.train, class_balanced=training.class_balanced, labeled_fraction=training.labeled_fraction
         )
         self.augmented = AugmentedFaces(faces.train, training.augmentation, seed=seed, randaugment=training.randaugment)
-        class_mass = torch.from_numpy(faces.train.weights @ faces.train.targets)
+        class_mass = torch.from_numpy(faces.train.weights @ faces.train.targets).to(self.compute.device)
         self.numbers, value_numbers = self._standardized_numbers()
         self.loss = BatchLoss(training.loss, faces.labels, class_mass=class_mass, value_numbers=value_numbers)
         self.agreement: FixMatch | None = None
