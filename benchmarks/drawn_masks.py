@@ -28,7 +28,7 @@ from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb
 from ssl_pipeline.faces.detection import FaceDetector
 from ssl_pipeline.learning.dataset import LabeledSet, TrainingFaces, TrainingSet
 from ssl_pipeline.learning.fit import fit
-from ssl_pipeline.learning.predict import Predictor
+from ssl_pipeline.learning.predict import CheckpointPredictor
 from ssl_pipeline.runs.files import write_json
 from ssl_pipeline.synthetic.masks.masked_set import build_masked_faces
 
@@ -169,7 +169,7 @@ def _relit(pixels: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDA
 def judge(weights: Path, photographs: Path, model: Path) -> dict[str, Any]:
     """Balanced accuracy over the faces found, the share found per class, and which pictures were taken wrongly."""
     detector, settings = FaceDetector(model), FaceSettings(min_score=0.5)
-    predictor = Predictor.load(weights, PredictionConfig(), device="cpu")
+    predictor = CheckpointPredictor.load(weights, PredictionConfig(), device="cpu")
     found, recalls, errors = {}, {}, {}
     for number, name in enumerate(CLASSES):
         crops, paths, total = [], [], 0

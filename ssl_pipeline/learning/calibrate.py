@@ -12,7 +12,7 @@ from ssl_pipeline.labels import FloatArray, IntArray, LabelSpace
 from ssl_pipeline.learning.checkpoint import Checkpoint, save_checkpoint
 from ssl_pipeline.learning.dataset import LabeledSet
 from ssl_pipeline.learning.device import Device
-from ssl_pipeline.learning.predict import Predictor
+from ssl_pipeline.learning.predict import CheckpointPredictor
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def calibrate_checkpoint(
         What to record: temperatures, and scores before and after (see `calibration_report`); or, with too few faces,
         why it stays uncalibrated; None where no calibration is asked for.
     """
-    predictor = Predictor.load(path, prediction, device=device)
+    predictor = CheckpointPredictor.load(path, prediction, device=device)
     checkpoint, labels = predictor.checkpoint, predictor.labels
     calibration: Calibration | None = None
     about: dict[str, Any] | None = None

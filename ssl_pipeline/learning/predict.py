@@ -28,7 +28,7 @@ PLAIN: tuple[View, ...] = ((1.0, False),)
 
 
 class FacePredictor(Protocol):
-    """What gives class probabilities of faces: one checkpoint (`Predictor`) or several (`voting.SoftVote`)."""
+    """What gives class probabilities of faces: one checkpoint (`CheckpointPredictor`) or several (`voting.SoftVote`)."""
 
     @property
     def labels(self) -> LabelSpace:
@@ -47,7 +47,7 @@ class FacePredictor(Protocol):
 
 
 @dataclass(frozen=True)
-class Predictor:
+class CheckpointPredictor:
     """A checkpoint on its device, ready to label faces."""
 
     checkpoint: Checkpoint
@@ -58,7 +58,7 @@ class Predictor:
     @classmethod
     def load(
         cls, path: Path, config: PredictionConfig, *, labels: LabelSpace | None = None, device: Device = "auto"
-    ) -> "Predictor":
+    ) -> "CheckpointPredictor":
         """Load a checkpoint, checked against `labels` if they are given.
 
         Raises:
@@ -69,7 +69,7 @@ class Predictor:
         checkpoint.model.to_channels_last(compute.device)
         return cls(checkpoint, config, compute, config.views)
 
-    def by_view(self) -> "tuple[Predictor, ...]":
+    def by_view(self) -> "tuple[CheckpointPredictor, ...]":
         """Give a predictor for each view alone; the mean over their uncalibrated probabilities is this one's."""
         return tuple(replace(self, views=(view,)) for view in self.views)
 
@@ -206,7 +206,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @torch.inference_mode()
 def pooled_features(
-    predictor: Predictor, pixels: npt.NDArray[np.uint8], pixel_rows: IntArray
+    predictor: CheckpointPredictor, pixels: npt.NDArray[np.uint8], pixel_rows: IntArray
 ) -> npt.NDArray[np.float32]:
     """Give what the network's last layer sees of faces, one view each, float32 [N, D].
 
