@@ -27,7 +27,7 @@ from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.checkpoint import save_checkpoint
 from ssl_pipeline.learning.model import build_model
 from ssl_pipeline.learning.predict import CheckpointPredictor
-from ssl_pipeline.learning.shards import predict_shards
+from ssl_pipeline.learning.shard_prediction import predict_shards
 
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
 SIZE, SHARD_SIZE, NUM_EMPTY = 64, 4096, 200

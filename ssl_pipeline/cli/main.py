@@ -290,7 +290,7 @@ def evaluate(
 ) -> None:
     """Judge a checkpoint on the config's labeled faces: jointly, per attribute, per class and per group."""
     from ssl_pipeline.learning.predict import CheckpointPredictor
-    from ssl_pipeline.learning.shards import check_image_size
+    from ssl_pipeline.learning.shard_prediction import check_image_size
     from ssl_pipeline.reports.plots import plot_scores
     from ssl_pipeline.reports.scores import scores_tables
     from ssl_pipeline.runs.files import write_json

@@ -23,7 +23,7 @@ from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.labels import UNKNOWN
 from ssl_pipeline.learning.calibrate import fit_and_report, refuse_few_faces, save_calibrated
 from ssl_pipeline.learning.predict import CheckpointPredictor
-from ssl_pipeline.learning.shards import write_shard
+from ssl_pipeline.learning.shard_prediction import write_shard
 from ssl_pipeline.pseudo_labels.merging import human_table, write_training_table
 from ssl_pipeline.reports.calibration_plot import plot_calibration
 from ssl_pipeline.runs.directory import RunDir

@@ -20,7 +20,7 @@ from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.checkpoint import digest_checkpoint
 from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.learning.predict import CheckpointPredictor, pooled_features
-from ssl_pipeline.learning.shards import check_image_size, predict_shards, read_shards
+from ssl_pipeline.learning.shard_prediction import check_image_size, predict_shards, read_shards
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of
 from ssl_pipeline.runs.records import StageRecord, faces_digest, run_stage

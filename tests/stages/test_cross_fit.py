@@ -12,7 +12,7 @@ from ssl_pipeline.errors import ConfigError
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.predict import CheckpointPredictor
-from ssl_pipeline.learning.shards import read_shards
+from ssl_pipeline.learning.shard_prediction import read_shards
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.merging import read_training_table
 from ssl_pipeline.runs.directory import RunDir
