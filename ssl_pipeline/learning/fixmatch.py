@@ -83,7 +83,7 @@ class FixMatch:
         ]
         return np.concatenate(orders)[:number]
 
-    def taught(self, log_probabilities: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
+    def pseudo_targets(self, log_probabilities: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
         """Say what the faces teach, given what the network takes their weakly augmented pictures for.
 
         Args:

@@ -124,12 +124,12 @@ class BatchLoss:
                 q, log_p = q * (log_probabilities - log_p).detach().exp(), log_probabilities
             return f1_loss(log_p.exp(), q, weights) * weights.sum()
         num_merged = self._reduce_unknown(torch.ones_like(q), known, torch.sum)
-        q = smoothed(q, label_smoothing=loss.label_smoothing, num_values=q.shape[1] / num_merged)
+        q = smooth_labels(q, label_smoothing=loss.label_smoothing, num_values=q.shape[1] / num_merged)
         match loss.class_weights:
             case "balanced":
                 assert self._class_mass is not None
                 mass = self._reduce_unknown(self._class_mass.to(q.device).double(), known, torch.sum)
-                q = q * balanced_weights(mass, num_merged=num_merged).to(q)
+                q = q * balanced_class_weights(mass, num_merged=num_merged).to(q)
             case dict(by_name):  # merged classes take the mean of their weights
                 class_weights = q.new_tensor([by_name.get(name, 1.0) for name in weight_names])
                 q = q * self._reduce_unknown(class_weights, known, torch.mean)
@@ -203,12 +203,12 @@ def f1_loss(probabilities: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     return torch.where(occurs, 1 - f1, 0.0).sum() / occurs.sum().clamp_min(1)
 
 
-def smoothed(targets: Tensor, *, label_smoothing: float, num_values: int | Tensor) -> Tensor:
+def smooth_labels(targets: Tensor, *, label_smoothing: float, num_values: int | Tensor) -> Tensor:
     """Mix targets [B, V] with the uniform distribution over V values (arXiv:1512.00567): (1 − ε) q + ε / V."""
     return (1 - label_smoothing) * targets + label_smoothing / num_values
 
 
-def balanced_weights(mass: Tensor, *, num_merged: int | Tensor = 1) -> Tensor:
+def balanced_class_weights(mass: Tensor, *, num_merged: int | Tensor = 1) -> Tensor:
     """Compute scikit-learn's ``balanced`` weights N / (V · n_v), V being the number of values that occur.
 
     Args:
@@ -218,7 +218,7 @@ def balanced_weights(mass: Tensor, *, num_merged: int | Tensor = 1) -> Tensor:
     Returns:
         float [..., V]; 0 for values that do not occur.
 
-    >>> balanced_weights(torch.tensor([3.0, 1.0, 0.0]))
+    >>> balanced_class_weights(torch.tensor([3.0, 1.0, 0.0]))
     tensor([0.6667, 2.0000, 0.0000])
     """
     occurs = mass > 0

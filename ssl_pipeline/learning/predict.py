@@ -24,7 +24,7 @@ from ssl_pipeline.learning.model import FaceClassifier
 
 View = tuple[float, bool]
 """How a face is shown: its zoom, and whether mirrored."""
-PLAIN: tuple[View, ...] = ((1.0, False),)
+SINGLE_VIEW: tuple[View, ...] = ((1.0, False),)
 
 
 class FacePredictor(Protocol):
@@ -53,7 +53,7 @@ class CheckpointPredictor:
     checkpoint: Checkpoint
     config: PredictionConfig
     compute: Compute
-    views: Sequence[View] = PLAIN
+    views: Sequence[View] = SINGLE_VIEW
 
     @classmethod
     def load(
@@ -125,7 +125,7 @@ def predict_probabilities(
     *,
     compute: Compute,
     batch_size: int,
-    views: Sequence[View] = PLAIN,
+    views: Sequence[View] = SINGLE_VIEW,
     on_batch: Callable[[int], None] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Predict faces in batches, in order, each as the mean of the probabilities of its views.
@@ -138,15 +138,15 @@ def predict_probabilities(
         pixel_rows: int [N], the rows to predict.
         compute: device and precision.
         batch_size: faces at a time.
-        views: of each face; see `zoomed` for what the zooms, at least 1, do.
+        views: of each face; see `zoom_in` for what the zooms, at least 1, do.
         on_batch: told the number of faces after each batch.
 
     Returns:
         float32 [N, K], rows sum to 1.
     """
     parts = [np.zeros((0, model.labels.num_classes), np.float32)]
-    with evaluating(model):
-        for batch in batches_of(pixels, pixel_rows, batch_size=batch_size, device=compute.device):
+    with eval_mode(model):
+        for batch in iterate_batches(pixels, pixel_rows, batch_size=batch_size, device=compute.device):
             with compute.autocast():
                 probabilities = _mean_over_views(model, batch, views)
             parts.append(probabilities.float().cpu().numpy())
@@ -155,7 +155,7 @@ def predict_probabilities(
     return np.concatenate(parts)
 
 
-def batches_of(
+def iterate_batches(
     pixels: npt.NDArray[np.uint8], pixel_rows: IntArray, *, batch_size: int, device: torch.device
 ) -> Iterator[Tensor]:
     """Yield the faces in these rows of uint8 [M, S, S, 3] on a device, uint8 [B, 3, S, S] at a time, in order."""
@@ -164,7 +164,7 @@ def batches_of(
         yield torch.from_numpy(np.ascontiguousarray(pixels[rows])).permute(0, 3, 1, 2).to(device)
 
 
-def zoomed(faces: Tensor, zoom: float) -> Tensor:
+def zoom_in(faces: Tensor, zoom: float) -> Tensor:
     """Keep the centered square of 1/zoom of the side, rounded to whole pixels, and resize it back (bilinear).
 
     Args:
@@ -186,13 +186,13 @@ def zoomed(faces: Tensor, zoom: float) -> Tensor:
 def _mean_over_views(model: FaceClassifier, faces: Tensor, views: Sequence[View]) -> Tensor:
     total = torch.zeros(len(faces), model.labels.num_classes, device=faces.device)
     for zoom, mirrored in views:
-        view = zoomed(faces, zoom)
+        view = zoom_in(faces, zoom)
         total += model(view.flip(3) if mirrored else view).exp()
     return total / len(views)
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """Hold a model in eval mode: dropout off, batch norm by its running statistics, which stay as they are."""
     # module by module: a frozen part of a model in training may be in eval mode already, and is to stay so
     before = [(module, module.training) for module in model.modules()]
@@ -216,8 +216,8 @@ def pooled_features(
         pixel_rows: int [N], the rows of the faces.
     """
     model, compute, parts = predictor.checkpoint.model, predictor.compute, []
-    with evaluating(model):
-        for batch in batches_of(pixels, pixel_rows, batch_size=predictor.batch_size, device=compute.device):
+    with eval_mode(model):
+        for batch in iterate_batches(pixels, pixel_rows, batch_size=predictor.batch_size, device=compute.device):
             with compute.autocast():
                 features = model.features(batch)
             parts.append(features.float().cpu().numpy())
