@@ -43,7 +43,7 @@ def calibrate_checkpoint(
     calibration: Calibration | None = None
     about: dict[str, Any] | None = None
     if isinstance(config, TemperatureScaling):
-        refusal = refuse_few_faces(len(validation.codes), config, what="validation")
+        refusal = too_few_faces(len(validation.codes), config, what="validation")
         if refusal is not None:
             about = {"refused": refusal}
         else:
@@ -54,7 +54,7 @@ def calibrate_checkpoint(
     return about
 
 
-def refuse_few_faces(num_faces: int, config: TemperatureScaling, *, what: str) -> str | None:
+def too_few_faces(num_faces: int, config: TemperatureScaling, *, what: str) -> str | None:
     """Say why nothing is fitted, if the fully known faces are too few."""
     if num_faces >= config.min_faces:
         return None

@@ -21,7 +21,7 @@ from ssl_pipeline.faces.preparing import pictures_of
 from ssl_pipeline.faces.splitting import assign_folds, same_person_or_picture
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.labels import UNKNOWN
-from ssl_pipeline.learning.calibrate import fit_and_report, refuse_few_faces, save_calibrated
+from ssl_pipeline.learning.calibrate import fit_and_report, save_calibrated, too_few_faces
 from ssl_pipeline.learning.predict import CheckpointPredictor
 from ssl_pipeline.learning.shard_prediction import write_shard
 from ssl_pipeline.pseudo_labels.merging import human_table, write_training_table
@@ -138,7 +138,7 @@ def _calibrate(
     labels = config.labels.space
     codes = labels.encode(faces)
     whole = (codes != UNKNOWN).all(axis=1)
-    if (refusal := refuse_few_faces(int(whole.sum()), config.calibration, what="training")) is not None:
+    if (refusal := too_few_faces(int(whole.sum()), config.calibration, what="training")) is not None:
         return None, {"refused": refusal}
     calibration, about = fit_and_report(probabilities[whole], codes[whole], config.calibration, labels=labels)
     plot_calibration(run.out_of_fold / "calibration.png", about, title="Training faces, each out of its fold")
