@@ -28,7 +28,7 @@ from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb
 from ssl_pipeline.faces.detection import FaceDetector
 from ssl_pipeline.learning.dataset import LabeledSet, TrainingFaces, TrainingSet
 from ssl_pipeline.learning.fit import fit
-from ssl_pipeline.learning.predict import Predictor
+from ssl_pipeline.learning.predict import CheckpointPredictor
 from ssl_pipeline.runs.files import write_json
 from ssl_pipeline.synthetic.masks.masked_set import build_masked_faces
 
@@ -169,7 +169,7 @@ def _relight(pixels: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.N
 def evaluate(checkpoint: Path, photographs: Path, model: Path) -> dict[str, Any]:
     """Return balanced accuracy and recall over the detected faces, the detected share per class, and the errors."""
     detector, settings = FaceDetector(model), FaceSettings(min_score=0.5)
-    predictor = Predictor.load(checkpoint, PredictionConfig(), device="cpu")
+    predictor = CheckpointPredictor.load(checkpoint, PredictionConfig(), device="cpu")
     num_faces, recalls, errors = {}, {}, {}
     for class_id, name in enumerate(VALUES):
         crops, names, num_pictures = [], [], 0

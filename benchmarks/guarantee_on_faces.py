@@ -22,7 +22,7 @@ from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.selection import PrecisionGuarantee
 from ssl_pipeline.evaluation.shift import separability
 from ssl_pipeline.faces.pixels import open_pixels
-from ssl_pipeline.learning.predict import Predictor, pooled_features
+from ssl_pipeline.learning.predict import CheckpointPredictor, pooled_features
 from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces
 from ssl_pipeline.pseudo_labels.selection import select
 from ssl_pipeline.runs.directory import RunDir
@@ -102,7 +102,9 @@ def _counts(right: np.ndarray, accepted: np.ndarray) -> dict[str, int]:
 
 def _shift(pool: pd.DataFrame, faces: RoundFaces, config: RunConfig, run: RunDir) -> dict[str, Any]:
     """Measure how well a classifier separates a sample of the pool from the validation faces."""
-    predictor = Predictor.load(run.out_of_fold / "fold-0.safetensors", config.prediction, device=config.device)
+    predictor = CheckpointPredictor.load(
+        run.out_of_fold / "fold-0.safetensors", config.prediction, device=config.device
+    )
     pixels, rng = open_pixels(run.faces / "pixels.npy"), np.random.default_rng(config.seed)
     size = min(_MAX_SHIFT_FACES, len(pool))
     sample = pool.iloc[np.sort(rng.choice(len(pool), size=size, replace=False))]

@@ -27,8 +27,8 @@ from ssl_pipeline.execution.shards import IN_PROCESS, map_shards
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.checkpoint import save_checkpoint
 from ssl_pipeline.learning.model import build_model
-from ssl_pipeline.learning.predict import Predictor
-from ssl_pipeline.learning.shards import predict_shards
+from ssl_pipeline.learning.predict import CheckpointPredictor
+from ssl_pipeline.learning.shard_prediction import predict_shards
 
 LABELS = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
 IMAGE_SIZE, SHARD_SIZE, NUM_EMPTY_SHARDS = 64, 4096, 200
@@ -67,7 +67,7 @@ def measure_labeling(directory: Path, num_faces: int, architecture: str) -> tupl
     pixels[:] = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     rows = np.arange(num_faces)
     faces = pd.DataFrame({"image_id": [f"pool:{row:08d}.jpg" for row in rows], "pixel_row": rows})
-    predictor = Predictor.load(checkpoint, PredictionConfig(), device="cpu")
+    predictor = CheckpointPredictor.load(checkpoint, PredictionConfig(), device="cpu")
     seconds, contents = [], []
     for name, execution in (("in_process", IN_PROCESS), ("ray", RayExecution())):
         predict = partial(predict_shards, predictor, faces, pixels, shard_size=SHARD_SIZE, identity="a")

@@ -27,8 +27,8 @@ def evaluate(
     pictures: Annotated[Path | None, Option("--pictures", help="Also plot the scores into this folder.")] = None,
 ) -> None:
     """Score a checkpoint on the config's labeled faces: jointly, per attribute, per class and per group."""
-    from ssl_pipeline.learning.predict import Predictor
-    from ssl_pipeline.learning.shards import check_image_size
+    from ssl_pipeline.learning.predict import CheckpointPredictor
+    from ssl_pipeline.learning.shard_prediction import check_image_size
     from ssl_pipeline.reports.plots import plot_scores
     from ssl_pipeline.reports.scores import scores_tables
     from ssl_pipeline.runs.files import write_json
@@ -37,7 +37,9 @@ def evaluate(
     from ssl_pipeline.stages.prepare import prepare
 
     loaded = load_config(config, overrides=overrides or [], run_name=run_name)
-    predictor = Predictor.load(checkpoint, loaded.prediction, labels=loaded.labels.space, device=loaded.device)
+    predictor = CheckpointPredictor.load(
+        checkpoint, loaded.prediction, labels=loaded.labels.space, device=loaded.device
+    )
     check_image_size(predictor.checkpoint, loaded.faces.image_size)
     with open_run(loaded) as run:
         prepare(loaded, run)

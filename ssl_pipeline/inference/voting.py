@@ -13,7 +13,7 @@ from ssl_pipeline.errors import CheckpointError, ConfigError
 from ssl_pipeline.labels import IntArray, LabelSpace
 from ssl_pipeline.learning.checkpoint import describe_labels
 from ssl_pipeline.learning.device import Device
-from ssl_pipeline.learning.predict import Predictor
+from ssl_pipeline.learning.predict import CheckpointPredictor
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class SoftVote:
         weights: one a member, above 0.
     """
 
-    members: tuple[Predictor, ...]
+    members: tuple[CheckpointPredictor, ...]
     weights: tuple[float, ...]
 
     @classmethod
@@ -52,7 +52,7 @@ class SoftVote:
             )
         if bad := [weight for weight in weights if not (math.isfinite(weight) and weight > 0)]:
             raise ConfigError(f"weights of checkpoints: expected numbers above 0, got {bad[0]}")
-        members = tuple(Predictor.load(path, config, device=device) for path in paths)
+        members = tuple(CheckpointPredictor.load(path, config, device=device) for path in paths)
         for member in members[1:]:
             _check_same_labels(members[0], member)
         return cls(members, weights)
@@ -87,7 +87,7 @@ class SoftVote:
         return np.average(np.stack(votes), axis=0, weights=self.weights).astype(np.float32)
 
 
-def _check_same_labels(first: Predictor, other: Predictor) -> None:
+def _check_same_labels(first: CheckpointPredictor, other: CheckpointPredictor) -> None:
     if first.labels != other.labels:
         raise CheckpointError(
             f"{other.checkpoint.path}: cannot vote together with {first.checkpoint.path}, whose labels differ\n"

@@ -34,7 +34,7 @@ def _weak(image_size: int) -> list[v2.Transform]:
     return [v2.RandomHorizontalFlip(), shift]
 
 
-def seed_draws(*numbers: int) -> None:
+def seed_generators(*numbers: int) -> None:
     """Seed torch's generators from a few numbers, as (run's seed, epoch, face).
 
     Every draw of the training is a function of where it is, not of what was drawn before. So an interrupted training

@@ -12,7 +12,7 @@ from ssl_pipeline.labels import FloatArray, IntArray, LabelSpace
 from ssl_pipeline.learning.checkpoint import Checkpoint, save_checkpoint
 from ssl_pipeline.learning.dataset import LabeledSet
 from ssl_pipeline.learning.device import Device
-from ssl_pipeline.learning.predict import Predictor
+from ssl_pipeline.learning.predict import CheckpointPredictor
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +38,12 @@ def calibrate_checkpoint(
         What to record: temperatures, and scores before and after (see `calibration_report`); or, with too few faces,
         why it stays uncalibrated; None where no calibration is asked for.
     """
-    predictor = Predictor.load(path, prediction, device=device)
+    predictor = CheckpointPredictor.load(path, prediction, device=device)
     checkpoint, labels = predictor.checkpoint, predictor.labels
     calibration: Calibration | None = None
     about: dict[str, Any] | None = None
     if isinstance(config, TemperatureScaling):
-        refusal = refuse_few_faces(len(validation.codes), config, what="validation")
+        refusal = too_few_faces(len(validation.codes), config, what="validation")
         if refusal is not None:
             about = {"refused": refusal}
         else:
@@ -54,7 +54,7 @@ def calibrate_checkpoint(
     return about
 
 
-def refuse_few_faces(num_faces: int, config: TemperatureScaling, *, what: str) -> str | None:
+def too_few_faces(num_faces: int, config: TemperatureScaling, *, what: str) -> str | None:
     """Say why nothing is fitted, if the fully known faces are too few."""
     if num_faces >= config.min_faces:
         return None

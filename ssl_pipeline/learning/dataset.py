@@ -22,7 +22,7 @@ from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.regression_targets import RegressionTargets, regression_targets
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.labels import BoolArray, FloatArray, IntArray, LabelSpace
-from ssl_pipeline.learning.augmentation import Augmentation, augmentation, seed_draws
+from ssl_pipeline.learning.augmentation import Augmentation, augmentation, seed_generators
 
 PixelArray = npt.NDArray[np.uint8]
 
@@ -223,7 +223,7 @@ class AugmentedFaces(Dataset[tuple[Tensor, int]]):
         """Give (pixels uint8 [3, S, S], face number) of (epoch, place in the epoch, face number)."""
         epoch, place, index = key
         face = torch.from_numpy(np.array(self._faces.pixels[self._faces.pixel_rows[index]])).permute(2, 0, 1)
-        seed_draws(self._seed, epoch, place)
+        seed_generators(self._seed, epoch, place)
         return self._transform(face), index
 
     def __len__(self) -> int:

@@ -96,7 +96,7 @@ def _run(loop: TrainingLoop, config: RoleConfig, faces: TrainingFaces, *, direct
             if is_main and progress.epoch == progress.best_epoch:
                 save_checkpoint(
                     directory / "best.safetensors",
-                    loop.judged_model,
+                    loop.eval_model,
                     model_config=config.model,
                     image_size=faces.image_size,
                 )

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from ssl_pipeline.config.training import FixMatchConfig, TrainingConfig
 from ssl_pipeline.labels import IntArray, LabelSpace
 from ssl_pipeline.learning.augmentation import Augmentation
 from ssl_pipeline.learning.dataset import AugmentedFaces, UnlabeledSet, epoch_batches, load_batches
-from ssl_pipeline.learning.losses import Grouping
 
 _ORDER_STREAM, _WEAK_STREAM, _STRONG_STREAM = 101, 102, 103
 """Added to the run's seed, so that no draw is one of the labeled faces'."""
@@ -40,7 +40,9 @@ class FixMatch:
     ) -> None:
         self._config, self._training, self._faces = config, training, faces
         self._candidates = torch.from_numpy(labels.candidates(faces.codes))
-        self._attributes = [Grouping.by((position,), labels) for position in range(len(labels.attributes))]
+        codes = torch.from_numpy(labels.class_codes)
+        self._membership = [one_hot(codes[:, position]).float() for position in range(codes.shape[1])]
+        """Per attribute, float [K, V], 1 where a class has a value."""
 
     def batches(
         self, sizes: Sequence[int], *, seed: int, epoch: int, start: int, shard_indices: Callable[[IntArray], IntArray]
@@ -81,7 +83,7 @@ class FixMatch:
         ]
         return np.concatenate(orders)[:number]
 
-    def taught(self, log_probabilities: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
+    def pseudo_targets(self, log_probabilities: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
         """Say what the faces teach, given what the network takes their weakly augmented pictures for.
 
         Args:
@@ -96,12 +98,11 @@ class FixMatch:
         posterior = log_probabilities.detach().float().exp() * candidates
         posterior = posterior / posterior.sum(dim=1, keepdim=True).clamp_min(1e-12)
         sure, fits = [], torch.ones_like(posterior, dtype=torch.bool)
-        for grouping in self._attributes:
-            marginal = grouping.sums(posterior)
-            confidence, value = marginal.max(dim=1)
+        for membership in self._membership:
+            membership = membership.to(posterior)
+            confidence, value = (posterior @ membership).max(dim=1)
             is_sure = confidence >= self._config.confidence_threshold
-            value_of_class = grouping.group_of_class.to(value.device)
-            fits &= (value_of_class[None, :] == value[:, None]) | ~is_sure[:, None]
+            fits &= membership.T[value].bool() | ~is_sure[:, None]
             sure.append(is_sure)
         targets = fits.float()
         return targets / targets.sum(dim=1, keepdim=True), torch.stack(sure, dim=1)

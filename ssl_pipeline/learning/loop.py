@@ -25,7 +25,7 @@ from ssl_pipeline.config.metrics import metric_direction
 from ssl_pipeline.config.training import RoleConfig, TrainingConfig
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.evaluation.metrics import Scores, metric_value, score_predictions
-from ssl_pipeline.learning.augmentation import seed_draws
+from ssl_pipeline.learning.augmentation import seed_generators
 from ssl_pipeline.learning.dataset import (
     AugmentedFaces,
     LabeledSet,
@@ -76,7 +76,7 @@ class TrainingLoop:
         may_freeze = training.optimizer.freeze_backbone_epochs > 0
         self.compute = Compute.build(device, training.precision, find_unused_parameters=may_freeze)
         self.scaler = self.compute.gradient_scaler()
-        seed_draws(seed, WEIGHTS_STREAM)
+        seed_generators(seed, WEIGHTS_STREAM)
         model = build_model(config.model, labels=faces.labels, image_size=faces.image_size)
         self.model: FaceClassifier = model.to_channels_last(self.compute.device)
         self.parallel: nn.Module = self.compute.accelerator.prepare_model(self.model)
@@ -86,14 +86,14 @@ class TrainingLoop:
             faces.train, class_balanced=training.class_balanced, labeled_fraction=training.labeled_fraction
         )
         self.augmented = AugmentedFaces(faces.train, training.augmentation, seed=seed, randaugment=training.randaugment)
-        class_mass = torch.from_numpy(faces.train.weights @ faces.train.targets)
+        class_mass = torch.from_numpy(faces.train.weights @ faces.train.targets).to(self.compute.device)
         self.numbers, value_numbers = self._standardized_numbers()
         self.loss = BatchLoss(training.loss, faces.labels, class_mass=class_mass, value_numbers=value_numbers)
-        self.agreement: FixMatch | None = None
+        self.fixmatch: FixMatch | None = None
         if training.fixmatch is not None:
             if faces.unlabeled is None or len(faces.unlabeled.pixel_rows) == 0:
                 raise TrainingError(f"{name}: fixmatch asks for agreement on a pool, and there is none")
-            self.agreement = FixMatch(training.fixmatch, training, faces.unlabeled, faces.labels)
+            self.fixmatch = FixMatch(training.fixmatch, training, faces.unlabeled, faces.labels)
         self.targets = torch.from_numpy(faces.train.targets)
         self.known = torch.from_numpy(faces.train.known)
         self.weights = torch.from_numpy(faces.train.weights)
@@ -105,7 +105,7 @@ class TrainingLoop:
         self.progress = Progress()
 
     @property
-    def judged_model(self) -> FaceClassifier:
+    def eval_model(self) -> FaceClassifier:
         """The model that is validated and kept: the average of the weights, where there is one."""
         return self.ema.module if self.ema is not None else self.model
 
@@ -125,8 +125,8 @@ class TrainingLoop:
             shard_indices=self.compute.shard_indices,
         )
         pool: Iterable[UnlabeledBatch | None] = itertools.repeat(None)
-        if self.agreement is not None:
-            pool = self.agreement.batches(
+        if self.fixmatch is not None:
+            pool = self.fixmatch.batches(
                 [len(batch) for batch in batches],
                 seed=self.seed,
                 epoch=epoch,
@@ -140,7 +140,7 @@ class TrainingLoop:
         for step, ((pixels, indices), unlabeled) in enumerate(zip(loader, pool, strict=False), start=progress.step):
             rank = self.compute.accelerator.process_index
             place = (epoch, step, rank) if rank else (epoch, step)
-            seed_draws(self.seed, STEP_STREAM, *place)  # mixing, dropout and stochastic depth
+            seed_generators(self.seed, STEP_STREAM, *place)  # mixing, dropout and stochastic depth
             steps_before = epoch * self.steps_per_epoch + step
             progress.losses.append(self._step(pixels, indices, steps_before, unlabeled))
             progress.step = step + 1
@@ -187,7 +187,7 @@ class TrainingLoop:
         taught = [(indices, 1.0)]  # which faces the pixels show, and in what share
         if self.config.mixing is not None:
             mixed = mix(pixels, self.config.mixing)
-            pixels, share = mixed.pixels, mixed.own_share
+            pixels, share = mixed.pixels, mixed.label_weight
             taught = [(indices, share), (indices[mixed.partners], 1 - share)]
         # mixed or not, a face's weight counts once: its partners are the batch's own faces, each taken once
         total_weight = self.compute.sum(self.weights[indices].sum()).clamp_min(1e-8)
@@ -195,7 +195,7 @@ class TrainingLoop:
         total_unlabeled = self.compute.sum(num_unlabeled)
         total = torch.zeros((), device=device)
         parts = [part for part in torch.arange(len(indices)).tensor_split(self.config.accumulation_steps) if len(part)]
-        with self._told_in_words(step):
+        with self._translate_errors(step):
             for part in parts:
                 with nullcontext() if part is parts[-1] else accelerator.no_sync(self.parallel):
                     beside = None if unlabeled is None else _part_of(unlabeled, part, of=len(indices))
@@ -206,7 +206,7 @@ class TrainingLoop:
                     losses = [self._loss(own, faces[part], share) for faces, share in taught if share > 0]
                     loss = torch.stack(losses).sum() / total_weight
                     if beside is not None:
-                        loss = loss + self._disagreement(log_probabilities[len(part) :], beside) / total_unlabeled
+                        loss = loss + self._unlabeled_loss(log_probabilities[len(part) :], beside) / total_unlabeled
                     # times the processes, as the exchange of gradients takes their mean
                     torch.autograd.backward(self.scaler.scale(loss * accelerator.num_processes))
                 total += loss.detach()
@@ -238,12 +238,12 @@ class TrainingLoop:
             {name: of_all[faces].to(device) for name, of_all in self.numbers.items()},
         )
 
-    def _disagreement(self, log_probabilities: Tensor, batch: UnlabeledBatch) -> Tensor:
+    def _unlabeled_loss(self, log_probabilities: Tensor, batch: UnlabeledBatch) -> Tensor:
         """Add up the loss of the strong pictures against what the weak ones, whose rows come first, are taken for."""
-        assert self.agreement is not None
+        assert self.fixmatch is not None
         assert self.config.fixmatch is not None
         weak, strong = torch.split(log_probabilities, len(batch.faces))
-        targets, sure = self.agreement.taught(weak, batch.faces)
+        targets, sure = self.fixmatch.pseudo_targets(weak, batch.faces)
         unknown = {name: strong.new_full((len(strong),), math.nan) for name in self.numbers}
         return self.config.fixmatch.weight * self.loss(strong, targets, sure, strong.new_ones(len(strong)), unknown)
 
@@ -273,7 +273,7 @@ class TrainingLoop:
         )
 
     @contextmanager
-    def _told_in_words(self, step: int) -> Iterator[None]:
+    def _translate_errors(self, step: int) -> Iterator[None]:
         """Say what to lower when memory runs out, and what to switch off when the network cannot be compiled."""
         try:
             yield
@@ -294,9 +294,9 @@ class TrainingLoop:
             ) from None
 
     def _validate(self, faces: LabeledSet) -> Scores:
-        self.compute.broadcast_buffers(self.judged_model)
+        self.compute.broadcast_buffers(self.eval_model)
         probabilities = predict_probabilities(
-            self.judged_model,
+            self.eval_model,
             faces.pixels,
             self.compute.shard_indices(faces.pixel_rows),
             compute=self.compute,

@@ -11,18 +11,18 @@ from torch import Tensor
 from ssl_pipeline.config.training import CutMix, Mixing, MixUp, VerticalHalves
 
 
-class Mixed(NamedTuple):
+class MixedBatch(NamedTuple):
     """A batch after mixing."""
 
     pixels: Tensor
     """uint8 [B, 3, H, W]."""
     partners: Tensor
     """int [B], the place in the batch of the face that was mixed in."""
-    own_share: float
+    label_weight: float
     """How much of each face is still its own, in [0, 1]; the partner's share is the rest."""
 
 
-def mix(pixels: Tensor, config: Mixing) -> Mixed:
+def mix(pixels: Tensor, config: Mixing) -> MixedBatch:
     """Mix each face of a batch with another one, drawn without replacement by torch's generator.
 
     With λ drawn from Beta(α, α) once a batch:
@@ -37,13 +37,13 @@ def mix(pixels: Tensor, config: Mixing) -> Mixed:
     """
     num_faces, _, height, width = pixels.shape
     if float(torch.rand(())) >= config.probability:
-        return Mixed(pixels, torch.arange(num_faces), 1.0)
+        return MixedBatch(pixels, torch.arange(num_faces), 1.0)
     partners = torch.randperm(num_faces)
     match config:
         case MixUp(alpha=alpha):
             share = float(torch.distributions.Beta(alpha, alpha).sample())
             mixed = share * pixels.float() + (1 - share) * pixels[partners].float()
-            return Mixed(mixed.round().to(torch.uint8), partners, share)
+            return MixedBatch(mixed.round().to(torch.uint8), partners, share)
         case CutMix(alpha=alpha):
             share = float(torch.distributions.Beta(alpha, alpha).sample())
             half = (1 - share) ** 0.5 / 2
@@ -57,8 +57,8 @@ def mix(pixels: Tensor, config: Mixing) -> Mixed:
             assert_never(config)
 
 
-def _pasted(pixels: Tensor, partners: Tensor, top: int, bottom: int, left: int, right: int) -> Mixed:
+def _pasted(pixels: Tensor, partners: Tensor, top: int, bottom: int, left: int, right: int) -> MixedBatch:
     mixed = pixels.clone()
     mixed[:, :, top:bottom, left:right] = pixels[partners][:, :, top:bottom, left:right]
     pasted = (bottom - top) * (right - left) / (pixels.shape[2] * pixels.shape[3])
-    return Mixed(mixed, partners, 1 - pasted)
+    return MixedBatch(mixed, partners, 1 - pasted)

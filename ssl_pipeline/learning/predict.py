@@ -24,11 +24,11 @@ from ssl_pipeline.learning.model import FaceClassifier
 
 View = tuple[float, bool]
 """How a face is shown: its zoom, and whether mirrored."""
-PLAIN: tuple[View, ...] = ((1.0, False),)
+SINGLE_VIEW: tuple[View, ...] = ((1.0, False),)
 
 
 class FacePredictor(Protocol):
-    """What gives class probabilities of faces: one checkpoint (`Predictor`) or several (`voting.SoftVote`)."""
+    """What gives class probabilities of faces: one checkpoint (`CheckpointPredictor`) or several (`voting.SoftVote`)."""
 
     @property
     def labels(self) -> LabelSpace:
@@ -47,18 +47,18 @@ class FacePredictor(Protocol):
 
 
 @dataclass(frozen=True)
-class Predictor:
+class CheckpointPredictor:
     """A checkpoint on its device, ready to label faces."""
 
     checkpoint: Checkpoint
     config: PredictionConfig
     compute: Compute
-    views: Sequence[View] = PLAIN
+    views: Sequence[View] = SINGLE_VIEW
 
     @classmethod
     def load(
         cls, path: Path, config: PredictionConfig, *, labels: LabelSpace | None = None, device: Device = "auto"
-    ) -> "Predictor":
+    ) -> "CheckpointPredictor":
         """Load a checkpoint, checked against `labels` if they are given.
 
         Raises:
@@ -69,7 +69,7 @@ class Predictor:
         checkpoint.model.to_channels_last(compute.device)
         return cls(checkpoint, config, compute, config.views)
 
-    def by_view(self) -> "tuple[Predictor, ...]":
+    def by_view(self) -> "tuple[CheckpointPredictor, ...]":
         """Give a predictor for each view alone; the mean over their uncalibrated probabilities is this one's."""
         return tuple(replace(self, views=(view,)) for view in self.views)
 
@@ -125,7 +125,7 @@ def predict_probabilities(
     *,
     compute: Compute,
     batch_size: int,
-    views: Sequence[View] = PLAIN,
+    views: Sequence[View] = SINGLE_VIEW,
     on_batch: Callable[[int], None] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Predict faces in batches, in order, each as the mean of the probabilities of its views.
@@ -138,15 +138,15 @@ def predict_probabilities(
         pixel_rows: int [N], the rows to predict.
         compute: device and precision.
         batch_size: faces at a time.
-        views: of each face; see `zoomed` for what the zooms, at least 1, do.
+        views: of each face; see `zoom_in` for what the zooms, at least 1, do.
         on_batch: told the number of faces after each batch.
 
     Returns:
         float32 [N, K], rows sum to 1.
     """
     parts = [np.zeros((0, model.labels.num_classes), np.float32)]
-    with evaluating(model):
-        for batch in batches_of(pixels, pixel_rows, batch_size=batch_size, device=compute.device):
+    with eval_mode(model):
+        for batch in iterate_batches(pixels, pixel_rows, batch_size=batch_size, device=compute.device):
             with compute.autocast():
                 probabilities = _mean_over_views(model, batch, views)
             parts.append(probabilities.float().cpu().numpy())
@@ -155,7 +155,7 @@ def predict_probabilities(
     return np.concatenate(parts)
 
 
-def batches_of(
+def iterate_batches(
     pixels: npt.NDArray[np.uint8], pixel_rows: IntArray, *, batch_size: int, device: torch.device
 ) -> Iterator[Tensor]:
     """Yield the faces in these rows of uint8 [M, S, S, 3] on a device, uint8 [B, 3, S, S] at a time, in order."""
@@ -164,7 +164,7 @@ def batches_of(
         yield torch.from_numpy(np.ascontiguousarray(pixels[rows])).permute(0, 3, 1, 2).to(device)
 
 
-def zoomed(faces: Tensor, zoom: float) -> Tensor:
+def zoom_in(faces: Tensor, zoom: float) -> Tensor:
     """Keep the centered square of 1/zoom of the side, rounded to whole pixels, and resize it back (bilinear).
 
     Args:
@@ -186,13 +186,13 @@ def zoomed(faces: Tensor, zoom: float) -> Tensor:
 def _mean_over_views(model: FaceClassifier, faces: Tensor, views: Sequence[View]) -> Tensor:
     total = torch.zeros(len(faces), model.labels.num_classes, device=faces.device)
     for zoom, mirrored in views:
-        view = zoomed(faces, zoom)
+        view = zoom_in(faces, zoom)
         total += model(view.flip(3) if mirrored else view).exp()
     return total / len(views)
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """Hold a model in eval mode: dropout off, batch norm by its running statistics, which stay as they are."""
     # module by module: a frozen part of a model in training may be in eval mode already, and is to stay so
     before = [(module, module.training) for module in model.modules()]
@@ -206,7 +206,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @torch.inference_mode()
 def pooled_features(
-    predictor: Predictor, pixels: npt.NDArray[np.uint8], pixel_rows: IntArray
+    predictor: CheckpointPredictor, pixels: npt.NDArray[np.uint8], pixel_rows: IntArray
 ) -> npt.NDArray[np.float32]:
     """Give what the network's last layer sees of faces, one view each, float32 [N, D].
 
@@ -216,8 +216,8 @@ def pooled_features(
         pixel_rows: int [N], the rows of the faces.
     """
     model, compute, parts = predictor.checkpoint.model, predictor.compute, []
-    with evaluating(model):
-        for batch in batches_of(pixels, pixel_rows, batch_size=predictor.batch_size, device=compute.device):
+    with eval_mode(model):
+        for batch in iterate_batches(pixels, pixel_rows, batch_size=predictor.batch_size, device=compute.device):
             with compute.autocast():
                 features = model.features(batch)
             parts.append(features.float().cpu().numpy())

@@ -21,9 +21,9 @@ from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.splitting import assign_folds, connected_groups
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.labels import UNKNOWN
-from ssl_pipeline.learning.calibrate import fit_and_report, refuse_few_faces, save_calibrated
-from ssl_pipeline.learning.predict import Predictor
-from ssl_pipeline.learning.shards import write_shard
+from ssl_pipeline.learning.calibrate import fit_and_report, save_calibrated, too_few_faces
+from ssl_pipeline.learning.predict import CheckpointPredictor
+from ssl_pipeline.learning.shard_prediction import write_shard
 from ssl_pipeline.pseudo_labels.merging import human_table, write_training_table
 from ssl_pipeline.reports.calibration_plot import plot_calibration
 from ssl_pipeline.runs.directory import RunDir
@@ -113,7 +113,9 @@ def _predict_held_out(
     identity: str,
 ) -> dict[str, Any]:
     labels, pixels = config.labels.space, open_pixels(run.faces / "pixels.npy")
-    predictors = [Predictor.load(path, config.prediction, labels=labels, device=config.device) for path in checkpoints]
+    predictors = [
+        CheckpointPredictor.load(path, config.prediction, labels=labels, device=config.device) for path in checkpoints
+    ]
     probabilities = np.zeros((len(faces), labels.num_classes), np.float32)
     for fold, predictor in enumerate(predictors):
         rows = faces.loc[folds == fold, "pixel_row"].to_numpy(np.int64)
@@ -136,7 +138,7 @@ def _calibrate(
     labels = config.labels.space
     codes = labels.encode(faces)
     whole = (codes != UNKNOWN).all(axis=1)
-    if (refusal := refuse_few_faces(int(whole.sum()), config.calibration, what="training")) is not None:
+    if (refusal := too_few_faces(int(whole.sum()), config.calibration, what="training")) is not None:
         return None, {"refused": refusal}
     calibration, about = fit_and_report(probabilities[whole], codes[whole], config.calibration, labels=labels)
     plot_calibration(run.out_of_fold / "calibration.png", about, title="Training faces, each out of its fold")

@@ -13,7 +13,7 @@ from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.inference.voting import SoftVote
 from ssl_pipeline.learning.dataset import LabeledSet
-from ssl_pipeline.learning.predict import Predictor
+from ssl_pipeline.learning.predict import CheckpointPredictor
 from ssl_pipeline.reports.plots import SCORE_PICTURES, plot_scores
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import atomic_path, digest_file, write_json
@@ -46,7 +46,9 @@ def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> S
     }
 
     def work() -> dict[str, Any]:
-        predictor = Predictor.load(checkpoint, config.prediction, labels=config.labels.space, device=config.device)
+        predictor = CheckpointPredictor.load(
+            checkpoint, config.prediction, labels=config.labels.space, device=config.device
+        )
         judged = judge_split(predictor, config, run, split)
         write_json(directory / "scores.json", judged.scores)
         with atomic_path(directory / PREDICTIONS) as beside:
@@ -70,7 +72,7 @@ class Judged:
 
 
 def judge_split(
-    predictor: Predictor | SoftVote, config: RunConfig, run: RunDir, split: Split | Literal["all"]
+    predictor: CheckpointPredictor | SoftVote, config: RunConfig, run: RunDir, split: Split | Literal["all"]
 ) -> Judged:
     """Judge a model on the fully known faces of a split, or on all labeled ones."""
     labels = config.labels

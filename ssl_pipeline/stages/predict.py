@@ -19,8 +19,8 @@ from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.checkpoint import digest_checkpoint
 from ssl_pipeline.learning.device import resolve_device
-from ssl_pipeline.learning.predict import Predictor, pooled_features
-from ssl_pipeline.learning.shards import check_image_size, predict_shards, read_shards
+from ssl_pipeline.learning.predict import CheckpointPredictor, pooled_features
+from ssl_pipeline.learning.shard_prediction import check_image_size, predict_shards, read_shards
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of
 from ssl_pipeline.runs.records import StageRecord, faces_digest, run_stage
@@ -158,7 +158,7 @@ class Member:
 
     digest: str
     """Of its checkpoint."""
-    load: Callable[[], Predictor]
+    load: Callable[[], CheckpointPredictor]
     """Raises CheckpointError if the checkpoint does not fit the run."""
 
 
@@ -170,8 +170,8 @@ def members_of(config: RunConfig, run: RunDir, teacher: Path) -> dict[str, Membe
     """
 
     @cache  # the views of one teacher share it
-    def load(path: Path) -> Predictor:
-        predictor = Predictor.load(path, config.prediction, labels=config.labels.space, device=config.device)
+    def load(path: Path) -> CheckpointPredictor:
+        predictor = CheckpointPredictor.load(path, config.prediction, labels=config.labels.space, device=config.device)
         check_image_size(predictor.checkpoint, config.faces.image_size)
         return predictor
 

@@ -14,7 +14,7 @@ from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.checkpoint import Checkpoint
 from ssl_pipeline.learning.device import Compute
 from ssl_pipeline.learning.model import build_model
-from ssl_pipeline.learning.predict import Predictor, pooled_features
+from ssl_pipeline.learning.predict import CheckpointPredictor, pooled_features
 from tests.conftest import SPACE, colored_pixels
 
 
@@ -95,7 +95,7 @@ def test_features_are_what_the_last_layer_sees(architecture: str) -> None:
     pixels = colored_pixels(np.arange(7) % SPACE.num_classes, size=size)
     checkpoint = Checkpoint.__new__(Checkpoint)
     object.__setattr__(checkpoint, "model", model)
-    predictor = Predictor(checkpoint, PredictionConfig(batch_size=3), Compute.build("cpu", "fp32"))
+    predictor = CheckpointPredictor(checkpoint, PredictionConfig(batch_size=3), Compute.build("cpu", "fp32"))
     model.train()
     features = pooled_features(predictor, pixels, np.array([5, 0, 1, 2, 6]))
     assert model.training and model.backbone.training  # left as it came

@@ -20,7 +20,7 @@ from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.calibrate import calibrate_checkpoint
 from ssl_pipeline.learning.checkpoint import load_checkpoint
 from ssl_pipeline.learning.fit import fit
-from ssl_pipeline.learning.predict import Predictor
+from ssl_pipeline.learning.predict import CheckpointPredictor
 from tests.conftest import SPACE, make_faces, make_role
 
 
@@ -93,7 +93,9 @@ def test_a_checkpoint_carries_its_calibration_and_gives_it_back(tmp_path: Path) 
     faces = make_faces(60, 60)
     path = fit(make_role(epochs=4), faces, directory=tmp_path).checkpoint
     plain, prediction = path.read_bytes(), PredictionConfig()
-    uncalibrated = Predictor.load(path, prediction).predict(faces.validation.pixels, faces.validation.pixel_rows)
+    uncalibrated = CheckpointPredictor.load(path, prediction).predict(
+        faces.validation.pixels, faces.validation.pixel_rows
+    )
 
     about = calibrate_checkpoint(path, faces.validation, TemperatureScaling(type="temperature"), prediction=prediction)
     assert about is not None
@@ -101,7 +103,7 @@ def test_a_checkpoint_carries_its_calibration_and_gives_it_back(tmp_path: Path) 
     calibration = load_checkpoint(path).calibration
     assert calibration is not None
     assert list(calibration.temperatures) == pytest.approx(about["temperatures"])
-    predicted = Predictor.load(path, prediction).predict(faces.validation.pixels, faces.validation.pixel_rows)
+    predicted = CheckpointPredictor.load(path, prediction).predict(faces.validation.pixels, faces.validation.pixel_rows)
     assert predicted == pytest.approx(calibration.apply(uncalibrated, SPACE), abs=1e-6)
     assert not np.allclose(predicted, uncalibrated, atol=1e-3)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ssl_pipeline.learning.shards import FaceShard, ShardPrediction
+from ssl_pipeline.learning.shard_prediction import FaceShard, ShardPrediction
 from tests.execution.ray_support import leave_trace
 
 

@@ -19,7 +19,7 @@ from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError, FaceTableError, RunError
 from ssl_pipeline.execution.ray_cluster import connected
 from ssl_pipeline.execution.shards import map_shards
-from ssl_pipeline.learning import shards as labeling
+from ssl_pipeline.learning import shard_prediction as labeling
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.records import StageRecord
 from ssl_pipeline.stages.predict import predict

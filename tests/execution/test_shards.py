@@ -16,12 +16,12 @@ from ssl_pipeline.errors import ConfigError, RunError
 from ssl_pipeline.execution import ray_workers
 from ssl_pipeline.execution.ray_workers import Worker
 from ssl_pipeline.execution.shards import check_execution, map_shards
-from ssl_pipeline.learning.shards import ShardPrediction, predict_shards
+from ssl_pipeline.learning.shard_prediction import ShardPrediction, predict_shards
 from ssl_pipeline.stages.check import check
 from tests.cycle_config import write_tiny_config
 from tests.execution.ray_support import Errand, traces
 from tests.learning.prediction_support import predictor, save_random_model
-from tests.learning.test_shards import pool
+from tests.learning.test_shard_prediction import pool
 
 
 @pytest.fixture

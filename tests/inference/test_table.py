@@ -23,7 +23,7 @@ from ssl_pipeline.inference import table as images
 from ssl_pipeline.inference.files import ImageFile, find_images
 from ssl_pipeline.inference.stream import predict_stream
 from ssl_pipeline.inference.table import predict_images
-from ssl_pipeline.learning.predict import Predictor
+from ssl_pipeline.learning.predict import CheckpointPredictor
 from tests.conftest import SPACE
 from tests.learning.prediction_support import predictor, save_random_model, write_images
 
@@ -163,7 +163,7 @@ def test_images_are_taken_only_a_little_ahead_of_the_model(
 class FailingPredictor:
     """A model that fails at its second batch."""
 
-    def __init__(self, model: Predictor) -> None:
+    def __init__(self, model: CheckpointPredictor) -> None:
         self.labels, self.image_sizes, self.batch_size = model.labels, model.image_sizes, model.batch_size
         self.model, self.num_batches = model, 0
 

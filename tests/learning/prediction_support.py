@@ -11,7 +11,7 @@ from ssl_pipeline.config.training import ModelConfig
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.checkpoint import save_checkpoint
 from ssl_pipeline.learning.model import FaceClassifier, build_model
-from ssl_pipeline.learning.predict import Predictor
+from ssl_pipeline.learning.predict import CheckpointPredictor
 from tests.conftest import SPACE
 
 
@@ -41,8 +41,8 @@ def prediction_config(**settings: object) -> PredictionConfig:
     return PredictionConfig.model_validate({"batch_size": 7, "precision": "fp32", **settings})
 
 
-def predictor(checkpoint: Path, **settings: object) -> Predictor:
-    return Predictor.load(checkpoint, prediction_config(**settings), device="cpu")
+def predictor(checkpoint: Path, **settings: object) -> CheckpointPredictor:
+    return CheckpointPredictor.load(checkpoint, prediction_config(**settings), device="cpu")
 
 
 def random_faces(num_faces: int, *, size: int = 16, seed: int = 0) -> np.ndarray:

@@ -13,7 +13,7 @@ from ssl_pipeline.errors import CheckpointError
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.checkpoint import load_checkpoint, load_training_state, save_checkpoint, save_training_state
 from ssl_pipeline.learning.model import build_model
-from ssl_pipeline.learning.shards import check_image_size
+from ssl_pipeline.learning.shard_prediction import check_image_size
 
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
 

@@ -15,7 +15,7 @@ from ssl_pipeline.learning import loop as training_loop
 from ssl_pipeline.learning.checkpoint import load_checkpoint
 from ssl_pipeline.learning.dataset import TrainingFaces
 from ssl_pipeline.learning.fit import fit
-from ssl_pipeline.learning.mixing import Mixed
+from ssl_pipeline.learning.mixing import MixedBatch
 from tests.conftest import SPACE, make_faces, make_role
 from tests.learning.interruption import fit_until
 
@@ -144,7 +144,7 @@ def test_the_best_checkpoint_is_the_best_epochs_not_the_last(tmp_path: Path, mon
     seen = []
 
     def judge(self: training_loop.TrainingLoop, faces: object) -> dict[str, float]:
-        seen.append({name: tensor.clone() for name, tensor in self.judged_model.state_dict().items()})
+        seen.append({name: tensor.clone() for name, tensor in self.eval_model.state_dict().items()})
         return {"macro_f1": next(scores), "accuracy": 0.0, "log_loss": 1.0}
 
     monkeypatch.setattr(training_loop.TrainingLoop, "_validate", judge)
@@ -227,7 +227,7 @@ def test_a_mixed_batch_teaches_both_faces_in_their_shares(monkeypatch: pytest.Mo
     faces, share = make_faces(12), 0.3
     pixels = torch.from_numpy(faces.train.pixels[:12]).permute(0, 3, 1, 2)
     partners = torch.arange(12).roll(5)
-    monkeypatch.setattr(training_loop, "mix", lambda pixels, config: Mixed(pixels, partners, share))
+    monkeypatch.setattr(training_loop, "mix", lambda pixels, config: MixedBatch(pixels, partners, share))
     both = dataclasses.replace(
         faces.train, targets=share * faces.train.targets + (1 - share) * faces.train.targets[partners.numpy()]
     )

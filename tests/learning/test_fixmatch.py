@@ -40,7 +40,7 @@ def faces_with_pool(num_labeled: int, *, size: int = 16, num_pool: int = 120) ->
     return TrainingFaces(SPACE, train, whole.validation, pool)
 
 
-def agreement_of(faces: TrainingFaces, **settings: object) -> FixMatch:
+def fixmatch_of(faces: TrainingFaces, **settings: object) -> FixMatch:
     role = make_role(fixmatch={**AGREE, **settings})
     assert role.training.fixmatch is not None
     assert faces.unlabeled is not None
@@ -54,8 +54,8 @@ def test_what_is_taught_is_what_is_sure_attribute_by_attribute_inside_what_is_kn
     pool = dataclasses.replace(faces.unlabeled, codes=codes)
     probabilities = np.random.default_rng(0).dirichlet(np.full(6, 0.4), size=40)
     numbers = np.random.default_rng(1).permutation(40)
-    agreement = agreement_of(dataclasses.replace(faces, unlabeled=pool), confidence_threshold=0.7)
-    targets, sure = agreement.taught(torch.from_numpy(np.log(probabilities)), torch.from_numpy(numbers))
+    fixmatch = fixmatch_of(dataclasses.replace(faces, unlabeled=pool), confidence_threshold=0.7)
+    targets, sure = fixmatch.pseudo_targets(torch.from_numpy(np.log(probabilities)), torch.from_numpy(numbers))
     for row, number in enumerate(numbers):
         inside = SPACE.condition(probabilities[row : row + 1], codes[number : number + 1])
         chosen = []
@@ -68,20 +68,20 @@ def test_what_is_taught_is_what_is_sure_attribute_by_attribute_inside_what_is_kn
 
 def test_every_pool_face_is_drawn_once_a_pass_and_both_pictures_are_of_the_same_face() -> None:
     faces = faces_with_pool(12, num_pool=20)
-    agreement = agreement_of(faces, faces_per_labeled=3)
-    batches = list(agreement.batches([8, 4], seed=1, epoch=0, start=0, shard_indices=lambda places: places))
+    fixmatch = fixmatch_of(faces, faces_per_labeled=3)
+    batches = list(fixmatch.batches([8, 4], seed=1, epoch=0, start=0, shard_indices=lambda places: places))
     assert [len(batch.faces) for batch in batches] == [24, 12]
     drawn = torch.cat([batch.faces for batch in batches]).tolist()
     assert sorted(drawn[:20]) == list(range(20))
     assert len(set(drawn[20:])) == 16
     halves = [
-        list(agreement.batches([8, 4], seed=1, epoch=0, start=0, shard_indices=lambda p, r=r: np.array_split(p, 2)[r]))
+        list(fixmatch.batches([8, 4], seed=1, epoch=0, start=0, shard_indices=lambda p, r=r: np.array_split(p, 2)[r]))
         for r in (0, 1)
     ]
     for whole, first, second in zip(batches, *halves, strict=True):
         assert torch.cat([first.faces, second.faces]).tolist() == whole.faces.tolist()
         assert torch.equal(torch.cat([first.strong, second.strong]), whole.strong)
-    (again,) = agreement.batches([8, 4], seed=1, epoch=0, start=1, shard_indices=lambda places: places)
+    (again,) = fixmatch.batches([8, 4], seed=1, epoch=0, start=1, shard_indices=lambda places: places)
     assert torch.equal(again.weak, batches[1].weak)
 
 
@@ -104,7 +104,7 @@ def test_a_step_adds_the_disagreement_to_the_labels_loss_and_its_parts_to_the_wh
         if not losses:
             with torch.no_grad():
                 weak, strong = loop.model(batch.weak), loop.model(batch.strong)
-                targets, sure = loop.agreement.taught(weak, batch.faces)  # type: ignore[union-attr]
+                targets, sure = loop.fixmatch.pseudo_targets(weak, batch.faces)  # type: ignore[union-attr]
                 expected = 2.0 * loop.loss(strong, targets, sure, torch.ones(24), {}) / 24
         losses.append(loop._step(pixels, torch.arange(12), 0, batch))
     assert sure.any()

@@ -14,7 +14,7 @@ from torch.nn import functional
 from ssl_pipeline.config.losses import LossConfig
 from ssl_pipeline.config.training import ModelConfig
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.learning.losses import BatchLoss, balanced_weights, f1_loss
+from ssl_pipeline.learning.losses import BatchLoss, balanced_class_weights, f1_loss
 from ssl_pipeline.learning.model import build_model
 
 SPACE = LabelSpace.of({"mask": ["wear", "incorrect", "normal"], "gender": ["male", "female"], "age": ["a", "b", "c"]})
@@ -214,7 +214,7 @@ def test_balanced_weights_are_scikit_learns() -> None:
     truth = np.random.default_rng(0).integers(0, 4, 100)
     mass = torch.from_numpy(np.bincount(truth, minlength=4).astype(float))
     expected = compute_class_weight("balanced", classes=np.arange(4), y=truth)
-    np.testing.assert_allclose(balanced_weights(mass).numpy(), expected)
+    np.testing.assert_allclose(balanced_class_weights(mass).numpy(), expected)
 
 
 @pytest.mark.parametrize("section", [PER_FACE[0], PER_FACE[4], F1S[1]], ids=str)

@@ -5,10 +5,10 @@ import torch
 from pydantic import TypeAdapter
 
 from ssl_pipeline.config.training import Mixing
-from ssl_pipeline.learning.mixing import Mixed, mix
+from ssl_pipeline.learning.mixing import MixedBatch, mix
 
 
-def mixed(pixels: torch.Tensor, **section: object) -> Mixed:
+def mixed(pixels: torch.Tensor, **section: object) -> MixedBatch:
     return mix(pixels, TypeAdapter(Mixing).validate_python(section))
 
 
@@ -29,7 +29,7 @@ def test_cutmix_pastes_one_rectangle_and_the_share_counts_its_pixels(seed: int) 
     if not moved.any():
         return
     pasted = foreign[moved][0, 0]
-    assert float(pasted.float().mean()) == pytest.approx(1 - result.own_share)
+    assert float(pasted.float().mean()) == pytest.approx(1 - result.label_weight)
     rows, columns = pasted.any(dim=1), pasted.any(dim=0)
     assert torch.equal(pasted, rows[:, None] & columns[None, :])
     assert torch.equal(result.pixels[foreign], pixels[result.partners][foreign])
@@ -40,13 +40,13 @@ def test_vertical_halves_keep_the_left_and_take_the_right() -> None:
     result = mixed(pixels, type="vertical_halves")
     assert torch.equal(result.pixels[..., :10], pixels[..., :10])
     assert torch.equal(result.pixels[..., 10:], pixels[result.partners][..., 10:])
-    assert result.own_share == pytest.approx(10 / 21)
+    assert result.label_weight == pytest.approx(10 / 21)
 
 
 def test_mixup_blends_by_the_share() -> None:
     pixels = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
     result = mixed(pixels, type="mixup", alpha=1.0)
-    expected = result.own_share * pixels.double() + (1 - result.own_share) * pixels[result.partners].double()
+    expected = result.label_weight * pixels.double() + (1 - result.label_weight) * pixels[result.partners].double()
     assert (result.pixels.double() - expected).abs().max() <= 0.501
 
 
@@ -54,7 +54,7 @@ def test_a_batch_is_mixed_as_often_as_asked_and_else_left_alone() -> None:
     pixels, mixed_batches = flat_faces(), 0
     for _ in range(400):
         result = mixed(pixels, type="vertical_halves", probability=0.25)
-        mixed_batches += result.own_share < 1
-        if result.own_share == 1:
+        mixed_batches += result.label_weight < 1
+        if result.label_weight == 1:
             assert torch.equal(result.pixels, pixels)
     assert 70 < mixed_batches < 130

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from ssl_pipeline.learning.device import Compute
-from ssl_pipeline.learning.predict import predict_probabilities, zoomed
+from ssl_pipeline.learning.predict import predict_probabilities, zoom_in
 from tests.learning.prediction_support import predictor, random_faces, random_model, save_random_model
 
 
@@ -48,7 +48,7 @@ def test_the_mirror_is_averaged_in_as_probabilities(checkpoint: Path) -> None:
 
 def test_a_zoom_is_the_centered_square_resized_back() -> None:
     faces = random_faces(3, size=32)
-    shown = zoomed(torch.from_numpy(faces).permute(0, 3, 1, 2), 32 / 26).permute(0, 2, 3, 1).numpy()
+    shown = zoom_in(torch.from_numpy(faces).permute(0, 3, 1, 2), 32 / 26).permute(0, 2, 3, 1).numpy()
     assert shown.shape == faces.shape
     assert shown.dtype == np.uint8
     difference = np.abs(shown.astype(int) - zoomed_by_pillow(faces, kept=26).astype(int))
@@ -57,7 +57,7 @@ def test_a_zoom_is_the_centered_square_resized_back() -> None:
 
 def test_zooms_and_their_mirrors_are_averaged_as_probabilities(checkpoint: Path) -> None:
     pixels = random_faces(6)
-    views = [pixels, zoomed(torch.from_numpy(pixels).permute(0, 3, 1, 2), 1.25).permute(0, 2, 3, 1).numpy()]
+    views = [pixels, zoom_in(torch.from_numpy(pixels).permute(0, 3, 1, 2), 1.25).permute(0, 2, 3, 1).numpy()]
     expected = np.mean([one_view(checkpoint, view[:, :, ::step]) for view in views for step in (1, -1)], axis=0)
     mean = predictor(checkpoint, horizontal_flip=True, zooms=[1.0, 1.25]).predict(pixels, np.arange(6))
     np.testing.assert_allclose(mean, expected, atol=1e-6)

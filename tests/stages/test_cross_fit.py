@@ -11,8 +11,8 @@ from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
-from ssl_pipeline.learning.predict import Predictor
-from ssl_pipeline.learning.shards import read_shards
+from ssl_pipeline.learning.predict import CheckpointPredictor
+from ssl_pipeline.learning.shard_prediction import read_shards
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.merging import read_training_table
 from ssl_pipeline.runs.directory import RunDir
@@ -77,8 +77,8 @@ def test_a_face_is_asked_of_the_teacher_that_missed_it_calibrated_on_all(
     temperatures = read_json(run.out_of_fold / "done.json")["result"]["calibration"]["temperatures"]
     for fold in range(3):
         missed = ~faces["image_id"].isin(learned(run, fold)["image_id"]).to_numpy()
-        plain = Predictor.load(run.fold_teacher(fold) / "best.safetensors", config.prediction)
-        calibrated = Predictor.load(run.out_of_fold / f"fold-{fold}.safetensors", config.prediction)
+        plain = CheckpointPredictor.load(run.fold_teacher(fold) / "best.safetensors", config.prediction)
+        calibrated = CheckpointPredictor.load(run.out_of_fold / f"fold-{fold}.safetensors", config.prediction)
         assert plain.checkpoint.calibration is None
         assert calibrated.checkpoint.calibration is not None
         assert list(calibrated.checkpoint.calibration.temperatures) == temperatures
@@ -96,7 +96,9 @@ def test_the_pool_is_labeled_by_their_mean_and_judged_by_their_disagreement(
     pixels = open_pixels(run.faces / "pixels.npy")
     each = np.stack(
         [
-            Predictor.load(path, config.prediction).predict(pixels, faces.pool["pixel_row"].to_numpy(np.int64))
+            CheckpointPredictor.load(path, config.prediction).predict(
+                pixels, faces.pool["pixel_row"].to_numpy(np.int64)
+            )
             for path in sorted(run.out_of_fold.glob("fold-*.safetensors"))
         ]
     )
@@ -162,7 +164,7 @@ def test_without_folds_the_views_of_a_face_are_compared(labeled_pool: tuple[RunC
     with open_run(config):
         predict(config, run, 3, run.teacher / "best.safetensors")
     plain, mirrored = RoundFaces(run, 3).member_probabilities
-    predictor = Predictor.load(run.teacher / "best.safetensors", config.prediction)
+    predictor = CheckpointPredictor.load(run.teacher / "best.safetensors", config.prediction)
     pixels, rows = open_pixels(run.faces / "pixels.npy"), RoundFaces(run, 3).pool["pixel_row"].to_numpy(np.int64)
     np.testing.assert_allclose(mirrored, predictor.by_view()[0].predict(pixels[:, :, ::-1], rows), atol=1e-5)
     assert np.abs(plain - mirrored).max() > 1e-3
@@ -203,4 +205,7 @@ def test_too_few_faces_leave_the_teachers_uncalibrated_and_the_record_says_so(
         "refused": f"{len(train_faces(run))} training faces are fewer than calibration.min_faces 10000"
     }
     assert record.pictures == ()
-    assert Predictor.load(run.out_of_fold / "fold-0.safetensors", config.prediction).checkpoint.calibration is None
+    assert (
+        CheckpointPredictor.load(run.out_of_fold / "fold-0.safetensors", config.prediction).checkpoint.calibration
+        is None
+    )

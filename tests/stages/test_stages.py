@@ -14,7 +14,7 @@ from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import CheckpointError, ManifestError, PipelineError, RunError, SelectionError
 from ssl_pipeline.faces.table import read_faces
-from ssl_pipeline.learning.predict import Predictor
+from ssl_pipeline.learning.predict import CheckpointPredictor
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.merging import read_training_table
 from ssl_pipeline.reports.comparison import verdict
@@ -311,7 +311,7 @@ def test_a_checkpoint_of_other_labels_or_another_size_is_refused(
 def test_what_is_labeled_needs_no_model_to_be_skipped_and_no_less_its_file(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Predictor, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(CheckpointPredictor, "load", lambda *_, **__: pytest.fail("a model was loaded"))
     config, run = copy_of(finished, tmp_path)
     teacher = run.teacher / "best.safetensors"
     assert predict(config, run, 1, teacher).skipped

@@ -39,8 +39,8 @@ def draw_groups(
                 results.append(result)
                 bar.advance()
             return results
-        starts = range(0, len(groups), GROUPS_IN_A_SHARD)
-        shards = (groups[start : start + GROUPS_IN_A_SHARD] for start in starts)
+        starts = range(0, len(groups), GROUPS_PER_SHARD)
+        shards = (groups[start : start + GROUPS_PER_SHARD] for start in starts)
         work, directory = ShardDrawing(config, finder), config.folder
         parts = map_shards(work, shards, execution, directory=directory, on_done=lambda part: bar.advance(len(part)))
         return [result for part in parts for result in part]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ssl_pipeline.errors import RunError
-from ssl_pipeline.learning.shards import predict_shards, read_shards
+from ssl_pipeline.learning.shard_prediction import predict_shards, read_shards
 from tests.conftest import SPACE, colored_pixels
 from tests.learning.prediction_support import predictor, save_random_model
 

@@ -22,7 +22,7 @@ from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.labels import IntArray
 from ssl_pipeline.learning.checkpoint import Checkpoint
 from ssl_pipeline.learning.device import Device
-from ssl_pipeline.learning.predict import Predictor, View
+from ssl_pipeline.learning.predict import CheckpointPredictor, View
 from ssl_pipeline.runs.files import atomic_path
 from ssl_pipeline.runs.progress import ProgressBar
 from ssl_pipeline.runs.uploads import request_upload
@@ -69,7 +69,7 @@ class FaceShard:
 class ShardPrediction:
     """The work on a `FaceShard` (see `execution.work.ShardWork`): predict its faces, write its part, count them."""
 
-    predictor: Predictor
+    predictor: CheckpointPredictor
     pixels: npt.NDArray[np.uint8]
     identity: str
     on_batch: Callable[[int], None] | None = None
@@ -119,14 +119,14 @@ def _open_elsewhere(
     num_threads: int,
 ) -> ShardPrediction:
     torch.set_num_threads(num_threads)
-    predictor = replace(Predictor.load(checkpoint, config, device=device), views=views)
+    predictor = replace(CheckpointPredictor.load(checkpoint, config, device=device), views=views)
     if predictor.checkpoint.digest != digest:
         raise CheckpointError(f"{checkpoint}: another file on this machine than on the one that runs the stage")
     return ShardPrediction(predictor, open_pixels(pixels), identity)
 
 
 def predict_shards(
-    predictor: Predictor,
+    predictor: CheckpointPredictor,
     faces: pd.DataFrame,
     pixels: npt.NDArray[np.uint8],
     *,
