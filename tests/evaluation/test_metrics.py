@@ -179,10 +179,10 @@ def test_a_partly_known_face_cannot_be_scored() -> None:
         evaluate_predictions(np.eye(6)[[0]], np.array([[0, -1]]), labels=SPACE)
 
 
-def test_probabilities_that_are_no_numbers_are_refused_with_the_cure() -> None:
+def test_probabilities_that_are_not_finite_are_refused_with_the_cure() -> None:
     probabilities = np.eye(6)[[0, 1]]
     probabilities[1] = np.nan
-    with pytest.raises(TrainingError, match=r"of 1 of 2 faces are no numbers.*lower training\.optimizer"):
+    with pytest.raises(TrainingError, match=r"of 1 of 2 faces are not finite.*lower training\.optimizer"):
         score_predictions(probabilities, np.zeros((2, 2), dtype=np.int64), labels=SPACE)
 
 
