@@ -26,7 +26,7 @@ from benchmarks.strategies_report import strategies_report
 from ssl_pipeline.config.loading import dump_config, load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError, PipelineError, RunError
-from ssl_pipeline.evaluation.metrics import without_tables
+from ssl_pipeline.evaluation.metrics import drop_tables
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.inference.voting import SoftVote
 from ssl_pipeline.pseudo_labels.manifest import Manifest, read_manifest
@@ -157,7 +157,7 @@ def _make_base(config: RunConfig, run: RunDir) -> dict[str, Any]:
         vote = SoftVote.load(checkpoints, config.prediction, device=config.device)
         calibration, together = (
             folds.calibration,
-            without_tables(judge_split(vote, config, run, "test").scores),
+            drop_tables(judge_split(vote, config, run, "test").scores),
         )
     return {"test": teacher, "together": together, "calibration": calibration, "counts": counts}
 

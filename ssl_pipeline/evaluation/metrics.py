@@ -118,11 +118,11 @@ def metric_value(scores: Scores, name: str) -> float | None:
     return value
 
 
-def without_tables(scores: Mapping[str, Any]) -> Scores:
+def drop_tables(scores: Mapping[str, Any]) -> Scores:
     """Remove the confusion matrices and reliability tables, which are too large for a summary."""
     kept = {key: value for key, value in scores.items() if key not in ("confusion_matrix", "reliability")}
     if "per_attribute" in kept:
-        kept["per_attribute"] = {name: without_tables(values) for name, values in kept["per_attribute"].items()}
+        kept["per_attribute"] = {name: drop_tables(values) for name, values in kept["per_attribute"].items()}
     return kept
 
 

@@ -10,7 +10,7 @@ from sklearn import metrics as reference
 
 from ssl_pipeline.config.metrics import METRIC_DIRECTIONS, NUMBER_METRICS
 from ssl_pipeline.errors import TrainingError
-from ssl_pipeline.evaluation.metrics import evaluate_predictions, metric_value, score_predictions, without_tables
+from ssl_pipeline.evaluation.metrics import drop_tables, evaluate_predictions, metric_value, score_predictions
 from ssl_pipeline.faces.numbers import RegressionTargets
 from ssl_pipeline.labels import LabelSpace
 
@@ -216,7 +216,7 @@ def test_a_summary_has_every_number_but_no_tables() -> None:
     def keys(values: dict[str, Any]) -> set[str]:
         return set(values) | {key for value in values.values() if isinstance(value, dict) for key in keys(value)}
 
-    summary = without_tables(scores)
+    summary = drop_tables(scores)
     assert keys(scores) - keys(summary) == {"confusion_matrix", "reliability", "names", "counts"}
     assert summary["per_attribute"]["age"]["macro_f1"] == scores["per_attribute"]["age"]["macro_f1"]
 
