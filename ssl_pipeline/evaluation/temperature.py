@@ -23,7 +23,7 @@ Per = Literal["class", "attribute"]
 
 
 @dataclass(frozen=True)
-class Calibration:
+class TemperatureCalibration:
     """Fitted temperatures of a model."""
 
     per: Per
@@ -33,7 +33,7 @@ class Calibration:
     """Number of faces they were fitted on."""
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Calibration":
+    def from_dict(cls, values: Mapping[str, Any]) -> "TemperatureCalibration":
         """Rebuild from `dataclasses.asdict`."""
         return cls(values["per"], tuple(float(value) for value in values["temperatures"]), int(values["num_faces"]))
 
@@ -95,7 +95,9 @@ def fit_temperature(probabilities: FloatArray, truth: IntArray) -> float:
     return float(np.exp(optimum.x))
 
 
-def fit_calibration(probabilities: FloatArray, codes: IntArray, *, labels: LabelSpace, per: Per) -> Calibration:
+def fit_calibration(
+    probabilities: FloatArray, codes: IntArray, *, labels: LabelSpace, per: Per
+) -> TemperatureCalibration:
     """Fit temperatures on faces that the model was not trained on.
 
     Args:
@@ -109,7 +111,7 @@ def fit_calibration(probabilities: FloatArray, codes: IntArray, *, labels: Label
     else:
         marginals = labels.attribute_probabilities(probabilities)
         temperatures = [fit_temperature(marginal, codes[:, position]) for position, marginal in enumerate(marginals)]
-    return Calibration(per, tuple(temperatures), len(codes))
+    return TemperatureCalibration(per, tuple(temperatures), len(codes))
 
 
 def calibration_report(probabilities: FloatArray, codes: IntArray, *, labels: LabelSpace, per: Per) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from scipy.special import log_softmax, softmax
 from ssl_pipeline.config.evaluation import NoCalibration, TemperatureScaling
 from ssl_pipeline.config.run import PredictionConfig
 from ssl_pipeline.evaluation.temperature import (
-    Calibration,
+    TemperatureCalibration,
     apply_temperature,
     calibration_report,
     fit_calibration,
@@ -52,7 +52,7 @@ def test_the_fitted_temperature_is_the_best_of_a_grid_and_corrects_the_overconfi
 def test_each_marginal_is_scaled_by_its_temperature() -> None:
     rng = np.random.default_rng(1)
     probabilities = rng.dirichlet(np.ones(6), size=50)
-    calibrated = Calibration("attribute", (2.0, 0.5), 50).apply(probabilities, SPACE)
+    calibrated = TemperatureCalibration("attribute", (2.0, 0.5), 50).apply(probabilities, SPACE)
     assert calibrated.sum(axis=1) == pytest.approx(1.0)
     for marginal, before, temperature in zip(
         SPACE.attribute_probabilities(calibrated), SPACE.attribute_probabilities(probabilities), (2.0, 0.5), strict=True
@@ -65,7 +65,7 @@ def test_independent_attributes_stay_independent() -> None:
     gender, age = rng.dirichlet(np.ones(2), size=9), rng.dirichlet(np.ones(3), size=9)
     joint = (gender[:, :, None] * age[:, None, :]).reshape(9, 6)
     expected = (apply_temperature(gender, 3.0)[:, :, None] * apply_temperature(age, 1.5)[:, None, :]).reshape(9, 6)
-    assert Calibration("attribute", (3.0, 1.5), 9).apply(joint, SPACE) == pytest.approx(expected)
+    assert TemperatureCalibration("attribute", (3.0, 1.5), 9).apply(joint, SPACE) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("per", ["class", "attribute"])
