@@ -2,9 +2,9 @@
 
     python -m benchmarks.predict_memory
 
-A few drawn faces are linked many times, into nested folders and into one flat folder. Each prediction is a process of
-its own, with a tiny network of random weights. The figures are that process's peak resident memory, and images a
-second with start-up included. Linux only: the peak is read from /proc.
+A few drawn faces are hard-linked many times, into nested folders and into one flat folder. Each prediction runs in its
+own process, with a tiny network of random weights. The figures are the peak resident memory of that process, and images
+per second including start-up. Linux only: the peak is read from /proc.
 """
 
 import os
@@ -26,7 +26,7 @@ from ssl_pipeline.synthetic.people.parameters import sample_faces, sample_people
 
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
 NUM_FACES, SIZE, NAMES_IN_FOLDER = 200, 32, 1000
-# not getrusage: its peak outlives exec, so that it would be this process's own
+# not getrusage: its peak survives exec, so it would include this process
 COMMAND = """
 import re, sys
 from pathlib import Path
@@ -63,7 +63,7 @@ def main(
 
 
 def draw_faces(folder: Path) -> None:
-    """Draw the faces that are linked."""
+    """Draw the faces to link."""
     folder.mkdir()
     people = sample_people(NUM_FACES, population="home", seed=0)
     for number, face in enumerate(sample_faces(people, images_per_person=1, seed=0)):
@@ -81,7 +81,7 @@ def link_faces(faces: Path, folder: Path, count: int, *, nested: bool) -> None:
 
 
 def measure(checkpoint: Path, images: Path, out: Path) -> tuple[float, float]:
-    """Predict in a fresh process; give its peak memory in MiB and its seconds."""
+    """Predict in a new process; return its peak memory in MiB and its seconds."""
     options = ["--checkpoint", checkpoint, "--images", images, "--out", out, "--device", "cpu", "--no-flip"]
     started = time.perf_counter()
     arguments = [sys.executable, "-c", COMMAND, "predict", *map(str, options)]

@@ -24,7 +24,7 @@ from benchmarks.strategies_report import ALL_TRUE, BASE, report
 from ssl_pipeline.config.loading import dump_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError
-from ssl_pipeline.evaluation.metrics import without_tables
+from ssl_pipeline.evaluation.metrics import drop_tables
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.inference.voting import SoftVote
 from ssl_pipeline.pseudo_labels.manifest import Manifest, read_manifest
@@ -128,7 +128,7 @@ def _measure_base(config: RunConfig, run: RunDir) -> Json:
     if folds is not None:
         checkpoints = sorted(run.out_of_fold.glob("fold-*.safetensors"))
         vote = SoftVote.load(checkpoints, config.prediction, device=config.device)
-        calibration, vote_scores = folds.calibration, without_tables(judge_split(vote, config, run, "test").scores)
+        calibration, vote_scores = folds.calibration, drop_tables(judge_split(vote, config, run, "test").scores)
     return {
         "test": evaluate(config, run, run.teacher, "test").scores,
         "together": vote_scores,

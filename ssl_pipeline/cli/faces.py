@@ -126,7 +126,7 @@ def _caption(face: dict[Any, Any], labels: LabelSpace) -> str:
 
 
 def _save(sheets: list[Image.Image], out: Path) -> None:
-    from ssl_pipeline.reports.contact_sheet import stacked
+    from ssl_pipeline.reports.contact_sheet import stack_sheets
 
     with atomic_path(out) as partial:
-        stacked(sheets).save(partial, format="PNG")
+        stack_sheets(sheets).save(partial, format="PNG")

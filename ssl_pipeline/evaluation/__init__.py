@@ -1,1 +1,1 @@
-"""How good predictions are: metrics, calibration, paired comparison, shift. numpy and scikit-learn, no torch."""
+"""Evaluation of predictions: metrics, calibration, paired comparison, shift. numpy and scikit-learn, no torch."""

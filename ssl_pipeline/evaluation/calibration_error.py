@@ -1,4 +1,4 @@
-"""Do confidences mean what they say? Reliability by bins of confidence, and the expected calibration error."""
+"""Reliability table over confidence bins, and the expected calibration error."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ Reliability = list[dict[str, Any]]
 
 
 def reliability_table(truth: IntArray, probabilities: FloatArray, *, num_bins: int = NUM_BINS) -> Reliability:
-    """Set confidence against accuracy, bin by bin (Guo et al., arXiv:1706.04599, section 2).
+    """Compare confidence with accuracy per bin (Guo et al., arXiv:1706.04599, section 2).
 
     A face's confidence is its largest probability. Bin m of M holds the confidences in ((m-1)/M, m/M].
 
@@ -21,24 +21,24 @@ def reliability_table(truth: IntArray, probabilities: FloatArray, *, num_bins: i
         num_bins: M.
 
     Returns:
-        For each bin ``lower, upper, num_faces, confidence, accuracy``; the last two are means over the bin's faces,
-        None where it has none.
+        Per bin ``lower, upper, num_faces, confidence, accuracy``; the last two are means over the bin's faces, None if
+        it is empty.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
-    correct = probabilities.argmax(axis=1) == truth
+    is_correct = probabilities.argmax(axis=1) == truth
     edges = np.linspace(0, 1, num_bins + 1)
     bins = np.digitize(confidence, edges[1:-1], right=True)
-    counts, confidences, hits = (
+    counts, confidence_sums, correct_sums = (
         np.bincount(bins, weights=values, minlength=num_bins)
-        for values in (np.ones(len(truth)), confidence, correct.astype(np.float64))
+        for values in (np.ones(len(truth)), confidence, is_correct.astype(np.float64))
     )
     return [
         {
             "lower": float(edges[index]),
             "upper": float(edges[index + 1]),
             "num_faces": int(counts[index]),
-            "confidence": float(confidences[index] / counts[index]) if counts[index] else None,
-            "accuracy": float(hits[index] / counts[index]) if counts[index] else None,
+            "confidence": float(confidence_sums[index] / counts[index]) if counts[index] else None,
+            "accuracy": float(correct_sums[index] / counts[index]) if counts[index] else None,
         }
         for index in range(num_bins)
     ]
@@ -47,7 +47,7 @@ def reliability_table(truth: IntArray, probabilities: FloatArray, *, num_bins: i
 def expected_calibration_error(reliability: Reliability) -> float:
     """Average the gap between accuracy and confidence over bins: Σ_m n_m / N · |accuracy_m - confidence_m|, in [0, 1].
 
-    It is biased upwards where bins hold few faces: a perfectly calibrated model scores above 0 on a small set.
+    Few faces per bin bias it upwards: a perfectly calibrated model scores above 0 on a small set.
     """
     filled = [row for row in reliability if row["num_faces"]]
     num_faces = sum(row["num_faces"] for row in filled)

@@ -1,4 +1,4 @@
-"""The number behind an attribute, as age in years behind its ranges: what a model expects, and how far off it is."""
+"""Expected number of an attribute with numeric values, e.g. age in years, and its errors."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from ssl_pipeline.labels import FloatArray
 
 
 def expected_numbers(probabilities: FloatArray, of_value: FloatArray) -> FloatArray:
-    """Give E = Σ_v p(v) · number(v).
+    """Compute E = Σ_v p(v) · number(v).
 
     Args:
         probabilities: of an attribute's values, float [N, V], rows sum to 1.
         of_value: number(v), float [V].
 
     Returns:
-        float [N], in the numbers' unit.
+        float [N], in the unit of the numbers.
 
     >>> expected_numbers(np.array([[0.5, 0.5], [0.9, 0.1]]), np.array([20.0, 40.0]))
     array([30., 22.])
@@ -25,15 +25,15 @@ def expected_numbers(probabilities: FloatArray, of_value: FloatArray) -> FloatAr
 
 
 def number_errors(probabilities: FloatArray, numbers: RegressionTargets) -> dict[str, Any]:
-    """Set the expected number against the true one, over the faces whose number is known.
+    """Compare expected with true numbers, over the faces with a known number.
 
     Args:
         probabilities: of an attribute's values, float [N, V], rows sum to 1.
         numbers: of the same faces and values.
 
     Returns:
-        ``num_numbers`` (faces counted), ``mean_absolute_error`` in the numbers' unit and ``mean_squared_error`` in its
-        square; both None where no face counts or a value has no number.
+        ``num_numbers`` (faces counted), ``mean_absolute_error`` in the unit of the numbers, and ``mean_squared_error``
+        in its square. Both errors are None if no face is counted or a value has no number.
     """
     known = np.isfinite(numbers.truth)
     if not known.any() or not np.isfinite(numbers.of_value).all():

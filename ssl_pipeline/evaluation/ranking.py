@@ -1,4 +1,4 @@
-"""How high a model ranks the true class among all: MRR, NDCG and MAP where one class is relevant to each face."""
+"""Rank of the true class: mean reciprocal rank, NDCG and mean average precision with one relevant class per face."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from ssl_pipeline.labels import FloatArray, IntArray
 
 
 def true_class_ranks(truth: IntArray, probabilities: FloatArray) -> IntArray:
-    """Give the rank of each face's true class by falling probability, from 1; of equal ones the true one comes last.
+    """Rank each face's true class by descending probability, from 1; among equal probabilities it comes last.
 
     Args:
         truth: int [N], in 0 … V-1.
@@ -18,17 +18,17 @@ def true_class_ranks(truth: IntArray, probabilities: FloatArray) -> IntArray:
     >>> true_class_ranks(np.array([0, 0]), np.array([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]]))
     array([3, 2])
     """
-    of_truth = probabilities[np.arange(len(truth)), truth]
-    return np.asarray((probabilities >= of_truth[:, None]).sum(axis=1), dtype=np.int64)
+    true_class_probabilities = probabilities[np.arange(len(truth)), truth]
+    return np.asarray((probabilities >= true_class_probabilities[:, None]).sum(axis=1), dtype=np.int64)
 
 
 def ranking_scores(truth: IntArray, probabilities: FloatArray) -> dict[str, float]:
-    """Score the ranks r of the true classes; all in (0, 1], 1 where every true class comes first.
+    """Score the ranks r of the true classes, in (0, 1]; 1 if every true class comes first.
 
-    With one relevant class a face, the mean reciprocal rank is mean(1 / r); the precision at the one relevant place
-    is also 1 / r, so the mean average precision is the same number; the ideal gain is 1, so NDCG is
-    mean(1 / log2(1 + r)). scikit-learn's `label_ranking_average_precision_score` and `ndcg_score` give the same, face
-    by face in Python, which is slow on many; of equal probabilities `ndcg_score` averages over the orders.
+    The mean reciprocal rank is mean(1 / r). With one relevant class per face, the average precision of a face is also
+    1 / r, and the ideal gain is 1, so that NDCG is mean(1 / log2(1 + r)). scikit-learn's
+    `label_ranking_average_precision_score` and `ndcg_score` agree but loop over faces in Python; for equal
+    probabilities, `ndcg_score` averages over their orders.
     """
     ranks = true_class_ranks(truth, probabilities)
     reciprocal = float((1 / ranks).mean())

@@ -1,4 +1,4 @@
-"""Whether the pool is like the validation faces: what guarantees about the one, tested on the other, rest on.
+"""Distribution shift between the pool and the validation faces: separability, predictions, acceptance by group.
 
 Shapes: N faces of the pool, M of validation, D features, K classes, A attributes.
 """
@@ -20,21 +20,21 @@ from ssl_pipeline.labels import BoolArray, FloatArray, LabelSpace
 
 NUM_FOLDS = 5
 _QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9}
-_INVERSE_PENALTY = 0.01  # features may outnumber the faces; a stronger penalty than scikit-learn's 1 also ends sooner
+_INVERSE_PENALTY = 0.01  # stronger than scikit-learn's 1: features may outnumber faces, and the fit converges sooner
 
 
 @dataclass(frozen=True)
 class Separability:
-    """How well a classifier tells two sets of faces apart."""
+    """How well a classifier separates two sets of faces."""
 
     auc: float | None
-    """Mean ROC-AUC over the folds, in [0, 1]: 0.5 where they cannot be told apart, 1 where always; None: unmeasured."""
+    """Mean ROC-AUC over the folds, in [0, 1]: 0.5 means inseparable, 1 fully separable; None: not measured."""
     standard_error: float | None
-    """Of that mean, from the spread of the folds."""
+    """Standard error of that mean over the folds."""
     num_pool: int
     num_validation: int
     note: str = ""
-    """Why nothing was measured."""
+    """Why it was not measured."""
 
 
 def separability(
@@ -45,10 +45,10 @@ def separability(
     validation_people: Sequence[str],
     seed: int,
 ) -> Separability:
-    """Try to tell two sets of faces apart (classifier two-sample test: Lopez-Paz and Oquab, arXiv:1610.06545).
+    """Separate two sets of faces by a classifier (two-sample test: Lopez-Paz and Oquab, arXiv:1610.06545).
 
-    A logistic regression on standardised features, scored by ROC-AUC on the fifth of the people that it has not seen,
-    five times; pictures of one person stay together, since otherwise faces would be recognised and not their origin.
+    Five-fold cross-validated ROC-AUC of a logistic regression on standardized features. All images of a person are in
+    one fold, so that the classifier cannot score by recognizing persons.
 
     Args:
         pool: features, float [N, D].
@@ -58,12 +58,12 @@ def separability(
         seed: of the folds.
 
     Returns:
-        The mean and its standard error, to 4 decimals; without them where the people of a side are too few for the
-        folds, or features are not finite.
+        The mean and its standard error, to 4 decimals; None for both if one side has too few persons for the folds, or
+        if features are not finite.
     """
     sizes = len(pool), len(validation)
     if min(len(set(pool_people)), len(set(validation_people))) < 2 * NUM_FOLDS:
-        return Separability(None, None, *sizes, note=f"fewer than {2 * NUM_FOLDS} people on a side")
+        return Separability(None, None, *sizes, note=f"fewer than {2 * NUM_FOLDS} people in one set")
     is_pool = np.arange(len(pool) + len(validation)) < len(pool)
     people = pd.factorize(np.array([*pool_people, *validation_people], dtype=object))[0]
     features = np.concatenate([pool, validation]).astype(np.float64)
@@ -73,7 +73,7 @@ def separability(
     folds = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=seed)
     for train, held_out in folds.split(features, is_pool, people):
         if len(set(is_pool[train])) < 2 or len(set(is_pool[held_out])) < 2:
-            return Separability(None, None, *sizes, note="a person with most of the pictures of a side")
+            return Separability(None, None, *sizes, note="one person has most images of one set")
         classifier = make_pipeline(
             StandardScaler(), LogisticRegression(C=_INVERSE_PENALTY, class_weight="balanced", max_iter=1000)
         )
@@ -84,7 +84,7 @@ def separability(
 
 
 def compare_predictions(pool: FloatArray, validation: FloatArray, *, labels: LabelSpace) -> dict[str, Any]:
-    """Set what the teacher says of the pool beside what it says of the validation faces.
+    """Compare the teacher's predictions on the pool with those on the validation faces.
 
     Args:
         pool: class probabilities, float [N, K].
@@ -92,58 +92,59 @@ def compare_predictions(pool: FloatArray, validation: FloatArray, *, labels: Lab
         labels: the label space.
 
     Returns:
-        JSON-able, of ``class`` and of each attribute: ``confidence`` (side → mean, p10, median, p90), ``mix`` (value →
-        side → share of the faces of which it is the most probable), and ``mix_distance``, half the sum of the shares'
-        absolute differences, in [0, 1].
+        JSON-serializable. For ``class`` and each attribute: ``confidence`` (set → mean, p10, median, p90), ``mix``
+        (value → set → share of the faces with this prediction) and ``mix_distance``, the total variation distance of
+        the shares, in [0, 1]. The sets are ``pool`` and ``validation``.
     """
-    sides = {"pool": pool, "validation": validation}
-    questions = {"class": (labels.class_names, sides)} | {
-        attribute.name: (
-            list(attribute.values),
-            {side: labels.attribute_probabilities(rows)[position] for side, rows in sides.items()},
-        )
-        for position, attribute in enumerate(labels.attributes)
-    }
-    compared = {}
-    for name, (values, by_side) in questions.items():
-        shares = {side: np.bincount(of.argmax(axis=1), minlength=len(values)) / len(of) for side, of in by_side.items()}
-        compared[name] = {
-            "confidence": {side: _spread(of.max(axis=1)) for side, of in by_side.items()},
-            "mix": {
-                value: {side: round(float(of[code]), 4) for side, of in shares.items()}
-                for code, value in enumerate(values)
-            },
-            "mix_distance": round(float(np.abs(shares["pool"] - shares["validation"]).sum() / 2), 4),
-        }
+    compared = {"class": _compare_values(pool, validation, labels.class_names)}
+    marginals = zip(labels.attribute_probabilities(pool), labels.attribute_probabilities(validation), strict=True)
+    for attribute, (pool_marginal, validation_marginal) in zip(labels.attributes, marginals, strict=True):
+        compared[attribute.name] = _compare_values(pool_marginal, validation_marginal, attribute.values)
     return compared
 
 
+def _compare_values(pool: FloatArray, validation: FloatArray, values: Sequence[str]) -> dict[str, Any]:
+    sets = {"pool": pool, "validation": validation}
+    shares = {
+        name: np.bincount(probabilities.argmax(axis=1), minlength=len(values)) / len(probabilities)
+        for name, probabilities in sets.items()
+    }
+    return {
+        "confidence": {name: _spread(probabilities.max(axis=1)) for name, probabilities in sets.items()},
+        "mix": {
+            value: {name: round(float(share[code]), 4) for name, share in shares.items()}
+            for code, value in enumerate(values)
+        },
+        "mix_distance": round(float(np.abs(shares["pool"] - shares["validation"]).sum() / 2), 4),
+    }
+
+
 def acceptance_by_group(groups: pd.DataFrame, accepted: BoolArray, undecided: BoolArray) -> dict[str, Any]:
-    """Count the accepted labels of each group of faces.
+    """Count the accepted labels per group of faces.
 
     Args:
-        groups: N rows, a nullable column for each way of grouping.
+        groups: N rows, one nullable column per grouping.
         accepted: bool [N, A].
-        undecided: the labels that were to decide, bool [N, A].
+        undecided: the labels that selection had to decide, bool [N, A].
 
     Returns:
-        JSON-able: column → value → num_faces, num_undecided and num_accepted (labels), and acceptance_rate, None
-        without any to decide. Faces whose group is unknown are not told apart; columns that know none are left out.
+        JSON-serializable: column → value → num_faces, num_undecided and num_accepted (labels), and acceptance_rate,
+        None if nothing was undecided. Faces without a group, and columns without any, are left out.
     """
-    found: dict[str, Any] = {}
+    counts: dict[str, Any] = {}
     for column, values in groups.items():
         for value in sorted(values.dropna().unique()):
-            places = np.flatnonzero((values == value).fillna(False).to_numpy(bool))
-            num_undecided, num_accepted = int(undecided[places].sum()), int(accepted[places].sum())
-            found.setdefault(str(column), {})[str(value)] = {
-                "num_faces": len(places),
+            rows = np.flatnonzero((values == value).fillna(False).to_numpy(bool))
+            num_undecided, num_accepted = int(undecided[rows].sum()), int(accepted[rows].sum())
+            counts.setdefault(str(column), {})[str(value)] = {
+                "num_faces": len(rows),
                 "num_undecided": num_undecided,
                 "num_accepted": num_accepted,
                 "acceptance_rate": round(num_accepted / num_undecided, 4) if num_undecided else None,
             }
-    return found
+    return counts
 
 
 def _spread(confidence: FloatArray) -> dict[str, float]:
-    quantiles = {name: np.quantile(confidence, share) for name, share in _QUANTILES.items()}
-    return {name: round(float(number), 4) for name, number in {"mean": confidence.mean(), **quantiles}.items()}
+    quantiles = {name: np.quantile(confidence, level) for name, level in _QUANTILES.items()}
+    return {name: round(float(value), 4) for name, value in {"mean": confidence.mean(), **quantiles}.items()}

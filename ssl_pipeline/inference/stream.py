@@ -1,4 +1,4 @@
-"""Decode and predict a stream of images: threads decode ahead while the model predicts, order kept, memory bounded."""
+"""Prediction of a stream of images: threads decode ahead of the model, in order and in bounded memory."""
 
 import hashlib
 import os
@@ -18,20 +18,20 @@ from ssl_pipeline.inference.files import ImageFile
 from ssl_pipeline.learning.predict import FacePredictor
 
 MAX_FILE_BYTES = 512 * 2**20
-"""The largest file that is read; an uncompressed image of 100 megapixels is smaller."""
+"""Largest file that is read; an uncompressed image of 100 megapixels is smaller."""
 MAX_AHEAD_BYTES = 256 * 2**20
-"""Pixels that may wait for the model, decoded, besides those of the batch that it is at."""
+"""Decoded pixels that may wait for the model, besides the current batch."""
 
 
 @dataclass(frozen=True)
 class PredictedBatch:
-    """Images in the order in which they came: an entry each in every field, B in all."""
+    """Predictions of B images, in the order of the files."""
 
     names: list[str]
     reasons: list[str | None]
-    """Why an image cannot be read; None where it can."""
+    """Why an image cannot be read; None if it can."""
     probabilities: npt.NDArray[np.float32]
-    """Of the classes, [B, K]; NaN in the rows of images that cannot be read."""
+    """Class probabilities, [B, K]; NaN in the rows of images that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ class _Decoded:
 def predict_stream(
     predictor: FacePredictor, files: Iterable[ImageFile], *, framer: Cropper | None = None
 ) -> Iterator[PredictedBatch]:
-    """Predict images batch by batch. Each comes out once, with its probabilities or the reason why it has none.
+    """Predict images batch by batch; each has its probabilities, or the reason why it cannot be read.
 
     Args:
         predictor: a model, or several that vote.
         files: the images.
-        framer: crops each to its face; None takes the centered square.
+        framer: crops each image to its face; None takes the centered square.
     """
     decoded = _decode_ahead(files, predictor.image_sizes, batch_size=predictor.batch_size, framer=framer)
     try:
@@ -71,7 +71,7 @@ def _predict(predictor: FacePredictor, batch: list[_Decoded]) -> PredictedBatch:
 def _decode_ahead(
     files: Iterable[ImageFile], sizes: tuple[int, ...], *, batch_size: int, framer: Cropper | None
 ) -> Generator[_Decoded, None, None]:
-    num_threads = min(8, os.cpu_count() or 1)  # Pillow lets other threads run while it decodes
+    num_threads = min(8, os.cpu_count() or 1)  # Pillow releases the GIL while it decodes
     bytes_per_image = sum(3 * size * size for size in sizes)
     num_ahead = max(num_threads, min(2 * batch_size, MAX_AHEAD_BYTES // bytes_per_image))
     waiting: deque[Future[_Decoded]] = deque()
@@ -101,16 +101,16 @@ def _decode(file: ImageFile, sizes: tuple[int, ...], framer: Cropper | None) -> 
         reason = str(error)
     except OSError as error:
         reason = error.strerror or str(error)
-    except ValueError:  # what `open` makes of a NUL in a path
+    except ValueError:  # `open` raises it for a NUL in a path
         reason = "a path cannot hold the character NUL"
     return _Decoded(file.name, {}, reason)
 
 
 def _read(path: str) -> bytes:
-    about = os.stat(path)  # noqa: PTH116 - a path as text, which a list gives
-    if not stat.S_ISREG(about.st_mode):  # a pipe would keep us waiting, a device never ends
-        raise UnreadableFace("a folder" if stat.S_ISDIR(about.st_mode) else "not a regular file")
-    if about.st_size > MAX_FILE_BYTES:
+    status = os.stat(path)  # noqa: PTH116 - faster than Path
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would block, a device may never end
+        raise UnreadableFace("a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+    if status.st_size > MAX_FILE_BYTES:
         raise UnreadableFace(f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB")
     with open(path, "rb") as file:
         return file.read()

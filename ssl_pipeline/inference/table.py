@@ -145,19 +145,17 @@ def _csv_writer(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], 
 
 @contextmanager
 def _parquet_writer(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
-    waiting: list[pa.Table] = []
-    num_waiting = 0
+    waiting = schema.empty_table()
     with pq.ParquetWriter(path, schema) as file:
 
         def write(table: pa.Table) -> None:
-            nonlocal num_waiting
-            waiting.append(table)
-            num_waiting += len(table)
-            if num_waiting >= ROWS_IN_GROUP:
-                file.write_table(pa.concat_tables(waiting))
-                waiting.clear()
-                num_waiting = 0
+            nonlocal waiting
+            # Copied into one block: many small arrays between the model's large ones would fragment the heap.
+            waiting = pa.concat_tables([waiting, table]).combine_chunks()
+            if len(waiting) >= ROWS_IN_GROUP:
+                file.write_table(waiting)
+                waiting = schema.empty_table()
 
         yield write
-        if waiting:
-            file.write_table(pa.concat_tables(waiting))
+        if len(waiting):
+            file.write_table(waiting)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ssl_pipeline.config.evaluation import NoCalibration, TemperatureScaling
 from ssl_pipeline.config.run import PredictionConfig
-from ssl_pipeline.evaluation.temperature import Calibration, calibration_report, fit_calibration
+from ssl_pipeline.evaluation.temperature import TemperatureCalibration, calibration_report, fit_calibration
 from ssl_pipeline.labels import FloatArray, IntArray, LabelSpace
 from ssl_pipeline.learning.checkpoint import Checkpoint, save_checkpoint
 from ssl_pipeline.learning.dataset import LabeledSet
@@ -40,7 +40,7 @@ def calibrate_checkpoint(
     """
     predictor = CheckpointPredictor.load(path, prediction, device=device)
     checkpoint, labels = predictor.checkpoint, predictor.labels
-    calibration: Calibration | None = None
+    calibration: TemperatureCalibration | None = None
     about: dict[str, Any] | None = None
     if isinstance(config, TemperatureScaling):
         refusal = too_few_faces(len(validation.codes), config, what="validation")
@@ -65,14 +65,14 @@ def too_few_faces(num_faces: int, config: TemperatureScaling, *, what: str) -> s
 
 def fit_and_report(
     probabilities: FloatArray, codes: IntArray, config: TemperatureScaling, *, labels: LabelSpace
-) -> tuple[Calibration, dict[str, Any]]:
+) -> tuple[TemperatureCalibration, dict[str, Any]]:
     """Fit temperatures on held-out faces, all fully known; beside them, what to record (see `calibrate_checkpoint`)."""
     calibration = fit_calibration(probabilities, codes, labels=labels, per=config.per)
     report = calibration_report(probabilities, codes, labels=labels, per=config.per)
     return calibration, {**asdict(calibration), **report}
 
 
-def save_calibrated(path: Path, checkpoint: Checkpoint, calibration: Calibration | None) -> None:
+def save_calibrated(path: Path, checkpoint: Checkpoint, calibration: TemperatureCalibration | None) -> None:
     """Write a checkpoint with these temperatures, or with none."""
     save_checkpoint(
         path,

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from ssl_pipeline.config.training import ModelConfig
 from ssl_pipeline.errors import CheckpointError
-from ssl_pipeline.evaluation.temperature import Calibration
+from ssl_pipeline.evaluation.temperature import TemperatureCalibration
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.model import FaceClassifier, build_model
 from ssl_pipeline.runs.files import atomic_path, digest_file
@@ -39,7 +39,7 @@ class Checkpoint:
     image_size: int
     digest: str
     """SHA-256 of the file."""
-    calibration: Calibration | None = None
+    calibration: TemperatureCalibration | None = None
     """By which its probabilities are calibrated; None for those that the network gives."""
 
 
@@ -49,7 +49,7 @@ def save_checkpoint(
     *,
     model_config: ModelConfig,
     image_size: int,
-    calibration: Calibration | None = None,
+    calibration: TemperatureCalibration | None = None,
 ) -> None:
     """Write the weights with all that rebuilding the model takes. The same weights give the same bytes."""
     about = {
@@ -95,7 +95,7 @@ def load_checkpoint(path: Path, *, labels: LabelSpace | None = None) -> Checkpoi
         own_labels = LabelSpace.of(about["labels"])
         image_size = int(about["image_size"])
         normalization = about["normalization"]
-        calibration = None if about["calibration"] is None else Calibration.from_dict(about["calibration"])
+        calibration = None if about["calibration"] is None else TemperatureCalibration.from_dict(about["calibration"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, ValidationError):
         raise CheckpointError(
             f"{path}: not a checkpoint of ssl-pipeline; expected the best.safetensors of a teacher or student"

@@ -1,4 +1,4 @@
-"""Reliability before and after calibration, of the class and of each attribute, side by side."""
+"""Reliability diagrams before and after calibration, one column for the class and one per attribute."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,12 +8,12 @@ from ssl_pipeline.reports.plots import BLUE, GRAY, ORANGE, new_figure
 
 
 def plot_calibration(path: Path, report: Mapping[str, Any], *, title: str) -> None:
-    """Draw accuracy by confidence against the diagonal of a calibrated model.
+    """Plot accuracy over confidence, with the diagonal of a calibrated model.
 
     Args:
-        path: of the PNG to write.
-        report: as `learning.calibration.calibration_report` gives it.
-        title: which faces.
+        path: PNG to write.
+        report: result of `evaluation.temperature.calibration_report`.
+        title: names the faces.
     """
     columns = {"class": report} | {
         name: {when: report[when]["per_attribute"][name] for when in ("before", "after")}
@@ -23,10 +23,11 @@ def plot_calibration(path: Path, report: Mapping[str, Any], *, title: str) -> No
         grid = figure.subplots(2, len(columns), sharex=True, sharey=True, squeeze=False)
         for (row, when), color in zip(enumerate(("before", "after")), (ORANGE, BLUE), strict=True):
             for axes, (name, scores) in zip(grid[row], columns.items(), strict=True):
-                bins = [one for one in scores[when]["reliability"] if one["num_faces"]]
+                bins = [row for row in scores[when]["reliability"] if row["num_faces"]]
+                num_faces = sum(row["num_faces"] for row in bins)
                 axes.plot([0, 1], [0, 1], color=GRAY, linestyle="--", linewidth=1.2)
-                sizes = [4 + 200 * one["num_faces"] / sum(other["num_faces"] for other in bins) for one in bins]
-                confidence, accuracy = ([one[key] for one in bins] for key in ("confidence", "accuracy"))
+                sizes = [4 + 200 * row["num_faces"] / num_faces for row in bins]
+                confidence, accuracy = ([row[key] for row in bins] for key in ("confidence", "accuracy"))
                 axes.plot(confidence, accuracy, color=color, linewidth=1)
                 axes.scatter(confidence, accuracy, sizes, color=color)
                 error = 100 * scores[when]["expected_calibration_error"]
@@ -35,4 +36,4 @@ def plot_calibration(path: Path, report: Mapping[str, Any], *, title: str) -> No
             grid[row][0].set(ylabel="accuracy")
         for axes in grid[1]:
             axes.set(xlabel="confidence")
-        figure.suptitle(f"{title} (points: by number of faces)")
+        figure.suptitle(f"{title} (point size: number of faces)")

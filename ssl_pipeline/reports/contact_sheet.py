@@ -1,4 +1,4 @@
-"""Contact sheets: images side by side, each with its caption beneath, under one title."""
+"""Contact sheets: a grid of captioned images under a title."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -19,25 +19,25 @@ def contact_sheet(
     """Lay images out in rows, left to right.
 
     Args:
-        images: N images of any size and mode; each is fitted into its square in proportion, small ones enlarged.
-        captions: N texts, of several lines where they hold line breaks; what is too long for a cell is wrapped.
-        columns: images a row, at least 1; the sheet is as wide whatever N.
-        title: stands above, wrapped where it is too long.
-        side: of an image's square, pixels, at least 1.
+        images: N images of any size and mode; each is scaled into its square with its aspect ratio kept.
+        captions: N texts, may contain line breaks; lines too long for a cell are wrapped.
+        columns: images per row, at least 1; the sheet's width does not depend on N.
+        title: placed above, wrapped if too long.
+        side: of an image's square in pixels, at least 1.
 
     Returns:
-        The sheet, mode RGB. Without an image it holds the title alone.
+        The sheet, mode RGB; with no images, the title alone.
 
     Raises:
-        ValueError: if there are not as many captions as images, or columns or side is below 1.
+        ValueError: if the numbers of captions and images differ, or columns or side is below 1.
     """
     if len(images) != len(captions):
         raise ValueError(f"every image needs a caption: {len(images)} images, {len(captions)} captions")
     if columns < 1 or side < 1:
         raise ValueError(f"columns and side must be at least 1, got {columns} and {side}")
     width = 2 * MARGIN + columns * side + (columns - 1) * GAP
-    heading = _wrapped(title, _font(TITLE_SIZE), width=width - 2 * MARGIN)
-    texts = [_wrapped(caption, _font(CAPTION_SIZE), width=side) for caption in captions]
+    heading = _wrap(title, _font(TITLE_SIZE), width=width - 2 * MARGIN)
+    texts = [_wrap(caption, _font(CAPTION_SIZE), width=side) for caption in captions]
     rows = [range(start, min(start + columns, len(images))) for start in range(0, len(images), columns)]
     heights = [side + 4 + max(_height(texts[number], CAPTION_SIZE) for number in row) + GAP for row in rows]
     top = MARGIN + _height(heading, TITLE_SIZE) + GAP // 2
@@ -53,38 +53,38 @@ def contact_sheet(
     return sheet
 
 
-def stacked(sheets: Sequence[Image.Image]) -> Image.Image:
-    """Put sheets below each other, at least one, flush left on white."""
-    whole = Image.new("RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), _PAPER)
+def stack_sheets(sheets: Sequence[Image.Image]) -> Image.Image:
+    """Stack at least one sheet vertically, aligned left, on white."""
+    stack = Image.new("RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), _PAPER)
     top = 0
     for sheet in sheets:
-        whole.paste(sheet, (0, top))
+        stack.paste(sheet, (0, top))
         top += sheet.height
-    return whole
+    return stack
 
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib: the same letters on every machine."""
+    """Load DejaVu Sans from matplotlib, so that every machine renders the same sheet."""
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont, *, width: int) -> list[str]:
-    """Break a text into lines of at most `width` pixels: between words, or inside one that is too long alone."""
+def _wrap(text: str, font: ImageFont.FreeTypeFont, *, width: int) -> list[str]:
+    """Break a text into lines of at most `width` pixels, between words or inside a word longer than a line."""
     lines = []
     for paragraph in text.split("\n"):
         line = ""
         for word in paragraph.split():
-            longer = f"{line} {word}" if line else word
-            if font.getlength(longer) <= width:
-                line = longer
+            extended = f"{line} {word}" if line else word
+            if font.getlength(extended) <= width:
+                line = extended
                 continue
             if line:
                 lines.append(line)
             while font.getlength(word) > width and len(word) > 1:
-                fits = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or font.getlength(word[:n]) <= width)
-                lines.append(word[:fits])
-                word = word[fits:]
+                end = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or font.getlength(word[:n]) <= width)
+                lines.append(word[:end])
+                word = word[end:]
             line = word
         lines.append(line)
     return lines

@@ -1,6 +1,6 @@
-"""Pictures of a training and of a model's scores: curves, confusion, reliability, F1 by class; saved as PNG.
+"""Plots of a training and of a model's scores as PNG: learning curves, confusion matrix, reliability, F1 per class.
 
-The same input gives the same bytes with the same matplotlib: no clock, no version, no user's style goes into a file.
+With the same matplotlib, the same input gives the same bytes: files contain no time, version or user style.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from ssl_pipeline.runs.files import atomic_path
 
 SCORE_PICTURES = ("confusion.png", "reliability.png", "class_f1.png")
 
-# Okabe and Ito's palette, told apart by color-blind readers; it also differs in brightness.
+# Okabe and Ito's palette: distinguishable by color-blind readers, and in brightness.
 BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#E69F00", "#009E73", "#666666"
 _STYLE = {
     "axes.axisbelow": True,
@@ -33,9 +33,9 @@ _STYLE = {
     "grid.linewidth": 0.6,
     "legend.frameon": False,
     "savefig.dpi": 120,
-    "text.parse_math": False,  # a label may hold dollar signs
+    "text.parse_math": False,  # labels may contain dollar signs
 }
-_PATCH = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # keeps a figure readable on a line
+_TEXT_BOX = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # keeps a number readable over a line
 _MAX_CELLS_WITH_COUNTS = 40
 _MAX_NAME_LENGTH = 32
 
@@ -48,14 +48,14 @@ def plot_learning_curves(
     metric: str = "macro_f1",
     direction: Literal["max", "min"] = "max",
 ) -> None:
-    """Draw loss, metric and learning rate by epoch, the best epoch marked; epochs are counted from 1, as people do.
+    """Plot loss, metric and learning rate over epochs (from 1), with the best epoch marked.
 
     Args:
-        path: of the PNG to write.
-        history: a row an epoch: ``epoch`` (from 0), ``learning_rate, train_loss, validation_loss`` and the metric's column.
-        title: what was trained.
-        metric: the column that chose the best epoch; the first of equal ones is the best.
-        direction: which way the metric is better.
+        path: PNG to write.
+        history: one row per epoch: ``epoch`` (from 0), ``learning_rate, train_loss, validation_loss`` and the metric.
+        title: names the training.
+        metric: the column that chose the best epoch; on a tie the first epoch is the best.
+        direction: whether a higher or a lower metric is better.
     """
     epochs, values = history["epoch"].to_numpy() + 1, history[metric].to_numpy(np.float64)
     best = None
@@ -85,13 +85,13 @@ def plot_learning_curves(
 
 
 def plot_confusion_matrix(path: Path, counts: Sequence[Sequence[int]], names: Sequence[str], *, title: str) -> None:
-    """Draw a confusion matrix: colors by share of the true class, counts in the cells, empty cells left blank.
+    """Plot a confusion matrix: color is the share of the true class, text the count; zero counts are blank.
 
     Args:
-        path: of the PNG to write.
-        counts: true class down, predicted class across, [V, V].
-        names: of the classes, [V].
-        title: whose predictions of what.
+        path: PNG to write.
+        counts: [V, V], true classes in rows, predicted classes in columns.
+        names: class names, [V].
+        title: names the model and the faces.
     """
     table, size = np.asarray(counts), len(names)
     totals = table.sum(axis=1, keepdims=True)
@@ -102,14 +102,14 @@ def plot_confusion_matrix(path: Path, counts: Sequence[Sequence[int]], names: Se
     with new_figure(path, width=side + margin + 0.9, height=side + margin) as figure:
         axes = figure.subplots()
         axes.grid(visible=False)
-        axes.set_facecolor("#eeeeee")  # a class that does not occur
+        axes.set_facecolor("#eeeeee")  # shows for classes that do not occur
         image = axes.imshow(np.ma.masked_invalid(shares), cmap="Blues", vmin=0, vmax=1)
         if size <= _MAX_CELLS_WITH_COUNTS:
-            fits = 9 if table.max(initial=0) < 10_000 and size <= 20 else 6
+            font_size = 9 if table.max(initial=0) < 10_000 and size <= 20 else 6
             for row, column in zip(*np.nonzero(table), strict=True):
                 color = "white" if shares[row, column] > 0.55 else "black"
-                place: dict[str, Any] = {"ha": "center", "va": "center", "color": color, "fontsize": fits}
-                axes.text(column, row, f"{table[row, column]}", **place)
+                text_style: dict[str, Any] = {"ha": "center", "va": "center", "color": color, "fontsize": font_size}
+                axes.text(column, row, f"{table[row, column]}", **text_style)
             axes.set_xticks(range(size), labels, rotation=90 if max(map(len, labels)) > 5 else 0)
             axes.set_yticks(range(size), labels)
         axes.set(xlabel="predicted", ylabel="true")
@@ -121,13 +121,13 @@ def plot_confusion_matrix(path: Path, counts: Sequence[Sequence[int]], names: Se
 
 
 def plot_reliability(path: Path, bins: Sequence[Mapping[str, Any]], *, error: float, title: str) -> None:
-    """Draw accuracy by confidence against the diagonal of a calibrated model, and how many faces each bin holds.
+    """Plot accuracy over confidence with the diagonal of a calibrated model, and the number of faces per bin.
 
     Args:
-        path: of the PNG to write.
-        bins: ``lower, upper, num_faces, confidence, accuracy``, the last two None in an empty bin.
-        error: the expected calibration error, in [0, 1].
-        title: whose confidence in what.
+        path: PNG to write.
+        bins: ``lower, upper, num_faces, confidence, accuracy``; the last two are None in an empty bin.
+        error: expected calibration error, in [0, 1].
+        title: names the model and the faces.
     """
     filled = [row for row in bins if row["num_faces"]]
     confidence, accuracy = ([row[name] for row in filled] for name in ("confidence", "accuracy"))
@@ -146,19 +146,19 @@ def plot_reliability(path: Path, bins: Sequence[Mapping[str, Any]], *, error: fl
         above.legend(loc="upper left")
         below.bar(lower, counts, widths, color=GRAY, **bars)
         for left, width, count in zip(lower, widths, counts, strict=True):
-            place = {"ha": "center", "va": "bottom", "fontsize": 7}
-            below.annotate(_compact(count), (left + width / 2, count), (0, 1), textcoords="offset points", **place)
+            text_style = {"ha": "center", "va": "bottom", "fontsize": 7}
+            below.annotate(_compact(count), (left + width / 2, count), (0, 1), textcoords="offset points", **text_style)
         below.set(ylabel="faces", xlabel="confidence", ylim=(0, 1.2 * max(counts, default=1)))
         below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
 
 
 def plot_class_f1(path: Path, models: Mapping[str, Mapping[str, Mapping[str, Any]]], *, title: str) -> None:
-    """Draw each class's F1 as a bar, of one model or of several side by side, with the number of its faces.
+    """Plot the F1 of each class as a bar per model, with the number of faces per class.
 
     Args:
-        path: of the PNG to write.
-        models: by the model's name, ``{class: {num_faces, f1}}``; all of the same faces.
-        title: whose F1 on what.
+        path: PNG to write.
+        models: ``{class: {num_faces, f1}}`` by model name, all on the same faces.
+        title: names the models and the faces.
     """
     classes = list(dict.fromkeys(name for per_class in models.values() for name in per_class))
     num_faces = {name: row["num_faces"] for per_class in models.values() for name, row in per_class.items()}
@@ -168,12 +168,12 @@ def plot_class_f1(path: Path, models: Mapping[str, Mapping[str, Mapping[str, Any
         axes = figure.subplots()
         for index, (model, color) in enumerate(zip(models, (BLUE, ORANGE, GREEN, GRAY), strict=False)):
             values = [models[model][name]["f1"] if name in models[model] else 0.0 for name in classes]
-            places = np.arange(len(classes)) - 0.4 + height * (index + 0.5)
-            axes.barh(places, values, height, color=color, label=f"{model}: mean {np.mean(values):.3f}")
+            positions = np.arange(len(classes)) - 0.4 + height * (index + 0.5)
+            axes.barh(positions, values, height, color=color, label=f"{model}: mean {np.mean(values):.3f}")
             axes.axvline(float(np.mean(values)), color=color, linestyle=":", linewidth=1.5)
-            for place, value in zip(places, values, strict=True):
-                text: dict[str, Any] = {"va": "center", "size": 7 if len(models) == 1 else 6, "bbox": _PATCH}
-                axes.annotate(f"{value:.2f}", (value, place), (3, 0), textcoords="offset points", **text)
+            for position, value in zip(positions, values, strict=True):
+                text_style: dict[str, Any] = {"va": "center", "size": 7 if len(models) == 1 else 6, "bbox": _TEXT_BOX}
+                axes.annotate(f"{value:.2f}", (value, position), (3, 0), textcoords="offset points", **text_style)
         axes.set_yticks(range(len(classes)), [f"{_short(name)}  ({num_faces[name]:,})" for name in classes])
         axes.set_ylim(len(classes) - 0.5, -0.5)
         axes.set(xlim=(0, 1.08), xlabel="F1 (dotted: mean over classes)", ylabel="class (faces)")
@@ -183,7 +183,7 @@ def plot_class_f1(path: Path, models: Mapping[str, Mapping[str, Mapping[str, Any
 
 
 def plot_scores(directory: Path, scores: Mapping[str, Any], *, title: str) -> None:
-    """Draw `SCORE_PICTURES` of what `learning.metrics.evaluate_predictions` gives, jointly."""
+    """Plot `SCORE_PICTURES` of the joint scores of `evaluation.metrics.evaluate_predictions`."""
     confusion, reliability, class_f1 = (directory / name for name in SCORE_PICTURES)
     matrix, error = scores["confusion_matrix"], scores["expected_calibration_error"]
     plot_confusion_matrix(confusion, matrix["counts"], matrix["names"], title=f"{title}: faces by class")
@@ -193,7 +193,7 @@ def plot_scores(directory: Path, scores: Mapping[str, Any], *, title: str) -> No
 
 @contextmanager
 def new_figure(path: Path, *, width: float, height: float) -> Iterator[Figure]:
-    """Give a figure of so many inches; it is saved when the block ends well."""
+    """Yield a figure, width and height in inches, and save it unless the block raises."""
     with style.context(["default", _STYLE]):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
@@ -203,8 +203,8 @@ def new_figure(path: Path, *, width: float, height: float) -> Iterator[Figure]:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically; the same figure gives the same bytes."""
-    with atomic_path(path) as beside:
-        figure.savefig(beside, format="png", metadata={"Software": None})
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
 def _words(metric: str) -> str:

@@ -1,4 +1,4 @@
-"""The scores of one model, for a person to read."""
+"""Tables of one model's scores for a terminal."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from rich.table import Table
 
 
 def scores_tables(scores: Mapping[str, Any], *, title: str) -> Iterator[Table]:
-    """Draw what `learning.metrics.evaluate_predictions` gives: joint and per attribute, per class, per group.
+    """Render the result of `evaluation.metrics.evaluate_predictions`: joint and per attribute, per class, per group.
 
     An undefined score is a dash.
     """
@@ -21,12 +21,12 @@ def scores_tables(scores: Mapping[str, Any], *, title: str) -> Iterator[Table]:
     for name, values in [("joint", scores), *scores["per_attribute"].items()]:
         table.add_row(name, *(_number(values[metric]) for metric in _PROBABILITIES))
     yield table
-    numbers = {name: own for name, own in scores["per_attribute"].items() if "num_numbers" in own}
+    numbers = {name: values for name, values in scores["per_attribute"].items() if "num_numbers" in values}
     if numbers:
-        table = _table("Number expected under the model against the true one", "", "faces", "MAE", "MSE")
-        for name, own in numbers.items():
-            errors = (_number(own[metric], 1) for metric in ("mean_absolute_error", "mean_squared_error"))
-            table.add_row(name, f"{own['num_numbers']:,}", *errors)
+        table = _table("Expected against true number", "", "faces", "MAE", "MSE")
+        for name, values in numbers.items():
+            errors = (_number(values[metric], 1) for metric in ("mean_absolute_error", "mean_squared_error"))
+            table.add_row(name, f"{values['num_numbers']:,}", *errors)
         yield table
     table = _table("Per class", "%", "faces", "precision", "recall", "F1")
     for name, values in scores["per_class"].items():

@@ -15,7 +15,7 @@ import pandas as pd
 
 from ssl_pipeline.config.evaluation import TemperatureScaling
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.evaluation.temperature import Calibration
+from ssl_pipeline.evaluation.temperature import TemperatureCalibration
 from ssl_pipeline.faces.near_duplicates import picture_ids
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.splitting import assign_folds, connected_groups
@@ -131,7 +131,7 @@ def _predict_held_out(
 
 def _calibrate(
     probabilities: npt.NDArray[np.float32], faces: pd.DataFrame, config: RunConfig, run: RunDir
-) -> tuple[Calibration | None, dict[str, Any] | None]:
+) -> tuple[TemperatureCalibration | None, dict[str, Any] | None]:
     """Fit one set of temperatures for all teachers: each part alone has too few faces."""
     if not isinstance(config.calibration, TemperatureScaling):
         return None, None

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.evaluation.metrics import evaluate_predictions, without_tables
+from ssl_pipeline.evaluation.metrics import drop_tables, evaluate_predictions
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.inference.voting import SoftVote
@@ -55,7 +55,7 @@ def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> S
             judged.faces.to_parquet(beside, index=False)
         model = str(model_dir.relative_to(run.root)) if model_dir.is_relative_to(run.root) else model_dir.name
         plot_scores(directory, judged.scores, title=f"{model} on {split}")
-        return without_tables(judged.scores)
+        return drop_tables(judged.scores)
 
     record = run_stage(directory, inputs=inputs, outputs=["scores.json", PREDICTIONS, *SCORE_PICTURES], work=work)
     return SplitScores(record.result, record.skipped)

@@ -1,4 +1,4 @@
-"""Expected calibration error against a loop written apart from it, and a table worked by hand."""
+"""Expected calibration error against an independent loop, and a table computed by hand."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from ssl_pipeline.evaluation.calibration_error import expected_calibration_error
 
 
 def looped_error(truth: np.ndarray, probabilities: np.ndarray, num_bins: int) -> float:
-    """Equations 2 and 3 of Guo et al., face by face."""
+    """Equations 2 and 3 of Guo et al., as a loop over faces."""
     error = 0.0
     for number in range(1, num_bins + 1):
         confidences, hits = [], []
@@ -23,7 +23,7 @@ def looped_error(truth: np.ndarray, probabilities: np.ndarray, num_bins: int) ->
 
 @pytest.mark.parametrize("num_bins", [1, 10, 15])
 @pytest.mark.parametrize("num_classes", [2, 6])
-def test_the_error_equals_that_of_a_plain_loop(num_bins: int, num_classes: int) -> None:
+def test_the_error_equals_a_plain_loop(num_bins: int, num_classes: int) -> None:
     rng = np.random.default_rng(num_bins)
     probabilities = rng.dirichlet(np.full(num_classes, 0.3), size=200)
     truth = rng.integers(0, num_classes, size=200)
@@ -31,11 +31,17 @@ def test_the_error_equals_that_of_a_plain_loop(num_bins: int, num_classes: int) 
     assert expected_calibration_error(table) == pytest.approx(looped_error(truth, probabilities, num_bins))
 
 
-def test_bins_worked_by_hand() -> None:
+def test_bins_computed_by_hand() -> None:
     probabilities = np.array([[0.5, 0.5], [0.9, 0.1], [0.8, 0.2], [0.0, 1.0]])
     table = reliability_table(np.array([0, 0, 1, 1]), probabilities, num_bins=2)
     assert table == [
-        {"lower": 0.0, "upper": 0.5, "num_faces": 1, "confidence": 0.5, "accuracy": 1.0},  # an edge belongs below it
+        {
+            "lower": 0.0,
+            "upper": 0.5,
+            "num_faces": 1,
+            "confidence": 0.5,
+            "accuracy": 1.0,
+        },  # an edge belongs to the bin below it
         {
             "lower": 0.5,
             "upper": 1.0,
@@ -54,11 +60,11 @@ def test_an_empty_bin_has_neither_confidence_nor_accuracy() -> None:
     assert table[0]["confidence"] is table[0]["accuracy"] is None
 
 
-def test_a_calibrated_model_has_a_small_error_and_an_overconfident_one_its_excess() -> None:
+def test_a_calibrated_model_has_a_small_error_and_an_overconfident_one_its_excess_confidence() -> None:
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.5, 1, size=20_000)
     truth = (rng.uniform(size=20_000) > confidence).astype(np.int64)  # class 0 with probability `confidence`
-    honest = np.stack([confidence, 1 - confidence], axis=1)
-    assert expected_calibration_error(reliability_table(truth, honest)) < 0.02
-    sure = np.tile([1.0, 0.0], (20_000, 1))
-    assert expected_calibration_error(reliability_table(truth, sure)) == pytest.approx(truth.mean())
+    calibrated = np.stack([confidence, 1 - confidence], axis=1)
+    assert expected_calibration_error(reliability_table(truth, calibrated)) < 0.02
+    overconfident = np.tile([1.0, 0.0], (20_000, 1))
+    assert expected_calibration_error(reliability_table(truth, overconfident)) == pytest.approx(truth.mean())

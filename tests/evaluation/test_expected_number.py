@@ -1,4 +1,4 @@
-"""The age expected under a model, worked by hand."""
+"""Expected numbers and their errors, against values computed by hand and scikit-learn."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from ssl_pipeline.evaluation.expected_number import expected_numbers, number_err
 from ssl_pipeline.faces.regression_targets import RegressionTargets
 
 
-def test_errors_worked_by_hand_over_the_faces_whose_number_is_known() -> None:
+def test_errors_over_faces_with_a_known_number_equal_those_computed_by_hand() -> None:
     probabilities = np.array([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
     numbers = RegressionTargets(truth=np.array([30.0, 66.0, np.nan]), of_value=np.array([20.0, 44.0, 70.0]))
     # expected 32 and 70: errors of 2 and 4 years
@@ -19,7 +19,7 @@ def test_errors_worked_by_hand_over_the_faces_whose_number_is_known() -> None:
     }
 
 
-def test_errors_equal_scikit_learns() -> None:
+def test_errors_equal_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     probabilities, truth = rng.dirichlet(np.ones(3), size=50), rng.uniform(0, 90, size=50)
     of_value = np.array([20.0, 44.0, 70.0])
@@ -30,7 +30,7 @@ def test_errors_equal_scikit_learns() -> None:
     assert errors["mean_squared_error"] == pytest.approx(mean_squared_error(truth, expected))
 
 
-def test_nothing_is_expected_where_no_face_has_a_number() -> None:
+def test_errors_are_none_if_no_face_has_a_number() -> None:
     numbers = RegressionTargets(truth=np.array([np.nan]), of_value=np.array([20.0, 44.0]))
     undefined = {"num_numbers": 0, "mean_absolute_error": None, "mean_squared_error": None}
     assert number_errors(np.array([[0.5, 0.5]]), numbers) == undefined

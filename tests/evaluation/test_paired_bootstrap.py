@@ -1,4 +1,4 @@
-"""The paired bootstrap against drawing persons one by one and scoring by scikit-learn."""
+"""Paired bootstrap against a loop over persons scored by scikit-learn."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from ssl_pipeline.evaluation.paired_bootstrap import paired_bootstrap
 
 
 def faces(num_faces: int = 120, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Truth, a worse model, a better one, persons of one to several faces."""
+    """Truth, predictions of a worse and of a better model, and person ids with one or more faces each."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, 4, num_faces)
     first = np.where(rng.random(num_faces) < 0.5, truth, rng.integers(0, 4, num_faces))
@@ -17,67 +17,67 @@ def faces(num_faces: int = 120, *, seed: int = 0) -> tuple[np.ndarray, np.ndarra
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", "accuracy"])
-def test_a_difference_and_its_interval_are_those_of_drawing_persons_one_by_one(metric: str) -> None:
+def test_a_difference_and_its_interval_equal_a_loop_over_persons(metric: str) -> None:
     truth, first, second, persons = faces()
 
-    def score(chosen: np.ndarray, rows: np.ndarray) -> float:
+    def score(predicted: np.ndarray, rows: np.ndarray) -> float:
         if metric == "accuracy":
-            return float(accuracy_score(truth[rows], chosen[rows]))
+            return float(accuracy_score(truth[rows], predicted[rows]))
         return float(
-            f1_score(truth[rows], chosen[rows], average="macro", labels=np.unique(truth[rows]), zero_division=0)
+            f1_score(truth[rows], predicted[rows], average="macro", labels=np.unique(truth[rows]), zero_division=0)
         )
 
     rng, everyone = np.random.default_rng(7), np.unique(persons)
     drawn = []
     for _ in range(1500):
-        rows = np.concatenate([np.flatnonzero(persons == who) for who in rng.choice(everyone, len(everyone))])
+        rows = np.concatenate([np.flatnonzero(persons == person) for person in rng.choice(everyone, len(everyone))])
         drawn.append(score(second, rows) - score(first, rows))
-    found = paired_bootstrap(truth, first, second, persons, num_classes=4, metric=metric)
+    result = paired_bootstrap(truth, first, second, persons, num_classes=4, metric=metric)
     rows = np.arange(len(truth))
-    assert found.difference == pytest.approx(score(second, rows) - score(first, rows))
-    assert (found.lower, found.upper) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.02)
-    assert found.num_persons == len(everyone)
-    assert found.probability > 0.99
+    assert result.difference == pytest.approx(score(second, rows) - score(first, rows))
+    assert (result.lower, result.upper) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.02)
+    assert result.num_persons == len(everyone)
+    assert result.probability > 0.99
 
 
-def test_the_interval_covers_the_true_difference_as_often_as_it_says() -> None:
+def test_the_interval_covers_the_true_difference_at_its_nominal_rate() -> None:
     rng, covered = np.random.default_rng(3), 0
     for draw in range(200):
         truth = rng.integers(0, 3, 150)
         models = [np.where(rng.random(150) < right, truth, (truth + 1) % 3) for right in (0.6, 0.7)]
-        found = paired_bootstrap(
+        result = paired_bootstrap(
             truth, *models, np.arange(150), num_classes=3, metric="accuracy", num_draws=400, seed=draw
         )
-        covered += found.lower <= 0.1 <= found.upper
+        covered += result.lower <= 0.1 <= result.upper
     assert 0.90 <= covered / 200 <= 0.99
 
 
-def test_equal_models_are_as_likely_better_as_worse_and_swapping_them_mirrors_the_result() -> None:
+def test_equal_models_have_probability_one_half_and_swapping_models_mirrors_the_result() -> None:
     truth, first, second, persons = faces()
     same = paired_bootstrap(truth, first, first, persons, num_classes=4)
     assert (same.difference, same.lower, same.upper, same.probability) == (0.0, 0.0, 0.0, 0.5)
-    there = paired_bootstrap(truth, first, second, persons, num_classes=4)
-    back = paired_bootstrap(truth, second, first, persons, num_classes=4)
-    assert back.difference == pytest.approx(-there.difference)
-    assert back.probability == pytest.approx(1 - there.probability)
+    forward = paired_bootstrap(truth, first, second, persons, num_classes=4)
+    backward = paired_bootstrap(truth, second, first, persons, num_classes=4)
+    assert backward.difference == pytest.approx(-forward.difference)
+    assert backward.probability == pytest.approx(1 - forward.probability)
 
 
-def test_many_pictures_of_one_person_are_no_evidence_of_many() -> None:
+def test_many_images_of_one_person_count_as_one_person() -> None:
     truth = np.zeros(100, dtype=np.int64)
     truth[50:] = 1
     first, second = truth.copy(), truth.copy()
     first[:30] = 1  # thirty faces that only the second model gets right
-    alone = paired_bootstrap(truth, first, second, np.arange(100), num_classes=2, metric="accuracy")
+    separate = paired_bootstrap(truth, first, second, np.arange(100), num_classes=2, metric="accuracy")
     one_person = np.arange(100)
     one_person[:30] = 0
     together = paired_bootstrap(truth, first, second, one_person, num_classes=2, metric="accuracy")
-    assert alone.lower > 0.15
-    assert together.lower == 0.0  # a third of the draws lack that person
+    assert separate.lower > 0.15
+    assert together.lower == 0.0  # a third of the draws do not contain that person
 
 
-def test_no_faces_or_another_metric_are_refused() -> None:
+def test_no_faces_or_an_unknown_metric_are_refused() -> None:
     nothing = np.zeros(0, dtype=np.int64)
-    with pytest.raises(ValueError, match="needs faces"):
+    with pytest.raises(ValueError, match="at least one face"):
         paired_bootstrap(nothing, nothing, nothing, nothing, num_classes=2)
     with pytest.raises(ValueError, match="expected macro_f1 or accuracy, got 'f2'"):
         paired_bootstrap(*faces(), num_classes=4, metric="f2")

@@ -1,4 +1,4 @@
-"""Submissions: the rows of info.csv and their order; an image that fails never vanishes; the command's exit codes."""
+"""Submissions: rows in the order of info.csv, failed images, and the command's exit codes."""
 
 from pathlib import Path
 
@@ -38,14 +38,14 @@ def class_ids(checkpoint: Path, faces: dict[str, np.ndarray], names: list[str]) 
 def test_a_submission_has_the_rows_of_info_in_its_order(
     checkpoint: Path, faces: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    asked = ["fe.png", "000123", "0a.png", "ab.cd", "c0ffee.jpg", "000123.jpg"]  # the stem counts, not the suffix
+    image_ids = ["fe.png", "000123", "0a.png", "ab.cd", "c0ffee.jpg", "000123.jpg"]  # found by their stem
     files = ["fe.jpeg", "000123.jpg", "0a.PNG", "ab.cd.png", "c0ffee.jpg", "000123.jpg"]
-    info = write_info(tmp_path / "info.csv", asked)
+    info = write_info(tmp_path / "info.csv", image_ids)
     counts = predict_submission(predictor(checkpoint), tmp_path / "images", info, tmp_path / "out.csv")
     assert (counts.num_read, counts.num_filled) == (6, 0)
     expected = class_ids(checkpoint, faces, files)
     assert len(set(expected)) > 1
-    lines = [f"{image_id},{class_id}" for image_id, class_id in zip(asked, expected, strict=True)]
+    lines = [f"{image_id},{class_id}" for image_id, class_id in zip(image_ids, expected, strict=True)]
     assert (tmp_path / "out.csv").read_bytes().decode() == "\n".join(["ImageID,ans", *lines]) + "\n"
     assert not (tmp_path / "out.failed.csv").exists()
 
@@ -68,9 +68,7 @@ def test_missing_and_unreadable_images_stop_a_submission(
     assert not out.exists()
 
 
-def test_a_stem_that_two_images_share_is_a_fault(
-    checkpoint: Path, faces: dict[str, np.ndarray], tmp_path: Path
-) -> None:
+def test_a_stem_shared_by_two_images_is_a_fault(checkpoint: Path, faces: dict[str, np.ndarray], tmp_path: Path) -> None:
     write_images(tmp_path / "images", ["fe.png"])
     info = write_info(tmp_path / "info.csv", ["fe"])
     with pytest.raises(FaceTableError, match=r"fe: more than one image could be meant: fe.jpeg and fe.png"):
@@ -82,17 +80,17 @@ def test_failed_images_are_filled_with_the_fallback_class_and_listed(
     checkpoint: Path, faces: dict[str, np.ndarray], tmp_path: Path, fallback: int | str
 ) -> None:
     (tmp_path / "images" / "broken.jpg").write_bytes(b"no image")
-    read = [*NAMES, "fe.jpeg", "fe.jpeg", "fe.jpeg", "fe.jpeg"]  # most of them
-    info = write_info(tmp_path / "info.csv", ["absent.jpg", *read, "broken.jpg"])
+    readable = [*NAMES, *4 * ["fe.jpeg"]]  # the most common one
+    info = write_info(tmp_path / "info.csv", ["absent.jpg", *readable, "broken.jpg"])
     counts = predict_submission(
         predictor(checkpoint), tmp_path / "images", info, tmp_path / "out.csv", fallback_class=fallback
     )
-    predicted = class_ids(checkpoint, faces, read)
+    predicted = class_ids(checkpoint, faces, readable)
     filled = 2 if fallback == 2 else pd.Series(predicted).mode()[0]
     answers = pd.read_csv(tmp_path / "out.csv")
-    assert answers["ImageID"].tolist() == ["absent.jpg", *read, "broken.jpg"]
+    assert answers["ImageID"].tolist() == ["absent.jpg", *readable, "broken.jpg"]
     assert answers["ans"].tolist() == [filled, *predicted, filled]
-    assert (counts.num_read, counts.num_filled, counts.fallback_class) == (len(read), 2, filled)
+    assert (counts.num_read, counts.num_filled, counts.fallback_class) == (len(readable), 2, filled)
     failed = pd.read_csv(tmp_path / "out.failed.csv")
     assert failed["ImageID"].tolist() == ["absent.jpg", "broken.jpg"]
     assert failed["ans"].tolist() == [filled, filled]
@@ -109,7 +107,7 @@ def test_failed_images_are_filled_with_the_fallback_class_and_listed(
         (None, "cannot be read as the info.csv of a submission"),
     ],
 )
-def test_an_info_that_cannot_be_used_is_refused(
+def test_an_unusable_info_is_refused(
     checkpoint: Path, faces: dict[str, np.ndarray], tmp_path: Path, text: str | None, message: str
 ) -> None:
     if text is not None:
@@ -120,7 +118,7 @@ def test_an_info_that_cannot_be_used_is_refused(
         )
 
 
-def test_a_fallback_that_is_no_class_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_fallback_that_is_not_a_class_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--fallback-class 6: expected a class id from 0 to 5"):
         predict_submission(predictor(checkpoint), tmp_path, tmp_path / "info.csv", tmp_path / "o.csv", fallback_class=6)
 
@@ -132,7 +130,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(stop.value.code or 0)
 
 
-def test_the_command_votes_counts_and_exits_with_one_only_if_no_image_could_be_read(
+def test_the_command_votes_and_fails_if_no_image_or_not_all_of_a_submission_can_be_read(
     checkpoint: Path,
     faces: dict[str, np.ndarray],
     tmp_path: Path,

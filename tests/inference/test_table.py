@@ -1,4 +1,4 @@
-"""Tables of predictions: a row an image, in order, the unreadable with their reasons; streams that stay bounded."""
+"""Tables of predictions: one row per image, in order, with reasons for unreadable ones; streams in bounded memory."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ from ssl_pipeline.faces.cropper import Cropper
 from ssl_pipeline.faces.cropping import CANONICAL_POINTS, crop_face
 from ssl_pipeline.faces.detection import DetectedFace
 from ssl_pipeline.inference import stream as image_stream
-from ssl_pipeline.inference import table as images
+from ssl_pipeline.inference import table as image_table
 from ssl_pipeline.inference.files import ImageFile, find_images
 from ssl_pipeline.inference.stream import predict_stream
 from ssl_pipeline.inference.table import predict_images
@@ -37,8 +37,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(tmp_path: Path) -> Path:
     write_images(tmp_path / "images", ["a.png", "deep/b.jpg", *(f"many/{n:02d}.png" for n in range(20))])
     (tmp_path / "images" / "broken.jpg").write_bytes(b"no image")
-    (tmp_path / "images" / "notes.txt").write_text("not looked at")
-    (tmp_path / "images" / "._a.png").write_text("not looked at")
+    (tmp_path / "images" / "notes.txt").write_text("ignored")
+    (tmp_path / "images" / "._a.png").write_text("ignored")
     return tmp_path / "images"
 
 
@@ -47,10 +47,10 @@ def read(out: Path) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_every_image_of_a_folder_gets_a_row_the_unreadable_one_its_reason(
+def test_every_image_of_a_folder_has_a_row_and_an_unreadable_one_its_reason(
     checkpoint: Path, folder: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "ROWS_IN_GROUP", 10)
+    monkeypatch.setattr(image_table, "ROWS_IN_GROUP", 10)
     out = tmp_path / f"out{suffix}"
     model = predictor(checkpoint)
     counts = predict_images(model, folder, out)
@@ -93,7 +93,7 @@ def test_one_image_and_a_list_are_predicted_like_a_folder(checkpoint: Path, fold
 
 
 def bomb() -> bytes:
-    """A PNG of a few bytes whose header announces 60,000 × 60,000 pixels."""
+    """A PNG of a few bytes with 60,000 × 60,000 pixels in its header."""
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -101,7 +101,7 @@ def bomb() -> bytes:
     )
 
 
-def test_what_is_unsafe_to_open_becomes_a_reason(
+def test_files_that_are_unsafe_to_open_are_rows_with_a_reason(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_stream, "MAX_FILE_BYTES", 100_000)
@@ -137,27 +137,27 @@ def test_what_is_unsafe_to_open_becomes_a_reason(
     assert read(tmp_path / "out.csv")["unreadable"].tolist() == ["a folder", "a path cannot hold the character NUL"]
 
 
-def test_images_are_taken_only_a_little_ahead_of_the_model(
+def test_images_are_decoded_a_bounded_number_ahead_of_the_model(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_images(tmp_path, ["a.png"])
-    taken = 0
+    num_taken = 0
 
     def endless() -> Iterator[ImageFile]:
-        nonlocal taken
+        nonlocal num_taken
         while True:
-            taken += 1
-            yield ImageFile(f"{taken}", str(tmp_path / "a.png"))
+            num_taken += 1
+            yield ImageFile(f"{num_taken}", str(tmp_path / "a.png"))
 
     stream = predict_stream(predictor(checkpoint, batch_size=16), endless())
     for number in range(1, 6):
         batch = next(stream)
         assert batch.names[0] == str(16 * (number - 1) + 1)
-        assert taken <= 16 * number + 2 * 16 + 1
+        assert num_taken <= 16 * number + 2 * 16 + 1
     monkeypatch.setattr(image_stream, "MAX_AHEAD_BYTES", 16 * 16 * 3)
-    taken = 0
+    num_taken = 0
     next(predict_stream(predictor(checkpoint, batch_size=16), endless()))
-    assert taken <= 16 + 8 + 1
+    assert num_taken <= 16 + 8 + 1
 
 
 class FailingPredictor:
@@ -190,7 +190,7 @@ def test_a_failed_prediction_leaves_the_earlier_file(
     assert list(out.parent.iterdir()) == [out]
 
 
-def test_where_there_is_nothing_to_predict_or_to_write_to_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_no_images_or_an_unwritable_output_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(FaceTableError, match="no image found"):
         predict_images(predictor(checkpoint), tmp_path / "empty", tmp_path / "out.csv")
@@ -205,15 +205,15 @@ def test_where_there_is_nothing_to_predict_or_to_write_to_is_refused(checkpoint:
         predict_images(predictor(checkpoint), tmp_path, tmp_path / "file" / "out.csv")
 
 
-def test_an_image_is_cropped_before_it_is_predicted_and_one_without_a_face_says_so(
+def test_an_image_is_cropped_before_prediction_and_one_without_a_face_has_a_reason(
     checkpoint: Path, folder: Path, tmp_path: Path
 ) -> None:
     faces = {"many/00.png": CANONICAL_POINTS * 9 + 3}
     by_content = {hashlib.sha256((folder / name).read_bytes()).hexdigest(): points for name, points in faces.items()}
 
     def find(_: Image.Image, content_hash: str) -> list[DetectedFace]:
-        found = by_content.get(content_hash)
-        return [] if found is None else [DetectedFace((3, 3, 9, 9), 0.9, found)]
+        points = by_content.get(content_hash)
+        return [] if points is None else [DetectedFace((3, 3, 9, 9), 0.9, points)]
 
     framer = Cropper(find, FaceSettings(min_face_pixels=1))
     model = predictor(checkpoint)

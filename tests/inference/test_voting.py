@@ -1,4 +1,4 @@
-"""Soft voting: the mean by hand, across architectures and sizes; label spaces that differ are refused."""
+"""Soft voting: the mean computed by hand, across architectures and sizes; checkpoints with other labels are refused."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.learning.prediction_support import prediction_config, predictor, save
 
 @pytest.fixture
 def checkpoints(tmp_path: Path) -> list[Path]:
-    """Three that differ in weights, width, head and size."""
+    """Three checkpoints that differ in weights, width, head and size."""
     return [
         save_random_model(tmp_path / "a.safetensors", seed=1),
         save_random_model(tmp_path / "b.safetensors", seed=2, image_size=24, head="per_attribute"),
@@ -48,7 +48,7 @@ def test_the_vote_is_the_weighted_mean_of_probabilities_each_at_its_own_size(
     np.testing.assert_allclose(got, by_hand, atol=1e-6)
 
 
-def test_a_vote_of_one_is_that_model(checkpoints: list[Path], tmp_path: Path) -> None:
+def test_a_vote_of_one_checkpoint_equals_its_model(checkpoints: list[Path], tmp_path: Path) -> None:
     faces = np.stack(list(write_images(tmp_path / "faces", ["a.png", "b.png"]).values()))
     vote = SoftVote.load(checkpoints[:1], prediction_config(), device="cpu")
     np.testing.assert_array_equal(
@@ -62,15 +62,15 @@ def test_a_vote_of_one_is_that_model(checkpoints: list[Path], tmp_path: Path) ->
 def test_checkpoints_of_other_labels_do_not_vote_together(
     checkpoints: list[Path], tmp_path: Path, other: dict[str, list[str]]
 ) -> None:
-    # the same classes in another order are other labels too
+    # the same classes in another order are different labels
     labels = LabelSpace.of(other or {"gender": ["female", "male"], "age": ["<30", "30-59", ">=60"]})
-    stranger = save_random_model(tmp_path / "stranger.safetensors", labels=labels)
+    other_checkpoint = save_random_model(tmp_path / "other.safetensors", labels=labels)
     with pytest.raises(CheckpointError) as refusal:
-        SoftVote.load([*checkpoints, stranger], prediction_config(), device="cpu")
+        SoftVote.load([*checkpoints, other_checkpoint], prediction_config(), device="cpu")
     message = str(refusal.value)
-    assert f"{stranger}: cannot vote together with {checkpoints[0]}" in message
-    assert f"{checkpoints[0]} tells gender {{male, female}} × age {{<30, 30-59, >=60}}" in message
-    assert f"{stranger} tells " in message
+    assert f"{other_checkpoint}: cannot vote together with {checkpoints[0]}" in message
+    assert f"{checkpoints[0]} predicts gender {{male, female}} × age {{<30, 30-59, >=60}}" in message
+    assert f"{other_checkpoint} predicts " in message
     assert labels != SPACE
 
 

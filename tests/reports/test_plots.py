@@ -1,4 +1,4 @@
-"""Pictures: sane files, the same bytes from the same input, and no fall over odd input."""
+"""Plots: valid files, the same bytes from the same input, and unusual input."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +71,7 @@ PICTURES: dict[str, Draw] = {
     "curves without a validation": lambda path: plot_learning_curves(
         path, history(validation_loss=np.nan, macro_f1=np.nan), title="teacher"
     ),
-    "curves that end in no number": lambda path: plot_learning_curves(
+    "curves with values that are not finite": lambda path: plot_learning_curves(
         path, history(train_loss=[1, 2, np.inf, np.nan, np.nan], macro_f1=[0.1, np.nan, 0.3, np.nan, 0.2]), title="x"
     ),
     "confusion": lambda path: plot_confusion_matrix(path, [[5, 1], [0, 3]], ["a", "b"], title="teacher"),
@@ -80,7 +80,7 @@ PICTURES: dict[str, Draw] = {
     "confusion of many classes": lambda path: plot_confusion_matrix(
         path, np.eye(60, dtype=int).tolist(), [f"class {number}" for number in range(60)], title="teacher"
     ),
-    "confusion of strange names": lambda path: plot_confusion_matrix(
+    "confusion of unusual names": lambda path: plot_confusion_matrix(
         path, [[5, 1], [0, 3]], ["$\\frac$", "_" + "long" * 30], title="$x_"
     ),
     "reliability": lambda path: plot_reliability(path, bins(0, 4, 12_345), error=0.2, title="teacher"),
@@ -95,12 +95,12 @@ PICTURES: dict[str, Draw] = {
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("draw", PICTURES.values(), ids=PICTURES.keys())
-def test_a_picture_is_a_png_of_sane_size(draw: Draw, tmp_path: Path) -> None:
+def test_a_plot_is_a_png_of_reasonable_size(draw: Draw, tmp_path: Path) -> None:
     draw(tmp_path / "deep" / "picture.png")
     with Image.open(tmp_path / "deep" / "picture.png") as image:
         assert image.format == "PNG"
         assert all(150 <= side <= 5000 for side in image.size)
-        assert len(image.convert("L").getcolors() or []) > 5  # something was drawn
+        assert len(image.convert("L").getcolors() or []) > 5  # not blank
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["picture.png"]
 
 
@@ -109,29 +109,28 @@ def test_the_same_input_gives_the_same_bytes_whatever_the_users_style(kind: str,
     PICTURES[kind](tmp_path / "first.png")
     with mpl.rc_context({"font.size": 20, "axes.facecolor": "red", "savefig.dpi": 30}):
         PICTURES[kind](tmp_path / "second.png")
-        assert mpl.rcParams["font.size"] == 20  # left as it was
+        assert mpl.rcParams["font.size"] == 20  # unchanged
     assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
     with Image.open(tmp_path / "first.png") as image:
         assert not {"Software", "Creation Time"} & set(image.info)
 
 
-def test_another_input_gives_another_picture(tmp_path: Path) -> None:
-    """The best epoch is marked by the metric's own direction."""
+def test_the_direction_of_the_metric_decides_which_epoch_is_marked(tmp_path: Path) -> None:
     plot_learning_curves(tmp_path / "max.png", history(), title="teacher", direction="max")
     plot_learning_curves(tmp_path / "min.png", history(), title="teacher", direction="min")
     assert (tmp_path / "max.png").read_bytes() != (tmp_path / "min.png").read_bytes()
 
 
 def test_curves_count_epochs_from_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Figure] = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
+    figures: list[Figure] = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure))
     plot_learning_curves(tmp_path / "curves.png", history(5), title="teacher", direction="max")
-    loss, score, rate = drawn[0].axes
+    loss, score, rate = figures[0].axes
     assert [list(axes.lines[0].get_xdata()) for axes in (loss, score, rate)] == [[1, 2, 3, 4, 5]] * 3
     assert "in epoch 5" in score.get_legend_handles_labels()[1][1]
 
 
 @pytest.mark.parametrize("num_classes", [6, 18])
-def test_the_scores_of_a_model_give_three_pictures(num_classes: int, tmp_path: Path) -> None:
+def test_the_scores_of_a_model_give_three_plots(num_classes: int, tmp_path: Path) -> None:
     plot_scores(tmp_path, scores(num_classes), title="teacher on test")
     assert {path.name for path in tmp_path.iterdir()} == set(SCORE_PICTURES)

@@ -1,4 +1,4 @@
-"""The tables of `ssl-pipeline evaluate`."""
+"""Tables of scores, as `ssl-pipeline evaluate` prints them."""
 
 import os
 
@@ -14,9 +14,9 @@ from ssl_pipeline.reports.scores import scores_tables
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
 
 
-def printed(scores: dict[str, object]) -> list[list[str]]:
-    """The cells of every line of the tables."""
-    console = Console(record=True, width=100, file=open(os.devnull, "w"))  # noqa: SIM115 - nobody reads it
+def printed_rows(scores: dict[str, object]) -> list[list[str]]:
+    """Print the tables; return the cells of every line."""
+    console = Console(record=True, width=100, file=open(os.devnull, "w"))  # noqa: SIM115 - discarded
     for table in scores_tables(scores, title="teacher on test"):
         console.print(table)
     lines = console.export_text().splitlines()
@@ -24,11 +24,11 @@ def printed(scores: dict[str, object]) -> list[list[str]]:
 
 
 def test_the_tables_show_main_scores_classes_groups_and_ages_with_counts() -> None:
-    codes = np.array([[0, 0], [0, 0], [1, 0], [1, 2]])  # all but the last predicted right, it as female/<30
+    codes = np.array([[0, 0], [0, 0], [1, 0], [1, 2]])  # all predicted correctly, except the last as female/<30
     groups = pd.DataFrame({"origin": ["asian", "asian", None, "white"]})
     numbers = {"age": RegressionTargets(np.array([20.0, 30.0, np.nan, 70.0]), np.array([25.0, 45.0, 65.0]))}
     scores = evaluate_predictions(np.eye(6)[[0, 0, 3, 3]], codes, labels=SPACE, groups=groups, numbers=numbers)
-    rows = printed(scores)
+    rows = printed_rows(scores)
     assert ["%", "accuracy", "balanced accuracy", "macro F1", "ROC-AUC", "ECE"] in rows
     assert ["joint", "75.0", "66.7", "55.6", "77.8", "25.0"] in rows
     assert ["female/<30", "1", "50.0", "100.0", "66.7"] in rows
@@ -38,5 +38,5 @@ def test_the_tables_show_main_scores_classes_groups_and_ages_with_counts() -> No
 
 
 def test_an_undefined_score_is_a_dash() -> None:
-    rows = printed(evaluate_predictions(np.eye(6)[[0]], np.array([[0, 0]]), labels=SPACE))
+    rows = printed_rows(evaluate_predictions(np.eye(6)[[0]], np.array([[0, 0]]), labels=SPACE))
     assert ["joint", "100.0", "100.0", "100.0", "–", "0.0"] in rows
