@@ -163,7 +163,7 @@ def test_a_failure_is_told_of_the_run_that_the_config_names(
     (page,) = pages.made
     assert (page.key, page.flow_run_id) == ("what-went-wrong", run.id)
     assert "> TrainingError: the loss is no longer finite" in page.data
-    assert "Nothing was begun" in page.data
+    assert "The run has not started" in page.data
 
 
 def test_the_page_of_a_failure_says_how_far_the_run_came_and_how_it_goes_on(tmp_path: Path, pages: Pages) -> None:
