@@ -21,7 +21,7 @@ def measure_of(predictions: Predictions) -> str:
 def compare_with_thresholds(
     predictions: Predictions, thresholds: Sequence[float | None], *, without_threshold: Sequence[str] = ()
 ) -> ObjectArray:
-    """Compare each face's confidence with its value's threshold, e.g. ``confidence 0.97 >= 0.95 of female``.
+    """Compare each face's confidence with its value's threshold, e.g. ``confidence 0.97 >= 0.95 for female``.
 
     Args:
         predictions: N faces, V values.
@@ -36,11 +36,11 @@ def compare_with_thresholds(
     for value, threshold in enumerate(thresholds):
         is_value, name = predicted == value, predictions.values[value]
         if threshold is None:
-            reasons[is_value] = f"nothing is guaranteed of {name}: {without_threshold[value]}"
+            reasons[is_value] = f"no guarantee for {name}: {without_threshold[value]}"
             continue
         measured = format_away_from(confidence[is_value], limit=threshold)
         sign = np.where(confidence[is_value] >= threshold, " >= ", " < ").astype(object)
-        reasons[is_value] = f"{measure_of(predictions)} " + measured + sign + f"{threshold} of {name}"
+        reasons[is_value] = f"{measure_of(predictions)} " + measured + sign + f"{threshold} for {name}"
     return reasons
 
 

@@ -41,7 +41,7 @@ class Selection:
     weights: FloatArray
     """float [N, A], in [0, 1]: the weight of the pseudo-label; 0 if not accepted."""
     reasons: ObjectArray
-    """text [N, A], e.g. ``known``, ``confidence 0.41 < 0.95``, ``rank 12 <= 500 of female``."""
+    """text [N, A], e.g. ``known``, ``confidence 0.41 < 0.95``, ``rank 12 <= 500 for female``."""
     thresholds: tuple[ThresholdRow, ...]
     """One row per value, and per set of known attributes where a precision is guaranteed."""
 
@@ -212,18 +212,17 @@ def _check_requirements(
     """Raise if an input that the strategy requires is missing."""
     if isinstance(config, PrecisionGuarantee) and held_out is None:
         raise SelectionError(
-            "selection.type precision_guarantee tests its guarantee on labeled faces that the teacher did not learn from, "
-            "and there are none; give faces.labeled a validation_fraction, or select otherwise, as by fixed_threshold"
+            "selection.type precision_guarantee needs labeled faces that the teacher was not trained on, and there are "
+            "none; set a validation_fraction in faces.labeled, or another selection.type, e.g. fixed_threshold"
         )
     if isinstance(config, EnsembleAgreement) and (members is None or len(members) < 2):
         raise SelectionError(
-            "selection.type agreement compares the predictions of at least two views or teachers, "
-            f"and there are {'none' if members is None else len(members)}; select otherwise, as by fixed_threshold"
+            "selection.type ensemble_agreement needs predictions by at least two views or teachers, got "
+            f"{0 if members is None else len(members)}; set another selection.type, e.g. fixed_threshold"
         )
     if (config.align == "training" and training_codes is None) or (config.align == "validation" and held_out is None):
         raise SelectionError(
-            f"selection.align {config.align} brings the pool to the class mix of {config.align} faces, "
-            "and there are none; set selection.align to none"
+            f"selection.align {config.align} needs {config.align} faces, and there are none; set selection.align to none"
         )
 
 
@@ -233,7 +232,7 @@ def _check_pool(probabilities: FloatArray, known_codes: IntArray, labels: LabelS
         raise ValueError(f"probabilities must be [N, {labels.num_classes}], got {list(probabilities.shape)}")
     if known_codes.shape != (num_faces, len(labels.attributes)) or num_image_ids != num_faces:
         raise ValueError(
-            f"{num_faces} faces need known_codes [{num_faces}, {len(labels.attributes)}] and as many image ids, "
+            f"{num_faces} faces need known_codes [{num_faces}, {len(labels.attributes)}] and {num_faces} image ids, "
             f"got {list(known_codes.shape)} and {num_image_ids}"
         )
     _check_distributions(probabilities, "")
@@ -255,12 +254,12 @@ def _check_others(
         if members.ndim != 3 or members.shape[1:] != (num_faces, labels.num_classes):
             raise ValueError(f"members must be [T, {num_faces}, {labels.num_classes}], got {list(members.shape)}")
         for member in members:
-            _check_distributions(member, "of a member's ")
+            _check_distributions(member, "member ")
 
 
-def _check_distributions(probabilities: FloatArray, whose: str) -> None:
+def _check_distributions(probabilities: FloatArray, kind: str) -> None:
     wrong = ~(np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1) < 1e-3) | (probabilities < 0).any(axis=1)
     if wrong.any():
         raise ValueError(
-            f"probabilities of {int(wrong.sum()):,} {whose}faces are no distribution, first row {wrong.argmax()}"
+            f"{int(wrong.sum()):,} rows of {kind}probabilities are no distribution, first row {wrong.argmax()}"
         )

@@ -125,11 +125,11 @@ def _balanced_top_k(predictions: Predictions, config: BalancedTopK) -> Acceptanc
         confidence, competing, k=config.k, num_values=len(predictions.values), tie_break=predictions.image_ids
     )
     ranks = [
-        f"rank {face_rank} {'<=' if kept else '>'} {config.k} of {predictions.values[value]}"
+        f"rank {face_rank} {'<=' if kept else '>'} {config.k} for {predictions.values[value]}"
         for face_rank, kept, value in zip(rank.tolist(), in_top_k.tolist(), predicted.tolist(), strict=True)
     ]
     confident_enough = confidence >= minimum
-    below = f"{measure_of(predictions)} " + format_away_from(confidence, limit=minimum) + f" < min {minimum}"
+    below = f"{measure_of(predictions)} " + format_away_from(confidence, limit=minimum) + f" < min_confidence {minimum}"
     reasons = np.where(confident_enough, np.array(ranks, dtype=object), below)
     return _accept_ranked(predictions, in_top_k & confident_enough, reasons)
 
@@ -140,7 +140,7 @@ def _percentile_curriculum(predictions: Predictions, config: PercentileCurriculu
     competing = np.where(predictions.unlabeled, 0, UNKNOWN)
     accepted, rank = top_k_per_value(confidence, competing, k=size, num_values=1, tie_break=predictions.image_ids)
     ranks = [
-        f"rank {face_rank} {'<=' if kept else '>'} {size} of {num_faces} in round {round_index}"
+        f"rank {face_rank} {'<=' if kept else '>'} {size} in round {round_index}, of {num_faces}"
         for face_rank, kept in zip(rank.tolist(), accepted.tolist(), strict=True)
     ]
     return _accept_ranked(predictions, accepted, np.array(ranks, dtype=object))
@@ -231,11 +231,11 @@ def _guarantee(
     )
     note = ""
     if test.threshold is None and test.num_held_out < needed:
-        note = f"{test.num_held_out} held-out at the first threshold {test.reported:.4f}, {needed} needed"
+        note = f"{test.num_held_out} held-out faces at the first threshold {test.reported:.4f}, {needed} needed"
     elif test.threshold is None:
         bound = format_away_from(np.array([test.lower_bound]), limit=config.target)[0]
-        correct = f"{test.num_correct} of {test.num_held_out} held-out right at {test.reported:.4f}"
-        note = f"{correct}, bound {bound} < {config.target}"
+        correct = f"{test.num_correct} of {test.num_held_out} held-out faces correct at {test.reported:.4f}"
+        note = f"{correct}, lower bound {bound} < {config.target}"
     return ThresholdRow(
         *identity,
         threshold=test.threshold,

@@ -1,4 +1,4 @@
-"""What a person reads of each finished stage, as Markdown: from its record and the files that it left."""
+"""Markdown pages per finished stage, from its record and files."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,18 +18,18 @@ MAX_CLASSES, MAX_REASONS = 40, 20
 
 @dataclass(frozen=True)
 class Page:
-    """A page about one stage."""
+    """A page for one stage."""
 
     key: str
-    """Lower-case letters, digits and dashes; the same in every run."""
+    """Lower-case letters, digits and dashes; equal in every run."""
     title: str
     markdown: str
     pictures: Sequence[Path] = ()
-    """PNG files to show below."""
+    """PNG files, shown below the text."""
 
 
 def masks_page(records: Sequence[Mapping[str, Any]]) -> Page:
-    """Tell what masks were drawn on whom; a record of `masking.masked_set.build_masked_faces` each."""
+    """Report the masked sets, from records of `build_masked_faces`."""
     lines = ["# Masked faces"]
     for record in records:
         drawn = ", ".join(f"{number:,} {mask}" for mask, number in record["drawn"].items())
@@ -37,7 +37,7 @@ def masks_page(records: Sequence[Mapping[str, Any]]) -> Page:
         parts = " + ".join(f"{record[part]:,} {part.replace('_', ' ')}" for part in ("used", *left_out))
         lines += [
             "",
-            f"`{record['folder']}`: **{record['pictures']:,} pictures** ({drawn}), {record['kept']:,} of them there before.",
+            f"`{record['folder']}`: **{record['pictures']:,} pictures** ({drawn}), {record['kept']:,} of them existed already.",
             "",
             f"{record['found']:,} faces found = {parts}.",
         ]
@@ -49,27 +49,27 @@ def masks_page(records: Sequence[Mapping[str, Any]]) -> Page:
     return Page("masked-faces", "The masks that were drawn", "\n".join(lines))
 
 
-def faces_page(found: Mapping[str, Any], directory: Path) -> Page:
-    """Tell what was read, split and left out, and why; `found` are the counts, ``rejected.parquet`` lies in `directory`."""
+def faces_page(counts: Mapping[str, Any], directory: Path) -> Page:
+    """Report the faces read, split and left out, from the counts of `prepare` and ``rejected.parquet`` in `directory`."""
     lines = [
         "# Faces",
         "",
-        f"**{found['labeled']['train']:,}** to train on, **{found['labeled']['validation']:,}** for validation, "
-        f"**{found['labeled']['test']:,}** to test on, **{found['unlabeled']:,}** in the pool.",
+        f"**{counts['labeled']['train']:,}** for training, **{counts['labeled']['validation']:,}** for validation, "
+        f"**{counts['labeled']['test']:,}** for testing, **{counts['unlabeled']:,}** in the pool.",
         "",
         "| source | found | used | rejected | left out by a filter or limit |",
         "|---|---:|---:|---:|---:|",
     ]
-    for name, of in found["sources"].items():
-        left_out = of["found"] - of["used"] - of["rejected"]
+    for name, source in counts["sources"].items():
+        left_out = source["found"] - source["used"] - source["rejected"]
         lines.append(
-            f"| {markdown_safe(name)} | {of['found']:,} | {of['used']:,} | {of['rejected']:,} | {left_out:,} |"
+            f"| {markdown_safe(name)} | {source['found']:,} | {source['used']:,} | {source['rejected']:,} | {left_out:,} |"
         )
-    leaks = {split: number for split, number in found["leakage"].items() if number}
-    told = ", ".join(f"{number:,} of {split}" for split, number in leaks.items()) or "none"
+    leaks = [f"{number:,} of {split}" for split, number in counts["leakage"].items() if number]
     lines += [
         "",
-        f"Taken out of the pool, being faces or persons of another part: {told} (`{directory / 'leakage.csv'}`). "
+        f"Removed from the pool as faces or persons of another split: {', '.join(leaks) or 'none'} "
+        f"(`{directory / 'leakage.csv'}`). "
         f"Rejected faces, one by one: `{directory / 'rejected.parquet'}`.",
         "",
         *_rejected(directory / "rejected.parquet"),
@@ -77,11 +77,11 @@ def faces_page(found: Mapping[str, Any], directory: Path) -> Page:
         "|---|---:|---:|---:|",
     ]
     lines += [
-        f"| {markdown_safe(name)} | {of['train']:,} | {of['validation']:,} | {of['test']:,} |"
-        for name, of in list(found["by_class"].items())[:MAX_CLASSES]
+        f"| {markdown_safe(name)} | {splits['train']:,} | {splits['validation']:,} | {splits['test']:,} |"
+        for name, splits in list(counts["by_class"].items())[:MAX_CLASSES]
     ]
-    if len(found["by_class"]) > MAX_CLASSES:
-        lines.append(f"| … and {len(found['by_class']) - MAX_CLASSES:,} more | | | |")
+    if len(counts["by_class"]) > MAX_CLASSES:
+        lines.append(f"| … and {len(counts['by_class']) - MAX_CLASSES:,} more | | | |")
     return Page("faces", "The faces of this run", "\n".join(lines))
 
 
@@ -92,8 +92,8 @@ def _rejected(table: Path) -> list[str]:
 
 
 def _reasons(counts: Sequence[tuple[str, str, int]]) -> Iterator[str]:
-    """Draw a table of (source, reason, number), the commonest first."""
-    yield "| source | rejected because | faces |"
+    """Yield the lines of a table of (source, reason, number), the most frequent first."""
+    yield "| source | reason | rejected faces |"
     yield "|---|---|---:|"
     for source, reason, number in counts[:MAX_REASONS]:
         yield f"| {markdown_safe(source)} | {markdown_safe(reason)} | {number:,} |"
@@ -101,46 +101,54 @@ def _reasons(counts: Sequence[tuple[str, str, int]]) -> Iterator[str]:
         yield f"| | {len(others):,} other reasons | {sum(number for _, _, number in others):,} |"
 
 
-def training_page(name: str, found: Mapping[str, Any], directory: Path, *, pictures: Sequence[Path]) -> Page:
-    """Tell how a training went; ``name`` is ``teacher`` or ``student 1``, ``history.csv`` lies in `directory`."""
+def training_page(name: str, result: Mapping[str, Any], directory: Path, *, pictures: Sequence[Path]) -> Page:
+    """Report a training.
+
+    Args:
+        name: ``teacher``, ``student 1``, …
+        result: of the training stage.
+        directory: of the model, with ``history.csv``.
+        pictures: PNG files.
+    """
     with open(directory / "history.csv", newline="", encoding="utf-8") as file:
         epochs = list(csv.DictReader(file))
     lines = [
         f"# {name[:1].upper()}{name[1:]}",
         "",
-        f"Best in epoch {found['best_epoch'] + 1} of {found['num_epochs']}: {_spelled(found['monitor'])} "
-        f"**{found['best_metric']:.3f}** on validation; {found['seconds']:,.0f} s.",
-        *_calibration(found.get("calibration")),
+        f"Best in epoch {result['best_epoch'] + 1} of {result['num_epochs']}: {_metric_name(result['monitor'])} "
+        f"**{result['best_metric']:.3f}** on validation; {result['seconds']:,.0f} s.",
+        *_calibration(result.get("calibration")),
         "",
-        *_epochs(epochs, found["best_epoch"]),
+        *_epochs(epochs, result["best_epoch"]),
         "",
         f"Checkpoint: `{directory / 'best.safetensors'}`",
     ]
     return Page(name.replace(" ", "-"), f"How the {name} was trained", "\n".join(lines), pictures)
 
 
-def fold_teachers_page(found: Mapping[str, Any], directory: Path, *, pictures: Sequence[Path]) -> Page:
-    """Tell how the teachers of `out_of_fold` were trained; ``teachers`` are in the order of their folds."""
+def fold_teachers_page(result: Mapping[str, Any], directory: Path, *, pictures: Sequence[Path]) -> Page:
+    """Report the training of the fold teachers, which are in the order of their folds."""
     lines = [
         "# Teachers out of fold",
         "",
-        f"**{found['num_faces']:,}** training faces, each labeled by the teacher that never saw it.",
-        *_calibration(found["calibration"]),
+        f"**{result['num_faces']:,}** training faces, each predicted by the teacher that was not trained on it.",
+        *_calibration(result["calibration"]),
         "",
-        "| teacher without part | faces of that part | best epoch | on validation |",
+        "| teacher without fold | faces of the fold | best epoch | on validation |",
         "|---|---:|---:|---:|",
     ]
-    for fold, (of, num_faces) in enumerate(zip(found["teachers"], found["by_fold"], strict=True)):
-        score = f"{_spelled(of['monitor'])} {of['best_metric']:.3f}"
-        lines.append(f"| {fold + 1} | {num_faces:,} | {of['best_epoch'] + 1} of {of['num_epochs']} | {score} |")
-    lines += ["", f"What they say of the training faces, and they: `{directory}`"]
+    for fold, (teacher, num_faces) in enumerate(zip(result["teachers"], result["by_fold"], strict=True)):
+        score = f"{_metric_name(teacher['monitor'])} {teacher['best_metric']:.3f}"
+        epochs = f"{teacher['best_epoch'] + 1} of {teacher['num_epochs']}"
+        lines.append(f"| {fold + 1} | {num_faces:,} | {epochs} | {score} |")
+    lines += ["", f"Checkpoints and predictions of the training faces: `{directory}`"]
     return Page("fold-teachers", "How the teachers out of fold were trained", "\n".join(lines), pictures)
 
 
 def _epochs(epochs: Sequence[Mapping[str, str]], best: int) -> Iterator[str]:
-    """Set the first, the best and the last epoch of a history side by side."""
+    """Yield the lines of a table of the first, the best and the last epoch."""
     columns = [column for column in epochs[0] if column not in ("epoch", "learning_rate")]
-    yield "| epoch | " + " | ".join(map(_spelled, columns)) + " |"
+    yield "| epoch | " + " | ".join(map(_metric_name, columns)) + " |"
     yield "|---|" + "---:|" * len(columns)
     for name, row in (("first", epochs[0]), (f"best ({best + 1})", epochs[best]), ("last", epochs[-1])):
         yield (
@@ -150,36 +158,42 @@ def _epochs(epochs: Sequence[Mapping[str, str]], best: int) -> Iterator[str]:
         )
 
 
-def _spelled(metric: str) -> str:
+def _metric_name(metric: str) -> str:
     return metric.replace("_", " ").replace("f1", "F1")
 
 
-def _calibration(about: Mapping[str, Any] | None) -> Iterator[str]:
-    if about is None:
+def _calibration(calibration: Mapping[str, Any] | None) -> Iterator[str]:
+    if calibration is None:
         return
     yield ""
-    if "refused" in about:
-        yield f"Not calibrated: {about['refused']}."
+    if "refused" in calibration:
+        yield f"Not calibrated: {calibration['refused']}."
         return
-    temperatures = ", ".join(f"{temperature:.2f}" for temperature in about["temperatures"])
-    before, after = (100 * about[when]["expected_calibration_error"] for when in ("before", "after"))
-    yield f"Calibrated by temperatures {temperatures}: calibration error {before:.1f} % → {after:.1f} %."
+    temperatures = ", ".join(f"{temperature:.2f}" for temperature in calibration["temperatures"])
+    before, after = (100 * calibration[when]["expected_calibration_error"] for when in ("before", "after"))
+    yield f"Calibrated with temperatures {temperatures}: calibration error {before:.1f} % → {after:.1f} %."
 
 
 def selection_page(summary: Mapping[str, Any], directory: Path, *, sheet: Path | None = None) -> Page:
-    """Tell what was accepted, value by value; `summary` is selection.json's, `sheet` a picture that all may see."""
+    """Report the accepted labels per value.
+
+    Args:
+        summary: content of selection.json.
+        directory: of the manifest.
+        sheet: a contact sheet without real people.
+    """
     round_index, manifest = summary["identity"]["round_index"], directory / "manifest.parquet"
     lines = [f"# Pseudo-labels of round {round_index}", "", *selection_lines(summary)]
     if summary.get("precision"):
-        right = [
-            f"{markdown_safe(name)} {100 * of['precision']:.1f} % of {of['num']:,}"
-            for name, of in summary["precision"].items()
-            if of["precision"] is not None
+        precisions = [
+            f"{markdown_safe(name)} {100 * measured['precision']:.1f} % of {measured['num']:,}"
+            for name, measured in summary["precision"].items()
+            if measured["precision"] is not None
         ]
-        lines += [f"Right, by the labels that this run hid: {', '.join(right) or 'nothing accepted'}.", ""]
+        lines += [f"Precision on labels that this run hid: {', '.join(precisions) or 'nothing accepted'}.", ""]
     thresholds = summary["selection"]["thresholds"]
     lines += [
-        "| attribute | value | threshold | candidates | accepted | held-out: right of | note |",
+        "| attribute | value | threshold | candidates | accepted | held-out correct | note |",
         "|---|---|---:|---:|---:|---:|---|",
     ]
     for row in thresholds[:MAX_CLASSES]:
@@ -191,78 +205,91 @@ def selection_page(summary: Mapping[str, Any], directory: Path, *, sheet: Path |
         )
     lines += ["", f"Manifest: `{manifest}`. Open it: `ssl-pipeline manifest summary {manifest}`"]
     pictures = [] if sheet is None else [sheet]
-    return Page(f"pseudo-labels-round-{round_index}", f"What round {round_index} accepted", "\n".join(lines), pictures)
+    return Page(
+        f"pseudo-labels-round-{round_index}",
+        f"Accepted pseudo-labels of round {round_index}",
+        "\n".join(lines),
+        pictures,
+    )
 
 
 def cycle_page(summary: Mapping[str, Any], root: Path) -> Page:
-    """Tell what the whole cycle came to; `summary` is summary.json's."""
+    """Report the whole cycle; `summary` is the content of summary.json."""
     lines = [
         "# Teacher against student",
         "",
         comparison_markdown(dict(summary)),
         f"Promoted: `{summary['promoted_checkpoint']}`",
         "",
-        f"Run directory: `{root}`. Where it stands: `ssl-pipeline cycle status {root}`",
+        f"Run directory: `{root}`. Status: `ssl-pipeline cycle status {root}`",
     ]
     pictures = [root / "class_f1.png"] if summary["student"] is not None else []
-    return Page("teacher-against-student", f"What run {summary['run_name']} came to", "\n".join(lines), pictures)
+    return Page("teacher-against-student", f"Result of run {summary['run_name']}", "\n".join(lines), pictures)
 
 
-def failure_page(words: str, status: RunStatus | None) -> Page:
-    """Tell what is wrong, how far the run came and how it goes on; None where it had not begun."""
-    lines = ["# What went wrong", "", *(f"> {markdown_safe(line.strip())}  " for line in words.splitlines())]
+def failure_page(message: str, status: RunStatus | None) -> Page:
+    """Report a failure.
+
+    Args:
+        message: of the error.
+        status: of the run; None if it had not started.
+    """
+    lines = ["# What went wrong", "", *(f"> {markdown_safe(line.strip())}  " for line in message.splitlines())]
     if status is None:
-        lines += ["", "Nothing was begun: mend that and start it again."]
+        lines += ["", "The run has not started: fix this and start it again."]
         return Page("what-went-wrong", "What went wrong", "\n".join(lines))
     lines += ["", "| stage | | |", "|---|---|---|"]
-    lines += [f"| {markdown_safe(of.name)} | {of.state} | {markdown_safe(of.note)} |" for of in status.stages]
+    lines += [
+        f"| {markdown_safe(stage.name)} | {stage.state} | {markdown_safe(stage.note)} |" for stage in status.stages
+    ]
     lines += ["", f"Run directory: `{status.root}`. {status.next_step}".rstrip()]
     return Page("what-went-wrong", "What went wrong", "\n".join(lines))
 
 
 def gate_page(decision: Mapping[str, Any], round_index: int, root: Path) -> Page:
-    """Tell whether the student takes its teacher's place, and both models' scores on the validation faces.
+    """Report whether the student replaces its teacher, and both models' scores on the validation faces.
 
     Args:
-        decision: gate.json's.
-        round_index: the student's.
-        root: of the run; the scores lie in it.
+        decision: content of gate.json.
+        round_index: of the student.
+        root: the run's directory.
     """
     student = root / decision["student"]
-    teachers, own = (read_json(model / "validation" / "scores.json") for model in (root / decision["teacher"], student))
+    models = (root / decision["teacher"], student)
+    teacher_scores, student_scores = (read_json(model / "validation" / "scores.json") for model in models)
     verdict = markdown_safe(decision["verdict"])
     lines = [f"# Gate of round {round_index}", "", f"{verdict[:1].upper()}{verdict[1:]}."]
     if decision["regressions"]:
         lines += ["", "| clearly worse in | faces | accuracy |", "|---|---:|---:|"]
         lines += [
-            f"| {markdown_safe(of['column'])} {markdown_safe(of['value'])} | {of['num_faces']:,} "
-            f"| {100 * of['difference']:+.1f} |"
-            for of in decision["regressions"]
+            f"| {markdown_safe(group['column'])} {markdown_safe(group['value'])} | {group['num_faces']:,} "
+            f"| {100 * group['difference']:+.1f} |"
+            for group in decision["regressions"]
         ]
-    lines += ["", *_against(teachers, own)]
+    lines += ["", *_score_table(teacher_scores, student_scores)]
     pictures = [student / "validation" / "confusion.png", student / "validation" / "reliability.png"]
     return Page(f"gate-round-{round_index}", "Student against teacher on validation", "\n".join(lines), pictures)
 
 
-def _against(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> Iterator[str]:
-    """Draw a table of two models' scores of the same faces: joint, of each attribute, F1 of each value and class."""
+def _score_table(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of a table of two models' scores: joint, per attribute, and F1 per value and class."""
     yield f"| % of {teacher['num_faces']:,} validation faces | faces | teacher | student | difference |"
     yield "|---|---:|---:|---:|---:|"
-    for name, one, other in score_rows(teacher, student):
-        yield f"| **{markdown_safe(name)}** | | {_both(one, other)} |"
-    by_value = [
-        (f"{attribute} {value}: F1", of, student["per_attribute"][attribute]["per_value"][value])
-        for attribute, scores in teacher["per_attribute"].items()
-        for value, of in scores["per_value"].items()
+    for name, teacher_score, student_score in score_rows(teacher, student):
+        yield f"| **{markdown_safe(name)}** | | {_score_cells(teacher_score, student_score)} |"
+    per_value = [
+        (f"{attribute} {value}: F1", scores, student["per_attribute"][attribute]["per_value"][value])
+        for attribute, attribute_scores in teacher["per_attribute"].items()
+        for value, scores in attribute_scores["per_value"].items()
     ]
-    by_class = [(f"{name}: F1", of, student["per_class"][name]) for name, of in teacher["per_class"].items()]
-    for name, of, own in by_value + by_class[:MAX_CLASSES]:
-        yield f"| {markdown_safe(name)} | {of['num_faces']:,} | {_both(of['f1'], own['f1'])} |"
-    if len(by_class) > MAX_CLASSES:
-        yield f"| … and {len(by_class) - MAX_CLASSES:,} more classes | | | | |"
+    per_class = [(f"{name}: F1", scores, student["per_class"][name]) for name, scores in teacher["per_class"].items()]
+    for name, scores, others in per_value + per_class[:MAX_CLASSES]:
+        yield f"| {markdown_safe(name)} | {scores['num_faces']:,} | {_score_cells(scores['f1'], others['f1'])} |"
+    if len(per_class) > MAX_CLASSES:
+        yield f"| … and {len(per_class) - MAX_CLASSES:,} more classes | | | | |"
 
 
-def _both(teacher: float | None, student: float | None) -> str:
+def _score_cells(teacher: float | None, student: float | None) -> str:
     if teacher is None or student is None:
         return " | ".join(["–" if score is None else f"{100 * score:.1f}" for score in (teacher, student)] + [""])
     return f"{100 * teacher:.1f} | {100 * student:.1f} | {100 * (student - teacher):+.1f}"

@@ -1,4 +1,4 @@
-"""Predict the pool shard by shard, and the validation faces, with every member of a round; measure the shift."""
+"""Prediction stage: class probabilities of pool and validation faces by each member of a round; shift measurement."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -25,13 +25,13 @@ from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of
 from ssl_pipeline.runs.records import StageRecord, faces_digest, run_stage
 
-_SHIFT_SEED = 11  # other draws of the run's seed are other numbers
+_SHIFT_SEED = 11  # independent of other samples with the run's seed
 _FOLD = "fold-"
 
 
 @dataclass(frozen=True)
 class PoolPredictions:
-    """The class probabilities of a round's pool; the shards lie in ``predictions`` below `RunDir.pseudo_labels`."""
+    """The result of a round's prediction; the shards are in ``predictions`` of `RunDir.pseudo_labels`."""
 
     num_faces: int
     seconds: float
@@ -39,13 +39,15 @@ class PoolPredictions:
 
 
 def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> PoolPredictions:
-    """Give the class probabilities of every face of the pool, shard by shard, and of the validation faces.
+    """Predict the pool shard by shard, and the validation faces, by each member of the round.
 
-    The run's first teacher is stood for by those of `out_of_fold`, if there are any. Where several teachers or views are
-    members of a round, each predicts by itself.
+    With `out_of_fold`, the fold teachers replace the run's first teacher.
+
+    Raises:
+        CheckpointError: if a checkpoint is missing or does not match the run.
     """
     directory, prediction = run.pseudo_labels(round_index) / "predictions", config.prediction
-    members = members_of(config, run, teacher)
+    members = _members(config, run, teacher)
     digests = list(dict.fromkeys(member.digest for member in members.values()))
     faces = RoundFaces(run, round_index)
     identity = {
@@ -55,7 +57,7 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
         "prediction": prediction.model_dump(exclude={"batch_size"}),
         "device": str(resolve_device(config.device)),
     }
-    predict_faces(
+    _predict_faces(
         members,
         faces.validation,
         run,
@@ -63,11 +65,11 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
         shard_size=len(faces.validation),
         identity=identity,
         execution=IN_PROCESS,
-        what="labeling validation faces",
+        task_name="labeling validation faces",
     )
     first = next(iter(members.values()))
     measure_shift(first, faces, config, run, directory.with_name("shift"), identity=identity)
-    record = predict_faces(
+    record = _predict_faces(
         members,
         faces.pool,
         run,
@@ -80,7 +82,7 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
 
 
 class RoundFaces:
-    """The faces of a round's selection and what the teacher says of them, each read once, when it is asked for."""
+    """The faces of a round and their predictions, read on first access."""
 
     def __init__(self, run: RunDir, round_index: int) -> None:
         self._run, self._directory = run, run.pseudo_labels(round_index)
@@ -97,12 +99,12 @@ class RoundFaces:
 
     @property
     def validation(self) -> pd.DataFrame:
-        """Those of the validation split."""
+        """The labeled faces of the validation split."""
         return self.labeled[self.labeled["split"] == "validation"]
 
     @property
     def held_out(self) -> pd.DataFrame:
-        """Labeled faces that the members of the round did not learn from: of the validation split, or out of fold."""
+        """The labeled faces that held-out predictions exist for: of the training split if out of fold, else validation."""
         return self.train if self.is_out_of_fold else self.validation
 
     @property
@@ -112,20 +114,20 @@ class RoundFaces:
 
     @cached_property
     def is_out_of_fold(self) -> bool:
-        """Whether the teachers of `out_of_fold` label this round."""
+        """Whether the fold teachers predict this round."""
         return all(name.startswith(_FOLD) for name in self._member_names)
 
     @property
     def teacher_digest(self) -> str:
-        """The digest of the checkpoint that labels the round, or of all of them."""
-        return str(self._predicted_by["teacher"])
+        """The digest of the round's checkpoint, or of all its checkpoints."""
+        return str(self._prediction_inputs["teacher"])
 
     @property
     def _member_names(self) -> list[str]:
-        return list(self._predicted_by["members"])
+        return list(self._prediction_inputs["members"])
 
     @cached_property
-    def _predicted_by(self) -> Mapping[str, Any]:
+    def _prediction_inputs(self) -> Mapping[str, Any]:
         return StageRecord.read(self._directory / "predictions").inputs
 
     @cached_property
@@ -140,36 +142,36 @@ class RoundFaces:
 
     @cached_property
     def validation_probabilities(self) -> npt.NDArray[np.float32]:
-        """Class probabilities of the validation faces, as the pool's, float32 [M, K]."""
+        """Class probabilities of the validation faces, float32 [M, K]: the mean over the members."""
         return np.asarray(self._read("held_out", self.validation).mean(axis=0))
 
     @property
     def held_out_probabilities(self) -> npt.NDArray[np.float32]:
-        """Class probabilities of the held-out faces, float32 [M, K]; out of fold, each by the one teacher without it."""
+        """Class probabilities of the held-out faces, float32 [M, K]; out of fold, by the teacher not trained on the face."""
         return read_shards(self._run.out_of_fold, self.train) if self.is_out_of_fold else self.validation_probabilities
 
-    def _read(self, what: str, table: pd.DataFrame) -> npt.NDArray[np.float32]:
-        return np.stack([read_shards(self._directory / what / name, table) for name in self._member_names])
+    def _read(self, folder: str, table: pd.DataFrame) -> npt.NDArray[np.float32]:
+        return np.stack([read_shards(self._directory / folder / name, table) for name in self._member_names])
 
 
 @dataclass(frozen=True)
 class Member:
-    """One of those that label a round, loaded when there is something to label: what is finished needs no model."""
+    """A teacher or view of a round, loaded only if it has something to predict."""
 
     digest: str
     """Of its checkpoint."""
     load: Callable[[], CheckpointPredictor]
-    """Raises CheckpointError if the checkpoint does not fit the run."""
+    """Raises CheckpointError if the checkpoint does not match the run."""
 
 
-def members_of(config: RunConfig, run: RunDir, teacher: Path) -> dict[str, Member]:
-    """Give what labels a round, by the folder that its predictions lie in: one teacher, its views, or one a fold.
+def _members(config: RunConfig, run: RunDir, teacher: Path) -> dict[str, Member]:
+    """Return the members of a round by the folder of their predictions: the teacher, its views, or the fold teachers.
 
     Raises:
-        CheckpointError: if a checkpoint is not there.
+        CheckpointError: if a checkpoint is missing.
     """
 
-    @cache  # the views of one teacher share it
+    @cache  # shared by the views of one teacher
     def load(path: Path) -> CheckpointPredictor:
         predictor = CheckpointPredictor.load(path, config.prediction, labels=config.labels.space, device=config.device)
         check_image_size(predictor.checkpoint, config.faces.image_size)
@@ -186,7 +188,7 @@ def members_of(config: RunConfig, run: RunDir, teacher: Path) -> dict[str, Membe
     return {".": member(teacher)}
 
 
-def predict_faces(
+def _predict_faces(
     members: dict[str, Member],
     faces: pd.DataFrame,
     run: RunDir,
@@ -195,19 +197,21 @@ def predict_faces(
     shard_size: int,
     identity: dict[str, Any],
     execution: ExecutionConfig,
-    what: str = "labeling",
+    task_name: str = "labeling",
 ) -> StageRecord:
-    """Predict faces by each member, shard by shard; several have a folder and a record each, and one record beside them.
+    """Predict faces by each member, shard by shard.
+
+    Several members have a folder and a record each, and one record for all.
 
     Args:
-        members: by the folder inside `directory` that their shards go to.
+        members: by the folder inside `directory` for their shards, "." for a single member.
         faces: a face table.
         run: the run's directory.
-        directory: where to write.
-        shard_size: faces in a shard.
-        identity: what the predictions depend on.
+        directory: target folder.
+        shard_size: faces per shard.
+        identity: inputs that the predictions depend on.
         execution: where to compute.
-        what: is at work, for whoever watches.
+        task_name: shown with the progress.
     """
     outputs = [f"part-{shard:05d}.parquet" for shard in range(-(-len(faces) // shard_size))]
 
@@ -225,15 +229,15 @@ def predict_faces(
                 shard_size=shard_size,
                 identity=digest_of(inputs),
                 execution=execution,
-                name=what if name == "." else f"{what} by {name}",
+                name=task_name if name == "." else f"{task_name} by {name}",
             ),
         )
 
     records = {name: predict(name, member) for name, member in members.items()}
     if list(records) == ["."]:
         return records["."]
-    together = {**identity, "outputs": {name: record.outputs for name, record in records.items()}}
-    return run_stage(directory, inputs=together, outputs=[], work=lambda: {"num_faces": len(faces)})
+    inputs = {**identity, "outputs": {name: record.outputs for name, record in records.items()}}
+    return run_stage(directory, inputs=inputs, outputs=[], work=lambda: {"num_faces": len(faces)})
 
 
 def measure_shift(
@@ -245,15 +249,15 @@ def measure_shift(
     *,
     identity: dict[str, Any],
 ) -> None:
-    """Measure how well the pool is told from the validation faces by the teacher's features; the record has it.
+    """Measure how well the teacher's features separate the pool from the validation faces; kept in the stage's record.
 
     Args:
-        member: the teacher, or one of them.
-        faces: the round's.
-        config: the run's; without `shift` nothing is measured.
+        member: the teacher, or one of the members.
+        faces: of the round.
+        config: of the run; without `shift`, nothing is measured.
         run: the run's directory.
         directory: of the record.
-        identity: what the teacher's view of the faces depends on.
+        identity: inputs that the features depend on.
     """
     settings = config.shift
     if settings is None:
@@ -263,8 +267,8 @@ def measure_shift(
         rng = np.random.default_rng((config.seed, _SHIFT_SEED))
         pixels, predictor, sides = open_pixels(run.faces / "pixels.npy"), member.load(), {}
         for side, table in (("pool", faces.pool), ("validation", faces.validation)):
-            chosen = np.sort(rng.choice(len(table), size=min(settings.max_faces, len(table)), replace=False))
-            rows = table.iloc[chosen]
+            sample = np.sort(rng.choice(len(table), size=min(settings.max_faces, len(table)), replace=False))
+            rows = table.iloc[sample]
             features = pooled_features(predictor, pixels, rows["pixel_row"].to_numpy(np.int64))
             sides[side] = features, rows["person_id"].tolist()
         (pool, pool_people), (validation, validation_people) = sides["pool"], sides["validation"]

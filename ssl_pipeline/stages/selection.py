@@ -1,4 +1,4 @@
-"""Select pseudo-labels among a round's predictions and write the manifest."""
+"""Selection stage: predictions in, manifest and reports out; the share of labels that changed between rounds."""
 
 import logging
 from collections.abc import Mapping
@@ -36,32 +36,36 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SelectionResult:
-    """A round's selection."""
+    """The result of a round's selection."""
 
     manifest: Path
     counts: Mapping[str, int]
     """candidates = accepted + rejected + unreadable."""
     precision: Mapping[str, Any] | None
-    """Of the accepted labels, where the truth of the pool is known, see `precision`."""
+    """See `summary.precision`; None if no truth of the pool is known."""
     faults: tuple[str, ...]
-    """What the guards warn of."""
+    """Violations of the guards."""
     skipped: bool
 
 
 @dataclass(frozen=True)
 class ChangedLabels:
-    """How much of a round's accepted labels is new or changed since the round before."""
+    """The share of a round's accepted labels that are new or changed since the previous round."""
 
     round_index: int
     share: float
     """In [0, 1]; 0 without accepted labels."""
     should_continue: bool
-    """Whether the share exceeds `min_changed_labels`: enough to train another student."""
+    """Whether the share exceeds `min_changed_labels`, so that another student is trained."""
     words: str
 
 
 def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
-    """Decide which pseudo-labels to keep. Reads predictions; writes manifest.parquet, shift.json, then selection.json."""
+    """Select pseudo-labels. Reads predictions; writes manifest.parquet, shift.json, then selection.json.
+
+    Raises:
+        SelectionError: if a guard finds a fault and ``on_fault`` is ``stop``, or the strategy lacks an input.
+    """
     directory = run.pseudo_labels(round_index)
     inputs = selection_inputs(config, run, round_index)
     decision = current_decision(config, run, round_index)
@@ -71,18 +75,11 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
 
     def work() -> dict[str, Any]:
         faces = RoundFaces(run, round_index)
-        manifest = make_manifest(
-            faces,
-            config,
-            run,
-            round_index,
-            shift=shift,
-            change=change,
-        )
+        manifest = _make_manifest(faces, config, run, round_index, shift=shift, change=change)
         if shift is None:
             (directory / "shift.json").unlink(missing_ok=True)
         else:
-            write_shift(directory / "shift.json", faces, config, run, manifest)
+            _write_shift(directory / "shift.json", faces, config, run, manifest)
             logger.log(
                 logging.WARNING if shift["strong"] else logging.INFO, "round %d: shift: %s", round_index, shift["words"]
             )
@@ -105,7 +102,7 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
         if not change:
             raise
         raise SelectionError(
-            f"{error}\n  so it is by the threshold that a person set; to decide again: ssl-pipeline cycle resume {run.root}"
+            f"{error}\n  with the threshold that a person set; to change it: ssl-pipeline cycle resume {run.root}"
         ) from None
     result = record.result
     return SelectionResult(
@@ -114,44 +111,45 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
 
 
 def changed_label_share(config: RunConfig, run: RunDir, round_index: int) -> ChangedLabels:
-    """Say how much of what a round's selection accepts is new or changed since the round before.
-
-    Returns:
-        ``round``; ``share``, of its accepted labels, 0 without any; ``enough``, to train another student by
-        `min_changed_labels`; ``words``.
-    """
+    """Compare a round's accepted labels with those of the previous round."""
     before, after = (
         read_manifest(run.pseudo_labels(index) / "manifest.parquet") for index in (round_index - 1, round_index)
     )
     counts = pd.DataFrame(difference(before, after)["per_attribute"]).T
     num_new, num_kept = int(counts["gained"].sum() + counts["changed"].sum()), int(counts["kept"].sum())
     share = num_new / max(num_new + num_kept, 1)
-    enough = share > config.min_changed_labels
+    should_continue = share > config.min_changed_labels
     words = (
         f"{num_new:,} of {num_new + num_kept:,} accepted labels of round {round_index} ({100 * share:.1f} %) are new or "
-        f"changed since the round before{'' if enough else ', too few to learn from: the rounds end'}"
+        f"changed since the previous round{'' if should_continue else '; too few for another student: the rounds end'}"
     )
     logger.info("round %d: %s", round_index, words)
-    return ChangedLabels(round_index, share, enough, words)
+    return ChangedLabels(round_index, share, should_continue, words)
 
 
-def make_manifest(
+def _make_manifest(
     faces: RoundFaces,
     config: RunConfig,
     run: RunDir,
     round_index: int,
     *,
-    shift: dict[str, Any] | None = None,
-    change: dict[str, Any] | None = None,
+    shift: dict[str, Any] | None,
+    change: dict[str, Any],
 ) -> Manifest:
-    """Select among the round's predictions and write manifest.parquet, with the faults that the guards find.
+    """Select from the round's predictions and write manifest.parquet.
 
-    `change` says which settings a person has changed; the manifest keeps it with the settings.
+    Args:
+        faces: of the round.
+        config: of the run.
+        run: the run's directory.
+        round_index: from 1.
+        shift: see `assess_shift`.
+        change: settings changed in a review, recorded with the settings.
     """
     directory, labels, settings = run.pseudo_labels(round_index), config.labels.space, config.selection
     pool = faces.pool
-    what = "out-of-fold" if faces.is_out_of_fold else "validation"
-    held_out = HeldOutFaces(faces.held_out_probabilities, labels.encode(faces.held_out), what)
+    name = "out-of-fold" if faces.is_out_of_fold else "validation"
+    held_out = HeldOutFaces(faces.held_out_probabilities, labels.encode(faces.held_out), name)
     training_codes = labels.encode(faces.train)
     selection = select_labels(
         faces.pool_probabilities,
@@ -178,7 +176,7 @@ def make_manifest(
             selection_digest=digest_of(settings.model_dump(mode="json")),
         ),
         targets=settings.targets,
-        settings={**settings.model_dump(mode="json"), **(change or {})},
+        settings={**settings.model_dump(mode="json"), **change},
         faults=selection_faults(selection, labels=labels, config=settings, held_out=held_out),
         shift=shift,
     )
@@ -186,28 +184,27 @@ def make_manifest(
     return read_manifest(directory / "manifest.parquet")
 
 
-def write_shift(path: Path, faces: RoundFaces, config: RunConfig, run: RunDir, manifest: Manifest) -> None:
-    """Write the whole diagnosis: separability, predictions of both sides, acceptance by what is known of the pool.
+def _write_shift(path: Path, faces: RoundFaces, config: RunConfig, run: RunDir, manifest: Manifest) -> None:
+    """Write separability, predictions of pool and validation, and acceptance per origin and attribute value.
 
-    What the config hides from training is used here as it is for precision: to report.
+    Labels that the config hides from training are used for this report, as they are for the reported precision.
     """
     pool, labels = faces.pool, config.labels.space
     truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet")
     readable = (manifest.faces["status"] != "unreadable").to_numpy(bool)
-    pool_probabilities = pd.Index(manifest.faces.loc[readable, "image_id"]).get_indexer(pd.Index(pool["image_id"]))
+    positions = pd.Index(manifest.faces.loc[readable, "image_id"]).get_indexer(pd.Index(pool["image_id"]))
     groups = pd.DataFrame({"origin": pool["origin"].to_numpy(object)})
     for name in labels.names:
         known = pool[name].astype(object).where(pool[name].notna())
         hidden = truth.set_index("image_id")[name].reindex(pool["image_id"]) if name in truth else None
         groups[name] = known.to_numpy(object) if hidden is None else known.fillna(pd.Series(hidden.to_numpy(object)))
-    decisions = manifest.faces[[f"{name}_status" for name in labels.names]].to_numpy(object)[readable][
-        pool_probabilities
-    ]
+    status_columns = [f"{name}_status" for name in labels.names]
+    statuses = manifest.faces.loc[readable, status_columns].to_numpy(object)[positions]
     write_json(
         path,
         {
             **(manifest.selection["shift"] or {}),
             "predictions": compare_predictions(faces.pool_probabilities, faces.validation_probabilities, labels=labels),
-            "acceptance": acceptance_by_group(groups, decisions == "accepted", decisions != "known"),
+            "acceptance": acceptance_by_group(groups, statuses == "accepted", statuses != "known"),
         },
     )

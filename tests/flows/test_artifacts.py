@@ -160,7 +160,7 @@ def test_a_failure_is_reported_for_the_run_that_the_config_names(
     (page,) = pages.made
     assert (page.key, page.flow_run_id) == ("what-went-wrong", run.id)
     assert "> TrainingError: the loss is no longer finite" in page.data
-    assert "Nothing was begun" in page.data
+    assert "The run has not started" in page.data
 
 
 def test_a_failure_page_shows_the_finished_stages_and_how_to_resume(tmp_path: Path, pages: Pages) -> None:

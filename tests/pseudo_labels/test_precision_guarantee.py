@@ -115,7 +115,7 @@ def answered(num_held_out: int, num_right: int, **settings: object) -> Selection
 def test_a_value_that_cannot_keep_its_promise_gets_nothing_and_says_why() -> None:
     kept = answered(40, 40)
     assert kept.accepted[:, 0].all()
-    assert kept.reasons[0, 0] == "confidence 0.8 >= 0.8 of male"
+    assert kept.reasons[0, 0] == "confidence 0.8 >= 0.8 for male"
     assert (kept.thresholds[0].threshold, kept.thresholds[0].num_held_out, kept.thresholds[0].num_correct) == (
         0.8,
         40,
@@ -124,11 +124,13 @@ def test_a_value_that_cannot_keep_its_promise_gets_nothing_and_says_why() -> Non
     too_few = answered(21, 21)
     assert not too_few.accepted[:, 0].any()
     assert too_few.reasons[0, 0] == (
-        "nothing is guaranteed of male: 21 held-out at the first threshold 0.8000, 22 needed"
+        "no guarantee for male: 21 held-out faces at the first threshold 0.8000, 22 needed"
     )
     wrong = answered(40, 36)
     assert not wrong.accepted[:, 0].any()
-    assert wrong.reasons[0, 0].startswith("nothing is guaranteed of male: 36 of 40 held-out right at 0.8000, bound 0.")
+    assert wrong.reasons[0, 0].startswith(
+        "no guarantee for male: 36 of 40 held-out faces correct at 0.8000, lower bound 0."
+    )
     assert [row.note for row in wrong.thresholds if row.value == "female"] == ["no candidates"]
 
 

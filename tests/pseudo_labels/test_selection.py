@@ -219,7 +219,7 @@ def test_among_equals_the_lowest_class_and_the_first_image_id_win() -> None:
     assert selection.class_ids.tolist() == [0, 0, 0]
     assert selection.accepted_faces.tolist() == [False, True, False]
     assert selection.reasons[:, 0].tolist() == [
-        f"rank {r} {s} 1 of male/<30" for r, s in ((3, ">"), (1, "<="), (2, ">"))
+        f"rank {r} {s} 1 for male/<30" for r, s in ((3, ">"), (1, "<="), (2, ">"))
     ]
 
 
@@ -227,13 +227,13 @@ def test_a_known_attribute_takes_no_place_among_the_k() -> None:
     sure, less = [0, 0, 0, 1.0, 0, 0], [0, 0, 0, 0.7, 0.3, 0]
     selection = selected([sure, less], [[1, 0], [1, -1]], top_k(1))
     assert selection.accepted.tolist() == [[False, False], [False, True]]
-    assert selection.reasons[1, 1] == "rank 1 <= 1 of <30"
+    assert selection.reasons[1, 1] == "rank 1 <= 1 for <30"
 
 
 def test_the_k_best_must_be_sure_enough_too() -> None:
     selection = selected([[0.3, 0.3, 0.4, 0, 0, 0]], [[-1, -1]], top_k(5, min_confidence=0.5))
     assert selection.accepted.tolist() == [[True, False]]
-    assert selection.reasons.tolist() == [["rank 1 <= 5 of male", "confidence 0.4 < min 0.5"]]
+    assert selection.reasons.tolist() == [["rank 1 <= 5 for male", "confidence 0.4 < min_confidence 0.5"]]
 
 
 def test_no_reason_shows_a_confidence_that_seems_to_reach_the_threshold() -> None:
@@ -253,7 +253,11 @@ def test_an_empty_pool_selects_nothing() -> None:
         (np.full((1, 5), 0.2), [[-1, -1]], r"must be \[N, 6\], got \[1, 5\]"),
         (np.full((1, 6), 1 / 6), [[-1, -1], [0, 0]], "1 faces need known_codes"),
         (np.array([[np.nan] * 6]), [[-1, -1]], "no distribution, first row 0"),
-        (np.array([[0.2] * 5 + [0.0], [0.5] * 6]), [[-1, -1]] * 2, "1 faces are no distribution, first row 1"),
+        (
+            np.array([[0.2] * 5 + [0.0], [0.5] * 6]),
+            [[-1, -1]] * 2,
+            "1 rows of probabilities are no distribution, first row 1",
+        ),
         (np.array([[1.5, -0.5, 0, 0, 0, 0]]), [[-1, -1]], "no distribution"),
     ],
 )

@@ -276,9 +276,9 @@ def test_the_deviation_is_the_sample_deviation_and_needs_two() -> None:
     [
         (
             {"type": "precision_guarantee"},
-            r"precision_guarantee tests its guarantee on labeled faces .* there are none",
+            r"precision_guarantee needs labeled faces .* there are none",
         ),
-        ({"type": "ensemble_agreement"}, r"at least two views or teachers, and there are none; select otherwise"),
+        ({"type": "ensemble_agreement"}, r"at least two views or teachers, got 0; set another selection\.type"),
         ({"type": "self_adaptive", "align": "training"}, r"align training .* set selection\.align to none"),
         ({"type": "self_adaptive", "align": "validation"}, r"align validation .* set selection\.align to none"),
     ],
@@ -302,10 +302,10 @@ def test_a_strategy_refuses_without_what_it_needs(settings: dict[str, Any], mess
         ),
         (
             lambda case: {"held_out": HeldOutFaces(case.held_out.probabilities * 2, case.held_out.codes)},
-            "120 held-out faces are no",
+            "120 rows of held-out probabilities are no",
         ),
         (lambda case: {"members": case.members[:, :9]}, r"members must be \[T, 40, 6\], got \[3, 9, 6\]"),
-        (lambda case: {"members": case.members - 1}, "40 of a member's faces are no distribution"),
+        (lambda case: {"members": case.members - 1}, "40 rows of member probabilities are no distribution"),
     ],
 )
 def test_arrays_beside_the_pool_that_make_no_sense_are_refused(spoil: Any, message: str) -> None:
@@ -322,9 +322,9 @@ def test_reasons_say_by_which_numbers() -> None:
         return "\n".join(case.select(config_of(settings)).reasons.ravel().tolist())
 
     for settings, pattern in (
-        ({"type": "percentile_curriculum"}, "rank 20 <= 20 of 100 in round 1"),
+        ({"type": "percentile_curriculum"}, "rank 20 <= 20 in round 1, of 100"),
         ({"type": "gaussian_weights", "min_weight": 0.5}, "weight 1 >= 0.5"),
         ({"type": "ensemble_agreement", "max_deviation": 0.03}, "> 0.03"),
-        ({"type": "precision_guarantee", "target": 0.999}, "nothing is guaranteed of female: "),
+        ({"type": "precision_guarantee", "target": 0.999}, "no guarantee for female: "),
     ):
         assert pattern in reasons(settings)

@@ -1,4 +1,4 @@
-"""Pages about stages say what the records say, and names become neither Markdown nor HTML."""
+"""Stage pages show the content of the records; names become neither Markdown nor HTML."""
 
 from pathlib import Path
 from typing import Any
@@ -53,27 +53,27 @@ def write_rejected(directory: Path, reasons: list[str]) -> None:
 def test_the_faces_page_accounts_for_every_face(tmp_path: Path) -> None:
     write_rejected(tmp_path, ["too *small*"] * 57 + ["no such file"] * 3)
     text = faces_page(FACES, tmp_path).markdown
-    assert "**1,200** to train on, **300** for validation, **400** to test on, **5,000** in the pool" in text
+    assert "**1,200** for training, **300** for validation, **400** for testing, **5,000** in the pool" in text
     assert "| a\\|b | 2,000 | 1,900 | 60 | 40 |" in text
     assert "3 of test, 2 of train" in text
     assert "| male/&lt;30 | 700 | 150 | 200 |" in text
     assert "| a\\|b | too \\*small\\* | 57 |\n| a\\|b | no such file | 3 |" in text
 
 
-def test_reasons_beyond_the_commonest_are_counted_together(tmp_path: Path) -> None:
+def test_reasons_beyond_the_most_frequent_are_counted_together(tmp_path: Path) -> None:
     write_rejected(tmp_path, ["often"] * 9 + [f"reason {number}" for number in range(MAX_REASONS + 1)])
     text = faces_page(FACES, tmp_path).markdown
     assert "| often | 9 |" in text
     assert "| | 2 other reasons | 2 |" in text
     write_rejected(tmp_path, [])
-    assert "rejected because" not in faces_page(FACES, tmp_path).markdown
+    assert "rejected faces" not in faces_page(FACES, tmp_path).markdown
 
 
-def test_the_masks_page_says_what_was_drawn_and_why_not_the_rest() -> None:
+def test_the_masks_page_counts_drawn_masks_and_reasons_for_rejection() -> None:
     counts = {"found": 10, "used": 6, "rejected": 3, "filtered": 1, "beyond_limit": 0, "not_needed": 0}
     record = {**counts, "folder": "masked", "pictures": 12, "kept": 4, "reasons": {"no landmarks": 3}}
     text = masks_page([record | {"drawn": {"wear": 8, "normal": 4}}]).markdown
-    assert "`masked`: **12 pictures** (8 wear, 4 normal), 4 of them there before." in text
+    assert "`masked`: **12 pictures** (8 wear, 4 normal), 4 of them existed already." in text
     assert "10 faces found = 6 used + 3 rejected + 1 filtered + 0 beyond limit + 0 not needed." in text
     assert "| masked | no landmarks | 3 |" in text
 
@@ -89,11 +89,11 @@ def test_the_masks_page_says_what_was_drawn_and_why_not_the_rest() -> None:
         ("mask_kind", "mask_kind"),
     ],
 )
-def test_a_users_text_stays_text(text: str, safe: str) -> None:
+def test_user_text_stays_text(text: str, safe: str) -> None:
     assert markdown_safe(text) == safe
 
 
-def test_the_training_page_names_the_best_epoch_as_people_count_and_what_calibration_did(tmp_path: Path) -> None:
+def test_the_training_page_counts_epochs_from_one_and_shows_the_calibration(tmp_path: Path) -> None:
     rows = [f"{epoch},0.1,{2 - epoch / 10},,{epoch / 20}" for epoch in range(10)]
     header = "epoch,learning_rate,train_loss,validation_loss,macro_f1"
     (tmp_path / "history.csv").write_text("\n".join([header, *rows]) + "\n")
@@ -115,13 +115,13 @@ def test_the_training_page_names_the_best_epoch_as_people_count_and_what_calibra
     assert (
         "| first | 2.000 | – | 0.000 |\n| best (7) | 1.400 | – | 0.300 |\n| last | 1.100 | – | 0.450 |" in page.markdown
     )
-    assert "temperatures 1.50: calibration error 20.0 % → 5.0 %" in page.markdown
+    assert "with temperatures 1.50: calibration error 20.0 % → 5.0 %" in page.markdown
     assert (page.key, list(page.pictures)) == ("student-1", [tmp_path / "curves.png"])
     trained |= {"calibration": {"refused": "9 faces are too few"}}
     assert "Not calibrated: 9 faces are too few." in training_page("teacher", trained, tmp_path, pictures=[]).markdown
 
 
-def test_the_page_of_fold_teachers_has_each_with_its_part(tmp_path: Path) -> None:
+def test_the_page_of_fold_teachers_lists_each_with_its_fold(tmp_path: Path) -> None:
     trained = [
         {"best_epoch": best, "num_epochs": 9, "monitor": "macro_f1", "best_metric": score}
         for best, score in ((0, 0.25), (8, 0.5))
@@ -134,10 +134,10 @@ def test_the_page_of_fold_teachers_has_each_with_its_part(tmp_path: Path) -> Non
     assert list(page.pictures) == [tmp_path / "calibration.png"]
 
 
-def test_the_selection_page_has_thresholds_purity_and_faults_with_names_made_safe() -> None:
+def test_the_selection_page_has_thresholds_precision_and_faults_with_safe_names() -> None:
     page = selection_page(SUMMARY, Path("run/pseudo_labels"))
     assert "| age | &lt;30 | 0.8 | 90 | 40 | 19 of 20 | a \\| b |" in page.markdown
-    assert "Right, by the labels that this run hid: age 75.0 % of 40." in page.markdown
+    assert "Precision on labels that this run hid: age 75.0 % of 40." in page.markdown
     assert "- **fault**: too &lt;few&gt;" in page.markdown
     assert "`ssl-pipeline manifest summary run/pseudo_labels/manifest.parquet`" in page.markdown
     assert page.key == "pseudo-labels-round-2"
@@ -150,7 +150,7 @@ def scores(macro_f1: float, f1: float | None) -> dict[str, Any]:
     return {"num_faces": 88, **main, "per_attribute": {"age": attribute}, "per_class": {"male/>=60": value}}
 
 
-def test_the_gate_page_names_the_groups_that_lose_and_has_both_models_scores(tmp_path: Path) -> None:
+def test_the_gate_page_names_worse_groups_and_has_both_models_scores(tmp_path: Path) -> None:
     regressions = [{"column": "age", "value": ">=60", "num_faces": 30, "difference": -0.12}]
     decision = {"verdict": "the student is not promoted", "regressions": regressions, "teacher": "t", "student": "s"}
     for name, own in (("t", scores(0.4, 0.25)), ("s", scores(0.35, None))):

@@ -1,4 +1,4 @@
-"""The sheet of labeled faces shows drawn ones alone, from the surest on, and says of each what was decided."""
+"""The label sheet shows drawn faces only, by falling confidence, with the status of each label."""
 
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ def run(tmp_path: Path) -> RunDir:
     return run
 
 
-def test_the_surest_come_first_and_what_was_not_accepted_stands_in_brackets(
+def test_the_most_confident_come_first_and_labels_not_accepted_are_in_brackets(
     run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[Any] = []
 
-    def sheet(images: list[Any], captions: list[str], **about: Any) -> Image.Image:
+    def sheet(images: list[Any], captions: list[str], **options: Any) -> Image.Image:
         shown.extend(captions)
         assert len(images) == len(captions)
         return Image.new("RGB", (9, 9))
@@ -37,13 +37,13 @@ def test_the_surest_come_first_and_what_was_not_accepted_stands_in_brackets(
     monkeypatch.setattr(label_sheet, "NUM_FACES", 3)
     path = render_label_sheet(load_config(write_tiny_config(tmp_path)), run, 2)
     assert path == run.pseudo_labels(2) / "drawn_faces.png" and path.is_file()
-    # six faces, both ends and the middle one of them; the two unreadable ones are no faces to show
+    # first, middle and last of six faces; the two unreadable ones are left out
     assert len(shown) == 3
     assert shown[0].startswith("female ") and "(" not in shown[0]
     assert shown[-1] == "(male 0.50)\n(<30 0.50)"
 
 
-def test_no_face_of_a_person_is_put_on_a_sheet(run: RunDir, tmp_path: Path) -> None:
+def test_a_pool_with_real_faces_has_no_sheet(run: RunDir, tmp_path: Path) -> None:
     crawled = {"type": "folder", "name": "crawled", "path": "crawled"}
     unlabeled = TINY["faces"]["unlabeled"] | {"sources": [*TINY["faces"]["unlabeled"]["sources"], crawled]}
     config = load_config(write_tiny_config(tmp_path, faces=TINY["faces"] | {"unlabeled": unlabeled}))
@@ -51,7 +51,7 @@ def test_no_face_of_a_person_is_put_on_a_sheet(run: RunDir, tmp_path: Path) -> N
     assert not (run.pseudo_labels(2) / "drawn_faces.png").exists()
 
 
-def test_pictures_that_are_gone_leave_gray_squares(run: RunDir, tmp_path: Path) -> None:
+def test_missing_pictures_leave_gray_squares(run: RunDir, tmp_path: Path) -> None:
     path = render_label_sheet(load_config(write_tiny_config(tmp_path)), run, 2)
     assert path is not None
     with Image.open(path) as picture:

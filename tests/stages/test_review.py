@@ -152,7 +152,7 @@ def test_a_threshold_that_the_guards_refuse_is_explained_and_can_be_changed(
 ) -> None:
     config, run = requested
     decide(run, "threshold", 1.0)
-    with pytest.raises(SelectionError, match=f"a person set; to decide again: ssl-pipeline cycle resume {run.root}"):
+    with pytest.raises(SelectionError, match=f"a person set; to change it: ssl-pipeline cycle resume {run.root}"):
         select(config, run, 1)
     decide(run, "accept")
     select(config, run, 1)
