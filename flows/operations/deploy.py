@@ -24,7 +24,7 @@ import typer
 
 DEPLOYMENTS = Path(__file__).parents[1] / "prefect.yaml"
 POOL, GPU_LIMIT = "local", "gpu"
-_START_SECONDS = 120
+_START_SECONDS = 300  # a process that ends early is noticed at once
 _STOP_SECONDS = 30
 # On disk, the slot of a killed training is released even if the server restarted in between.
 _LEASES = "prefect.server.concurrency.lease_storage.filesystem"

@@ -1,7 +1,7 @@
 """Find flow runs that are Running on the server although their process is dead.
 
-    python -m flows.operations.stuck            # list them, with the reason and how to resume each
-    python -m flows.operations.stuck --mark     # also set them to Crashed (if being cancelled, to Cancelled)
+    python -m ssl_pipeline_flows.operations.stuck            # list them, with the reason and how to resume each
+    python -m ssl_pipeline_flows.operations.stuck --mark     # also set them to Crashed (if being cancelled, to Cancelled)
 
 A process that is killed together with its worker cannot report its state. The server knows a process by its number, not
 its host, so this command reads the note beside the lock of the run's folder instead: call it on the worker's host, in

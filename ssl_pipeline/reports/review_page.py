@@ -1,5 +1,6 @@
-"""What a person reads before deciding on a round's selection, as Markdown."""
+"""The page of a review request and the summary of a selection, as Markdown."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,38 +10,31 @@ MAX_VALUES, MAX_REASONS = 40, 8
 def review_markdown(
     summary: Mapping[str, Any], *, sheets: Sequence[str], audit_command: str, run_root: str, threshold: float | None
 ) -> str:
-    """Write the question of a review: what was selected, where to look closer, and how to answer.
+    """Render a review request: the selection, where to look closer, and how to decide.
 
     Args:
-        summary: a manifest's, by `manifest_report.summarize`.
+        summary: from `manifest_report.summarize`.
         sheets: paths of the audit's pages.
-        audit_command: tells from the sheet, filled in, how pure the labels are.
+        audit_command: estimates the labels' precision from the filled-in sheet.
         run_root: the run's directory.
-        threshold: the confidence threshold that can be changed, None if there is none.
+        threshold: the confidence threshold, None if the strategy has none.
     """
     identity = summary["identity"]
-    lines = [
-        f"# Round {identity['round_index']} of run '{identity['run_name']}': may a student learn from these labels?",
-        "",
-        *selection_lines(summary),
-    ]
+    title = f"# Round {identity['round_index']} of run '{identity['run_name']}': may a student learn from these labels?"
+    lines = [title, "", *selection_lines(summary)]
     if sheets:
         lines += [
-            f"Look at accepted labels, of every value as many: {', '.join(f'`{path}`' for path in sheets)}. With the sheet "
-            f"beside it filled in, this tells how pure they are: `{audit_command}`",
+            f"A sample of accepted labels, equally many per value: {', '.join(f'`{path}`' for path in sheets)}. Fill in the "
+            f"sheet in the same folder, then estimate their precision: `{audit_command}`",
             "",
         ]
     change = "" if threshold is None else f" --threshold NUMBER (now {threshold:g}) |"
-    return "\n".join(
-        [
-            *lines,
-            f"Decide by the form of the flow run, or: `ssl-pipeline cycle resume {run_root} --accept |{change} --reject`",
-        ]
-    )
+    decide = f"`ssl-pipeline cycle resume {run_root} --accept |{change} --reject`"
+    return "\n".join([*lines, f"Decide with the form of the flow run, or: {decide}"])
 
 
 def selection_lines(summary: Mapping[str, Any]) -> list[str]:
-    """Write what became of the candidates, what speaks against it, and what was accepted of each value."""
+    """Render the counts, the faults and shift, the accepted labels per value, and the reasons for rejection."""
     lines = [
         _counts(summary),
         *_concerns(summary["selection"]),
@@ -52,17 +46,16 @@ def selection_lines(summary: Mapping[str, Any]) -> list[str]:
     ]
     if summary["rejection_reasons"]:
         reasons = list(summary["rejection_reasons"].items())
-        told = "; ".join(f"{markdown_safe(reason)}: {number:,}" for reason, number in reasons[:MAX_REASONS])
-        lines += [f"Rejected: {told}{' …' if len(reasons) > MAX_REASONS else ''}.", ""]
+        counts = "; ".join(f"{markdown_safe(reason)}: {count:,}" for reason, count in reasons[:MAX_REASONS])
+        lines += [f"Rejected: {counts}{' …' if len(reasons) > MAX_REASONS else ''}.", ""]
     return lines
 
 
 def _counts(summary: Mapping[str, Any]) -> str:
     counts, settings = summary["counts"], summary["selection"]["settings"]
     rate = "" if summary["acceptance_rate"] is None else f" ({summary['acceptance_rate']:.1%})"
-    threshold = (
-        f", confidence_threshold {settings['confidence_threshold']}" if "confidence_threshold" in settings else ""
-    )
+    value = settings.get("confidence_threshold")
+    threshold = "" if value is None else f", confidence_threshold {value}"
     return (
         f"{counts['candidates']:,} candidates = **{counts['accepted']:,} accepted**{rate} + "
         f"{counts['rejected']:,} rejected + {counts['unreadable']:,} unreadable, by {settings['type']}{threshold}, "
@@ -71,7 +64,7 @@ def _counts(summary: Mapping[str, Any]) -> str:
 
 
 def _concerns(selection: Mapping[str, Any]) -> Iterator[str]:
-    """What speaks against accepting: faults that the guards found, a strong shift."""
+    """Render the faults that the guards found, and the shift."""
     for fault in selection["faults"]:
         yield f"- **fault**: {markdown_safe(fault)}"
     shift = selection.get("shift")
@@ -97,8 +90,6 @@ def _decimal(value: float | None) -> str:
 
 
 def markdown_safe(text: str) -> str:
-    """Keep names, values and reasons, as ``<30``, ``a|b`` or ``*``, from becoming Markdown, HTML or a row of their own."""
-    text = " ".join(text.split())
-    for letter in "\\`*[]|~":
-        text = text.replace(letter, f"\\{letter}")
+    """Escape names, values and reasons, e.g. ``<30``, ``a|b`` or ``*``, for Markdown tables and HTML."""
+    text = re.sub(r"([\\`*\[\]|~])", r"\\\1", " ".join(text.split()))
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -2,6 +2,7 @@
 
 ``round-01/review/`` holds request.json (what to decide, on which manifest), request.md (the same as a page), the audit
 sheet, and decision.json (who decided what, when). A decision is valid only for the selection that it was made on.
+Reading a damaged file raises RunError.
 """
 
 import logging
@@ -122,7 +123,7 @@ def record_decision(
         manifest_digest=request.manifest_digest,
         selection_digest=request.selection_digest,
     )
-    write_json(_decision_file(run, request.round_index), decision.model_dump(mode="json"))
+    write_json(run.review(request.round_index) / "decision.json", decision.model_dump(mode="json"))
     logger.info("round %d: %s", request.round_index, decision.description)
     return decision
 
@@ -153,24 +154,16 @@ def _check_threshold(request: ReviewRequest, threshold: float | None) -> None:
 
 def withdraw_decision(run: RunDir, round_index: int) -> None:
     """Delete the decision on a round, if any."""
-    _decision_file(run, round_index).unlink(missing_ok=True)
+    (run.review(round_index) / "decision.json").unlink(missing_ok=True)
 
 
 def read_decision(run: RunDir, round_index: int) -> ReviewDecision | None:
-    """Read the decision on a round, valid or not; None if there is none.
-
-    Raises:
-        RunError: if the file is damaged.
-    """
-    return _read(_decision_file(run, round_index), ReviewDecision)
+    """Read the decision on a round, valid or not; None if there is none."""
+    return _read(run.review(round_index) / "decision.json", ReviewDecision)
 
 
 def valid_decision(run: RunDir, round_index: int, selection_digest: str) -> ReviewDecision | None:
-    """Read the decision on a round if it was made on this selection and on the requested manifest.
-
-    Raises:
-        RunError: if a file is damaged.
-    """
+    """Read the decision on a round; None unless it was made on this selection and on the requested manifest."""
     decision, request = read_decision(run, round_index), read_request(run, round_index)
     if decision is None or request is None:
         return None
@@ -180,24 +173,16 @@ def valid_decision(run: RunDir, round_index: int, selection_digest: str) -> Revi
 
 def write_request(run: RunDir, request: ReviewRequest) -> None:
     """Write a request; the run waits until there is a valid decision."""
-    write_json(_request_file(run, request.round_index), request.model_dump(mode="json"))
+    write_json(run.review(request.round_index) / "request.json", request.model_dump(mode="json"))
 
 
 def read_request(run: RunDir, round_index: int) -> ReviewRequest | None:
-    """Read the request of a round; None if there is none.
-
-    Raises:
-        RunError: if the file is damaged.
-    """
-    return _read(_request_file(run, round_index), ReviewRequest)
+    """Read the request of a round; None if there is none."""
+    return _read(run.review(round_index) / "request.json", ReviewRequest)
 
 
 def latest_request(run: RunDir) -> ReviewRequest | None:
-    """Read the request of the last round that has one; None if none has.
-
-    Raises:
-        RunError: if the file is damaged.
-    """
+    """Read the request of the last round that has one; None if none has."""
     rounds = [int(path.parts[-3].removeprefix("round-")) for path in run.root.glob("round-*/review/request.json")]
     return read_request(run, max(rounds)) if rounds else None
 
@@ -222,14 +207,6 @@ def apply_decision(
     threshold = decision.confidence_threshold
     change = {"confidence_threshold": {"configured": configured, "decided": threshold}}
     return selection.model_copy(update={"confidence_threshold": threshold}), {"changed_in_review": change}
-
-
-def _request_file(run: RunDir, round_index: int) -> Path:
-    return run.review(round_index) / "request.json"
-
-
-def _decision_file(run: RunDir, round_index: int) -> Path:
-    return run.review(round_index) / "decision.json"
 
 
 def _read(path: Path, section: type[_Section]) -> _Section | None:

@@ -1,6 +1,6 @@
-"""The faults, each done for real. A case breaks something, sees what follows, has the run go on, and says so.
+"""The faults. Each case breaks something, observes what follows, and resumes the run.
 
-The final manifest and weights are compared with an undisturbed run's by whoever runs the cases.
+`run_faults` compares the final manifest and weights with those of an uninterrupted run.
 """
 
 import os
@@ -21,32 +21,32 @@ AUTOMATION = ROOT / "deploy/automations/left_as_running.yaml"
 
 
 @dataclass
-class Account:
-    """What was seen of a case, filled in as it goes."""
+class Report:
+    """The observations of a case."""
 
-    seen: list[str] = field(default_factory=list)
-    ended: str = ""
+    observations: list[str] = field(default_factory=list)
+    resumed: str = ""
 
-    def see(self, words: str) -> None:
-        self.seen.append(words)
+    def observe(self, observation: str) -> None:
+        self.observations.append(observation)
 
 
 @dataclass(frozen=True)
 class Case:
     name: str
-    done: str
+    fault: str
     """What is broken, and when."""
-    play: Callable[[Station, Account], None]
+    run: Callable[[Station, Report], None]
     two_processes: bool = False
     environment: dict[str, str] = field(default_factory=dict)
     needs_root: bool = False
 
 
-def teacher_trains(station: Station) -> bool:
+def teacher_is_training(station: Station) -> bool:
     return (station.run / "round-00/teacher/last.pt").exists()
 
 
-def student_trains(station: Station) -> bool:
+def student_is_training(station: Station) -> bool:
     return (station.run / "round-01/student/last.pt").exists()
 
 
@@ -54,11 +54,11 @@ def shards_are_written(station: Station) -> bool:
     return (station.run / "round-01/pseudo_labels/predictions/part-00003.parquet").exists()
 
 
-def selects(station: Station) -> bool:
+def is_selecting(station: Station) -> bool:
     return (station.run / "round-01/pseudo_labels/predictions/done.json").exists()
 
 
-def break_off_local(station: Station, moment: Callable[[Station], bool], unfinished: str, account: Account) -> None:
+def kill_local_run(station: Station, moment: Callable[[Station], bool], unfinished: str, report: Report) -> None:
     process = station.local()
     await_that(lambda: moment(station), moment.__name__, every=0.001)
     os.killpg(process.pid, signal.SIGKILL)
@@ -66,56 +66,56 @@ def break_off_local(station: Station, moment: Callable[[Station], bool], unfinis
     assert not (station.run / unfinished / "done.json").exists(), f"{unfinished} was finished before the kill"
     status = station.command("ssl_pipeline.cli.main", "cycle", "status", str(station.run)).stdout
     assert f": left as running: process {process.pid} took it" in status, status
-    account.see("`cycle status`: left as running, by a process that is dead")
+    report.observe("`cycle status`: left as running, by a dead process")
     again = station.local()
     assert again.wait(240) == 0, station.logs()
     log = (station.directory / "local.log").read_text()
     num_skipped = log.count("finished before, skipped")
     assert num_skipped >= 1, log
-    account.ended = f"the same command went on: {num_skipped} records found finished, skipped"
+    report.resumed = f"the same command resumed: {num_skipped} finished records skipped"
     if "training goes on after epoch" in log:
-        account.ended += "; the training from its last step"
+        report.resumed += "; the training at its last step"
 
 
-def killed_in_training(station: Station, account: Account) -> None:
-    break_off_local(station, student_trains, "round-01/student", account)
+def killed_in_training(station: Station, report: Report) -> None:
+    kill_local_run(station, student_is_training, "round-01/student", report)
 
 
-def killed_in_prediction(station: Station, account: Account) -> None:
-    break_off_local(station, shards_are_written, "round-01/pseudo_labels/predictions", account)
+def killed_in_prediction(station: Station, report: Report) -> None:
+    kill_local_run(station, shards_are_written, "round-01/pseudo_labels/predictions", report)
 
 
-def killed_in_selection(station: Station, account: Account) -> None:
-    break_off_local(station, selects, "round-01/pseudo_labels", account)
+def killed_in_selection(station: Station, report: Report) -> None:
+    kill_local_run(station, is_selecting, "round-01/pseudo_labels", report)
 
 
-def flow_killed_under_its_worker(station: Station, account: Account) -> None:
+def flow_killed_under_its_worker(station: Station, report: Report) -> None:
     station.start_worker()
     flow_run = station.start_run()
-    await_that(lambda: student_trains(station), "the student trains")
+    await_that(lambda: student_is_training(station), "the student trains")
     station.kill(station.engine(flow_run))
     killed = time.monotonic()
     station.await_state(flow_run, "Crashed")
-    account.see(f"the worker reported Crashed after {time.monotonic() - killed:.0f} s")
-    # the worker reports it once more when its own child has ended, and that would end a retry that has begun by then
+    report.observe(f"the worker reported Crashed after {time.monotonic() - killed:.0f} s")
+    # the worker's second report, when its own child has ended, would end a retry that has already started
     worker_log = station.directory / "worker.log"
-    await_that(lambda: worker_log.read_text().count("Check whether the flow run exceeded") == 2, "it is said twice")
-    account.see(f"and once more after {time.monotonic() - killed:.0f} s")
-    retry(station, flow_run, account)
+    await_that(lambda: worker_log.read_text().count("Check whether the flow run exceeded") == 2, "the second report")
+    report.observe(f"and again after {time.monotonic() - killed:.0f} s")
+    retry(station, flow_run, report)
 
 
-def retry(station: Station, flow_run: str, account: Account) -> None:
+def retry(station: Station, flow_run: str, report: Report) -> None:
     station.retry(flow_run)
     started = time.monotonic()
     station.await_state(flow_run, "Running")
     station.await_state(flow_run, "Completed")
-    account.ended = f"`prefect flow-run retry`: Completed after {time.monotonic() - started:.0f} s"
+    report.resumed = f"`prefect flow-run retry`: Completed after {time.monotonic() - started:.0f} s"
 
 
 def kill_worker_and_flow(station: Station) -> str:
     worker = station.start_worker()
     flow_run = station.start_run()
-    await_that(lambda: student_trains(station), "the student trains")
+    await_that(lambda: student_is_training(station), "the student trains")
     engine = station.engine(flow_run)
     worker.kill()
     station.kill(engine)
@@ -123,23 +123,23 @@ def kill_worker_and_flow(station: Station) -> str:
     return flow_run
 
 
-def worker_and_flow_killed(station: Station, account: Account) -> None:
+def worker_and_flow_killed(station: Station, report: Report) -> None:
     flow_run = kill_worker_and_flow(station)
     time.sleep(5)
     assert station.state(flow_run) == "Running"
-    account.see("left as Running")
-    look = station.command("flows.operations.stuck")
-    assert look.returncode == 3 and "Running: dead: " in look.stdout, look.stdout + look.stderr
-    account.see("`python -m flows.operations.stuck`: its process is dead")
+    report.observe("left as Running")
+    listed = station.command("flows.operations.stuck")
+    assert listed.returncode == 3 and "Running: dead: " in listed.stdout, listed.stdout + listed.stderr
+    report.observe("`python -m flows.operations.stuck`: dead")
     marked = station.command("flows.operations.stuck", "--mark")
     assert marked.returncode == 0 and "set to Crashed" in marked.stdout, marked.stdout + marked.stderr
     assert station.state(flow_run) == "Crashed"
-    account.see("`--mark`: Crashed")
+    report.observe("`--mark`: Crashed")
     station.start_worker()
-    retry(station, flow_run, account)
+    retry(station, flow_run, report)
 
 
-def found_by_the_automation(station: Station, account: Account) -> None:
+def found_by_the_automation(station: Station, report: Report) -> None:
     automation = yaml.safe_load(AUTOMATION.read_text())
     automation["trigger"]["within"] = 60
     path = station.directory / "automation.yaml"
@@ -148,49 +148,49 @@ def found_by_the_automation(station: Station, account: Account) -> None:
     flow_run = kill_worker_and_flow(station)
     killed = time.monotonic()
     station.await_state(flow_run, "Crashed")
-    account.see(f"the automation set it to Crashed after {time.monotonic() - killed:.0f} s")
+    report.observe(f"the automation set it to Crashed after {time.monotonic() - killed:.0f} s")
     station.start_worker()
-    retry(station, flow_run, account)
+    retry(station, flow_run, report)
 
 
-def server_killed_and_restarted(station: Station, account: Account) -> None:
+def server_killed_and_restarted(station: Station, report: Report) -> None:
     station.start_worker()
     flow_run = station.start_run()
-    await_that(lambda: teacher_trains(station), "the teacher trains")
+    await_that(lambda: teacher_is_training(station), "the teacher trains")
     station.kill_server()
     killed = time.monotonic()
     await_that(lambda: (station.run / "round-01/student/done.json").exists(), "the student is trained without a server")
     time.sleep(max(0.0, killed + 20 - time.monotonic()))
-    account.see(f"stages went on without a server; it was restarted after {time.monotonic() - killed:.0f} s")
+    report.observe(f"stages continued without a server; it was restarted after {time.monotonic() - killed:.0f} s")
     station.start_server()
     station.await_state(flow_run, "Completed")
-    account.ended = "the same flow run: Completed, nothing was started again"
+    report.resumed = "the same flow run: Completed without a restart"
 
 
-def server_killed_for_good(station: Station, account: Account) -> None:
+def server_killed_for_good(station: Station, report: Report) -> None:
     station.start_worker()
     flow_run = station.start_run(PREFECT_CLIENT_MAX_RETRIES="1")
-    await_that(lambda: student_trains(station), "the student trains")
+    await_that(lambda: student_is_training(station), "the student trains")
     engine = station.engine(flow_run)
     station.kill_server()
     await_that(lambda: not Path(f"/proc/{engine}/exe").exists(), "the flow gives up", seconds=240)
     status = station.status()["status"]
-    account.see(f"with one retry instead of eight, the flow's process gave up on the server; run.json: {status}")
+    report.observe(f"with one retry instead of eight, the flow's process gave up; run.json: {status}")
     station.start_server()
     time.sleep(10)
-    account.see(f"the server, restarted, took the run for {station.state(flow_run)}")
+    report.observe(f"on the restarted server the flow run was {station.state(flow_run)}")
     if station.state(flow_run) == "Running":
         marked = station.command("flows.operations.stuck", "--mark")
         assert "set to Crashed" in marked.stdout, marked.stdout + marked.stderr
-        account.see("`python -m flows.operations.stuck --mark`: Crashed")
-    retry(station, flow_run, account)
+        report.observe("`python -m flows.operations.stuck --mark`: Crashed")
+    retry(station, flow_run, report)
 
 
-def one_torchrun_process_killed(station: Station, account: Account) -> None:
+def one_torchrun_process_killed(station: Station, report: Report) -> None:
     station.start_worker()
     flow_run = station.start_run()
-    await_that(lambda: teacher_trains(station), "the teacher trains")
-    training = [number for number, words in station.flow_processes(flow_run).items() if "-u -m ssl_pipeline" in words]
+    await_that(lambda: teacher_is_training(station), "the teacher trains")
+    training = [pid for pid, command in station.flow_processes(flow_run).items() if "-u -m ssl_pipeline" in command]
     assert len(training) == 2, station.flow_processes(flow_run)
     station.kill(max(training))
     killed = time.monotonic()
@@ -198,41 +198,43 @@ def one_torchrun_process_killed(station: Station, account: Account) -> None:
     message = station.api(f"flow_runs/{flow_run}")["state"]["message"]
     assert "a training process ended with code" in message, message
     await_that(lambda: not station.flow_processes(flow_run), "all processes are gone")
-    account.see(f"Failed, and no process left, after {time.monotonic() - killed:.0f} s: “a training process ended …”")
-    retry(station, flow_run, account)
+    report.observe(
+        f"Failed, and no process left, after {time.monotonic() - killed:.0f} s: “a training process ended …”"
+    )
+    retry(station, flow_run, report)
 
 
-def cancel_at(station: Station, moment: Callable[[Station], bool], unfinished: str, account: Account) -> None:
+def cancel_at(station: Station, moment: Callable[[Station], bool], unfinished: str, report: Report) -> None:
     station.start_worker()
     flow_run = station.start_run()
     await_that(lambda: moment(station), moment.__name__, every=0.001)
     num_processes = len(station.flow_processes(flow_run))
     station.cancel(flow_run)
-    asked = time.monotonic()
+    requested = time.monotonic()
     await_that(lambda: not station.flow_processes(flow_run), "all processes are gone", seconds=60)
-    gone = time.monotonic() - asked
+    gone = time.monotonic() - requested
     assert not (station.run / unfinished / "done.json").exists(), f"{unfinished} was finished before the cancel"
     station.await_state(flow_run, "Cancelled")
     assert station.status()["status"] == "cancelled"
-    account.see(
+    report.observe(
         f"{num_processes} {'processes' if num_processes > 1 else 'process'} gone after {gone:.0f} s, the flow run "
-        f"Cancelled after {time.monotonic() - asked:.0f} s; run.json: cancelled"
+        f"Cancelled after {time.monotonic() - requested:.0f} s; run.json: cancelled"
     )
     again = station.local()
     assert again.wait(240) == 0, station.logs()
-    account.ended = "the same command went on"
+    report.resumed = "the same command resumed"
 
 
-def cancelled_in_training(station: Station, account: Account) -> None:
-    cancel_at(station, teacher_trains, "round-00/teacher", account)
+def cancelled_in_training(station: Station, report: Report) -> None:
+    cancel_at(station, teacher_is_training, "round-00/teacher", report)
 
 
-def cancelled_in_prediction(station: Station, account: Account) -> None:
-    cancel_at(station, shards_are_written, "round-01/pseudo_labels/predictions", account)
+def cancelled_in_prediction(station: Station, report: Report) -> None:
+    cancel_at(station, shards_are_written, "round-01/pseudo_labels/predictions", report)
 
 
-def disk_full(station: Station, account: Account) -> None:
-    """Let the run's disk be too small for the pixels, then for the teacher, then for the rest."""
+def disk_full(station: Station, report: Report) -> None:
+    """The run's disk is too small for the pixels, then for the teacher, then for the rest."""
     folder = station.directory / "runs"
     folder.mkdir()
     mount(folder, "400k")
@@ -247,19 +249,19 @@ def disk_full(station: Station, account: Account) -> None:
             assert "disk full" in message, log
             if stage is not None:
                 assert not (station.run / stage / "done.json").exists()
-            left = [path.name for path in station.run.rglob("*.partial")]
-            assert not left, left
-            account.see(
+            partial = [path.name for path in station.run.rglob("*.partial")]
+            assert not partial, partial
+            report.observe(
                 f"{size}: “{message.partition(': ')[2].partition(' cannot')[0].replace(str(station.directory), '…')} cannot be written”"
             )
         mount(folder, "64m", again=True)
         assert station.local().wait(240) == 0, station.logs()
-        kept = station.directory / "kept"
-        shutil.copytree(folder, kept)
+        backup = station.directory / "backup"
+        shutil.copytree(folder, backup)
     finally:
         subprocess.run(["umount", str(folder)], check=True)
-    shutil.copytree(kept, folder, dirs_exist_ok=True)
-    account.ended = "with room made, the same command went on"
+    shutil.copytree(backup, folder, dirs_exist_ok=True)
+    report.resumed = "with space freed, the same command resumed"
 
 
 def mount(folder: Path, size: str, *, again: bool = False) -> None:
@@ -270,29 +272,29 @@ def mount(folder: Path, size: str, *, again: bool = False) -> None:
 LEASES = {"PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem"}
 
 
-def place_on_the_gpu_freed(station: Station, account: Account) -> None:
-    """Kill what holds the only place of the limit, restart the server, and see the place come free."""
+def gpu_slot_released(station: Station, report: Report) -> None:
+    """The holder of the limit's only slot is killed and the server restarted; the slot is released."""
     station.check(station.operator.run("gcl", "create", "gpu", "--limit", "1"))
     flow_run = kill_worker_and_flow(station)
     killed = time.monotonic()
-    assert slots(station) == 1
+    assert num_active_slots(station) == 1
     station.kill_server()
     station.start_server()
-    assert slots(station) == 1
+    assert num_active_slots(station) == 1
     station.command("flows.operations.stuck", "--mark")
     station.start_worker()
     station.retry(flow_run)
     station.await_state(flow_run, "Running")
-    await_that(lambda: slots(station) == 0, "the place is free", seconds=240, every=0.5)
-    account.see(
-        f"the killed training's place came free after {time.monotonic() - killed:.0f} s, over a server's restart"
+    await_that(lambda: num_active_slots(station) == 0, "the slot is free", seconds=240, every=0.5)
+    report.observe(
+        f"the killed training's slot was released after {time.monotonic() - killed:.0f} s, across a server restart"
     )
     station.await_state(flow_run, "Completed")
-    assert slots(station) == 0
-    account.ended = "the retried run waited, took the place, and completed; no place is left taken"
+    assert num_active_slots(station) == 0
+    report.resumed = "the retried run waited, took the slot and completed; no slot is left occupied"
 
 
-def slots(station: Station) -> int:
+def num_active_slots(station: Station) -> int:
     return int(station.api("v2/concurrency_limits/gpu")["active_slots"])
 
 
@@ -310,7 +312,7 @@ CASES = (
     ),
     Case("Server, restarted", "`kill -9` while the teacher trains", server_killed_and_restarted),
     Case(
-        "Server, away for longer than the flow asks",
+        "Server, down for longer than the flow retries",
         "`kill -9` while the student trains",
         server_killed_for_good,
     ),
@@ -329,9 +331,9 @@ CASES = (
     Case("Cancel, in prediction", "the same when 4 of 25 shards are written", cancelled_in_prediction),
     Case("Full disk", "the run's folder on a tmpfs that is too small, three times", disk_full, needs_root=True),
     Case(
-        "A killed training's place in the limit",
-        "worker, flow and server killed while a training holds the only place of `gpu`",
-        place_on_the_gpu_freed,
+        "A killed training's slot in the limit",
+        "worker, flow and server killed while a training holds the only slot of `gpu`",
+        gpu_slot_released,
         environment={"SSL_PIPELINE_GPU_LIMIT": "gpu", **LEASES},
     ),
 )

@@ -1,4 +1,4 @@
-"""A server, a worker and the runs on them, to be killed: starts, waits, kills, and compares what is left."""
+"""A Prefect server, a worker and runs to kill: start, wait, kill, digest the results."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ SETTINGS = (
     "student.training.epochs=12",
     "prediction.shard_size=4",
 )
-QUIETLY = {
+ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "SSL_PIPELINE_GPU_LIMIT": "",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
@@ -35,39 +35,39 @@ QUIETLY = {
 TWO_PROCESSES = "teacher.training.num_processes=2"
 
 
-def await_that(condition: Callable[[], Any], what: str, *, seconds: float = 300, every: float = 0.02) -> Any:
-    """Wait until a condition gives something true, and give that."""
+def await_that(condition: Callable[[], Any], description: str, *, seconds: float = 300, every: float = 0.02) -> Any:
+    """Wait until a condition returns a true value, and return it."""
     end = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (value := condition()):
         if time.monotonic() > end:
-            raise TimeoutError(f"waited {seconds:g} s in vain until {what}")
+            raise TimeoutError(f"{description}: not within {seconds:g} s")
         time.sleep(every)
-    return found
+    return value
 
 
 def processes_with(text: str) -> dict[int, str]:
-    """Living processes, by number, whose command line or environment holds a text."""
-    found = {}
+    """Return pid → command line of the processes with a text in their command line or environment."""
+    processes = {}
     for entry in Path("/proc").iterdir():
         try:
             if not entry.name.isdigit() or (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z":
                 continue
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
             if text in command or text.encode() in (entry / "environ").read_bytes():
-                found[int(entry.name)] = command
-        except OSError:  # ended meanwhile
+                processes[int(entry.name)] = command
+        except OSError:  # it has ended
             continue
-    found.pop(os.getpid(), None)
-    return found
+    processes.pop(os.getpid(), None)
+    return processes
 
 
 def digests(run: Path) -> dict[str, str]:
-    """SHA-256 of what a cycle comes to."""
+    """Return the SHA-256 of a cycle's results."""
     return {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in COMPARED}
 
 
 class Station:
-    """A person at a shell with a server and a worker, and a run of the tiny config in a folder of its own."""
+    """A shell with a server and a worker, and a run of the tiny config in its own folder."""
 
     def __init__(self, directory: Path, *, raw: Path, overrides: tuple[str, ...] = (), **environment: str) -> None:
         self.directory, self.overrides = directory, (*SETTINGS, *overrides)
@@ -76,8 +76,8 @@ class Station:
         self.config = write_tiny_config(directory, root=raw)
         self.run = directory / "runs/tiny"
         self.operator = Operator(directory / "prefect")
-        # whatever is started for this station is known by its home, and ended by it
-        self.operator.environment |= QUIETLY | environment
+        # all processes of this station have its Prefect home in their environment; `__exit__` finds them by it
+        self.operator.environment |= ENVIRONMENT | environment
         self.server: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Station":
@@ -87,8 +87,8 @@ class Station:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in processes_with(str(self.directory / "prefect")):
-            self.kill(number)
+        for pid in processes_with(str(self.directory / "prefect")):
+            self.kill(pid)
 
     @staticmethod
     def check(result: subprocess.CompletedProcess[str]) -> str:
@@ -111,12 +111,12 @@ class Station:
         return self.operator.background[-1]
 
     @staticmethod
-    def kill(number: int, sign: signal.Signals = signal.SIGKILL) -> None:
+    def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         with suppress(ProcessLookupError):
-            os.kill(number, sign)
+            os.kill(pid, number)
 
     def start_run(self, **environment: str) -> str:
-        """Have the worker run the full cycle, with an environment in place of the deployment's; give the flow run's id."""
+        """Start the full cycle on the worker, with another environment than the deployment's; return the flow run's id."""
         variables = ("--job-variable", f"env={json.dumps(environment)}") if environment else ()
         parameters = json.dumps({"config_path": str(self.config), "overrides": list(self.overrides)})
         output = self.check(
@@ -131,7 +131,7 @@ class Station:
         """Start the full cycle as a local command."""
         options = [part for override in self.overrides for part in ("--set", override)]
         command = [sys.executable, "-m", "flows.full_cycle", "--config", str(self.config), *options]
-        file = open(log or self.directory / "local.log", "w", encoding="utf-8")  # noqa: SIM115 - the process has it
+        file = open(log or self.directory / "local.log", "w", encoding="utf-8")  # noqa: SIM115 - the process uses it
         return subprocess.Popen(
             command,
             env=self.operator.environment,
@@ -143,7 +143,7 @@ class Station:
         )
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a module of the project, as ``flows.operations.stuck --mark``."""
+        """Run a module of the project, e.g. ``flows.operations.stuck --mark``."""
         return subprocess.run(
             [sys.executable, "-m", *arguments],
             env=self.operator.environment,
@@ -154,7 +154,7 @@ class Station:
         )
 
     def api(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Ask the server."""
+        """Send a request to the server."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.operator.port}/api/{path}",
             data=None if body is None else json.dumps(body).encode(),
@@ -183,17 +183,17 @@ class Station:
         )
 
     def status(self) -> dict[str, Any]:
-        """What run.json says."""
+        """Return the content of run.json."""
         return dict(json.loads((self.run / "run.json").read_text()))
 
     def cancel(self, flow_run: str) -> None:
         self.api(f"flow_runs/{flow_run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
 
     def flow_processes(self, flow_run: str) -> dict[int, str]:
-        """The flow's process and all that it started: they carry its id in their environment."""
+        """Return the flow's process and its children: they have its id in their environment."""
         return processes_with(f"PREFECT__FLOW_RUN_ID={flow_run}")
 
     def engine(self, flow_run: str) -> int:
-        """The number of the flow's own process, by the server."""
-        number = str(self.api(f"flow_runs/{flow_run}")["infrastructure_pid"])
-        return int(number.rpartition(":")[2])
+        """Return the pid of the flow's process, from the server."""
+        pid = str(self.api(f"flow_runs/{flow_run}")["infrastructure_pid"])
+        return int(pid.rpartition(":")[2])

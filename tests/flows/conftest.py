@@ -61,12 +61,12 @@ class Operator:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=600,
             check=False,
         )
 
     def await_server(self) -> None:
-        for _ in range(600):
+        for _ in range(3000):
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/health", timeout=1)
                 return

@@ -43,6 +43,7 @@ from tests.cycle_config import draw_and_prepare, write_tiny_config
 
 SELECTION = {"type": "fixed_threshold", "confidence_threshold": 0.55, "guards": {"one_class": False}}
 MANIFEST = "round-01/pseudo_labels/manifest.parquet"
+TypeIn = Callable[[str, ReviewRequest], tuple[ReviewDecision, str]]
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +97,8 @@ def test_a_changed_threshold_is_applied_recorded_and_kept(requested: tuple[RunCo
     record = StageRecord.read(run.pseudo_labels(1))
     manifest = read_manifest(run.root / MANIFEST)
     changed = {"confidence_threshold": {"configured": 0.55, "decided": 0.65}}
-    for settings in (
-        manifest.selection["settings"],
-        read_json(run.pseudo_labels(1) / "selection.json")["selection"]["settings"],
-    ):
+    summary = read_json(run.pseudo_labels(1) / "selection.json")
+    for settings in (manifest.selection["settings"], summary["selection"]["settings"]):
         assert settings["confidence_threshold"] == 0.65
         assert settings["changed_in_review"] == changed
     assert record.result["changed_in_review"] == record.inputs["changed_in_review"] == changed
@@ -142,8 +141,7 @@ def test_a_decision_on_another_manifest_does_not_count(requested: tuple[RunConfi
 def test_without_review_a_decision_is_ignored(requested: tuple[RunConfig, RunDir]) -> None:
     config, run = requested
     decide(run, "threshold", 0.65)
-    alone = config.model_copy(update={"review": "none"})
-    assert select(alone, run, 1).skipped
+    assert select(config.model_copy(update={"review": "none"}), run, 1).skipped
     assert read_manifest(run.root / MANIFEST).selection["settings"]["confidence_threshold"] == 0.55
 
 
@@ -310,7 +308,7 @@ def make_request(root: Path, kind: str = "fixed_threshold") -> ReviewRequest:
 
 
 @pytest.fixture
-def type_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[ReviewDecision, str]]:
+def type_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TypeIn:
     """Type a text at the prompts; returns the decision and the screen."""
 
     def type_in(text: str, request: ReviewRequest) -> tuple[ReviewDecision, str]:
@@ -322,9 +320,7 @@ def type_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tu
     return type_in
 
 
-def test_a_terminal_asks_until_the_input_is_valid(
-    type_in: Callable[..., tuple[ReviewDecision, str]], tmp_path: Path
-) -> None:
+def test_a_terminal_asks_until_the_input_is_valid(type_in: TypeIn, tmp_path: Path) -> None:
     decision, shown = type_in("perhaps\nthreshold\nhigh\n0.7\nsurer\n", make_request(tmp_path))
     assert (decision.choice, decision.confidence_threshold, decision.note) == ("threshold", 0.7, "surer")
     assert "Labels?" in shown
@@ -333,15 +329,13 @@ def test_a_terminal_asks_until_the_input_is_valid(
     assert (decision.choice, decision.note, decision.channel) == ("reject", "", "terminal")
 
 
-def test_a_terminal_offers_a_threshold_only_where_there_is_one(
-    type_in: Callable[..., tuple[ReviewDecision, str]], tmp_path: Path
-) -> None:
+def test_a_terminal_offers_a_threshold_only_where_there_is_one(type_in: TypeIn, tmp_path: Path) -> None:
     _, shown = type_in("accept\n\n", make_request(tmp_path, "self_adaptive"))
     assert "accept/reject" in shown
     assert "threshold" not in shown
 
 
-def test_a_closed_terminal_decides_nothing(type_in: Callable[..., tuple[ReviewDecision, str]], tmp_path: Path) -> None:
+def test_a_closed_terminal_decides_nothing(type_in: TypeIn, tmp_path: Path) -> None:
     with pytest.raises(ReviewPending) as error:
         type_in("threshold\n", make_request(tmp_path))
     assert str(error.value) == waiting_message(RunDir(tmp_path), make_request(tmp_path))
