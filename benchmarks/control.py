@@ -1,15 +1,8 @@
-"""The control of a student: its network, settings and number of steps, trained on the human labels alone.
-
-python -m benchmarks.control --config configs/utkface.yaml --run-name utkface-seed-0
-"""
+"""The control of a student: its network, settings and number of steps, trained on the human labels alone."""
 
 import math
-from typing import Annotated
 
-import typer
-
-from benchmarks.runner import ConfigPath, Json, Overrides, run_command
-from ssl_pipeline.config.loading import load_config
+from benchmarks.tables import Json
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.learning.dataset import TrainingFaces
 from ssl_pipeline.learning.fit import fit
@@ -43,19 +36,3 @@ def train_control(config: RunConfig, *, round_index: int) -> Json:
     fit(role, faces, directory=directory, seed=config.seed, device=config.device, name="control")
     evaluate(config, run, directory, "test")
     return read_json(directory / "test" / "scores.json")
-
-
-def main(
-    config: ConfigPath,
-    run_name: Annotated[str, typer.Option(help="A finished run.")],
-    overrides: Overrides = None,
-) -> None:
-    """Train the control of the student that a finished run compares with its teacher."""
-    loaded = load_config(config, overrides=overrides or [], run_name=run_name)
-    summary = read_json(loaded.runs_root / run_name / "summary.json")
-    scores = train_control(loaded, round_index=summary["student"]["round"])
-    print(f"control: macro F1 {scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f} on the test split")
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import tables
-from benchmarks.runner import ConfigPath, Jobs, Json, Measurement, Out, Overrides, Seeds, run_command, stored_result
+from benchmarks.runner import ConfigPath, Jobs, Measurement, Out, Overrides, Seeds, run_command, stored_result
 from benchmarks.strategies import run_of
 from benchmarks.strategies_report import BASE
+from benchmarks.tables import Json
 from ssl_pipeline.config.loading import dump_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.selection import PrecisionGuarantee

@@ -8,7 +8,8 @@ from statistics import mean
 from typing import Any
 
 from benchmarks import tables
-from benchmarks.runner import ConfigPath, Jobs, Json, Measurement, Out, Overrides, Seeds, run_command
+from benchmarks.runner import ConfigPath, Jobs, Measurement, Out, Overrides, Seeds, run_command
+from benchmarks.tables import Json
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.learning.dataset import TrainingFaces

@@ -6,7 +6,8 @@ python -m benchmarks.partly_known --config configs/masked-utkface.yaml --out doc
 from collections.abc import Mapping, Sequence
 
 from benchmarks import tables
-from benchmarks.runner import ConfigPath, Jobs, Json, Measurement, Out, Overrides, Seeds, run_command
+from benchmarks.runner import ConfigPath, Jobs, Measurement, Out, Overrides, Seeds, run_command
+from benchmarks.tables import Json
 
 VARIANTS = {"partly known": (), "nothing known": ("faces.unlabeled.hide_labels=true",)}
 """What is known of the pool: the settings for it."""

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
+from benchmarks.tables import Json
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import PipelineError, RunError
@@ -20,7 +21,6 @@ from ssl_pipeline.runs.files import read_json, write_json
 from ssl_pipeline.stages.draw import draw
 from ssl_pipeline.stages.open import environment
 
-Json = dict[str, Any]
 _Result = TypeVar("_Result")
 ConfigPath = Annotated[Path, typer.Option("--config", help="A config file.")]
 Out = Annotated[Path, typer.Option("--out", help="The Markdown file to write.")]

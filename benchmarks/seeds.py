@@ -12,7 +12,8 @@ import typer
 
 from benchmarks import tables
 from benchmarks.control import train_control
-from benchmarks.runner import ConfigPath, Jobs, Json, Measurement, Out, Overrides, Seeds, run_command
+from benchmarks.runner import ConfigPath, Jobs, Measurement, Out, Overrides, Seeds, run_command
+from benchmarks.tables import Json
 
 
 def main(

@@ -19,8 +19,9 @@ import pandas as pd
 import typer
 
 from benchmarks.docs.marked_sections import replace_section
-from benchmarks.runner import ConfigPath, Jobs, Json, Measurement, Out, Overrides, Seeds, run_command, stored_result
+from benchmarks.runner import ConfigPath, Jobs, Measurement, Out, Overrides, Seeds, run_command, stored_result
 from benchmarks.strategies_report import ALL_TRUE, BASE, report
+from benchmarks.tables import Json
 from ssl_pipeline.config.loading import dump_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from benchmarks import tables
-from benchmarks.runner import Json
+from benchmarks.tables import Json
 
 BASE, ALL_TRUE = "base", "all true labels"
 """Rows that are no strategy: the teachers, and the student of all true labels."""
