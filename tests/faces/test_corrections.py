@@ -134,9 +134,9 @@ def test_faces_near_a_bin_edge_leave_training_and_only_training(tmp_path):
     dropped = ages_of(whole, "train") & near
     assert dropped  # otherwise the test is void
     assert counts["near_bin_edge"] == {
-        "reason": "age within 2 years of a border, both",
+        "reason": "age within 2 years of a bin edge, both",
         "faces": len(dropped),
-        "by_border": {"age 30": len(dropped)},
+        "by_bin_edge": {"age 30": len(dropped)},
     }
     _, below = prepare(tmp_path, drop_near_bin_edges=2, drop_side="below")
     assert ages_of(below, "train") == ages_of(whole, "train") - {28, 29}
