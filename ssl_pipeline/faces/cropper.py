@@ -25,13 +25,13 @@ class Crop:
     """Location of the square in a picture.
 
     Attributes:
-        crop: ``face``, ``center_square`` or ``whole``.
+        kind: ``face``, ``center_square`` or ``whole``.
         face: the face that the crop shows; None for the other crops.
         num_faces: number of faces detected, of any size and score.
         reason: why the crop shows no face; None for ``face``.
     """
 
-    crop: str
+    kind: str
     face: DetectedFace | None = None
     num_faces: int = 0
     reason: str | None = None
@@ -63,7 +63,7 @@ class Cropper:
         """Cut out the square, uint8 [size, size, 3]."""
         if crop.face is not None:
             return crop_face(image, crop.face.points, size=size, margin=self.settings.margin)
-        return crop_whole(image, size=size) if crop.crop == "whole" else square_pixels(image, size=size)
+        return crop_whole(image, size=size) if crop.kind == "whole" else square_pixels(image, size=size)
 
 
 def detector_identity(config: CroppingConfig | None) -> dict[str, Any] | None:

@@ -248,8 +248,8 @@ def _near_bin_edge_counts(near: pd.DataFrame, config: FacesConfig, labels: Label
         for edge in attribute.bin_edges
     }
     years = "year" if within == 1 else "years"
-    reason = f"age within {within:g} {years} of a border, {side}"
-    return {"reason": reason, "faces": len(near), "by_border": by_bin_edge}
+    reason = f"age within {within:g} {years} of a bin edge, {side}"
+    return {"reason": reason, "faces": len(near), "by_bin_edge": by_bin_edge}
 
 
 def _check_classes(labeled: pd.DataFrame, space: LabelSpace) -> None:

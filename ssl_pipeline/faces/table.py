@@ -54,7 +54,7 @@ def crop_table(faces: pd.DataFrame, crops: Sequence[Crop | None]) -> pd.DataFram
     for image_id, source, crop in zip(faces["image_id"], faces["source"], crops, strict=True):
         if crop is not None:
             numbers = [None] * 11 if crop.face is None else [crop.face.score, *crop.face.points.ravel().tolist()]
-            rows.append([image_id, source, crop.crop, crop.reason, crop.num_faces, *numbers])
+            rows.append([image_id, source, crop.kind, crop.reason, crop.num_faces, *numbers])
     table = pd.DataFrame(rows, columns=["image_id", "source", "crop", "reason", "num_faces", "score", *points])
     texts = dict.fromkeys(["image_id", "source", "crop", "reason"], "string")
     return table.astype({**texts, "num_faces": "int64", **dict.fromkeys(["score", *points], "Float64")})

@@ -1,4 +1,4 @@
-"""`ssl-pipeline faces inspect`: what is counted, what is drawn, what is refused."""
+"""`ssl-pipeline faces inspect`: counts, contact sheet, refusals."""
 
 import sys
 from pathlib import Path
@@ -19,24 +19,26 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(ended.value.code or 0)
 
 
-def test_what_was_found_known_rejected_and_filtered_is_told_and_drawn(
+def test_found_known_rejected_and_filtered_faces_are_counted_and_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_folders(tmp_path)
     Image.new("RGB", (24, 24)).save(tmp_path / "raw/labeled/stray.png")
     Image.new("RGB", (9, 9)).save(tmp_path / "raw/pool/small.png")
-    (tmp_path / "raw/labeled/male/<45/0.png").write_text("torn")  # only looking at it shows that it cannot be read
+    (tmp_path / "raw/labeled/male/<45/0.png").write_text("not an image")  # detected only when it is decoded
     out = tmp_path / "sheets" / "faces.png"
     overrides = ["--set", "faces.unlabeled.sources.0.filter={min_side_pixels: 20}"]
     assert run(monkeypatch, "--config", tmp_path / "config.yaml", *overrides, "--out", out, "--per-source", 24) == 0
-    told = capsys.readouterr().out
-    assert "labeled (folder, labeled): 25 found = 24 usable + 1 rejected" in told
-    assert "pool (folder, unlabeled): 5 found = 4 usable + 1 filtered" in told
-    assert "male 12, female 12" in told and "unknown 4" in told
-    assert "too few folders: expected <gender>/<age>/ above the file" in told
+    output = capsys.readouterr().out
+    assert "labeled (folder, labeled): 25 found = 24 usable + 1 rejected" in output
+    assert "pool (folder, unlabeled): 5 found = 4 usable + 1 filtered" in output
+    assert "male 12, female 12" in output and "unknown 4" in output
+    assert "too few folders: expected <gender>/<age>/ above the file" in output
     sheet = Image.open(out)
     assert sheet.format == "PNG"
-    assert (211, 211, 211) in {color for _, color in sheet.convert("RGB").getcolors(10**6) or []}  # the torn one's tile
+    assert (211, 211, 211) in {
+        color for _, color in sheet.convert("RGB").getcolors(10**6) or []
+    }  # tile of the unreadable face
     assert not (tmp_path / "runs").exists()  # nothing is prepared
 
 
@@ -47,12 +49,12 @@ def test_corrections_are_applied_and_counted(
     rows = ["labeled:male/<45/0.png,gender,female", "labeled:male/<45/99.png,gender,female"]
     (tmp_path / "raw/fix.csv").write_text("\n".join(["image_id,attribute,value", *rows]))
     assert run(monkeypatch, "--config", tmp_path / "config.yaml", "--set", "faces.corrections=fix.csv") == 0
-    told = capsys.readouterr().out
-    assert "male 11, female 13" in told
-    assert "corrections: rows 2, applied 1, unmatched 1, values_changed 1" in told
+    output = capsys.readouterr().out
+    assert "male 11, female 13" in output
+    assert "corrections: rows 2, applied 1, unmatched 1, values_changed 1" in output
 
 
-def test_a_sheet_that_is_no_png_is_refused(
+def test_a_sheet_with_another_suffix_than_png_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_folders(tmp_path)
@@ -60,7 +62,7 @@ def test_a_sheet_that_is_no_png_is_refused(
     assert "ConfigError: --out a.jpg: expected a name that ends with .png" in capsys.readouterr().err
 
 
-def test_reasons_are_counted_by_kind() -> None:
+def test_reasons_are_counted_by_type() -> None:
     reasons = [
         "malformed name: expected x, got 'a_b.jpg'",
         "malformed name: expected x, got 'it's.jpg'",

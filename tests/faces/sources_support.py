@@ -1,4 +1,4 @@
-"""What the tests of sources share: a label space, tiny images under given names, and reading with its invariants."""
+"""Helpers for tests of sources: labels, tiny images, reading with checked invariants."""
 
 import pandas as pd
 from PIL import Image
@@ -30,17 +30,17 @@ def put(path, *, side=8):
 
 
 def read(root, *, labels=LABELS, seed=0, **section):
-    found = read_source(source_of(**section), root=root, labels=labels, seed=seed)
-    in_all = len(found.faces) + len(found.rejected) + found.num_filtered + found.num_beyond_limit
-    assert found.num_found == in_all
-    assert list(found.rejected.columns) == REJECTED_COLUMNS
-    assert list(found.faces.columns) == [
+    result = read_source(source_of(**section), root=root, labels=labels, seed=seed)
+    total = len(result.faces) + len(result.rejected) + result.num_filtered + result.num_beyond_limit
+    assert result.num_found == total
+    assert list(result.rejected.columns) == REJECTED_COLUMNS
+    assert list(result.faces.columns) == [
         *("image_id", "image_path", "person_id", "source"),
         *(attribute.name for attribute in labels.attributes),
         *("age_years", "origin", "derived"),
     ]
-    assert found.faces["image_id"].is_unique
-    return found
+    assert result.faces["image_id"].is_unique
+    return result
 
 
 def rows_of(table, *columns):

@@ -1,4 +1,4 @@
-"""Labels put right by a table: what is changed, what follows, what is counted, what is refused."""
+"""Corrections: changed values, consequences, counts, refusals; and faces near a bin edge."""
 
 import json
 
@@ -26,7 +26,7 @@ def corrected(root, *lines, header="image_id,attribute,value", faces=FACES, **se
 
 
 def test_a_face_and_a_person_are_corrected_and_others_are_not(tmp_path):
-    found = corrected(
+    result = corrected(
         tmp_path,
         "csv:a.jpg,,mask,incorrect,seen by eye",
         ",csv:p,gender,male,",
@@ -34,32 +34,32 @@ def test_a_face_and_a_person_are_corrected_and_others_are_not(tmp_path):
         "csv:z.jpg,,mask,wear,",
         header="image_id,person_id,attribute,value,note",
     )
-    assert rows_of(found.faces, "mask", "gender", "age_years") == [
+    assert rows_of(result.faces, "mask", "gender", "age_years") == [
         ("incorrect", "male", 25.0),
         ("normal", "male", 25.0),
         ("wear", None, None),
     ]
-    assert found.corrections.num_faces == (1, 2, 1, 0)
-    assert found.corrections.num_changed == 3  # q's gender was unknown before
+    assert result.corrections.num_faces == (1, 2, 1, 0)
+    assert result.corrections.num_changed == 3  # q's gender was unknown before
 
 
-def test_a_corrected_age_gives_its_attribute_and_a_contradicted_age_is_forgotten(tmp_path):
-    found = corrected(tmp_path, "csv:a.jpg,age_years,61", "csv:b.jpg,age,30-59", "csv:c.jpg,age,<30")
-    assert rows_of(found.faces, "age", "age_years") == [(">=60", 61.0), ("30-59", None), ("<30", None)]
-    found = corrected(tmp_path, "csv:a.jpg,age,<30", "csv:b.jpg,age_years,")
-    assert rows_of(found.faces, "age", "age_years")[:2] == [("<30", 25.0), (None, None)]
+def test_a_corrected_age_sets_its_attribute_and_a_contradicted_age_becomes_unknown(tmp_path):
+    result = corrected(tmp_path, "csv:a.jpg,age_years,61", "csv:b.jpg,age,30-59", "csv:c.jpg,age,<30")
+    assert rows_of(result.faces, "age", "age_years") == [(">=60", 61.0), ("30-59", None), ("<30", None)]
+    result = corrected(tmp_path, "csv:a.jpg,age,<30", "csv:b.jpg,age_years,")
+    assert rows_of(result.faces, "age", "age_years")[:2] == [("<30", 25.0), (None, None)]
 
 
-def test_the_filter_sees_what_was_corrected(tmp_path):
-    found = corrected(tmp_path, "csv:a.jpg,age_years,61", filter={"min_age_years": 60})
-    assert found.faces["image_id"].tolist() == ["csv:a.jpg"]
+def test_the_filter_uses_corrected_values(tmp_path):
+    result = corrected(tmp_path, "csv:a.jpg,age_years,61", filter={"min_age_years": 60})
+    assert result.faces["image_id"].tolist() == ["csv:a.jpg"]
 
 
-def test_a_wrong_value_that_is_corrected_no_longer_rejects_its_row(tmp_path):
+def test_correcting_an_invalid_value_makes_its_row_usable(tmp_path):
     faces = FACES.replace("a.jpg,p,wear,female", "a.jpg,p,wear,femlae").replace("normal,female,25", "normal,female,old")
-    found = corrected(tmp_path, "csv:a.jpg,gender,female", faces=faces)
-    assert rows_of(found.faces, "image_id", "gender")[0] == ("csv:a.jpg", "female")
-    assert found.rejected["image_id"].tolist() == ["csv:b.jpg"]
+    result = corrected(tmp_path, "csv:a.jpg,gender,female", faces=faces)
+    assert rows_of(result.faces, "image_id", "gender")[0] == ("csv:a.jpg", "female")
+    assert result.rejected["image_id"].tolist() == ["csv:b.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -77,19 +77,19 @@ def test_a_wrong_value_that_is_corrected_no_longer_rejects_its_row(tmp_path):
         (["csv:a.jpg,age_years,20", "csv:a.jpg,age,>=60"], r"age >=60\) contradicts .*age_years 20"),
     ],
 )
-def test_what_cannot_be_applied_or_contradicts_is_refused_with_its_row(tmp_path, lines, message):
+def test_an_invalid_or_contradicting_correction_is_refused_with_its_row(tmp_path, lines, message):
     with pytest.raises(FaceTableError, match=message):
         corrected(tmp_path, *lines)
 
 
-def test_a_face_that_contradicts_its_person_is_refused(tmp_path):
+def test_a_correction_of_a_face_that_contradicts_its_persons_is_refused(tmp_path):
     header = "image_id,person_id,attribute,value"
     with pytest.raises(FaceTableError, match=r"gender male\) contradicts .*gender female"):
         corrected(tmp_path, "csv:a.jpg,,gender,female", ",csv:p,gender,male", header=header)
 
 
 @pytest.mark.parametrize("header", ["attribute,value", "image_id,attribute,value,why", "image_id,attribute"])
-def test_another_header_is_refused(tmp_path, header):
+def test_an_unexpected_header_is_refused(tmp_path, header):
     with pytest.raises(FaceTableError, match=r"fix\.csv: (expected the columns|no column)"):
         corrected(tmp_path, header=header)
 
@@ -98,7 +98,7 @@ AGES = range(18, 42)
 
 
 def prepare(root, *, corrections=(), pool_blue=200, **labeled):
-    """Prepare faces of ages 18…41, the border at 30, and a pool; give the counts and the labeled faces."""
+    """Prepare faces of ages 18…41 with the bin edge at 30, and a pool; return the counts and the labeled faces."""
     labels = LabelsConfig.model_validate(
         {"attributes": [{"name": "age", "values": ["<30", ">=30"], "from_column": "age_years", "bin_edges": [30]}]}
     )
@@ -124,7 +124,7 @@ def ages_of(faces, split):
     return set(faces.loc[faces["split"] == split, "age_years"])
 
 
-def test_faces_near_a_border_leave_training_and_only_training(tmp_path):
+def test_faces_near_a_bin_edge_leave_training_and_only_training(tmp_path):
     _, whole = prepare(tmp_path)
     counts, faces = prepare(tmp_path, drop_near_bin_edges=2)
     near = {28, 29, 30, 31}
@@ -132,28 +132,28 @@ def test_faces_near_a_border_leave_training_and_only_training(tmp_path):
     assert ages_of(faces, "validation") == ages_of(whole, "validation")
     assert ages_of(faces, "test") == ages_of(whole, "test")
     dropped = ages_of(whole, "train") & near
-    assert dropped  # else this shows nothing
+    assert dropped  # otherwise the test is void
     assert counts["near_bin_edge"] == {
-        "reason": "age within 2 years of a border, both",
+        "reason": "age within 2 years of a bin edge, both",
         "faces": len(dropped),
-        "by_border": {"age 30": len(dropped)},
+        "by_bin_edge": {"age 30": len(dropped)},
     }
     _, below = prepare(tmp_path, drop_near_bin_edges=2, drop_side="below")
     assert ages_of(below, "train") == ages_of(whole, "train") - {28, 29}
 
 
-def test_what_was_dropped_from_training_does_not_come_back_by_the_pool(tmp_path):
+def test_faces_dropped_from_training_do_not_return_through_the_pool(tmp_path):
     counts, _ = prepare(tmp_path, drop_near_bin_edges=2, pool_blue=0)  # the pool has the same pictures from 26 to 41
     assert counts["near_bin_edge"]["faces"] > 0
     assert set(read_faces(tmp_path / "unlabeled.parquet")["age_years"]) == {42, 43, 44, 45}
 
 
-def test_a_class_that_would_lose_all_its_training_faces_is_told(tmp_path):
+def test_a_class_that_would_lose_all_its_training_faces_is_reported(tmp_path):
     with pytest.raises(FaceTableError, match=r"drop_near_bin_edges 12 .*leaves 2 classes without a training face"):
         prepare(tmp_path, drop_near_bin_edges=12)
 
 
-def test_corrections_are_recorded_and_those_that_match_nothing_are_told(tmp_path, caplog):
+def test_corrections_are_recorded_and_those_without_a_match_are_logged(tmp_path, caplog):
     (tmp_path / "fix.csv").write_text("image_id,attribute,value\nours:41.png,age_years,18\nours:99.png,age,<30\n")
     counts, faces = prepare(tmp_path, corrections="fix.csv")
     assert faces.set_index("image_id").loc["ours:41.png", ["age_years", "age"]].tolist() == [18.0, "<30"]
@@ -166,6 +166,6 @@ def test_corrections_are_recorded_and_those_that_match_nothing_are_told(tmp_path
     ]
 
 
-def test_a_table_of_corrections_that_is_not_there_is_told(tmp_path):
+def test_a_missing_table_of_corrections_is_reported(tmp_path):
     with pytest.raises(FaceTableError, match=r"gone\.csv: no such file; faces\.corrections needs this table"):
         prepare(tmp_path, corrections=["gone.csv"])

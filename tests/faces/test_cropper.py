@@ -1,4 +1,4 @@
-"""From pictures to a run's faces, cropped: all accounted for, the same bytes each time, nothing looked for twice."""
+"""Cropping of a run's faces: counts, equal bytes, the detection cache."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +32,7 @@ POINTS = CANONICAL_POINTS * 31.7 + (9.1, 3.3)
 
 
 class FakeDetector:
-    """Finds one face, always at the same place, in each picture whose first pixel is red."""
+    """Detects one face at a fixed position in every picture with a red first pixel."""
 
     num_calls = 0
     model = "one"
@@ -63,7 +63,7 @@ def picture(path: Path, number: int, *, with_face: bool = True) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Ours: twelve of each gender, two of them without a face. Pool: five, one without a face, one broken."""
+    """Labeled: twelve per gender, two without a face. Pool: five, one without a face, one unreadable."""
     for number in range(24):
         gender = ("male", "female")[number % 2]
         picture(tmp_path / f"raw/ours/{gender}/{number:02d}.png", number, with_face=number not in (3, 4))
@@ -91,7 +91,7 @@ def prepare(root: Path, name: str = "faces", **settings: Any) -> dict[str, Any]:
     return prepare_faces(config(root, **settings), LABELS, seed=0, directory=root / name)
 
 
-def test_found_is_used_and_rejected_with_a_reason_for_each_picture_without_a_face(root: Path) -> None:
+def test_found_equals_used_plus_rejected_with_a_reason_for_each_picture_without_a_face(root: Path) -> None:
     counts = prepare(root)
     ours, pool = counts["sources"]["ours"], counts["sources"]["pool"]
     assert (ours["found"], ours["used"], ours["rejected"], ours["cropped"]) == (24, 22, 2, {"face": 22})
@@ -104,7 +104,7 @@ def test_found_is_used_and_rejected_with_a_reason_for_each_picture_without_a_fac
     assert crops[["right_eye_x", "left_mouth_corner_y"]].to_numpy(float)[0].tolist() == [POINTS[0, 0], POINTS[4, 1]]
 
 
-def test_the_pixels_are_the_face_and_not_the_middle_of_the_picture(root: Path) -> None:
+def test_the_pixels_show_the_face_and_not_the_center_of_the_picture(root: Path) -> None:
     prepare(root, margin=0.1)
     faces = read_faces(root / "faces/unlabeled.parquet")
     pixels = open_pixels(root / "faces/pixels.npy")
@@ -129,7 +129,7 @@ def test_a_fallback_is_used_counted_and_listed(root: Path, fallback: str, expect
     assert (pixels[face["pixel_row"]] == expected(Image.open(face["image_path"]), size=24)).all()
 
 
-def test_a_source_of_faces_is_not_cropped_and_another_has_settings_of_its_own(root: Path) -> None:
+def test_a_source_may_turn_cropping_off_or_have_its_own_settings(root: Path) -> None:
     counts = prepare(root, pool={"cropping": {"type": "none"}}, name="a")
     assert "cropped" not in counts["sources"]["pool"]
     assert counts["sources"]["pool"]["used"] == 4
@@ -139,7 +139,7 @@ def test_a_source_of_faces_is_not_cropped_and_another_has_settings_of_its_own(ro
     assert counts["sources"]["ours"]["rejected"] == 2
 
 
-def test_what_was_found_once_is_not_looked_for_again_and_gives_the_same_bytes(root: Path) -> None:
+def test_cached_detections_are_reused_and_give_the_same_bytes(root: Path) -> None:
     prepare(root, "first")
     assert FakeDetector.num_calls == 28  # the broken file is never searched
     prepare(root, "second")
@@ -149,7 +149,7 @@ def test_what_was_found_once_is_not_looked_for_again_and_gives_the_same_bytes(ro
         assert (root / "first" / output).read_bytes() == (root / "second" / output).read_bytes(), output
 
 
-def test_another_model_or_other_sides_look_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_model_or_other_sides_detect_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(root, "first")
     prepare(root, "second", detection_sides=[320])
     assert FakeDetector.num_calls == 56
@@ -158,7 +158,7 @@ def test_another_model_or_other_sides_look_again(root: Path, monkeypatch: pytest
     assert FakeDetector.num_calls == 84
 
 
-def test_a_source_without_a_single_face_is_told_with_the_cure(root: Path) -> None:
+def test_a_source_without_a_single_face_is_reported_with_the_cure(root: Path) -> None:
     for number in range(5):
         picture(root / f"raw/pool/{number}.png", number, with_face=False)
     with pytest.raises(FaceTableError) as error:
@@ -169,7 +169,7 @@ def test_a_source_without_a_single_face_is_told_with_the_cure(root: Path) -> Non
     )
 
 
-def test_a_model_that_is_not_there_is_refused_before_any_work(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_model_is_refused_before_any_work(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the real detector
     path = write_tiny_config(root)
     with pytest.raises(ConfigError, match=r"'faces.cropping': nowhere.onnx: no such face detection model"):
@@ -185,13 +185,13 @@ def test_a_model_that_is_not_there_is_refused_before_any_work(root: Path, monkey
         ("faces.labeled.sources.0.cropping.margin=1", "'faces.labeled.sources.0.cropping': missing 'type'"),
     ],
 )
-def test_a_fault_in_the_section_is_worded(root: Path, override: str, message: str) -> None:
+def test_a_fault_in_the_section_has_a_readable_message(root: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         load_config(write_tiny_config(root), overrides=["faces.cropping.model=yunet.onnx", override])
     assert message in str(error.value)
 
 
-def test_what_was_found_is_kept_though_the_work_is_interrupted(root: Path) -> None:
+def test_detections_are_stored_even_if_the_work_is_interrupted(root: Path) -> None:
     settings = CroppingConfig(model=Path("yunet.onnx"), cache=root / "cache")
     source = config(root).all_sources[0]
     paths = [str(path) for path in sorted((root / "raw/ours").rglob("*.png"))]
@@ -202,7 +202,7 @@ def test_what_was_found_is_kept_though_the_work_is_interrupted(root: Path) -> No
     assert FakeDetector.num_calls == 28
 
 
-def test_the_cache_reads_back_every_bit(tmp_path: Path) -> None:
+def test_the_cache_returns_exactly_the_stored_floats(tmp_path: Path) -> None:
     found = DetectedFace((1 / 3, 2 / 7, 10.1, 5e-9), 0.1 + 0.2, POINTS / 3)
     pixels = np.zeros((1, 1, 3), np.uint8)
     with open_cache(tmp_path, identity={}) as cache:
@@ -213,20 +213,20 @@ def test_the_cache_reads_back_every_bit(tmp_path: Path) -> None:
     assert (read.points == found.points).all()
 
 
-def test_a_damaged_cache_is_told(root: Path) -> None:
+def test_a_damaged_cache_is_reported(root: Path) -> None:
     (root / "cache").mkdir()
     (root / "cache/detections.sqlite").write_bytes(b"no database at all" * 100)
     with pytest.raises(FaceTableError, match=r"detections.sqlite: cannot be used as the cache of detected faces"):
         prepare(root)
 
 
-def test_a_fault_of_the_work_is_not_blamed_on_the_cache(root: Path) -> None:
+def test_an_error_of_the_work_is_not_attributed_to_the_cache(root: Path) -> None:
     settings = CroppingConfig(model=Path("yunet.onnx"), cache=root / "cache")
     with pytest.raises(PermissionError), open_croppers(settings):
         raise PermissionError
 
 
-def test_settings_that_contradict_are_refused(root: Path) -> None:
+def test_invalid_settings_are_refused(root: Path) -> None:
     data = config(root, pool={"cropping": {"type": "face"}}).model_dump()
     with pytest.raises(ValidationError, match="source 'pool' sets cropping, which needs the model of faces"):
         FacesConfig.model_validate(data | {"cropping": None})

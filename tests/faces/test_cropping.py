@@ -1,4 +1,4 @@
-"""Faces upright, at one size and place; which face; what is refused."""
+"""Canonical crops: geometry, choice of the face, refusals."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from ssl_pipeline.faces.detection import DetectedFace
 
 
 def scene(width: int, height: int, *, seed: int = 0, sigma: float = 4) -> Image.Image:
-    """A smooth picture, so that resampling it twice changes little."""
+    """Return a smooth picture, which changes little if resampled twice."""
     noise = np.random.default_rng(seed).normal(size=(height, width, 3))
     smooth = gaussian_filter(noise, (sigma, sigma, 0), mode="nearest")
     return Image.fromarray(np.clip(128 + 60 * smooth / smooth.std(), 0, 255).astype(np.uint8))
@@ -51,17 +51,17 @@ def test_the_transform_is_the_least_squares_solution(seed: int) -> None:
     assert similarity_transform(source, target) == pytest.approx(np.array([[a, -b, x], [b, a, y]]), abs=1e-9)
 
 
-def test_the_transform_never_mirrors() -> None:
+def test_the_transform_has_no_reflection() -> None:
     matrix = similarity_transform(CANONICAL_POINTS, CANONICAL_POINTS * (-1, 1))
     assert np.linalg.det(matrix[:, :2]) > 0
 
 
-def test_points_in_one_place_have_no_transform() -> None:
+def test_equal_points_have_no_transform() -> None:
     with pytest.raises(ValueError, match="all points are equal"):
         similarity_transform(np.ones((5, 2)), CANONICAL_POINTS)
 
 
-def test_a_margin_shrinks_the_points_toward_the_middle() -> None:
+def test_a_margin_moves_the_points_toward_the_center() -> None:
     assert canonical_points(0.0) == pytest.approx(CANONICAL_POINTS)
     assert canonical_points(0.5) - 0.5 == pytest.approx((CANONICAL_POINTS - 0.5) / 2)
 
@@ -75,7 +75,7 @@ def test_the_canonical_face_is_upright_and_its_own_mirror_image() -> None:
 
 
 @pytest.mark.parametrize(("degrees", "scale"), [(0, 1), (25, 1), (-40, 2), (160, 3.3), (12, 0.9)])
-def test_a_turned_and_scaled_picture_gives_the_original_crop(degrees: float, scale: float) -> None:
+def test_a_rotated_and_scaled_picture_gives_the_original_crop(degrees: float, scale: float) -> None:
     original = scene(96, 96)
     placed = turn(degrees, scale, (230, 200))
     placed[:, 2] -= placed[:, :2] @ (48, 48)
@@ -86,13 +86,13 @@ def test_a_turned_and_scaled_picture_gives_the_original_crop(degrees: float, sca
     assert difference.max() < 16
 
 
-def test_a_crop_at_rest_is_the_picture_itself() -> None:
+def test_a_crop_by_the_identity_is_the_picture_itself() -> None:
     image = scene(64, 64, sigma=1)
     crop = crop_face(image, CANONICAL_POINTS * 64, size=64)
     assert np.abs(crop.astype(int) - np.asarray(image)).max() <= 1  # Pillow rounds down
 
 
-def test_a_margin_shows_what_lies_around_the_face() -> None:
+def test_a_margin_shows_the_area_around_the_face() -> None:
     image = scene(200, 200)
     points = CANONICAL_POINTS * 100 + 50
     assert np.abs(crop_face(image, points, size=200, margin=0.5).astype(int) - np.asarray(image)).max() <= 1
@@ -100,23 +100,23 @@ def test_a_margin_shows_what_lies_around_the_face() -> None:
     assert np.abs(crop_face(image, points, size=100).astype(int) - inner).max() <= 1
 
 
-def test_a_face_that_shrinks_much_is_antialiased() -> None:
+def test_a_face_that_shrinks_is_antialiased() -> None:
     noise = np.random.default_rng(0).integers(0, 256, size=(512, 512, 3), dtype=np.uint8)
     crop = crop_face(Image.fromarray(noise), CANONICAL_POINTS * 512, size=32)
-    assert crop.std() < 10  # of the noise 74; a pixel of the crop is the mean of 256
+    assert crop.std() < 10  # the noise has 74; a pixel of the crop averages 256
 
 
-def test_beyond_its_edges_a_picture_repeats_them() -> None:
+def test_the_edges_of_a_picture_are_repeated_beyond_it() -> None:
     image = Image.new("RGB", (40, 40), (10, 200, 90))
     crop = crop_face(image, CANONICAL_POINTS * 40 + (30, -25), size=48, margin=0.3)
     assert np.unique(crop.reshape(-1, 3), axis=0).tolist() == [[10, 200, 90]]
 
 
-def test_a_face_wholly_outside_its_picture_gives_a_crop_all_the_same() -> None:
+def test_a_face_outside_its_picture_still_gives_a_crop() -> None:
     assert crop_face(scene(40, 40), CANONICAL_POINTS * 20 + 500, size=16).shape == (16, 16, 3)
 
 
-def test_a_whole_picture_lies_in_the_middle_of_its_square() -> None:
+def test_a_whole_picture_lies_in_the_center_of_its_square() -> None:
     image = scene(60, 30)
     square = crop_whole(image, size=60)
     assert np.abs(square[15:45].astype(int) - np.asarray(image)).max() <= 1
@@ -127,13 +127,13 @@ def test_a_whole_picture_lies_in_the_middle_of_its_square() -> None:
 
 
 @pytest.mark.parametrize(("which", "chosen"), [("largest", 1), ("most_central", 2), ("surest", 0)])
-def test_the_face_asked_for_is_chosen(which: str, chosen: int) -> None:
+def test_the_configured_face_is_chosen(which: str, chosen: int) -> None:
     faces = [face(0, 0, 20, 0.95), face(60, 60, 30, 0.8), face(42, 40, 18, 0.7)]
     settings = FaceSettings.model_validate({"which": which})
     assert choose_face(faces, width=100, height=100, settings=settings) is faces[chosen]
 
 
-def test_a_face_that_is_unsure_or_small_does_not_count() -> None:
+def test_a_face_with_a_low_score_or_a_small_box_is_not_accepted() -> None:
     faces = [face(side=12, score=0.9), face(side=40, score=0.45)]
     small = FaceSettings(min_score=0.5, min_face_pixels=12)
     assert choose_face(faces, width=50, height=50, settings=small) is faces[0]

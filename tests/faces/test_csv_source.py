@@ -1,4 +1,4 @@
-"""A CSV table: text stays text, faulty rows are named by their line, images stay inside the source."""
+"""CSV sources: values stay text, invalid rows are named by line, images stay inside the source."""
 
 import pytest
 
@@ -7,14 +7,14 @@ from ssl_pipeline.errors import FaceTableError
 from tests.faces.sources_support import put, put_csv, read_csv, rows_of
 
 
-def test_a_csv_value_stays_the_text_that_it_is(tmp_path):
+def test_a_csv_value_stays_text(tmp_path):
     labels = LabelsConfig.model_validate({"attributes": [{"name": "glasses", "values": ["None", "1.0", "NA"]}]})
     put_csv(tmp_path, "image_path,person_id,glasses\na.jpg,000123,None\nb.jpg,123,NA\nc.jpg,,\n")
     faces = read_csv(tmp_path, labels=labels).faces
     assert rows_of(faces, "person_id", "glasses") == [("csv:000123", "None"), ("csv:123", "NA"), ("csv:c.jpg", None)]
 
 
-def test_columns_and_values_are_mapped_to_ours(tmp_path):
+def test_columns_and_values_are_mapped_to_the_configs(tmp_path):
     put_csv(tmp_path, "file,sex,age,who\na.jpg,M,29.9,1\nb.jpg,F,30,2\nc.jpg,F,more than 70,3\n")
     faces = read_csv(
         tmp_path,
@@ -28,7 +28,7 @@ def test_columns_and_values_are_mapped_to_ours(tmp_path):
     ]
 
 
-def test_a_stated_value_fills_in_where_the_number_is_unknown(tmp_path):
+def test_the_attributes_own_column_is_used_if_the_number_is_unknown(tmp_path):
     put_csv(tmp_path, "image_path,age,age_years\na.jpg,<30,\nb.jpg,<30,59.5\nc.jpg,,\n")
     assert rows_of(read_csv(tmp_path).faces, "age") == [("<30",), ("30-59",), (None,)]
 
@@ -54,10 +54,10 @@ def test_a_faulty_row_is_rejected_with_its_line_and_every_reason(tmp_path):
         "f.jpg,male,30,extra\n",
         images=["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg", "f.jpg"],
     )
-    found = read_csv(tmp_path)
-    reasons = found.rejected["reason"].tolist()
-    assert found.num_found == 8
-    assert found.faces["image_id"].tolist() == ["csv:a.jpg"]
+    result = read_csv(tmp_path)
+    reasons = result.rejected["reason"].tolist()
+    assert result.num_found == 8
+    assert result.faces["image_id"].tolist() == ["csv:a.jpg"]
     assert sorted(reasons, key=lambda reason: int(reason.split()[1][:-1])) == [
         "row 3: column 'age_years': expected a number of at least 0, got 'old'; "
         "column 'gender': expected one of 'male', 'female', got 'boy'",
@@ -87,17 +87,17 @@ def test_an_image_outside_the_source_is_rejected(tmp_path):
         f"{faces}/b.jpg\n",
     )
     (faces / "link.jpg").symlink_to(tmp_path / "secret.jpg")
-    found = read_csv(tmp_path, path="faces")
-    assert found.faces["image_id"].tolist() == ["csv:a.jpg", "csv:b.jpg"]
-    assert len(found.rejected) == 4
-    assert found.rejected["reason"].str.contains("lies outside").all()
+    result = read_csv(tmp_path, path="faces")
+    assert result.faces["image_id"].tolist() == ["csv:a.jpg", "csv:b.jpg"]
+    assert len(result.rejected) == 4
+    assert result.rejected["reason"].str.contains("lies outside").all()
 
 
-def test_an_image_listed_twice_counts_once_and_never_with_two_labels(tmp_path):
+def test_an_image_listed_twice_is_used_once_and_never_with_two_labels(tmp_path):
     put_csv(tmp_path, "image_path,gender\na.jpg,male\n./a.jpg,male\nb.jpg,male\nb.jpg,female\nc.jpg,\n")
-    found = read_csv(tmp_path)
-    assert found.faces["image_id"].tolist() == ["csv:a.jpg", "csv:c.jpg"]
-    assert found.rejected["reason"].tolist() == [
+    result = read_csv(tmp_path)
+    assert result.faces["image_id"].tolist() == ["csv:a.jpg", "csv:c.jpg"]
+    assert result.rejected["reason"].tolist() == [
         "row 3: duplicate image id, equal to an earlier row",
         "row 4: duplicate image id, and its rows contradict each other",
         "row 5: duplicate image id, and its rows contradict each other",
@@ -114,13 +114,13 @@ def test_an_image_listed_twice_counts_once_and_never_with_two_labels(tmp_path):
         ('image_path\n"a.jpg\n', "not readable as CSV from line 2"),
     ],
 )
-def test_a_table_that_cannot_be_used_says_why(tmp_path, text, message):
+def test_an_unusable_table_is_reported_with_the_reason(tmp_path, text, message):
     put_csv(tmp_path, text)
     with pytest.raises(FaceTableError, match=message):
         read_csv(tmp_path)
 
 
-def test_a_missing_table_and_a_foreign_encoding_say_so(tmp_path):
+def test_a_missing_table_and_a_wrong_encoding_are_reported(tmp_path):
     with pytest.raises(FaceTableError, match=r"labels\.csv: no such file; source 'csv'"):
         read_csv(tmp_path)
     put_csv(tmp_path, "image_path,name\na.jpg,Zoë\n", encoding="latin-1")
@@ -128,6 +128,6 @@ def test_a_missing_table_and_a_foreign_encoding_say_so(tmp_path):
         read_csv(tmp_path)
 
 
-def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
+def test_a_byte_order_mark_is_not_part_of_the_header(tmp_path):
     put_csv(tmp_path, "image_path\na.jpg\n", encoding="utf-8-sig")
     assert len(read_csv(tmp_path).faces) == 1

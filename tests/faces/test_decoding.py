@@ -1,4 +1,4 @@
-"""Every encoding is made here with Pillow from one gradient, decoded, and compared by its pixels."""
+"""Decoding of images that Pillow encodes from one gradient, compared pixel by pixel."""
 
 import struct
 import warnings
@@ -59,12 +59,12 @@ def as_rgb(gray):
         ("MPO", {"quality": 95, "subsampling": 0, "save_all": True, "append_images": [Image.new("RGB", (40, 40))]}, 8),
     ],
 )
-def test_every_format_decodes_to_the_pixels_that_went_in(format_name, options, tolerance):
+def test_every_format_decodes_to_the_encoded_pixels(format_name, options, tolerance):
     assert_close(decode_rgb(encoded(photo(), format_name, **options)), PHOTO, tolerance)
 
 
 @pytest.mark.parametrize("format_name", ["WEBP", "PNG"])
-def test_content_decides_over_the_name(tmp_path, format_name):
+def test_the_format_follows_from_the_content_not_the_name(tmp_path, format_name):
     misnamed = tmp_path / "face.jpg"
     photo().save(misnamed, format=format_name, **({"lossless": True} if format_name == "WEBP" else {}))
     assert_close(decode_rgb(misnamed.read_bytes()), PHOTO)
@@ -84,7 +84,7 @@ TURNED_BACK = {
 
 @pytest.mark.parametrize("orientation", sorted(TURNED_BACK))
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_a_face_comes_upright_whatever_its_exif_orientation(orientation, format_name):
+def test_every_exif_orientation_is_applied(orientation, format_name):
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"JPEG": {"quality": 98, "subsampling": 0}, "WEBP": {"lossless": True}}.get(format_name, {})
@@ -93,18 +93,18 @@ def test_a_face_comes_upright_whatever_its_exif_orientation(orientation, format_
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 77])
-def test_an_orientation_that_does_not_exist_leaves_the_face_as_it_is_stored(orientation):
+def test_an_invalid_orientation_is_ignored(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     assert_close(decode_rgb(encoded(photo(), "PNG", exif=exif)), PHOTO)
 
 
-def test_damaged_exif_does_not_cost_the_face():
+def test_damaged_exif_is_ignored():
     content = encoded(photo(), "JPEG", quality=98, subsampling=0, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff garbage")
     assert_close(decode_rgb(content), PHOTO, tolerance=6)
 
 
-def test_what_is_transparent_becomes_white():
+def test_transparency_is_composited_on_white():
     alpha = np.tile(np.linspace(0, 255, WIDTH).round(), (HEIGHT, 1))
     image = Image.fromarray(np.dstack([PHOTO, alpha]).astype(np.uint8))
     share = alpha[:, :, None] / 255
@@ -151,7 +151,7 @@ def test_sixteen_bit_gray_is_scaled_and_not_clipped(format_name):
     assert_close(decode_rgb(encoded(Image.fromarray(deep), format_name)), as_rgb(GRAY))
 
 
-def test_thirty_two_bit_pixels_are_refused_since_their_range_is_unknown():
+def test_thirty_two_bit_pixels_of_unknown_range_are_refused():
     for deep in (GRAY.astype(np.int32), GRAY.astype(np.float32)):
         with pytest.raises(UnreadableFace, match="32-bit"):
             decode_rgb(encoded(Image.fromarray(deep), "TIFF"))
@@ -188,7 +188,7 @@ def test_a_truncated_image_is_unreadable(format_name, share):
     assert "BytesIO" not in str(caught.value)
 
 
-def test_damaged_bytes_never_raise_anything_but_unreadable_nor_warn():
+def test_damaged_bytes_raise_only_unreadable_face_and_never_warn():
     random = np.random.default_rng(0)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -205,13 +205,13 @@ def test_damaged_bytes_never_raise_anything_but_unreadable_nor_warn():
     assert [str(warning.message) for warning in caught] == []
 
 
-def test_an_empty_file_says_so():
+def test_an_empty_file_is_reported_as_empty():
     with pytest.raises(UnreadableFace, match="empty"):
         decode_rgb(b"")
 
 
 @pytest.mark.parametrize("content", [b"<html>404 not found</html>", b"\x00\x05\x16\x07 Mac OS X", b"%!PS-Adobe-3.0"])
-def test_what_is_no_image_says_so(content):
+def test_a_file_of_another_format_is_reported(content):
     with pytest.raises(UnreadableFace, match="not a JPEG, PNG, WebP"):
         decode_rgb(content)
 
@@ -240,7 +240,7 @@ def test_more_than_a_hundred_megapixels_are_refused_by_the_header(side):
         decode_rgb(png_that_announces(side, side))
 
 
-def test_no_warning_reaches_the_caller():
+def test_decoding_emits_no_warning():
     palette = photo().quantize(16)
     contents = [
         encoded(palette, "PNG", transparency=bytes([0] + [255] * 15)),

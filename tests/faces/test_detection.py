@@ -1,4 +1,4 @@
-"""What is said when OpenCV or the model is missing; and, where a model is at hand, that YuNet finds drawn faces."""
+"""Face detection: messages without OpenCV or the model; with a model, YuNet on drawn faces."""
 
 import builtins
 import os
@@ -19,7 +19,7 @@ MODEL = os.environ.get("YUNET_MODEL", "")
 
 
 def picture(size: int) -> np.ndarray:
-    """A bare drawn face looking ahead."""
+    """Return a drawn face without a mask, looking ahead."""
     people = sample_people(12, population="home", seed=1)
     drawn = sample_faces(people, images_per_person=1, seed=1, mask_shares={"normal": 1.0})
     return np.asarray(draw_face(min(drawn, key=lambda face: abs(face.pose.yaw_degrees)), size=size))
@@ -29,7 +29,7 @@ def picture(size: int) -> np.ndarray:
 def detector() -> FaceDetector:
     pytest.importorskip("cv2", reason="OpenCV, of the extra [landmarks], is not installed")
     if not Path(MODEL).is_file():
-        pytest.skip("no model at hand: set YUNET_MODEL to YuNet's ONNX file")
+        pytest.skip("no model: set YUNET_MODEL to YuNet's ONNX file")
     return FaceDetector(Path(MODEL))
 
 
@@ -47,12 +47,12 @@ def test_without_opencv_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
         FaceDetector(tmp_path / "yunet.onnx")
 
 
-def test_a_missing_model_is_told(tmp_path: Path) -> None:
-    with pytest.raises(FaceTableError, match=r"yunet.onnx: no such face detection model; name YuNet's ONNX file"):
+def test_a_missing_model_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(FaceTableError, match=r"yunet.onnx: no such face detection model; set it to YuNet's ONNX file"):
         FaceDetector(tmp_path / "yunet.onnx")
 
 
-def test_a_file_that_is_no_model_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_reported(tmp_path: Path) -> None:
     pytest.importorskip("cv2", reason="OpenCV, of the extra [landmarks], is not installed")
     (tmp_path / "yunet.onnx").write_bytes(b"no model")
     with pytest.raises(FaceTableError, match=r"yunet.onnx: not a YuNet model that OpenCV [0-9.]+ can run"):
@@ -71,7 +71,7 @@ def test_a_drawn_face_is_found_once_with_its_points_in_order(detector: FaceDetec
     left, top, width, height = face.box
     assert ((face.points > (left, top)) & (face.points < (left + width, top + height))).all()
     matrix = similarity_transform(face.points, CANONICAL_POINTS)
-    assert matrix[0, 0] > abs(matrix[1, 0])  # upright, and the person's right on the left
+    assert matrix[0, 0] > abs(matrix[1, 0])  # upright, with the person's right on the left
     assert face.points @ matrix[:, :2].T + matrix[:, 2] == pytest.approx(CANONICAL_POINTS, abs=0.08)
 
 
@@ -81,7 +81,7 @@ def test_a_face_is_found_at_the_same_place_in_a_larger_picture(detector: FaceDet
     assert other.points / 4 == pytest.approx(one.points, abs=4)
 
 
-def test_threads_find_what_one_thread_finds(detector: FaceDetector) -> None:
+def test_several_threads_detect_what_one_thread_detects(detector: FaceDetector) -> None:
     pictures = [picture(size) for size in range(64, 160, 8)]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(detector.detect, pictures))

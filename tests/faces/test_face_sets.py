@@ -1,4 +1,4 @@
-"""What is read of published face sets, quirk by quirk. The fixtures are gray squares under the sets' names."""
+"""Readers of published face sets. The images are gray squares in the sets' layouts."""
 
 from datetime import date
 
@@ -16,9 +16,9 @@ def write(path, *lines):
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def rejections(found):
-    """{path inside the source: reason}; reading asserts that faces + rejected + filtered + beyond limit = found."""
-    return {image_id.partition(":")[2]: reason for image_id, reason in rows_of(found.rejected, "image_id", "reason")}
+def rejections(result):
+    """Return {path inside the source: reason}."""
+    return {image_id.partition(":")[2]: reason for image_id, reason in rows_of(result.rejected, "image_id", "reason")}
 
 
 # FairFace
@@ -44,37 +44,37 @@ def put_fairface(root):
     put(root.parent / "outside.jpg")
 
 
-def test_fairface_ranges_give_the_value_that_holds_all_of_them_and_no_age_in_years(tmp_path):
+def test_fairface_ranges_give_the_value_that_contains_them_and_no_age_in_years(tmp_path):
     put_fairface(tmp_path / "ff")
-    found = read(tmp_path, type="fairface", path="ff")
-    assert rows_of(found.faces, "image_id", "gender", "age", "age_years", "origin") == [
+    result = read(tmp_path, type="fairface", path="ff")
+    assert rows_of(result.faces, "image_id", "gender", "age", "age_years", "origin") == [
         ("fairface:train/1.jpg", "male", "30-59", None, "east_asian"),
         ("fairface:train/2.jpg", "female", "<30", None, "latino_hispanic"),
         ("fairface:train/3.jpg", "female", ">=60", None, "middle_eastern"),
-        ("fairface:train/4.jpg", "female", None, None, "white"),  # 25-35 straddles the border at 30
+        ("fairface:train/4.jpg", "female", None, None, "white"),  # 25-35 spans the bin edge at 30
         ("fairface:val/1.jpg", "male", ">=60", None, "black"),
     ]
 
 
-def test_fairface_rows_that_cannot_be_used_are_rejected_by_table_and_line(tmp_path):
+def test_unusable_fairface_rows_are_rejected_with_table_and_line(tmp_path):
     put_fairface(tmp_path / "ff")
-    found = read(tmp_path, type="fairface", path="ff")
-    assert (found.num_found, len(found.rejected)) == (10, 5)
-    reasons = sorted(found.rejected["reason"])
+    result = read(tmp_path, type="fairface", path="ff")
+    assert (result.num_found, len(result.rejected)) == (10, 5)
+    reasons = sorted(result.rejected["reason"])
     for reason, part in zip(
         reasons, ["row 10: 3 fields", "got 'F'", "got 'twenty'", "no such file", "lies outside"], strict=True
     ):
         assert reason.startswith("fairface_label_train.csv row ") and part in reason
 
 
-def test_a_filter_by_age_takes_the_ranges_that_lie_in_it_wholly(tmp_path):
+def test_a_filter_by_age_accepts_ranges_that_lie_entirely_inside_it(tmp_path):
     put_fairface(tmp_path / "ff")
-    found = read(tmp_path, type="fairface", path="ff", filter={"min_age_years": 25, "max_age_years": 60})
-    assert found.faces["image_id"].tolist() == ["fairface:train/1.jpg", "fairface:train/4.jpg"]
-    assert found.num_filtered == 3  # 60-69 and 'more than 70' may be older
+    result = read(tmp_path, type="fairface", path="ff", filter={"min_age_years": 25, "max_age_years": 60})
+    assert result.faces["image_id"].tolist() == ["fairface:train/1.jpg", "fairface:train/4.jpg"]
+    assert result.num_filtered == 3  # 60-69 and 'more than 70' may be older
 
 
-def test_a_subset_may_be_chosen_and_its_table_must_be_there(tmp_path):
+def test_a_subset_may_be_chosen_and_its_table_must_exist(tmp_path):
     put_fairface(tmp_path / "ff")
     assert read(tmp_path, type="fairface", path="ff", subsets=["val"]).num_found == 1
     (tmp_path / "ff/fairface_label_train.csv").unlink()
@@ -85,20 +85,20 @@ def test_a_subset_may_be_chosen_and_its_table_must_be_there(tmp_path):
 # AFAD
 
 
-def test_afad_folders_say_age_and_gender_and_small_images_may_be_filtered(tmp_path):
+def test_afad_folders_give_age_and_gender_and_small_images_may_be_filtered(tmp_path):
     for name in ("AFAD-Full/15/111/1-0.jpg", "AFAD-Full/75/112/2-0.jpg", "AFAD-Full/75/112/._2-0.jpg"):
         put(tmp_path / name, side=30)
     put(tmp_path / "AFAD-Full/20/111/tiny.jpg", side=20)
     put(tmp_path / "AFAD-Full/20/113/x.jpg")
     put(tmp_path / "AFAD-Full/stray.jpg")
     (tmp_path / "AFAD-Full/15/111/Thumbs.db").write_text("")
-    found = read(tmp_path, type="afad", filter={"min_side_pixels": 24})
-    assert rows_of(found.faces, "gender", "age", "age_years", "origin") == [
+    result = read(tmp_path, type="afad", filter={"min_side_pixels": 24})
+    assert rows_of(result.faces, "gender", "age", "age_years", "origin") == [
         ("male", "<30", 15.0, "asian"),
         ("female", ">=60", 75.0, "asian"),
     ]
-    assert (found.num_found, found.num_filtered) == (5, 1)
-    reasons = rejections(found)
+    assert (result.num_found, result.num_filtered) == (5, 1)
+    reasons = rejections(result)
     assert "got 'AFAD-Full/20/113/x.jpg'" in reasons["AFAD-Full/20/113/x.jpg"]
     assert "expected folders {age}/" in reasons["AFAD-Full/stray.jpg"]
 
@@ -115,46 +115,46 @@ def put_all_age_faces(root):
     write(root / "image sets/val.txt", "07380A80.jpg 0")
 
 
-def test_all_age_faces_serial_numbers_say_the_gender_and_the_lists_codes_are_the_other_way_round(tmp_path):
+def test_all_age_faces_serial_numbers_give_the_gender_and_the_lists_have_the_opposite_codes(tmp_path):
     put_all_age_faces(tmp_path)
-    found = read(tmp_path, type="all_age_faces")
-    assert rows_of(found.faces, "image_id", "gender", "age", "age_years", "origin") == [
+    result = read(tmp_path, type="all_age_faces")
+    assert rows_of(result.faces, "image_id", "gender", "age", "age_years", "origin") == [
         ("all_age_faces:aligned faces/00000A02.jpg", "female", "<30", 2.0, None),
         ("all_age_faces:aligned faces/07380A80.jpg", "female", ">=60", 80.0, None),
         ("all_age_faces:aligned faces/07381A60.jpg", "male", ">=60", 60.0, None),
         ("all_age_faces:aligned faces/13321A33.jpg", "male", "30-59", 33.0, None),
     ]
-    reasons = rejections(found)
-    assert found.num_found == 7
+    reasons = rejections(result)
+    assert result.num_found == 7
     assert "female by serial number, male by the image sets" in reasons["aligned faces/00005A30.jpg"]
     assert "exceeds the set's last" in reasons["aligned faces/13322A33.jpg"]
     assert "malformed name" in reasons["aligned faces/0001A20.jpg"]
 
 
-def test_all_age_faces_shows_each_person_once_from_the_folder_that_is_asked_for(tmp_path):
+def test_all_age_faces_lists_each_person_once_from_the_configured_folder(tmp_path):
     put_all_age_faces(tmp_path)
-    found = read(tmp_path, type="all_age_faces", images="original")
-    assert found.num_found == 6
-    assert found.faces["image_id"].str.startswith("all_age_faces:original images/").all()
+    result = read(tmp_path, type="all_age_faces", images="original")
+    assert result.num_found == 6
+    assert result.faces["image_id"].str.startswith("all_age_faces:original images/").all()
 
 
 # APPA-REAL
 
 
-def test_appa_real_knows_an_age_and_no_gender_and_takes_the_crops(tmp_path):
+def test_appa_real_has_ages_but_no_gender_and_its_crops_are_used(tmp_path):
     header = "file_name,num_ratings,apparent_age_avg,apparent_age_std,real_age"
     write(tmp_path / "gt_avg_train.csv", header, "0.jpg,36,61.5,4.3,58", "1.jpg,40,30,2,x", "2.jpg,9,20,2,21")
     write(tmp_path / "gt_avg_valid.csv", header, "0.jpg,36,5.47,1.3,4")
     for name in ("train/0.jpg", "train/0.jpg_face.jpg", "train/1.jpg_face.jpg", "train/2.jpg", "valid/0.jpg_face.jpg"):
         put(tmp_path / name)
     section = {"type": "appa_real", "subsets": ["train", "valid"]}
-    found = read(tmp_path, **section)
-    assert rows_of(found.faces, "image_id", "gender", "age", "age_years") == [
+    result = read(tmp_path, **section)
+    assert rows_of(result.faces, "image_id", "gender", "age", "age_years") == [
         ("appa_real:train/0.jpg_face.jpg", None, "30-59", 58.0),
         ("appa_real:valid/0.jpg_face.jpg", None, "<30", 4.0),
     ]
-    assert found.num_found == 4
-    reasons = rejections(found)
+    assert result.num_found == 4
+    reasons = rejections(result)
     assert reasons["train/1.jpg_face.jpg"] == (
         "gt_avg_train.csv row 3: column 'age_years': expected a number of at least 0, got 'x'"
     )
@@ -174,16 +174,16 @@ def put_megaage(root, ages=("20", "64", "?")):
         put(root / name)
 
 
-def test_megaage_lists_are_aligned_by_line_and_names_repeat_in_the_subsets(tmp_path):
+def test_megaage_lists_are_aligned_by_line_and_subsets_share_file_names(tmp_path):
     put_megaage(tmp_path)
-    found = read(tmp_path, type="megaage_asian")
-    assert rows_of(found.faces, "image_id", "gender", "age_years", "origin") == [
+    result = read(tmp_path, type="megaage_asian")
+    assert rows_of(result.faces, "image_id", "gender", "age_years", "origin") == [
         ("megaage_asian:test/1.jpg", None, 70.0, "asian"),
         ("megaage_asian:train/1.jpg", None, 20.0, "asian"),
         ("megaage_asian:train/2.jpg", None, 64.0, "asian"),
     ]
-    assert found.num_found == 5
-    reasons = rejections(found)
+    assert result.num_found == 5
+    reasons = rejections(result)
     assert reasons["train/3.jpg"].startswith("list/train_name.txt line 3: column 'age_years'")
     assert "no such file" in reasons["test/9.jpg"]
 
@@ -215,19 +215,19 @@ def put_celeba(root):
         put(root / f"Img/img_align_celeba/{number:06d}.jpg")
 
 
-def test_celeba_knows_gender_and_person_and_any_attribute_that_is_named(tmp_path):
+def test_celeba_gives_gender_person_and_any_mapped_attribute(tmp_path):
     put_celeba(tmp_path)
     labels = LABELS.model_validate(
         {"attributes": [*LABELS.model_dump()["attributes"], {"name": "glasses", "values": ["yes", "no"]}]}
     )
-    found = read(tmp_path, type="celeba", labels=labels, columns={"glasses": "Eyeglasses"})
-    assert rows_of(found.faces, "person_id", "gender", "age", "age_years", "glasses") == [
+    result = read(tmp_path, type="celeba", labels=labels, columns={"glasses": "Eyeglasses"})
+    assert rows_of(result.faces, "person_id", "gender", "age", "age_years", "glasses") == [
         ("celeba:7", "male", None, None, "no"),
         ("celeba:8", "female", None, None, "yes"),
         ("celeba:7", "female", None, None, "yes"),
     ]
-    assert found.num_found == 6
-    reasons = rejections(found)
+    assert result.num_found == 6
+    reasons = rejections(result)
     folder = "Img/img_align_celeba"
     assert "expected 1 or -1 for each attribute, got ['0']" in reasons[f"{folder}/000003.jpg"]
     assert "line 6: 2 values for 3 attributes" in reasons[f"{folder}/000004.jpg"]
@@ -236,15 +236,15 @@ def test_celeba_knows_gender_and_person_and_any_attribute_that_is_named(tmp_path
 
 def test_celeba_subsets_follow_the_partition(tmp_path):
     put_celeba(tmp_path)
-    found = read(tmp_path, type="celeba", subsets=["test"])
-    assert found.faces["person_id"].tolist() == ["celeba:8"]
+    result = read(tmp_path, type="celeba", subsets=["test"])
+    assert result.faces["person_id"].tolist() == ["celeba:8"]
 
 
-def test_celeba_without_identities_tells_that_splits_may_share_people(tmp_path, caplog):
+def test_celeba_without_identities_warns_that_splits_may_share_people(tmp_path, caplog):
     put_celeba(tmp_path)
     (tmp_path / "Anno/identity_CelebA.txt").unlink()
-    found = read(tmp_path, type="celeba")
-    assert found.faces["person_id"].nunique() == 3
+    result = read(tmp_path, type="celeba")
+    assert result.faces["person_id"].nunique() == 3
     assert "no identity_CelebA.txt" in caplog.text
 
 
@@ -287,19 +287,19 @@ def put_imdb(root, name="imdb"):
 @pytest.mark.parametrize("name", ["imdb", "wiki"])
 def test_imdb_wiki_ages_are_those_of_1_july_and_an_unknown_gender_stays_unknown(tmp_path, name):
     put_imdb(tmp_path / "set", name)
-    found = read(tmp_path, type="imdb_wiki", path="set")
-    assert rows_of(found.faces, "person_id", "gender", "age", "age_years") == [
+    result = read(tmp_path, type="imdb_wiki", path="set")
+    assert rows_of(result.faces, "person_id", "gender", "age", "age_years") == [
         ("imdb_wiki:nm01", "male", "30-59", 30.0),
         ("imdb_wiki:nm01", "female", "<30", 29.0),
         ("imdb_wiki:nm02.jpg", None, ">=60", 70.0),
     ]
 
 
-def test_imdb_wiki_rejects_second_faces_no_faces_impossible_ages_and_paths_that_lead_out(tmp_path):
+def test_imdb_wiki_rejects_second_faces_missing_faces_impossible_ages_and_outside_paths(tmp_path):
     put_imdb(tmp_path / "set")
-    found = read(tmp_path, type="imdb_wiki", path="set", min_face_score=1)
-    assert (found.num_found, len(found.faces)) == (9, 2)
-    everything = "\n".join(rejections(found).values())
+    result = read(tmp_path, type="imdb_wiki", path="set", min_face_score=1)
+    assert (result.num_found, len(result.faces)) == (9, 2)
+    everything = "\n".join(rejections(result).values())
     for part in (
         "imdb.mat entry 3: face_score 0.50 is below min_face_score 1",
         "imdb.mat entry 4: a second face was detected (second_face_score 2.25)",
@@ -313,7 +313,7 @@ def test_imdb_wiki_rejects_second_faces_no_faces_impossible_ages_and_paths_that_
 
 
 @pytest.mark.parametrize("content", [b"", b"no matlab", b"MATLAB 5.0 MAT-file" + b"\0" * 200])
-def test_a_mat_file_that_is_none_is_refused_in_words(tmp_path, content):
+def test_an_invalid_mat_file_is_refused_with_a_message(tmp_path, content):
     (tmp_path / "wiki.mat").write_bytes(content)
     with pytest.raises(FaceTableError, match=r"wiki\.mat: not the Matlab 5 file of IMDB-WIKI"):
         read(tmp_path, type="imdb_wiki")
@@ -322,21 +322,21 @@ def test_a_mat_file_that_is_none_is_refused_in_words(tmp_path, content):
 # LFW
 
 
-def test_lfw_folders_are_people_and_nothing_else_is_known(tmp_path):
+def test_lfw_folders_give_the_person_and_nothing_else(tmp_path):
     for name in ("lfw/Ann_Lee/Ann_Lee_0001.jpg", "lfw/Ann_Lee/Ann_Lee_0002.jpg", "lfw/Bo/Bo_0001.jpg"):
         put(tmp_path / name)
     put(tmp_path / "lfw/Bo/Ann_Lee_0003.jpg")
     put(tmp_path / "stray.jpg")
-    found = read(tmp_path, type="lfw")
-    assert found.faces["person_id"].tolist() == ["lfw:Ann_Lee", "lfw:Ann_Lee", "lfw:Bo"]
-    assert found.faces[["mask", "gender", "age", "age_years", "origin"]].isna().all(axis=None)
-    assert set(rejections(found)) == {"lfw/Bo/Ann_Lee_0003.jpg", "stray.jpg"}
+    result = read(tmp_path, type="lfw")
+    assert result.faces["person_id"].tolist() == ["lfw:Ann_Lee", "lfw:Ann_Lee", "lfw:Bo"]
+    assert result.faces[["mask", "gender", "age", "age_years", "origin"]].isna().all(axis=None)
+    assert set(rejections(result)) == {"lfw/Bo/Ann_Lee_0003.jpg", "stray.jpg"}
 
 
 # MaskedFace-Net
 
 
-def test_maskedface_net_names_say_how_the_mask_is_worn_and_a_number_is_one_person_in_both_parts(tmp_path):
+def test_maskedface_net_names_give_the_mask_and_a_number_is_one_person_in_both_parts(tmp_path):
     for name in ("CMFD/00000/00001_Mask", "IMFD/0/00001_Mask_Chin", "IMFD/0/00002_Mask_Mouth_Chin"):
         put(tmp_path / f"{name}.jpg")
     put(tmp_path / "IMFD/0/00003_Mask_Nose_Mouth.jpg")
@@ -350,30 +350,30 @@ def test_maskedface_net_names_say_how_the_mask_is_worn_and_a_number_is_one_perso
             ]
         }
     )
-    found = read(tmp_path, type="maskedface_net", labels=labels)
-    assert rows_of(found.faces, "person_id", "mask", "mask_covers") == [
+    result = read(tmp_path, type="maskedface_net", labels=labels)
+    assert rows_of(result.faces, "person_id", "mask", "mask_covers") == [
         ("maskedface_net:00001", "wear", "nose, mouth, chin"),
         ("maskedface_net:00001", "incorrect", "chin"),
         ("maskedface_net:00002", "incorrect", "mouth, chin"),
         ("maskedface_net:00003", "incorrect", "nose, mouth"),
     ]
-    assert set(rejections(found)) == {"IMFD/0/00004_Mask_Nose.jpg", "IMFD/0/00005.jpg"}
+    assert set(rejections(result)) == {"IMFD/0/00004_Mask_Nose.jpg", "IMFD/0/00005.jpg"}
 
 
 # RMFD
 
 
-def test_rmfd_parts_say_the_mask_and_share_their_people(tmp_path):
+def test_rmfd_parts_give_the_mask_and_share_their_people(tmp_path):
     put(tmp_path / "set/AFDB_masked_face_dataset/liu/1.jpg")
     put(tmp_path / "set/AFDB_face_dataset/liu/0_1.jpg")
     put(tmp_path / "set/AFDB_face_dataset/stray.jpg")
     put(tmp_path / "set/other/liu/2.jpg")
-    found = read(tmp_path, type="rmfd")
-    assert rows_of(found.faces, "person_id", "mask", "gender") == [
+    result = read(tmp_path, type="rmfd")
+    assert rows_of(result.faces, "person_id", "mask", "gender") == [
         ("rmfd:liu", "normal", None),
         ("rmfd:liu", "wear", None),
     ]
-    assert len(found.rejected) == 2
+    assert len(result.rejected) == 2
 
 
 # All of them
@@ -383,7 +383,7 @@ SETS = "fairface afad all_age_faces appa_real megaage_asian celeba imdb_wiki lfw
 
 
 @pytest.mark.parametrize("kind", SETS.split())
-def test_a_set_that_is_not_there_says_where_it_looked(tmp_path, kind):
+def test_a_missing_set_is_reported_with_its_folder(tmp_path, kind):
     with pytest.raises(FaceTableError, match=r"gone: no such folder; source 'x'"):
         read(tmp_path, type=kind, name="x", path="gone")
     (tmp_path / "empty").mkdir()
@@ -391,11 +391,11 @@ def test_a_set_that_is_not_there_says_where_it_looked(tmp_path, kind):
         read(tmp_path, type=kind, name="x", path="empty")
 
 
-def test_a_link_to_itself_is_rejected_with_a_reason_and_stops_nothing(tmp_path):
+def test_a_link_to_itself_is_rejected_with_a_reason(tmp_path):
     put(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").symlink_to(tmp_path / "b.jpg")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    found = read(tmp_path, type="folder", filter={"min_side_pixels": 1})
-    assert found.faces["image_id"].tolist() == ["folder:a.jpg"]
-    assert "symbolic links" in found.rejected["reason"].item()
+    result = read(tmp_path, type="folder", filter={"min_side_pixels": 1})
+    assert result.faces["image_id"].tolist() == ["folder:a.jpg"]
+    assert "symbolic links" in result.rejected["reason"].item()
     fingerprint(source_of(type="folder"), root=tmp_path)

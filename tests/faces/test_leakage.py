@@ -1,4 +1,4 @@
-"""What leaves the pool, against a plain reading of the rules."""
+"""Removal of leaks from the pool, compared with a direct implementation of the rules."""
 
 import pandas as pd
 import pytest
@@ -11,7 +11,7 @@ pictures, persons = st.sampled_from("uvwxyz"), st.integers(0, 6)
 
 
 def table(prefix: str, rows: list[tuple[str, int, str]]) -> pd.DataFrame:
-    """Rows of (picture, person, split); a person's name begins with its source, as everywhere."""
+    """Build a table of (picture, person, split); the id of a person begins with its source."""
     return pd.DataFrame(
         {
             "image_id": [f"{prefix}:{row:02d}" for row in range(len(rows))],
@@ -25,7 +25,7 @@ def table(prefix: str, rows: list[tuple[str, int, str]]) -> pd.DataFrame:
 
 
 def left_by_the_rules(pool: pd.DataFrame, labeled: pd.DataFrame) -> list[str]:
-    """Names of the faces that may stay, one rule after the other."""
+    """List the ids of the faces that may stay, applying one rule after another."""
     of_picture = labeled.groupby("content_hash")["split"].agg(set).to_dict()
     held_out = set(labeled.loc[labeled["split"] != "train", "person_id"])
     for picture, person in zip(pool["content_hash"], pool["person_id"], strict=True):
@@ -45,24 +45,24 @@ def left_by_the_rules(pool: pd.DataFrame, labeled: pd.DataFrame) -> list[str]:
     shared_names=st.booleans(),
 )
 @settings(max_examples=100, deadline=None)
-def test_what_stays_in_the_pool_follows_the_rules_and_every_removal_is_counted(
+def test_the_remaining_pool_follows_the_rules_and_every_removal_is_counted(
     labeled: list[tuple[str, int, str]], pool: list[tuple[str, int, str]], shared_names: bool
 ) -> None:
-    theirs, ours = table("b", pool), table("a", labeled)
+    pool_table, labeled_table = table("b", pool), table("a", labeled)
     if shared_names:
-        ours["person_id"] = ours["person_id"].str.replace("a:", "b:")
-    left, leakage = remove_overlap(theirs, ours)
-    assert left["image_id"].tolist() == left_by_the_rules(theirs, ours)
-    assert len(left) + sum(leakage["removed"].values()) == len(theirs)
+        labeled_table["person_id"] = labeled_table["person_id"].str.replace("a:", "b:")
+    left, leakage = remove_overlap(pool_table, labeled_table)
+    assert left["image_id"].tolist() == left_by_the_rules(pool_table, labeled_table)
+    assert len(left) + sum(leakage["removed"].values()) == len(pool_table)
     named = [pair["image_id"] for pair in leakage["pairs"]]
-    assert named == sorted(set(theirs["image_id"]) - set(left["image_id"]))
-    everywhere = pd.concat([ours, theirs]).set_index("image_id")
+    assert named == sorted(set(pool_table["image_id"]) - set(left["image_id"]))
+    all_faces = pd.concat([labeled_table, pool_table]).set_index("image_id")
     for pair in leakage["pairs"]:
         if pair["why"] == "content":
-            one, other = (everywhere.loc[pair[key], "content_hash"] for key in ("image_id", "same_as"))
+            one, other = (all_faces.loc[pair[key], "content_hash"] for key in ("image_id", "same_as"))
             assert one == other
         if pair["split"] != "pool":
-            assert everywhere.loc[pair["same_as"], "split"] == pair["split"]
+            assert all_faces.loc[pair["same_as"], "split"] == pair["split"]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_picture_in_several_splits_is_counted_for_the_strictest(splits: tuple[
 
 
 @pytest.mark.parametrize(("split", "left"), [("test", ["b:02"]), ("validation", ["b:02"]), ("train", ["b:01", "b:02"])])
-def test_who_has_one_held_out_picture_takes_all_others_out_of_the_pool(split: str, left: list[str]) -> None:
+def test_a_person_with_one_held_out_picture_leaves_the_pool_with_all_pictures(split: str, left: list[str]) -> None:
     labeled = table("a", [("x", 0, split)])
     pool = table("b", [("x", 7, "unlabeled"), ("other picture of 7", 7, "unlabeled"), ("z", 8, "unlabeled")])
     stays, leakage = remove_overlap(pool, labeled)
@@ -93,7 +93,7 @@ def test_the_order_of_rows_changes_nothing() -> None:
     assert left["image_id"].tolist() == ["b:03", "b:04"]
 
 
-def test_a_picture_saved_anew_leaves_the_pool_as_a_near_one() -> None:
+def test_a_near_duplicate_leaves_the_pool() -> None:
     labeled = table("home", [("a", 1, "test"), ("b", 2, "train")])
     pool = table("pool", [("a", 1, ""), ("a2", 2, ""), ("b2", 3, ""), ("c", 4, "")])
     pool["picture"] = ["a", "a", "b", "c"]

@@ -1,4 +1,4 @@
-"""Near pictures: all pairs against brute force; what survives a new save; which side they end up on."""
+"""Near duplicates: pairs against brute force, robustness to saving again, merging."""
 
 import io
 
@@ -44,7 +44,7 @@ def test_every_near_pair_is_found_and_no_other(max_distance: int) -> None:
     assert {p for p in found if max(p) < len(distinct)} == brute_force(distinct, max_distance)
 
 
-def test_many_equal_pictures_are_no_burden() -> None:
+def test_many_equal_pictures_give_linearly_many_pairs() -> None:
     pairs = near_pairs(np.zeros((50_000, 4), dtype=np.uint64), max_distance=12)
     assert pairs.tolist()[:2] == [[0, 1], [0, 2]]
     assert len(pairs) == 49_999
@@ -54,7 +54,7 @@ def squares(images: list[Image.Image]) -> np.ndarray:
     return np.stack([np.asarray(image.convert("RGB").resize((48, 48), Image.Resampling.BILINEAR)) for image in images])
 
 
-def test_a_picture_saved_anew_is_near_and_another_person_is_not() -> None:
+def test_a_picture_saved_again_is_near_and_another_person_is_not() -> None:
     people = sample_people(30, population="home", seed=4)
     faces = [draw_face(face, size=96) for face in sample_faces(people, images_per_person=1, seed=4)]
 
@@ -75,6 +75,6 @@ def test_a_picture_saved_anew_is_near_and_another_person_is_not() -> None:
     assert (perceptual_hashes(squares(faces), np.array([7, 3])) == hashes[[7, 3]]).all()
 
 
-def test_pictures_are_named_alike_through_others() -> None:
+def test_pictures_linked_through_others_get_the_same_id() -> None:
     assert merge_pictures(["d", "b", "c", "a", "b"], np.array([[0, 2], [2, 3]])) == ["a", "b", "a", "a", "b"]
     assert merge_pictures(["x", "y"], np.zeros((0, 2), dtype=np.int64)) == ["x", "y"]

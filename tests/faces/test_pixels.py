@@ -1,4 +1,4 @@
-"""Every image in its own row, whatever its neighbors and the threads do; nothing half-written is left."""
+"""The array of decoded faces: rows, threads, no partial files."""
 
 import hashlib
 from pathlib import Path
@@ -14,7 +14,7 @@ from ssl_pipeline.faces.pixels import decode_into, open_pixels
 
 @pytest.fixture
 def paths(tmp_path: Path) -> list[str]:
-    """Eleven pictures of different sizes, every fourth of them broken, one a folder, one not there."""
+    """Eleven pictures of different sizes, every fourth of them truncated, a folder, and a missing file."""
     for number in range(11):
         noise = np.random.default_rng(number).integers(0, 255, size=(20 + 7 * number, 30, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / f"{number:02d}.png")
@@ -25,7 +25,7 @@ def paths(tmp_path: Path) -> list[str]:
     return [str(tmp_path / name) for name in (*(f"{number:02d}.png" for number in range(11)), "folder.png", "no.png")]
 
 
-def test_every_image_lies_in_its_own_row_whatever_the_chunks(
+def test_every_image_is_in_its_own_row_for_any_chunk_size(
     paths: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pixels_module, "_CHUNK", 3)
@@ -44,14 +44,16 @@ def test_every_image_lies_in_its_own_row_whatever_the_chunks(
     assert decoded.content_hash[11:] == [None, None]
 
 
-def test_the_number_of_threads_does_not_show(paths: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_threads_does_not_change_the_result(
+    paths: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for threads in (1, 7):
         monkeypatch.setattr(pixels_module, "_NUM_THREADS", threads)
         decode_into(tmp_path / f"{threads}.npy", paths, size=16)
     assert (tmp_path / "1.npy").read_bytes() == (tmp_path / "7.npy").read_bytes()
 
 
-def test_a_fault_of_the_program_leaves_what_was_there_and_nothing_half_written(
+def test_a_program_error_keeps_the_previous_file_and_leaves_no_partial_one(
     paths: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decode_into(tmp_path / "out/pixels.npy", paths, size=16)
@@ -63,7 +65,7 @@ def test_a_fault_of_the_program_leaves_what_was_there_and_nothing_half_written(
     assert (tmp_path / "out/pixels.npy").read_bytes() == before
 
 
-def test_the_array_cannot_be_written_to_and_none_is_an_array_too(paths: list[str], tmp_path: Path) -> None:
+def test_the_array_is_read_only_and_may_be_empty(paths: list[str], tmp_path: Path) -> None:
     decode_into(tmp_path / "pixels.npy", paths, size=16)
     with pytest.raises(ValueError, match="read-only"):
         open_pixels(tmp_path / "pixels.npy")[0] = 1
@@ -71,7 +73,7 @@ def test_the_array_cannot_be_written_to_and_none_is_an_array_too(paths: list[str
     assert open_pixels(tmp_path / "none.npy").shape == (0, 16, 16, 3)
 
 
-def test_no_progress_bar_is_drawn_where_nobody_watches(
+def test_no_progress_bar_is_drawn_without_a_terminal(
     paths: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     decode_into(tmp_path / "pixels.npy", paths, size=16)

@@ -1,4 +1,4 @@
-"""From folders to tables: nothing lost, nobody on two sides, no leak into the pool, the same bytes each time."""
+"""Preparation: counts add up, splits share no person, no leak into the pool, equal bytes."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ def picture(path: Path, number: int, *, size: int = 20) -> None:
 
 
 def make_set(root: Path, name: str, rows: list[tuple[str, str, str, int]]) -> None:
-    """A CSV source of (file, person, gender, picture number)."""
+    """Write a CSV source of (file, person, gender, picture number)."""
     for file, _, _, number in rows:
         picture(root / name / file, number)
     with open(root / name / "labels.csv", "w", newline="", encoding="utf-8") as table:
@@ -97,7 +97,7 @@ def test_a_labeled_picture_never_stays_in_the_pool(root: Path, tmp_path: Path) -
     assert sorted(pool["image_id"]) == ["pool:1000.png", "pool:1001.png", "pool:1002.png"]
 
 
-def test_the_pixels_are_the_pictures_in_the_rows_named(root: Path, tmp_path: Path) -> None:
+def test_the_pixels_of_a_picture_are_in_its_row(root: Path, tmp_path: Path) -> None:
     prepare(root, tmp_path / "faces")
     pixels = open_pixels(tmp_path / "faces/pixels.npy")
     for faces in tables(tmp_path / "faces"):
@@ -106,12 +106,12 @@ def test_the_pixels_are_the_pictures_in_the_rows_named(root: Path, tmp_path: Pat
             assert np.abs(pixels[row.pixel_row].astype(int) - expected).max() <= 1
 
 
-def test_found_is_used_and_rejected_and_filtered_and_beyond_the_limit(root: Path, tmp_path: Path) -> None:
+def test_found_equals_used_plus_rejected_plus_filtered_plus_beyond_the_limit(root: Path, tmp_path: Path) -> None:
     (root / "ours/0-0.png").write_bytes(b"broken")
     (root / "pool/1001.png").unlink()
     counts = prepare(root, tmp_path / "faces")
-    for of in counts["sources"].values():
-        assert of["found"] == of["used"] + of["rejected"] + of["filtered"] + of["beyond_limit"]
+    for source in counts["sources"].values():
+        assert source["found"] == sum(source[name] for name in ("used", "rejected", "filtered", "beyond_limit"))
     rejected = pd.read_parquet(tmp_path / "faces/rejected.parquet")
     assert set(rejected["image_id"]) == {"ours:0-0.png", "pool:1001.png"}
     assert rejected["reason"].str.len().min() > 5
@@ -130,7 +130,7 @@ def test_the_same_sources_and_seed_give_the_same_bytes_and_another_seed_another_
     assert tables(tmp_path / "a")[0]["split"].tolist() != tables(tmp_path / "c")[0]["split"].tolist()
 
 
-def test_hidden_labels_are_kept_apart_and_nowhere_else(root: Path, tmp_path: Path) -> None:
+def test_hidden_labels_are_stored_only_in_the_truth_table(root: Path, tmp_path: Path) -> None:
     prepare(root, tmp_path / "faces", hide_labels=True)
     prepare(root, tmp_path / "known")
     truth = pd.read_parquet(tmp_path / "faces/unlabeled_truth.parquet")
@@ -140,7 +140,7 @@ def test_hidden_labels_are_kept_apart_and_nowhere_else(root: Path, tmp_path: Pat
     assert tables(tmp_path / "known")[1]["gender"].tolist() == ["male"] * 3
 
 
-def test_labels_may_be_hidden_of_one_source_and_one_attribute_alone(tmp_path: Path) -> None:
+def test_labels_of_one_attribute_of_one_source_may_be_hidden(tmp_path: Path) -> None:
     labels = LabelsConfig.model_validate(
         {
             "attributes": [
@@ -182,7 +182,7 @@ def test_labels_may_be_hidden_of_one_source_and_one_attribute_alone(tmp_path: Pa
 
 
 def test_sources_may_share_their_people(root: Path, tmp_path: Path) -> None:
-    """Another picture of a person in the test split is no less a leak for standing in another source."""
+    """A picture of a test person is a leak in another source too."""
     make_set(root, "pool", [(f"{n}.png", f"p{n}", "male", 7000 + n) for n in range(20)])
     sections = {"type": "csv", "table": "labels.csv", "people": "everyone"}
     faces = config(root).model_dump(mode="json")
@@ -197,8 +197,8 @@ def test_sources_may_share_their_people(root: Path, tmp_path: Path) -> None:
     assert set(pool["person_id"]) == {f"everyone:p{n}" for n in range(20)} - set(held_out)
 
 
-def test_a_picture_saved_anew_stands_on_one_side_and_not_in_the_pool(root: Path, tmp_path: Path) -> None:
-    """Twenty people once more, under other names and as JPEG: the same pictures to anyone but a hash of their bytes."""
+def test_a_near_duplicate_stays_in_one_split_and_out_of_the_pool(root: Path, tmp_path: Path) -> None:
+    """The pool repeats twenty people under other names and as JPEG: equal pictures in different bytes."""
     for name in ("ours", "pool"):
         rows = [(f"{n}.jpg", f"{name}-{n}", ("male", "female")[n % 2], 0) for n in range(20)]
         for number, (file, *_) in enumerate(rows):
@@ -239,7 +239,7 @@ def test_the_limit_holds_for_training_and_validation_and_the_rest_may_join_the_p
     assert len(pool) > 3  # unused pictures that the pool lists too are not leaks
 
 
-def test_a_test_set_of_its_own_pushes_its_persons_out_of_training(root: Path, tmp_path: Path) -> None:
+def test_the_persons_of_a_separate_test_set_leave_training(root: Path, tmp_path: Path) -> None:
     make_set(root, "exam", [("x.png", "a", "male", 0), ("y.png", "b", "female", 5000), ("z.png", "c", "", 5001)])
     prepare(
         root,
@@ -254,7 +254,7 @@ def test_a_test_set_of_its_own_pushes_its_persons_out_of_training(root: Path, tm
     assert rejected.loc["exam:z.png", "reason"] == "a test face needs all attributes known"
 
 
-def test_a_partly_known_face_trains_and_is_never_held_out(root: Path, tmp_path: Path) -> None:
+def test_a_partly_known_face_is_trained_on_and_never_held_out(root: Path, tmp_path: Path) -> None:
     make_set(root, "ours", [*people(20), *((f"u{n}.png", f"u{n}", "", 7000 + n) for n in range(10))])
     prepare(root, tmp_path / "faces")
     labeled, _ = tables(tmp_path / "faces")
@@ -262,14 +262,14 @@ def test_a_partly_known_face_trains_and_is_never_held_out(root: Path, tmp_path: 
 
 
 def test_the_same_picture_with_different_labels_is_rejected_on_both_sides(root: Path, tmp_path: Path) -> None:
-    make_set(root, "ours", [*people(20), ("liar.png", "p99", "female", 0)])  # 0-0.png is male
+    make_set(root, "ours", [*people(20), ("contradicting.png", "p99", "female", 0)])  # 0-0.png is male
     prepare(root, tmp_path / "faces")
     rejected = pd.read_parquet(tmp_path / "faces/rejected.parquet").set_index("image_id")
-    assert set(rejected.index) == {"ours:0-0.png", "ours:liar.png"}
-    assert "ours:0-0.png, ours:liar.png" in rejected["reason"].iloc[0]
+    assert set(rejected.index) == {"ours:0-0.png", "ours:contradicting.png"}
+    assert "ours:0-0.png, ours:contradicting.png" in rejected["reason"].iloc[0]
 
 
-def test_a_class_without_a_validation_face_is_told_with_its_counts(root: Path, tmp_path: Path) -> None:
+def test_a_class_without_a_validation_face_is_reported_with_its_counts(root: Path, tmp_path: Path) -> None:
     make_set(root, "ours", [row for row in people(20) if row[2] == "male" or row[1] == "p1"])
     with pytest.raises(FaceTableError) as error:
         prepare(root, tmp_path / "faces")
@@ -279,14 +279,14 @@ def test_a_class_without_a_validation_face_is_told_with_its_counts(root: Path, t
     )
 
 
-def test_sources_without_a_readable_face_are_told_with_the_reasons(root: Path, tmp_path: Path) -> None:
+def test_sources_without_a_readable_face_are_reported_with_the_reasons(root: Path, tmp_path: Path) -> None:
     for path in (root / "pool").glob("*.png"):
         path.write_bytes(b"")
     with pytest.raises(FaceTableError, match="none of the 24 faces in 'pool' can be read: 24 × "):
         prepare(root, tmp_path / "faces")
 
 
-def test_a_pool_of_leaks_alone_is_refused(root: Path, tmp_path: Path) -> None:
+def test_a_pool_of_leaks_only_is_refused(root: Path, tmp_path: Path) -> None:
     make_set(root, "pool", [(f"{n}.png", f"q{n}", "male", n) for n in range(0, 200, 10)])
     with pytest.raises(FaceTableError, match="no face is left in the pool"):
         prepare(root, tmp_path / "faces")
@@ -333,7 +333,7 @@ def test_an_image_that_cannot_be_read_has_a_reason_and_no_pixels(tmp_path: Path)
     assert pixels[0].any() and not pixels[1:].any()
 
 
-def test_pixels_that_are_damaged_are_told(tmp_path: Path) -> None:
+def test_damaged_pixels_are_reported(tmp_path: Path) -> None:
     (tmp_path / "pixels.npy").write_bytes(b"nonsense")
     with pytest.raises(FaceTableError, match="cannot be read"):
         open_pixels(tmp_path / "pixels.npy")
@@ -360,14 +360,19 @@ def test_an_unknown_label_contradicts_nothing(root: Path, tmp_path: Path) -> Non
     assert linked["split"].tolist() == ["train"] * 3  # one group, and one of its faces is not fully known
 
 
-def test_a_picture_with_many_labels_names_a_few_of_its_faces(root: Path, tmp_path: Path) -> None:
-    liars = [(f"liar{number}.png", f"l{number}", ("male", "female")[number % 2], 0) for number in range(4)]
-    make_set(root, "ours", [*people(20), *liars])
+def test_a_contradicting_picture_is_rejected_with_a_few_of_its_faces_named(root: Path, tmp_path: Path) -> None:
+    contradicting = [
+        (f"contradicting{number}.png", f"l{number}", ("male", "female")[number % 2], 0) for number in range(4)
+    ]
+    make_set(root, "ours", [*people(20), *contradicting])
     prepare(root, tmp_path / "faces")
     reasons = pd.read_parquet(tmp_path / "faces/rejected.parquet")["reason"]
     assert (
         reasons.tolist()
-        == ["the same picture with different labels: ours:0-0.png, ours:liar0.png, ours:liar1.png and 2 more"] * 5
+        == [
+            "the same picture with different labels: ours:0-0.png, ours:contradicting0.png, ours:contradicting1.png and 2 more"
+        ]
+        * 5
     )
 
 
@@ -399,7 +404,7 @@ def test_a_person_of_the_test_set_is_not_in_the_pool_under_another_name(root: Pa
     ("name", "settings", "key"),
     [("ours", {}, "labeled.sources"), ("pool", {}, "unlabeled.sources"), ("exam", EXAM, "labeled.test_sources")],
 )
-def test_a_role_without_a_single_face_is_told_with_the_reasons(
+def test_a_role_without_a_single_face_is_reported_with_the_reasons(
     root: Path, tmp_path: Path, name: str, settings: dict[str, Any], key: str
 ) -> None:
     make_set(root, "exam", [("x.png", "a", "male", 8000), ("y.png", "b", "female", 8001)])
@@ -413,7 +418,9 @@ def test_a_role_without_a_single_face_is_told_with_the_reasons(
     assert message.endswith("correct the files, widen the filter or add sources")
 
 
-def test_each_source_says_once_what_it_rejected(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_rejections_of_each_source_are_logged_once(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for number in range(5):
         (root / f"ours/{number}-0.png").write_bytes(b"")
     (root / "pool/1001.png").write_bytes(b"broken")
@@ -425,7 +432,7 @@ def test_each_source_says_once_what_it_rejected(root: Path, tmp_path: Path, capl
     ]
 
 
-def test_a_face_table_keeps_all_values_and_nulls_and_refuses_what_is_no_value(root: Path, tmp_path: Path) -> None:
+def test_a_face_table_keeps_all_values_and_nulls_and_refuses_unknown_values(root: Path, tmp_path: Path) -> None:
     prepare(root, tmp_path / "faces")
     labeled = read_faces(tmp_path / "faces/labeled.parquet")
     assert list(labeled.columns) == face_columns(LABELS.space)
@@ -439,14 +446,14 @@ def test_a_face_table_keeps_all_values_and_nulls_and_refuses_what_is_no_value(ro
 
 
 @pytest.mark.parametrize("content", [None, b"no table"])
-def test_a_face_table_that_is_missing_or_damaged_is_told(tmp_path: Path, content: bytes | None) -> None:
+def test_a_missing_or_damaged_face_table_is_reported(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "labeled.parquet").write_bytes(content)
     with pytest.raises(FaceTableError, match=r"labeled\.parquet: .*run"):
         read_faces(tmp_path / "labeled.parquet")
 
 
-def test_one_person_of_most_faces_leaves_every_split_its_own(root: Path, tmp_path: Path) -> None:
+def test_one_person_with_most_faces_does_not_empty_any_split(root: Path, tmp_path: Path) -> None:
     most = [(f"b{shot}.png", "big", "male", 4000 + shot) for shot in range(60)]
     make_set(root, "ours", [*people(20, each=1), *most])
     counts = prepare(root, tmp_path / "faces")

@@ -1,4 +1,4 @@
-"""What all sources share: mapping, derived attributes, filter, limit, fingerprint."""
+"""Properties of all sources: mapping, derived attributes, filter, limit, fingerprint."""
 
 import os
 from collections import Counter
@@ -12,10 +12,10 @@ from ssl_pipeline.faces.sources.reading import fingerprint, source_name
 from tests.faces.sources_support import put, put_csv, read, read_csv, rows_of, source_of
 
 
-def test_a_derived_attribute_is_marked_where_it_is_known(tmp_path):
+def test_a_derived_attribute_is_listed_if_it_is_known(tmp_path):
     put_csv(tmp_path, "image_path,mask,gender\na.jpg,wear,male\nb.jpg,,female\nc.jpg,normal,\n")
-    found = read_csv(tmp_path, derived=["mask", "gender"])
-    assert rows_of(found.faces, "image_id", "derived") == [
+    result = read_csv(tmp_path, derived=["mask", "gender"])
+    assert rows_of(result.faces, "image_id", "derived") == [
         ("csv:a.jpg", "mask,gender"),
         ("csv:b.jpg", "gender"),
         ("csv:c.jpg", "mask"),
@@ -23,7 +23,7 @@ def test_a_derived_attribute_is_marked_where_it_is_known(tmp_path):
     assert rows_of(read_csv(tmp_path).faces, "derived") == [(None,)] * 3
 
 
-def test_a_mapping_that_names_what_is_not_there_is_refused(tmp_path):
+def test_a_mapping_of_missing_columns_is_refused(tmp_path):
     put_csv(tmp_path, "image_path,sex\na.jpg,male\n")
     with pytest.raises(FaceTableError, match=r"columns\.gender: no column 'gendre'; the source's columns: 'sex'"):
         read_csv(tmp_path, columns={"gender": "gendre"})
@@ -38,32 +38,32 @@ def test_an_attribute_may_be_binned_from_any_number(tmp_path):
         {"attributes": [{"name": "blur", "values": ["sharp", "soft"], "from_column": "sigma", "bin_edges": [0.5]}]}
     )
     put_csv(tmp_path, "image_path,sigma\na.jpg,-0.2\nb.jpg,0.5\nc.jpg,thick\n")
-    found = read_csv(tmp_path, labels=labels)
-    assert rows_of(found.faces, "blur") == [("sharp",), ("soft",)]
-    assert found.rejected["reason"].tolist() == ["row 4: column 'sigma': expected a number, got 'thick'"]
+    result = read_csv(tmp_path, labels=labels)
+    assert rows_of(result.faces, "blur") == [("sharp",), ("soft",)]
+    assert result.rejected["reason"].tolist() == ["row 4: column 'sigma': expected a number, got 'thick'"]
 
 
 @pytest.mark.parametrize(
     ("years", "age"), [(0, "<30"), (29.9, "<30"), (30, "30-59"), (59.999, "30-59"), (60, ">=60"), (116, ">=60")]
 )
-def test_a_value_begins_at_its_border(tmp_path, years, age):
+def test_a_value_begins_at_its_bin_edge(tmp_path, years, age):
     put_csv(tmp_path, f"image_path,age_years\na.jpg,{years}\n")
     assert read_csv(tmp_path).faces["age"].item() == age
 
 
-def test_the_filter_takes_what_is_known_and_asked_for(tmp_path):
+def test_the_filter_accepts_known_and_selected_faces(tmp_path):
     put_csv(
         tmp_path,
         "image_path,origin,age_years\na.jpg,asian,20\nb.jpg,asian,40\nc.jpg,white,20\nd.jpg,,20\ne.jpg,asian,\n",
         images=["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"],
     )
-    found = read_csv(tmp_path, filter={"origin": ["asian"], "min_age_years": 20, "max_age_years": 39})
-    assert found.faces["image_id"].tolist() == ["csv:a.jpg"]
-    assert found.num_filtered == 4
+    result = read_csv(tmp_path, filter={"origin": ["asian"], "min_age_years": 20, "max_age_years": 39})
+    assert result.faces["image_id"].tolist() == ["csv:a.jpg"]
+    assert result.num_filtered == 4
 
 
 @pytest.mark.parametrize(("key", "value"), [("origin", ["asian"]), ("min_age_years", 20), ("max_age_years", 60)])
-def test_a_filter_on_what_the_source_does_not_know_is_refused(tmp_path, key, value):
+def test_a_filter_on_an_unknown_column_is_refused(tmp_path, key, value):
     put(tmp_path / "a.jpg")
     column = "origin" if key == "origin" else "age_years"
     with pytest.raises(
@@ -76,10 +76,10 @@ def test_images_below_the_smallest_side_are_filtered_and_headerless_ones_rejecte
     put(tmp_path / "small.png", side=19)
     put(tmp_path / "large.png", side=20)
     (tmp_path / "torn.png").write_bytes(b"no image")
-    found = read(tmp_path, type="folder", filter={"min_side_pixels": 20})
-    assert found.faces["image_id"].tolist() == ["folder:large.png"]
-    assert found.num_filtered == 1
-    assert found.rejected["reason"].tolist() == ["not a JPEG, PNG, WebP, BMP, GIF or TIFF image"]
+    result = read(tmp_path, type="folder", filter={"min_side_pixels": 20})
+    assert result.faces["image_id"].tolist() == ["folder:large.png"]
+    assert result.num_filtered == 1
+    assert result.rejected["reason"].tolist() == ["not a JPEG, PNG, WebP, BMP, GIF or TIFF image"]
 
 
 def put_uneven(folder):
@@ -92,15 +92,15 @@ def put_uneven(folder):
 
 def test_the_limit_keeps_the_proportions_of_known_labels(tmp_path):
     put_uneven(tmp_path)
-    found = read_csv(tmp_path, limit=10)
-    assert Counter(found.faces["image_id"].str[4]) == {"a": 5, "b": 3, "c": 1, "d": 1}
-    assert found.num_beyond_limit == 90
+    result = read_csv(tmp_path, limit=10)
+    assert Counter(result.faces["image_id"].str[4]) == {"a": 5, "b": 3, "c": 1, "d": 1}
+    assert result.num_beyond_limit == 90
 
 
-def test_a_limit_above_what_is_there_takes_all(tmp_path):
+def test_a_limit_above_the_number_of_faces_keeps_all(tmp_path):
     put_uneven(tmp_path)
-    found = read_csv(tmp_path, limit=1000)
-    assert (len(found.faces), found.num_beyond_limit) == (100, 0)
+    result = read_csv(tmp_path, limit=1000)
+    assert (len(result.faces), result.num_beyond_limit) == (100, 0)
 
 
 def test_the_limit_depends_on_the_seed_and_the_name_and_not_on_the_order_of_rows(tmp_path):
@@ -113,7 +113,7 @@ def test_the_limit_depends_on_the_seed_and_the_name_and_not_on_the_order_of_rows
     assert {name[4:] for name in read_csv(tmp_path, limit=20, seed=3, name="csw").faces["image_id"]} != ids
 
 
-def test_a_source_is_named_by_its_name_or_else_its_type():
+def test_the_name_of_a_source_is_its_type_by_default():
     assert source_name(source_of(type="utkface")) == "utkface"
     assert source_name(source_of(type="utkface", name="elders")) == "elders"
 

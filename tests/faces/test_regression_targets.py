@@ -1,4 +1,4 @@
-"""What number a value stands for, and the faces' own."""
+"""Regression targets: numbers of faces and of values."""
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ LABELS = LabelsConfig.model_validate(
 )
 
 
-def test_a_value_stands_for_the_mean_of_its_training_faces() -> None:
+def test_the_number_of_a_value_is_the_mean_of_its_training_faces() -> None:
     train = pd.DataFrame(
         {
             "gender": ["male", "male", "female", "female"],
@@ -32,7 +32,7 @@ def test_a_value_stands_for_the_mean_of_its_training_faces() -> None:
     assert numbers["age"].truth == pytest.approx([np.nan, 40.0], nan_ok=True)
 
 
-def test_a_student_knows_the_numbers_of_human_faces_alone() -> None:
+def test_a_student_gets_the_numbers_of_human_labeled_faces_only() -> None:
     faces = pd.DataFrame(
         {
             "image_id": ["a", "b", "c"],

@@ -35,7 +35,7 @@ def test_a_small_stratum_is_kept_at_the_cost_of_the_large(counts, size, expected
 
 
 @pytest.mark.parametrize("size", [0, 5])
-def test_a_sample_of_nothing_is_empty(size):
+def test_a_sample_of_no_items_is_empty(size):
     assert stratified_sample([], size=size, rng=np.random.default_rng(0)).tolist() == []
 
 

@@ -1,4 +1,4 @@
-"""What each source finds and rejects. The images are gray squares under names with every quirk."""
+"""Readers of UTKFace, MaskBase and folders. The images are gray squares with every quirk in their names."""
 
 import os
 from collections import Counter
@@ -16,7 +16,7 @@ REAL_UTKFACE = Path(__file__).parents[2].parent / "shared" / "data" / "utkface"
 # UTKFace
 
 
-def test_utkface_names_say_age_gender_and_origin(tmp_path):
+def test_utkface_names_give_age_gender_and_origin(tmp_path):
     for name in (f"25_0_2_{TIME}.jpg.chip.jpg", f"61_1_4_{TIME}.jpg", f"1_1_0_{TIME}.jpg.chip.jpg"):
         put(tmp_path / name)
     faces = read(tmp_path, type="utkface").faces
@@ -45,9 +45,9 @@ def test_utkface_names_say_age_gender_and_origin(tmp_path):
 def test_a_malformed_name_is_rejected_with_its_reason(tmp_path, name):
     put(tmp_path / name)
     put(tmp_path / f"30_0_2_{TIME}.jpg.chip.jpg")
-    found = read(tmp_path, type="utkface", name="utk")
-    assert len(found.faces) == 1
-    (rejected,) = found.rejected.to_dict("records")
+    result = read(tmp_path, type="utkface", name="utk")
+    assert len(result.faces) == 1
+    (rejected,) = result.rejected.to_dict("records")
     assert rejected["source"] == "utk"
     assert rejected["image_id"] == f"utk:{name}"
     assert rejected["image_path"] == str(tmp_path / name)
@@ -55,7 +55,7 @@ def test_a_malformed_name_is_rejected_with_its_reason(tmp_path, name):
     assert name in rejected["reason"]
 
 
-def test_without_a_person_each_image_is_a_person_of_its_own(tmp_path):
+def test_without_a_named_person_every_image_is_a_different_person(tmp_path):
     for hour in "01", "02", "03":
         put(tmp_path / f"30_0_2_201701{hour}174525125.jpg.chip.jpg")
     faces = read(tmp_path, type="utkface").faces
@@ -65,10 +65,10 @@ def test_without_a_person_each_image_is_a_person_of_its_own(tmp_path):
 def test_the_real_utkface_has_three_malformed_names():
     if not REAL_UTKFACE.is_dir():
         pytest.skip(f"no UTKFace at {REAL_UTKFACE}; it is not part of the project")
-    found = read(REAL_UTKFACE.parent, type="utkface", path="utkface")
-    assert found.num_found == 11_994
-    assert len(found.rejected) == 3
-    assert (found.faces["origin"] == "asian").sum() == 1_726
+    result = read(REAL_UTKFACE.parent, type="utkface", path="utkface")
+    assert result.num_found == 11_994
+    assert len(result.rejected) == 3
+    assert (result.faces["origin"] == "asian").sum() == 1_726
 
 
 # MaskBase
@@ -86,14 +86,14 @@ def put_maskbase(images):
 
 
 @pytest.mark.parametrize("inside", ["train/images", "images", "."])
-def test_maskbase_is_found_from_each_of_its_folders(tmp_path, inside):
+def test_maskbase_is_found_from_each_of_its_parent_folders(tmp_path, inside):
     put_maskbase(tmp_path / inside)
-    found = read(tmp_path, type="maskbase")
-    assert (found.num_found, len(found.faces)) == (10, 10)
-    assert (tmp_path / inside / "000001_female_Asian_45" / "normal.png").samefile(found.faces["image_path"].iloc[6])
+    result = read(tmp_path, type="maskbase")
+    assert (result.num_found, len(result.faces)) == (10, 10)
+    assert (tmp_path / inside / "000001_female_Asian_45" / "normal.png").samefile(result.faces["image_path"].iloc[6])
 
 
-def test_maskbase_stems_say_the_mask_whatever_the_extension(tmp_path):
+def test_maskbase_stems_give_the_mask_for_any_extension(tmp_path):
     put_maskbase(tmp_path)
     faces = read(tmp_path, type="maskbase").faces
     first = faces[faces["person_id"] == "maskbase:000001_female_Asian_45"]
@@ -101,7 +101,7 @@ def test_maskbase_stems_say_the_mask_whatever_the_extension(tmp_path):
     assert set(rows_of(first, "gender", "age", "age_years", "origin")) == {("female", "30-59", 45.0, "asian")}
 
 
-def test_an_id_given_twice_is_two_people(tmp_path):
+def test_a_repeated_id_is_two_people(tmp_path):
     put_maskbase(tmp_path)
     faces = read(tmp_path, type="maskbase").faces
     people = set(faces["person_id"])
@@ -116,9 +116,9 @@ def test_maskbase_rejects_malformed_folders_stems_and_depths_and_ignores_other_f
     put(tmp_path / "000004_male_Asian_30" / "mask6.jpg")
     put(tmp_path / "stray.jpg")
     (tmp_path / "000001_female_Asian_45" / "notes.txt").write_text("")
-    found = read(tmp_path, type="maskbase")
-    reasons = dict(rows_of(found.rejected, "image_id", "reason"))
-    assert len(found.faces) == 10
+    result = read(tmp_path, type="maskbase")
+    reasons = dict(rows_of(result.rejected, "image_id", "reason"))
+    assert len(result.faces) == 10
     assert len(reasons) == 4
     assert "malformed folder name" in reasons["maskbase:000002_femlae_Asian_30/mask1.jpg"]
     assert "malformed folder name" in reasons["maskbase:000003_male_Asian/normal.jpg"]
@@ -129,7 +129,7 @@ def test_maskbase_rejects_malformed_folders_stems_and_depths_and_ignores_other_f
 # Folders
 
 
-def test_levels_name_what_the_leading_folders_say(tmp_path):
+def test_levels_name_the_columns_of_the_leading_folders(tmp_path):
     put(tmp_path / "male" / "<30" / "a.png")
     put(tmp_path / "female" / ">=60" / "deeper" / "b.JPG")
     faces = read(tmp_path, type="folder", levels=["gender", "age"]).faces
@@ -139,12 +139,12 @@ def test_levels_name_what_the_leading_folders_say(tmp_path):
     ]
 
 
-def test_a_file_less_deep_than_its_levels_is_rejected(tmp_path):
+def test_a_file_with_fewer_folders_than_levels_is_rejected(tmp_path):
     put(tmp_path / "male" / "<30" / "a.png")
     put(tmp_path / "male" / "b.png")
-    found = read(tmp_path, type="folder", levels=["gender", "age"])
-    assert rows_of(found.rejected, "image_id") == [("folder:male/b.png",)]
-    assert "<gender>/<age>/" in found.rejected["reason"].item()
+    result = read(tmp_path, type="folder", levels=["gender", "age"])
+    assert rows_of(result.rejected, "image_id") == [("folder:male/b.png",)]
+    assert "<gender>/<age>/" in result.rejected["reason"].item()
 
 
 def test_a_level_may_name_the_person(tmp_path):
@@ -160,11 +160,11 @@ def test_hidden_files_and_other_files_are_neither_found_nor_rejected(tmp_path):
         put(tmp_path / name)
     for name in ("labels.csv", "README", "a.jpg.txt"):
         (tmp_path / name).write_text("")
-    found = read(tmp_path, type="folder")
-    assert found.num_found == len(found.faces) == len(names)
+    result = read(tmp_path, type="folder")
+    assert result.num_found == len(result.faces) == len(names)
 
 
-def test_a_linked_folder_is_read_and_a_link_in_a_circle_does_no_harm(tmp_path):
+def test_a_linked_folder_is_read_and_circular_links_are_ignored(tmp_path):
     put(tmp_path / "elsewhere" / "a.jpg")
     (tmp_path / "faces").mkdir()
     (tmp_path / "faces" / "linked").symlink_to(tmp_path / "elsewhere")
@@ -172,20 +172,20 @@ def test_a_linked_folder_is_read_and_a_link_in_a_circle_does_no_harm(tmp_path):
     assert read(tmp_path, type="folder", path="faces").faces["image_id"].tolist() == ["folder:linked/a.jpg"]
 
 
-def test_a_file_name_that_is_no_text_is_rejected(tmp_path):
+def test_a_file_name_that_is_not_utf8_is_rejected(tmp_path):
     put(tmp_path / "good.jpg")
     try:
         put(Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.jpg")))
     except OSError:
         pytest.skip("this file system takes only UTF-8 names")
-    found = read(tmp_path, type="folder")
-    assert len(found.faces) == 1
-    assert rows_of(found.rejected, "image_id", "reason") == [("folder:bad\\udcff.jpg", "the file's name is not UTF-8")]
+    result = read(tmp_path, type="folder")
+    assert len(result.faces) == 1
+    assert rows_of(result.rejected, "image_id", "reason") == [("folder:bad\\udcff.jpg", "the file's name is not UTF-8")]
     fingerprint(source_of(type="folder"), root=tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["folder", "utkface", "maskbase"])
-def test_a_missing_or_empty_folder_says_where_it_looked_and_the_cure(tmp_path, kind):
+def test_a_missing_or_empty_folder_is_reported_with_its_path_and_the_cure(tmp_path, kind):
     with pytest.raises(FaceTableError, match=r"gone: no such folder; source 'x' .*faces\.root"):
         read(tmp_path, type=kind, name="x", path="gone")
     (tmp_path / "empty").mkdir()
@@ -199,5 +199,5 @@ def test_a_missing_or_empty_folder_says_where_it_looked_and_the_cure(tmp_path, k
 
 def test_an_absolute_path_needs_no_root(tmp_path):
     put(tmp_path / "faces" / "a.jpg")
-    found = read(Path("elsewhere"), type="folder", path=str(tmp_path / "faces"))
-    assert found.faces["image_path"].tolist() == [str(tmp_path / "faces" / "a.jpg")]
+    result = read(Path("elsewhere"), type="folder", path=str(tmp_path / "faces"))
+    assert result.faces["image_path"].tolist() == [str(tmp_path / "faces" / "a.jpg")]

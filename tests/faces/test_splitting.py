@@ -1,4 +1,4 @@
-"""Splits: no person on two sides, every class on both, near the fraction, the same for the same seed."""
+"""Splits and folds: whole persons, every class on both sides, near the fraction, reproducible."""
 
 import networkx as nx
 import numpy as np
@@ -13,7 +13,7 @@ people = st.lists(st.tuples(st.integers(-1, 4), st.integers(1, 4)), min_size=1, 
 
 
 def faces_of(drawn: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """(class, number of faces) of each person → strata and groups of the faces."""
+    """Turn (class, number of faces) per person into strata and groups of the faces."""
     strata = np.concatenate([np.full(number, stratum) for stratum, number in drawn])
     groups = np.concatenate([np.full(number, person) for person, (_, number) in enumerate(drawn)])
     return strata, groups
@@ -21,54 +21,54 @@ def faces_of(drawn: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
 
 @given(drawn=people, fraction=st.floats(0.05, 0.6), seed=st.integers(0, 99))
 @settings(max_examples=150, deadline=None)
-def test_no_person_is_on_two_sides_and_partly_known_ones_stay(
+def test_no_person_is_on_two_sides_and_partly_known_ones_are_kept(
     drawn: list[tuple[int, int]], fraction: float, seed: int
 ) -> None:
     strata, groups = faces_of(drawn)
-    taken = hold_out(strata, groups, fraction=fraction, seed=[seed])
-    assert not set(groups[taken]) & set(groups[~taken])
-    assert not taken[strata < 0].any()
+    held_out = hold_out(strata, groups, fraction=fraction, seed=[seed])
+    assert not set(groups[held_out]) & set(groups[~held_out])
+    assert not held_out[strata < 0].any()
 
 
 @given(drawn=people, fraction=st.floats(0.05, 0.6), seed=st.integers(0, 99))
 @settings(max_examples=150, deadline=None)
 def test_a_class_with_two_persons_is_on_both_sides(drawn: list[tuple[int, int]], fraction: float, seed: int) -> None:
     strata, groups = faces_of(drawn)
-    taken = hold_out(strata, groups, fraction=fraction, seed=[seed])
+    held_out = hold_out(strata, groups, fraction=fraction, seed=[seed])
     for stratum in set(strata[strata >= 0]):
         if len(set(groups[strata == stratum])) >= 2:
-            assert 0 < taken[strata == stratum].sum() < (strata == stratum).sum()
+            assert 0 < held_out[strata == stratum].sum() < (strata == stratum).sum()
 
 
 @given(sizes=st.lists(st.integers(2, 80), min_size=1, max_size=6), fraction=st.floats(0.1, 0.5))
 @settings(max_examples=100, deadline=None)
-def test_with_one_face_a_person_each_class_gives_its_rounded_share(sizes: list[int], fraction: float) -> None:
+def test_with_one_face_per_person_each_class_gives_its_rounded_share(sizes: list[int], fraction: float) -> None:
     strata = np.repeat(np.arange(len(sizes)), sizes)
-    taken = hold_out(strata, np.arange(len(strata)), fraction=fraction, seed=[0])
+    held_out = hold_out(strata, np.arange(len(strata)), fraction=fraction, seed=[0])
     for stratum, size in enumerate(sizes):
-        assert taken[strata == stratum].sum() == min(max(round(fraction * size), 1), size - 1)
+        assert held_out[strata == stratum].sum() == min(max(round(fraction * size), 1), size - 1)
 
 
 @given(sizes=st.lists(st.integers(1, 80), min_size=1, max_size=6), limit=st.integers(1, 300))
 @settings(max_examples=100, deadline=None)
 def test_the_limit_is_exact_for_single_faces_and_keeps_proportions(sizes: list[int], limit: int) -> None:
     strata = np.repeat(np.arange(len(sizes)), sizes)
-    taken = limit_faces(strata, np.arange(len(strata)), limit=limit, seed=[0])
-    assert taken.sum() == min(limit, len(strata))
+    kept = limit_faces(strata, np.arange(len(strata)), limit=limit, seed=[0])
+    assert kept.sum() == min(limit, len(strata))
     for stratum, size in enumerate(sizes):
-        assert abs(taken[strata == stratum].sum() - size * min(limit / len(strata), 1)) < 1
+        assert abs(kept[strata == stratum].sum() - size * min(limit / len(strata), 1)) < 1
 
 
 @given(drawn=people, limit=st.integers(1, 60))
 @settings(max_examples=100, deadline=None)
-def test_the_limit_takes_whole_persons_and_never_too_many(drawn: list[tuple[int, int]], limit: int) -> None:
+def test_the_limit_keeps_whole_persons_and_never_too_many(drawn: list[tuple[int, int]], limit: int) -> None:
     strata, groups = faces_of(drawn)
-    taken = limit_faces(strata, groups, limit=limit, seed=[0])
-    assert taken.sum() <= limit
-    assert not set(groups[taken]) & set(groups[~taken])
+    kept = limit_faces(strata, groups, limit=limit, seed=[0])
+    assert kept.sum() <= limit
+    assert not set(groups[kept]) & set(groups[~kept])
 
 
-def test_the_same_seed_takes_the_same_and_another_others() -> None:
+def test_equal_seeds_give_equal_splits_and_different_seeds_different_ones() -> None:
     strata, groups = np.repeat([0, 1], 50), np.arange(100)
     one, same, other = (hold_out(strata, groups, fraction=0.3, seed=[seed]) for seed in (0, 0, 1))
     assert (one == same).all()
@@ -81,35 +81,35 @@ def test_faces_that_share_a_person_or_a_picture_are_one_group(links: list[tuple[
     groups = connected_groups([f"p{person}" for person, _ in links], [f"h{picture}" for _, picture in links])
     graph = nx.Graph([(f"p{person}", f"h{picture}") for person, picture in links])
     expected = {node: number for number, nodes in enumerate(nx.connected_components(graph)) for node in nodes}
-    theirs = [expected[f"p{person}"] for person, _ in links]
+    components = [expected[f"p{person}"] for person, _ in links]
     for one in range(len(links)):
         for other in range(len(links)):
-            assert (groups[one] == groups[other]) == (theirs[one] == theirs[other])
+            assert (groups[one] == groups[other]) == (components[one] == components[other])
 
 
 def test_a_class_of_one_person_stays_in_training() -> None:
-    taken = hold_out(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2]), fraction=0.5, seed=[0])
-    assert not taken[:2].any()
-    assert taken[2:].sum() == pytest.approx(1)
+    held_out = hold_out(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2]), fraction=0.5, seed=[0])
+    assert not held_out[:2].any()
+    assert held_out[2:].sum() == pytest.approx(1)
 
 
 @given(drawn=people, fraction=st.floats(0.05, 0.6), seed=st.integers(0, 99))
 @settings(max_examples=150, deadline=None)
-def test_no_person_left_behind_would_bring_a_class_nearer_its_share(
+def test_no_kept_person_would_bring_a_class_nearer_its_share(
     drawn: list[tuple[int, int]], fraction: float, seed: int
 ) -> None:
     strata, groups = faces_of(drawn)
-    taken = hold_out(strata, groups, fraction=fraction, seed=[seed])
+    held_out = hold_out(strata, groups, fraction=fraction, seed=[seed])
     for stratum in set(strata[strata >= 0]):
-        of_class = strata == stratum
-        target, have = max(round(fraction * of_class.sum()), 1), taken[of_class].sum()
-        left = np.unique(groups[of_class & ~taken], return_counts=True)[1]
-        if len(left) > 1:  # the last one stays in any case
-            assert all(abs(have + size - target) >= abs(have - target) for size in left)
+        in_class = strata == stratum
+        target, num_held_out = max(round(fraction * in_class.sum()), 1), held_out[in_class].sum()
+        kept_sizes = np.unique(groups[in_class & ~held_out], return_counts=True)[1]
+        if len(kept_sizes) > 1:  # the last one is always kept
+            assert all(abs(num_held_out + size - target) >= abs(num_held_out - target) for size in kept_sizes)
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_one_person_of_many_faces_does_not_fill_a_split(seed: int) -> None:
+def test_one_person_with_many_faces_does_not_fill_a_split(seed: int) -> None:
     groups = np.concatenate([np.zeros(90, np.int64), np.arange(1, 31)])
     assert hold_out(np.zeros(120, np.int64), groups, fraction=0.2, seed=[seed]).sum() == 24
 
@@ -123,14 +123,14 @@ def test_one_person_of_many_faces_does_not_fill_a_split(seed: int) -> None:
 def test_a_class_of_three_persons_has_one_in_each_of_three_splits(
     drawn: list[tuple[int, int, bool]], fractions: tuple[float, float], seed: int
 ) -> None:
-    """A person drawn as partly known has one more face, of which not all is known."""
+    """A person marked as partly known has one more, partly known face."""
     strata = np.concatenate([[stratum] * number + [-1] * partly for stratum, number, partly in drawn]).astype(np.int64)
     groups = np.repeat(np.arange(len(drawn)), [number + partly for _, number, partly in drawn])
     test = hold_out(strata, groups, fraction=fractions[0], seed=[seed], keep=2)
     rest = np.flatnonzero(~test)
     validation = rest[hold_out(strata[rest], groups[rest], fraction=fractions[1], seed=[seed])]
     for stratum in set(strata[strata >= 0]):
-        persons = [partly for of, _, partly in drawn if of == stratum]
+        persons = [partly for person_class, _, partly in drawn if person_class == stratum]
         if len(persons) >= 3 and persons.count(False) >= 2:
             num_test, num_validation = (strata[test] == stratum).sum(), (strata[validation] == stratum).sum()
             assert num_test > 0
