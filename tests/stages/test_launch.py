@@ -152,7 +152,7 @@ START = """
 import sys
 from pathlib import Path
 from ssl_pipeline.errors import TrainingError
-from ssl_pipeline.training_job import TrainingJob, run_job
+from ssl_pipeline.stages.launch import TrainingJob, run_job
 try:
     run_job(TrainingJob.model_validate_json(Path(sys.argv[1]).read_text()))
 except TrainingError:
