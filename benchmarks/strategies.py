@@ -35,7 +35,7 @@ from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json, write_json
 from ssl_pipeline.runs.records import StageRecord
 from ssl_pipeline.stages.cross_fit import train_fold_teachers
-from ssl_pipeline.stages.evaluate import evaluate, judge_split
+from ssl_pipeline.stages.evaluate import evaluate, evaluate_split
 from ssl_pipeline.stages.open import environment
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.prepare import prepare
@@ -157,7 +157,7 @@ def _make_base(config: RunConfig, run: RunDir) -> dict[str, Any]:
         vote = SoftVote.load(checkpoints, config.prediction, device=config.device)
         calibration, together = (
             folds.calibration,
-            without_tables(judge_split(vote, config, run, "test").scores),
+            without_tables(evaluate_split(vote, config, run, "test").scores),
         )
     return {"test": teacher, "together": together, "calibration": calibration, "counts": counts}
 
