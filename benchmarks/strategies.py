@@ -33,7 +33,7 @@ from ssl_pipeline.pseudo_labels.merging import human_table, write_training_table
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.records import StageRecord
 from ssl_pipeline.stages.cross_fit import train_fold_teachers
-from ssl_pipeline.stages.evaluate import evaluate, judge_split
+from ssl_pipeline.stages.evaluate import evaluate, evaluate_split
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.prepare import prepare
 from ssl_pipeline.stages.selection import select
@@ -129,7 +129,7 @@ def _measure_base(config: RunConfig, run: RunDir) -> Json:
     if folds is not None:
         checkpoints = sorted(run.out_of_fold.glob("fold-*.safetensors"))
         vote = SoftVote.load(checkpoints, config.prediction, device=config.device)
-        calibration, vote_scores = folds.calibration, drop_tables(judge_split(vote, config, run, "test").scores)
+        calibration, vote_scores = folds.calibration, drop_tables(evaluate_split(vote, config, run, "test").scores)
     return {
         "test": evaluate(config, run, run.teacher, "test").scores,
         "together": vote_scores,

@@ -139,7 +139,7 @@ BAD_INPUTS = (
     ),
     BadInput(
         "an unknown network",
-        "ConfigError: the config asks for what is not there\n"
+        "ConfigError: the config needs what is not available here\n"
         "  'teacher.model': architecture 'resnt18': neither one of timm's names nor wrn<depth>_<width>, as wrn16_2; "
         "did you mean 'resnet18' or 'resnet18d' or 'skresnet18'?",
         overrides=("teacher.model.architecture=resnt18",),

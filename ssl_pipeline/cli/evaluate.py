@@ -32,7 +32,7 @@ def evaluate(
     from ssl_pipeline.reports.plots import plot_scores
     from ssl_pipeline.reports.scores import scores_tables
     from ssl_pipeline.runs.files import write_json
-    from ssl_pipeline.stages.evaluate import judge_split
+    from ssl_pipeline.stages.evaluate import evaluate_split
     from ssl_pipeline.stages.open import open_run
     from ssl_pipeline.stages.prepare import prepare
 
@@ -43,7 +43,7 @@ def evaluate(
     check_image_size(predictor.checkpoint, loaded.faces.image_size)
     with open_run(loaded) as run:
         prepare(loaded, run)
-        scores = judge_split(predictor, loaded, run, split).scores
+        scores = evaluate_split(predictor, loaded, run, split).scores
     for table in scores_tables(scores, title=f"{checkpoint} on {split}"):
         Console().print(table)
     if out is not None:

@@ -1,1 +1,1 @@
-"""The stages of a cycle, a module each: paths and config in, a frozen result out."""
+"""Stages of a cycle, one module each: paths and config in, a frozen result out."""

@@ -1,4 +1,4 @@
-"""Check a config before any work: models, optimizers, devices, face detector."""
+"""Check of a config before any work: execution, face detector, models, optimizers, processes."""
 
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError, FaceTableError, list_of_faults
@@ -10,10 +10,10 @@ from ssl_pipeline.learning.optimizers import check_optimizer
 
 
 def check(config: RunConfig) -> None:
-    """Refuse what can be refused before any work: models that cannot be built or found, devices that are not there.
+    """Check that everything the config needs is available here.
 
     Raises:
-        ConfigError: naming every fault.
+        ConfigError: listing every fault.
     """
     faults = []
     try:
@@ -39,4 +39,4 @@ def check(config: RunConfig) -> None:
         except ConfigError as error:
             faults.append(f"'{key}.training': {error}")
     if faults:
-        raise ConfigError(list_of_faults("the config asks for what is not there", faults))
+        raise ConfigError(list_of_faults("the config needs what is not available here", faults))

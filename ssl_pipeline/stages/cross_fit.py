@@ -1,7 +1,7 @@
-"""Teachers that each miss a part of the training faces, and what they say of it: labels of faces that they never saw.
+"""Cross-fitting: fold teachers, and their out-of-fold predictions of the training faces.
 
-A hundred validation faces tell little, and they have chosen each teacher's best epoch. Out of its fold, every training
-face is held-out (cross-fitting; Stone 1974), and the teachers together label the pool (deep ensembles, arXiv:1612.01474).
+Validation faces are few, and they also choose each teacher's best epoch. In cross-fitting (Stone 1974) every training
+face is held out once, and the fold teachers label the pool as an ensemble (deep ensembles, arXiv:1612.01474).
 """
 
 from collections.abc import Mapping
@@ -31,18 +31,18 @@ from ssl_pipeline.runs.files import digest_file, digest_of
 from ssl_pipeline.runs.records import faces_digest, run_stage
 from ssl_pipeline.stages.train import TrainedModel, Training, train_model
 
-_SEED = 500  # beside those of the teacher (0) and of the rounds' students (1, 2, …)
+_SEED_OFFSET = 500  # the teacher has 0, the students 1, 2, …
 _PREDICTIONS = "part-00000.parquet"
 
 
 @dataclass(frozen=True)
 class CrossFit:
-    """The fold teachers, and their predictions of the faces that each did not learn from."""
+    """The fold teachers and their out-of-fold predictions."""
 
     directory: Path
     num_faces: int
     by_fold: tuple[int, ...]
-    """Faces of each fold."""
+    """Number of faces per fold."""
     teachers: tuple[TrainedModel, ...]
     calibration: Mapping[str, Any] | None
     pictures: tuple[Path, ...]
@@ -50,10 +50,10 @@ class CrossFit:
 
 
 def train_fold_teachers(config: RunConfig, run: RunDir) -> CrossFit | None:
-    """Train the teachers of `out_of_fold`, each without its part, and predict that part by it; None without the section.
+    """Train a teacher without each fold and predict that fold with it; None if the config has no `out_of_fold`.
 
-    Writes, in ``round-00/out_of_fold``, the class probabilities of the training faces, each by the teacher that misses
-    it, and the teachers' checkpoints, calibrated on them if the config asks for it.
+    Writes the out-of-fold class probabilities of the training faces and the teachers' checkpoints, calibrated on these
+    probabilities if the config says so, to ``round-00/out_of_fold``.
     """
     if config.out_of_fold is None:
         return None
@@ -63,7 +63,7 @@ def train_fold_teachers(config: RunConfig, run: RunDir) -> CrossFit | None:
     pictures = picture_ids(faces, run.faces / "pixels.npy", config.faces)
     groups = connected_groups(faces["person_id"].tolist(), pictures)
     folds = assign_folds(labels.class_ids(labels.encode(faces)), groups, num_folds=num_folds, seed=config.seed)
-    teachers = tuple(_train_without(fold, faces[folds != fold], config, run) for fold in range(num_folds))
+    teachers = tuple(_train_fold_teacher(fold, faces[folds != fold], config, run) for fold in range(num_folds))
     checkpoints = [run.fold_teacher(fold) / "best.safetensors" for fold in range(num_folds)]
     inputs = {
         "checkpoints": [digest_file(path) for path in checkpoints],
@@ -77,7 +77,7 @@ def train_fold_teachers(config: RunConfig, run: RunDir) -> CrossFit | None:
         inputs=inputs,
         outputs=[_PREDICTIONS, *(f"fold-{fold}.safetensors" for fold in range(num_folds))],
         optional_outputs=["calibration.png"],
-        work=lambda: _predict_held_out(checkpoints, faces, folds, config, run, identity=digest_of(inputs)),
+        work=lambda: _predict_out_of_fold(checkpoints, faces, folds, config, run, identity=digest_of(inputs)),
     )
     plots = tuple(run.out_of_fold / name for name in record.outputs if name.endswith(".png"))
     by_fold = tuple(record.result["by_fold"])
@@ -85,13 +85,14 @@ def train_fold_teachers(config: RunConfig, run: RunDir) -> CrossFit | None:
     return CrossFit(run.out_of_fold, len(faces), by_fold, teachers, calibration, plots, record.skipped)
 
 
-def _train_without(fold: int, faces: pd.DataFrame, config: RunConfig, run: RunDir) -> TrainedModel:
+def _train_fold_teacher(fold: int, faces: pd.DataFrame, config: RunConfig, run: RunDir) -> TrainedModel:
+    """Train on `faces`, which are those outside the fold."""
     assert config.out_of_fold is not None
     num_folds, directory = config.out_of_fold.num_folds, run.fold_teacher(fold)
     training = Training(
-        f"teacher without part {fold + 1} of {num_folds}",
+        f"teacher without fold {fold + 1} of {num_folds}",
         directory,
-        seed=config.seed * 1000 + _SEED + fold,
+        seed=config.seed * 1000 + _SEED_OFFSET + fold,
         inputs={"image_ids": digest_of(faces["image_id"].tolist())},
         calibrated=False,
     )
@@ -103,7 +104,7 @@ def _train_without(fold: int, faces: pd.DataFrame, config: RunConfig, run: RunDi
     return train_model(config, config.teacher, run, training, training_table)
 
 
-def _predict_held_out(
+def _predict_out_of_fold(
     checkpoints: list[Path],
     faces: pd.DataFrame,
     folds: npt.NDArray[np.int64],
@@ -112,6 +113,7 @@ def _predict_held_out(
     *,
     identity: str,
 ) -> dict[str, Any]:
+    """Predict each fold with its teacher, calibrate all teachers together, and write predictions and checkpoints."""
     labels, pixels = config.labels.space, open_pixels(run.faces / "pixels.npy")
     predictors = [
         CheckpointPredictor.load(path, config.prediction, labels=labels, device=config.device) for path in checkpoints
@@ -120,26 +122,32 @@ def _predict_held_out(
     for fold, predictor in enumerate(predictors):
         rows = faces.loc[folds == fold, "pixel_row"].to_numpy(np.int64)
         probabilities[folds == fold] = predictor.predict_uncalibrated(pixels, rows)
-    calibration, about = _calibrate(probabilities, faces, config, run)
+    calibration, report = _calibrate(probabilities, faces, config, run)
     if calibration is not None:
         probabilities = calibration.apply(probabilities, labels).astype(np.float32)
     for fold, predictor in enumerate(predictors):
         save_calibrated(run.out_of_fold / f"fold-{fold}.safetensors", predictor.checkpoint, calibration)
     write_shard(run.out_of_fold / _PREDICTIONS, faces["image_id"].tolist(), probabilities, identity)
-    return {"num_faces": len(faces), "by_fold": np.bincount(folds).tolist(), "calibration": about}
+    return {"num_faces": len(faces), "by_fold": np.bincount(folds).tolist(), "calibration": report}
 
 
 def _calibrate(
     probabilities: npt.NDArray[np.float32], faces: pd.DataFrame, config: RunConfig, run: RunDir
 ) -> tuple[TemperatureCalibration | None, dict[str, Any] | None]:
-    """Fit one set of temperatures for all teachers: each part alone has too few faces."""
+    """Fit one set of temperatures for all teachers, since a single fold has too few faces.
+
+    Returns:
+        The calibration, and what to record about it; None and None if the config has no calibration.
+    """
     if not isinstance(config.calibration, TemperatureScaling):
         return None, None
     labels = config.labels.space
     codes = labels.encode(faces)
-    whole = (codes != UNKNOWN).all(axis=1)
-    if (refusal := too_few_faces(int(whole.sum()), config.calibration, what="training")) is not None:
+    fully_known = (codes != UNKNOWN).all(axis=1)
+    if (refusal := too_few_faces(int(fully_known.sum()), config.calibration, what="training")) is not None:
         return None, {"refused": refusal}
-    calibration, about = fit_and_report(probabilities[whole], codes[whole], config.calibration, labels=labels)
-    plot_calibration(run.out_of_fold / "calibration.png", about, title="Training faces, each out of its fold")
-    return calibration, about
+    calibration, report = fit_and_report(
+        probabilities[fully_known], codes[fully_known], config.calibration, labels=labels
+    )
+    plot_calibration(run.out_of_fold / "calibration.png", report, title="Training faces, out of fold")
+    return calibration, report

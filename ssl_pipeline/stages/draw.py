@@ -1,4 +1,4 @@
-"""Draw what a config asks for: people from parameters, then masks on faces. Drawn images are kept and reused."""
+"""Synthetic faces: people drawn from parameters, masks drawn on faces. Existing images are reused."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from ssl_pipeline.synthetic.people.drawing import draw_people
 
 @dataclass(frozen=True)
 class DrawnFaces:
-    """What was drawn, or was there already."""
+    """The synthetic faces of a config, new or reused."""
 
     masked_sets: tuple[Mapping[str, Any], ...]
-    """The record of each masked set, see `build_masked_faces`."""
+    """Record of each masked set, see `build_masked_faces`."""
 
 
 def draw(config: RunConfig) -> DrawnFaces:
-    """Draw the people of all sources of type `drawn`, then the masked sets of `masking`; skip what is finished."""
+    """Draw the people of all sources of type `drawn`, then the masked sets of `masking`; skips finished sets."""
     for source in config.faces.all_sources:
         if isinstance(source, DrawnSource):
             draw_people(source, root=config.faces.root)
@@ -30,7 +30,7 @@ def draw(config: RunConfig) -> DrawnFaces:
 
 
 def draw_masks(masked_sets: Sequence[MaskingConfig], execution: ExecutionConfig = IN_PROCESS) -> DrawnFaces:
-    """Draw masks on faces: build each masked set, or complete it."""
+    """Draw masks on faces: build each masked set, or complete an unfinished one."""
     for masked_set in masked_sets:
         for source in masked_set.sources:
             if isinstance(source, DrawnSource):

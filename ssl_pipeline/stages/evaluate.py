@@ -1,4 +1,4 @@
-"""Evaluate a model on a split of the labeled faces: scores, predictions, pictures."""
+"""Evaluation of a model on a split of the labeled faces: scores, predictions, plots."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,14 +28,20 @@ class SplitScores:
     """A model's scores on a split."""
 
     scores: Mapping[str, Any]
-    """As in ``scores.json``, without confusion matrices and reliability tables."""
+    """The content of ``scores.json`` without confusion matrices and reliability tables."""
     skipped: bool
 
 
 def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> SplitScores:
-    """Judge a model on a split of the labeled faces; writes ``<split>/scores.json`` and pictures beside its checkpoint.
+    """Evaluate a model on a split of the labeled faces; writes ``<split>/`` next to its checkpoint.
 
-    The test split is for the end of a cycle, once for the teacher and once for the student.
+    Use the test split only at the end of a cycle, once for the teacher and once for the student.
+
+    Args:
+        config: the run's config.
+        run: the run directory.
+        model_dir: directory of the model's ``best.safetensors``.
+        split: which labeled faces.
     """
     directory = model_dir / split
     checkpoint = model_dir / "best.safetensors"
@@ -49,43 +55,45 @@ def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> S
         predictor = CheckpointPredictor.load(
             checkpoint, config.prediction, labels=config.labels.space, device=config.device
         )
-        judged = judge_split(predictor, config, run, split)
-        write_json(directory / "scores.json", judged.scores)
-        with atomic_path(directory / PREDICTIONS) as beside:
-            judged.faces.to_parquet(beside, index=False)
+        evaluation = evaluate_split(predictor, config, run, split)
+        write_json(directory / "scores.json", evaluation.scores)
+        with atomic_path(directory / PREDICTIONS) as partial:
+            evaluation.faces.to_parquet(partial, index=False)
         model = str(model_dir.relative_to(run.root)) if model_dir.is_relative_to(run.root) else model_dir.name
-        plot_scores(directory, judged.scores, title=f"{model} on {split}")
-        return drop_tables(judged.scores)
+        plot_scores(directory, evaluation.scores, title=f"{model} on {split}")
+        return drop_tables(evaluation.scores)
 
     record = run_stage(directory, inputs=inputs, outputs=["scores.json", PREDICTIONS, *SCORE_PICTURES], work=work)
     return SplitScores(record.result, record.skipped)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A model's scores on faces, and what it said of each."""
+class Evaluation:
+    """A model's scores and its prediction per face."""
 
     scores: Mapping[str, Any]
-    """With values per class and per group; where the faces' table knows the number behind an attribute, also by that."""
+    """Also per class and per group, and with number errors for attributes that are bins of a number, e.g. age."""
     faces: pd.DataFrame
-    """image_id, person_id, each attribute and origin as they are known; class_id and predicted_class_id; confidence."""
+    """image_id, person_id, the known attributes and origin, class_id, predicted_class_id, confidence."""
 
 
-def judge_split(
+def evaluate_split(
     predictor: CheckpointPredictor | SoftVote, config: RunConfig, run: RunDir, split: Split | Literal["all"]
-) -> Judged:
-    """Judge a model on the fully known faces of a split, or on all labeled ones."""
+) -> Evaluation:
+    """Evaluate a model on the fully known faces of a split, or of all splits; writes nothing."""
     labels = config.labels
     table, pixels = read_faces(run.faces / "labeled.parquet"), open_pixels(run.faces / "pixels.npy")
-    chosen = table if split == "all" else table[table["split"] == split]
-    known = LabeledSet.from_faces(chosen, pixels, labels=labels, train=table[table["split"] == "train"])
-    whole = chosen[chosen["pixel_row"].isin(known.pixel_rows)].reset_index(drop=True)
-    groups = whole[[name for name in [*labels.space.names, "origin"] if name in whole and whole[name].notna().any()]]
-    probabilities = predictor.predict(pixels, known.pixel_rows)
-    scores = evaluate_predictions(probabilities, known.codes, labels=labels.space, groups=groups, numbers=known.numbers)
-    faces = pd.concat([whole[["image_id", "person_id"]], groups.astype("string")], axis=1).assign(
-        class_id=labels.space.class_ids(known.codes),
+    faces = table if split == "all" else table[table["split"] == split]
+    labeled = LabeledSet.from_faces(faces, pixels, labels=labels, train=table[table["split"] == "train"])
+    faces = faces[faces["pixel_row"].isin(labeled.pixel_rows)].reset_index(drop=True)  # the fully known ones
+    groups = faces[[name for name in [*labels.space.names, "origin"] if name in faces and faces[name].notna().any()]]
+    probabilities = predictor.predict(pixels, labeled.pixel_rows)
+    scores = evaluate_predictions(
+        probabilities, labeled.codes, labels=labels.space, groups=groups, numbers=labeled.numbers
+    )
+    predictions = pd.concat([faces[["image_id", "person_id"]], groups.astype("string")], axis=1).assign(
+        class_id=labels.space.class_ids(labeled.codes),
         predicted_class_id=probabilities.argmax(axis=1),
         confidence=probabilities.max(axis=1),
     )
-    return Judged(scores, faces)
+    return Evaluation(scores, predictions)

@@ -1,4 +1,4 @@
-"""Finish a cycle: compare teacher and student on the test split, write summary.json."""
+"""End of a cycle: comparison of teacher and student on the test split, summary.json."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,20 +22,20 @@ from ssl_pipeline.stages.train import TrainedModel
 
 @dataclass(frozen=True)
 class RoundOutcome:
-    """How far a round came; a flow hands all of them to `finish`."""
+    """Results of a round; the flow passes those of all rounds to `finish`."""
 
     round_index: int
-    """From 1."""
+    """Counted from 1."""
     changed: ChangedLabels | None = None
-    """From the second round on. A round that changed too little ends here."""
+    """From the second round on. If too few labels changed, the round has no student."""
     review: ReviewDecision | None = None
-    """What a person decided; a rejected round has no student."""
+    """A person's decision. A rejected round has no student."""
     student: TrainedModel | None = None
     gate: GateResult | None = None
 
     @property
     def promoted(self) -> bool:
-        """Whether the student took its teacher's place."""
+        """Whether the student was promoted to teacher."""
         return self.gate is not None and self.gate.promoted
 
     @property
@@ -45,15 +45,15 @@ class RoundOutcome:
 
 
 def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> dict[str, Any]:
-    """Use the test split, once, on the first teacher and on the student; write summary.json.
+    """Evaluate the first teacher and the student on the test split, once, and write summary.json.
 
-    The student compared is the last promoted one, else the last one trained. Where a person rejected the first round's
-    selection there is no student, and the test split stays unused.
+    The student is the last promoted one, else the last one trained. If there is none, because a person rejected the
+    first round's selection, the test split stays unused.
 
     Args:
-        config: the run's.
-        run: the run's directory.
-        rounds: what became of each round, in order; at least one.
+        config: the run's config.
+        run: the run directory.
+        rounds: the results of all rounds, in order; at least one.
 
     Returns:
         The content of summary.json.
@@ -72,7 +72,7 @@ def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> di
         "run_name": config.run_name,
         "promoted": "student" if promoted else "teacher",
         "promoted_checkpoint": str(promoted_dir / "best.safetensors"),
-        **(_comparison(config, run, compared.round_index) if compared else _teacher_alone(config, run)),
+        **(_compare_on_test(config, run, compared.round_index) if compared else _evaluate_teacher(config, run)),
         "counts": {
             "labeled": counts["labeled"]["train"] + counts["labeled"]["validation"],
             "train": counts["labeled"]["train"],
@@ -92,8 +92,8 @@ def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> di
         "changed_labels": None if changed is None else asdict(changed),
         "rounds": [asdict(outcome.gate) for outcome in students if outcome.gate is not None],
         "manifest": str(run.pseudo_labels(selected.round_index) / "manifest.parquet"),
-        "pictures": [*(["class_f1.png"] if compared else []), *stage_pictures(run)],
-        "seconds": stage_seconds(run),
+        "pictures": [*(["class_f1.png"] if compared else []), *_stage_pictures(run)],
+        "seconds": _stage_seconds(run),
         "seed": config.seed,
         **environment(config),
     }
@@ -101,12 +101,12 @@ def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> di
     return summary
 
 
-def _comparison(config: RunConfig, run: RunDir, student_round: int) -> dict[str, Any]:
-    """The first teacher and a round's student on validation and test, and a picture of both."""
+def _compare_on_test(config: RunConfig, run: RunDir, student_round: int) -> dict[str, Any]:
+    """Evaluate the first teacher and a round's student on validation and test; plots class_f1.png."""
     student_dir = run.student(student_round)
     teacher, student = _scores(config, run, run.teacher), _scores(config, run, student_dir)
-    both = {"teacher": teacher["test"]["per_class"], f"student {student_round}": student["test"]["per_class"]}
-    plot_class_f1(run.root / "class_f1.png", both, title="Teacher against student on test: F1 by class")
+    per_class = {"teacher": teacher["test"]["per_class"], f"student {student_round}": student["test"]["per_class"]}
+    plot_class_f1(run.root / "class_f1.png", per_class, title="Teacher against student on test: F1 by class")
     return {
         "teacher": teacher,
         "student": {"round": student_round, **student},
@@ -114,8 +114,8 @@ def _comparison(config: RunConfig, run: RunDir, student_round: int) -> dict[str,
     }
 
 
-def _teacher_alone(config: RunConfig, run: RunDir) -> dict[str, Any]:
-    """The teacher on validation: with nothing to compare, the test split is kept for when there is."""
+def _evaluate_teacher(config: RunConfig, run: RunDir) -> dict[str, Any]:
+    """Evaluate the teacher on validation only: the test split is saved until there is a student to compare."""
     validation = evaluate(config, run, run.teacher, "validation").scores
     return {"teacher": {"validation": validation}, "student": None, "test_difference": None}
 
@@ -128,20 +128,20 @@ def _scores(config: RunConfig, run: RunDir, model_dir: Path) -> dict[str, Any]:
 
 
 def _test_difference(config: RunConfig, teacher_dir: Path, student_dir: Path) -> dict[str, Any]:
-    """Student less teacher on the test faces, with its interval, and the groups in which the student is clearly worse."""
+    """Student minus teacher on the test faces, with its interval, and the groups in which the student is clearly worse."""
     teacher, student = (pd.read_parquet(directory / "test" / PREDICTIONS) for directory in (teacher_dir, student_dir))
-    found, regressions = compare_models(teacher, student, config.gate, labels=config.labels.space)
-    return {"metric": config.gate.metric, "comparison": asdict(found), "regressions": regressions}
+    comparison, regressions = compare_models(teacher, student, config.gate, labels=config.labels.space)
+    return {"metric": config.gate.metric, "comparison": asdict(comparison), "regressions": regressions}
 
 
-def stage_seconds(run: RunDir) -> dict[str, float]:
-    """How long each finished stage worked, by its directory inside the run."""
+def _stage_seconds(run: RunDir) -> dict[str, float]:
+    """Duration of each finished stage, by its directory relative to the run directory."""
     records = sorted(run.root.rglob("done.json"))
     return {str(path.parent.relative_to(run.root)): StageRecord.read(path.parent).seconds for path in records}
 
 
-def stage_pictures(run: RunDir) -> list[str]:
-    """Name the pictures that the finished stages list among their outputs, by their paths inside the run."""
+def _stage_pictures(run: RunDir) -> list[str]:
+    """List the PNG outputs of all finished stages, by their paths relative to the run directory."""
     return [
         str((record.parent / name).relative_to(run.root))
         for record in sorted(run.root.rglob("done.json"))

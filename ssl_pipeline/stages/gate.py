@@ -1,4 +1,4 @@
-"""The gate: decide whether a student takes its teacher's place, by the validation faces."""
+"""Gate: promote the student to teacher, or not, by a paired comparison on the validation faces."""
 
 import logging
 from collections.abc import Mapping
@@ -24,23 +24,24 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class GateResult:
-    """What the gate decided, as in gate.json."""
+    """The gate's decision; the content of gate.json."""
 
     teacher: str
-    """Directory inside the run."""
+    """Its directory, relative to the run directory."""
     student: str
+    """Its directory, relative to the run directory."""
     metric: str
     comparison: Mapping[str, Any]
     """A `PairedDifference` as a dict."""
     regressions: list[Record]
-    """Groups in whose accuracy the student is clearly worse."""
+    """Groups in which the student is clearly worse, see `compare_models`."""
     promoted: bool
     verdict: str
-    """In words."""
+    """The decision and its reasons in one sentence."""
 
 
 def gate(config: RunConfig, run: RunDir, round_index: int, teacher_dir: Path) -> GateResult:
-    """Decide whether the round's student takes its teacher's place, by the validation faces; writes gate.json."""
+    """Decide on the validation faces whether the round's student is promoted to teacher; writes gate.json."""
     student_dir = run.student(round_index)
     for directory in (teacher_dir, student_dir):
         evaluate(config, run, directory, "validation")
@@ -58,38 +59,37 @@ def gate(config: RunConfig, run: RunDir, round_index: int, teacher_dir: Path) ->
 
 
 def decide_promotion(teacher: pd.DataFrame, student: pd.DataFrame, config: GateConfig, *, labels: LabelSpace) -> Record:
-    """Decide by two models' predictions of the same faces, and say why.
+    """Decide on the predictions of two models for the same faces.
 
     Args:
-        teacher: its `Judged.faces`.
-        student: its `Judged.faces`.
+        teacher: `Evaluation.faces` of the teacher.
+        student: `Evaluation.faces` of the student.
         config: the rule.
         labels: the label space.
 
     Returns:
-        ``metric``; ``comparison``, a `PairedDifference` as a dict, and ``regressions``, both by `compare_models`;
-        ``promoted``; ``verdict``, in words.
+        ``metric, comparison, regressions, promoted, verdict``, as in `GateResult`.
     """
-    found, regressions = compare_models(teacher, student, config, labels=labels)
-    better = found.difference > 0 and found.probability >= config.min_probability
-    promoted = better and not (config.refuse_regressions and regressions)
+    comparison, regressions = compare_models(teacher, student, config, labels=labels)
+    is_better = comparison.difference > 0 and comparison.probability >= config.min_probability
+    promoted = is_better and not (config.refuse_regressions and regressions)
     return {
         "metric": config.metric,
-        "comparison": asdict(found),
+        "comparison": asdict(comparison),
         "regressions": regressions,
         "promoted": promoted,
-        "verdict": _verdict(found, regressions, config, promoted=promoted),
+        "verdict": _verdict(comparison, regressions, config, promoted=promoted),
     }
 
 
 def compare_models(
     teacher: pd.DataFrame, student: pd.DataFrame, config: GateConfig, *, labels: LabelSpace
 ) -> tuple[PairedDifference, list[Record]]:
-    """Compare two models' predictions of the same faces, see `decide_promotion`.
+    """Compare the predictions of two models for the same faces; arguments as in `decide_promotion`.
 
     Returns:
-        The difference on all faces, and the groups in whose accuracy the student is clearly worse, each with its
-        column, value, num_faces and difference.
+        The difference on all faces, and the groups in which the student is clearly worse, i.e. the 95 % interval of the
+        accuracy difference lies below 0: column, value, num_faces and difference of each.
     """
 
     def compare(rows: "pd.Series[bool]", metric: str) -> PairedDifference:
@@ -109,17 +109,18 @@ def compare_models(
             group = (teacher[column] == value).fillna(False).astype(bool)
             accuracy = compare(group, "accuracy")
             if accuracy.upper < 0:
-                about = {"column": column, "value": value, "num_faces": int(group.sum())}
-                regressions.append({**about, **asdict(accuracy)})
+                group_key = {"column": column, "value": value, "num_faces": int(group.sum())}
+                regressions.append({**group_key, **asdict(accuracy)})
     return compare(pd.Series(True, index=teacher.index), config.metric), regressions
 
 
-def _verdict(found: PairedDifference, regressions: list[Record], config: GateConfig, *, promoted: bool) -> str:
+def _verdict(comparison: PairedDifference, regressions: list[Record], config: GateConfig, *, promoted: bool) -> str:
     metric = config.metric.replace("_", " ").replace("f1", "F1")
-    words = (
+    sentence = (
         f"the student is {'promoted' if promoted else 'not promoted'}: validation {metric} "
-        f"{100 * found.difference:+.1f} points (95 % interval {100 * found.lower:+.1f} to {100 * found.upper:+.1f}), "
-        f"better with probability {found.probability:.2f} (asked for {config.min_probability:g})"
+        f"{100 * comparison.difference:+.1f} points (95 % interval {100 * comparison.lower:+.1f} to "
+        f"{100 * comparison.upper:+.1f}), better with probability {comparison.probability:.2f} (required: "
+        f"{config.min_probability:g})"
     )
-    groups = ", ".join(f"{one['column']} {one['value']} {100 * one['difference']:+.1f}" for one in regressions)
-    return f"{words}; clearly worse in {groups}" if groups else words
+    groups = ", ".join(f"{group['column']} {group['value']} {100 * group['difference']:+.1f}" for group in regressions)
+    return f"{sentence}; clearly worse in {groups}" if groups else sentence

@@ -1,8 +1,8 @@
-r"""A training as a file that says all of it, run in this process or by several that torchrun starts.
+r"""Training jobs: run in this process, or in several processes started by torchrun.
 
-A stage writes the job beside what the training will leave. With ``num_processes: 1`` it is run here. With more, this
-process starts torchrun, hands on what the processes log and how far they are, and ends them all if it ends itself, however
-it ends. On other machines that see the same directory, torchrun is started by hand:
+With ``num_processes: 1`` a job runs in this process. With more, this process writes the job to a file, starts torchrun,
+forwards log lines and progress, and ends all training processes when it ends itself. To train on several machines that
+share the run directory, start torchrun by hand:
 
     torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint host:29500 \
         -m ssl_pipeline.stages.launch RUN/round-00/teacher/training_job.json
@@ -38,11 +38,11 @@ logger = logging.getLogger(__name__)
 
 _SUPERVISED = "SSL_PIPELINE_SUPERVISED"
 _SECONDS_TO_END = 20
-_PROGRESS = "\x1e"  # the record separator: begins a line of the first process that says how far it is, and no log line
+_PROGRESS = "\x1e"  # the record separator begins a progress line, and never a log line
 
 
 class TrainingJob(Section):
-    """What to train, on what, and where to leave it."""
+    """A training: model and settings, faces, output directory."""
 
     name: str
     role: RoleConfig
@@ -50,15 +50,15 @@ class TrainingJob(Section):
     faces: Path
     """The directory that `prepare` wrote."""
     training_table: Path | None = None
-    """Human and pseudo-labels merged; None trains on the human labels alone."""
+    """Human and pseudo-labels, merged; None trains on the human labels only."""
     directory: Path
     seed: int
     device: Device
     inputs: str
-    """Digest of what the faces come from."""
+    """Digest of all that the faces depend on."""
 
     def load_faces(self) -> TrainingFaces:
-        """Open the faces to train and validate on."""
+        """Open the training and validation faces, and the pool for `fixmatch`."""
         human = TrainingFaces.from_directory(self.faces, labels=self.labels)
         if self.training_table is None:
             return human
@@ -75,7 +75,7 @@ class TrainingJob(Section):
         return TrainingFaces(human.labels, train, human.validation, unlabeled)
 
     def train(self) -> FitResult:
-        """Train in this process, or as this process's part of several."""
+        """Train in this process, which may be one of several."""
         return fit(
             self.role,
             self.load_faces(),
@@ -88,10 +88,10 @@ class TrainingJob(Section):
 
 
 def run_job(job: TrainingJob) -> FitResult:
-    """Train, in as many processes as the job asks for.
+    """Train in the number of processes that the job states.
 
     Raises:
-        PipelineError: what training raised, in the same words, whichever process it came from.
+        PipelineError: raised by the training; the message is the same from any process.
     """
     if job.role.training.num_processes == 1:
         return job.train()
@@ -99,14 +99,14 @@ def run_job(job: TrainingJob) -> FitResult:
     for path in [result, *job.directory.glob("training_error-*.txt")]:
         path.unlink(missing_ok=True)
     write_text(request, job.model_dump_json(indent=2) + "\n")
-    code = _supervise(job, request)
+    exit_code = _run_torchrun(job, request)
     for error in sorted(job.directory.glob("training_error-*.txt")):
         raise TrainingError(error.read_text(encoding="utf-8"))
-    if code != 0 or not result.is_file():
-        check_disk_space(_log_path(job))  # where the processes could not write why they ended
+    if exit_code != 0 or not result.is_file():
+        check_disk_space(_log_path(job))  # a full disk also prevents the processes from writing their error
         raise TrainingError(
-            f"{job.name}: a training process ended with code {code}; its words are in {_log_path(job)}; run again to go "
-            "on from the last saved step"
+            f"{job.name}: a training process ended with exit code {exit_code}; see {_log_path(job)}; run again to "
+            "continue from the last saved step"
         )
     return FitResult(**{**read_json(result), "checkpoint": job.directory / "best.safetensors"})
 
@@ -115,8 +115,8 @@ def _log_path(job: TrainingJob) -> Path:
     return job.directory / "training_processes.log"
 
 
-def _supervise(job: TrainingJob, request: Path) -> int:
-    """Start torchrun, hand on its processes' log lines, and give its exit code."""
+def _run_torchrun(job: TrainingJob, request: Path) -> int:
+    """Run torchrun, forward log lines and progress, and return the exit code."""
     num_processes = job.role.training.num_processes
     environment = {**os.environ, _SUPERVISED: "1"}
     if resolve_device(job.device).type == "cpu":
@@ -124,7 +124,7 @@ def _supervise(job: TrainingJob, request: Path) -> int:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
     command = [*torchrun, "-m", "ssl_pipeline.stages.launch", str(request)]
     logger.info("%s: %d processes", job.name, num_processes)
-    with open(_log_path(job), "w", encoding="utf-8") as log, _ended_with_us(command, environment, log) as process:
+    with open(_log_path(job), "w", encoding="utf-8") as log, _child_process(command, environment, log) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith(_PROGRESS):
@@ -136,8 +136,8 @@ def _supervise(job: TrainingJob, request: Path) -> int:
 
 
 @contextmanager
-def _ended_with_us(command: list[str], environment: dict[str, str], log: Any) -> Iterator["subprocess.Popen[str]"]:
-    """Run a command whose processes watch their standard input: it closes when this process ends, and so do they."""
+def _child_process(command: list[str], environment: dict[str, str], log: Any) -> Iterator["subprocess.Popen[str]"]:
+    """Start a command in a session of its own. Its processes exit when their stdin closes, i.e. when this one ends."""
     pipe = subprocess.PIPE
     process = subprocess.Popen(
         command, env=environment, stdin=pipe, stdout=pipe, stderr=log, text=True, start_new_session=True
@@ -150,28 +150,28 @@ def _ended_with_us(command: list[str], environment: dict[str, str], log: Any) ->
         try:
             process.wait(_SECONDS_TO_END)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # its session is its own
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
 def main(request: Path) -> int:
-    """Be one of the processes of a job. What a user can mend is left in a file for whoever started us."""
+    """Run one process of a job; returns the exit code. A PipelineError is written to a file for the parent process."""
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if os.environ.get(_SUPERVISED):
-        threading.Thread(target=_end_with_standard_input, daemon=True).start()
+        threading.Thread(target=_exit_when_stdin_closes, daemon=True).start()
     logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR, format="%(message)s", stream=sys.stdout)
     job = TrainingJob.model_validate(read_json(request))
     try:
         if world_size != job.role.training.num_processes:
             raise TrainingError(
-                f"{job.name}: {request} asks for num_processes {job.role.training.num_processes}, torchrun started "
-                f"{world_size}; --nnodes × --nproc-per-node must be that many"
+                f"{job.name}: expected {job.role.training.num_processes} processes (num_processes in {request}), torchrun "
+                f"started {world_size}; make --nnodes × --nproc-per-node equal to it"
             )
-        with listen(_tell_starter) if rank == 0 and os.environ.get(_SUPERVISED) else nullcontext():
+        with listen(_print_progress) if rank == 0 and os.environ.get(_SUPERVISED) else nullcontext():
             result = job.train()
     except PipelineError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        with suppress(PipelineError):  # the disk is full, which our starter sees for itself
+        with suppress(PipelineError):  # the disk is full, which the parent process checks itself
             write_text(job.directory / f"training_error-{rank:04d}.txt", str(error))
         return 1
     if rank == 0:
@@ -179,12 +179,12 @@ def main(request: Path) -> int:
     return 0
 
 
-def _tell_starter(what: str, share: float) -> None:
+def _print_progress(name: str, share: float) -> None:
     sys.stdout.write(f"{_PROGRESS}{share}\n")
     sys.stdout.flush()
 
 
-def _end_with_standard_input() -> None:
+def _exit_when_stdin_closes() -> None:
     while os.read(0, 1):
         pass
     os._exit(1)

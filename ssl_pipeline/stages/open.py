@@ -1,4 +1,4 @@
-"""Open a run: check the config, lock the directory, record the status and the environment."""
+"""Opening of a run: config check, lock, storage, status and environment in run.json."""
 
 import platform
 from collections.abc import Iterator
@@ -22,36 +22,37 @@ _PACKAGES = ("torch", "torchvision", "timm", "accelerate", "matplotlib", "numpy"
 
 @contextmanager
 def open_run(config: RunConfig) -> Iterator[RunDir]:
-    """Open a run's directory for this process, note what it is made with, and how it ends.
+    """Open a run directory for this process; writes config.yaml, and run.json with environment, status and error.
 
     Raises:
-        ConfigError: if the config asks for what is not there.
-        RunError: if another process, or another machine by way of the storage, is working in the run.
-        StorageError: if the storage cannot be reached, or at the end not everything got there.
+        ConfigError: if the config needs something that is missing here.
+        RunError: if another process, or another machine through the storage, is working in the run.
+        StorageError: if the storage cannot be reached, or not everything is uploaded at the end.
     """
     check(config)
     run = RunDir(config.runs_root / config.run_name)
-    about = {"run_name": config.run_name, "seed": config.seed, **environment(config)}
+    metadata = {"run_name": config.run_name, "seed": config.seed, **environment(config)}
     with run.lock(), mirror_run(config.storage, run.root):
         write_text(run.root / "config.yaml", dump_config(config))
-        write_json(run.root / "run.json", {"status": "running", **about})
+        write_json(run.root / "run.json", {"status": "running", **metadata})
         try:
             yield run
         except BaseException as error:
-            # what is no Exception came from outside: Ctrl-C, a signal, whoever runs the flows
-            is_ours = isinstance(error, Exception)
-            how = {"status": "failed" if is_ours else "cancelled"}
-            how["error"] = str(error) or (repr(error) if is_ours else f"stopped from outside ({type(error).__name__})")
-            if is_waiting(run):  # whatever it is that ended the process: an orchestrator's signal, a closed terminal
-                how = {"status": "waiting for review"}
-            with suppress(RunError):  # a full disk has been told already, and is what ended the run
-                write_json(run.root / "run.json", {**how, **about})
+            is_failure = isinstance(error, Exception)  # else Ctrl-C, a signal or a cancellation by Prefect
+            end = {"status": "failed" if is_failure else "cancelled"}
+            end["error"] = str(error) or (
+                repr(error) if is_failure else f"stopped from outside ({type(error).__name__})"
+            )
+            if is_waiting(run):  # whatever ended the process, e.g. a suspended flow run or a closed terminal
+                end = {"status": "waiting for review"}
+            with suppress(RunError):  # the disk is full, and that is the error raised
+                write_json(run.root / "run.json", {**end, **metadata})
             raise
-        write_json(run.root / "run.json", {"status": "finished", **about})
+        write_json(run.root / "run.json", {"status": "finished", **metadata})
 
 
 def environment(config: RunConfig) -> dict[str, Any]:
-    """What a run's figures depend on beside its config."""
+    """Device, machine type and package versions: what results depend on besides the config."""
     versions = {"ssl-pipeline": VERSION, "python": platform.python_version()}
     versions |= {package: version(package) for package in _PACKAGES}
     return {"device": str(resolve_device(config.device)), "machine": platform.machine(), "versions": versions}

@@ -1,4 +1,4 @@
-"""Prepare the faces of a run: read the sources, split, remove leaks, decode every face once."""
+"""Preparation of a run's faces: sources, splits, leakage, pixels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from ssl_pipeline.runs.records import run_stage
 
 @dataclass(frozen=True)
 class PreparedFaces:
-    """The face tables of a run; they lie in `RunDir.faces`."""
+    """Counts of the prepared faces; their tables are in `RunDir.faces`."""
 
     counts: Mapping[str, Any]
-    """Faces found, used, rejected and split, see `prepare_faces`."""
+    """Faces read, used, rejected and per split, see `prepare_faces`."""
     skipped: bool
 
 
 def prepare(config: RunConfig, run: RunDir) -> PreparedFaces:
-    """Read the sources, split the labeled faces, remove leaks from the pool, decode every face once.
+    """Read the sources, split the labeled faces, remove leaked faces from the pool, and decode every face once.
 
-    Sources of type `drawn` and masked sets must have been drawn, see `stages.draw`.
+    Run `stages.draw` first for sources of type `drawn` and for masked sets.
     """
     inputs = {
         "faces": config.faces,

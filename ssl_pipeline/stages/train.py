@@ -1,4 +1,4 @@
-"""Train a teacher or a student through the one training loop, calibrate it, plot its curves."""
+"""Training of teachers and students: fit, calibration, learning curves."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,24 +29,24 @@ from ssl_pipeline.stages.review import check_accepted
 
 @dataclass(frozen=True)
 class Training:
-    """What to train: one teacher or student of a run."""
+    """Identity of a training: one teacher or student of a run."""
 
     name: str
     directory: Path
     seed: int
     inputs: Mapping[str, Any] = field(default_factory=dict)
-    """What the result depends on besides the config and the faces."""
+    """What the result depends on, besides the config and the faces."""
     calibrated: bool = True
-    """Calibrate on the validation faces if the config asks for calibration."""
+    """Calibrate on the validation faces, if the config has a calibration."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A finished training."""
+    """A trained model and its metrics."""
 
     directory: Path
     best_epoch: int
-    """From 0."""
+    """Counted from 0."""
     num_epochs: int
     monitor: str
     best_metric: float
@@ -58,7 +58,7 @@ class TrainedModel:
 
     @property
     def checkpoint(self) -> Path:
-        """The best weights."""
+        """File of the best weights."""
         return self.directory / "best.safetensors"
 
 
@@ -68,17 +68,18 @@ def train_teacher(config: RunConfig, run: RunDir) -> TrainedModel:
 
 
 def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_path: Path | None = None) -> TrainedModel:
-    """Train a student from fresh weights on the human labels and the accepted pseudo-labels.
+    """Train a student from new weights on the human labels and the accepted pseudo-labels.
 
     Args:
-        config: the run's.
-        run: the run's directory.
-        round_index: from 1.
-        manifest_path: a manifest of this run; by default the round's own.
+        config: the run's config.
+        run: the run directory.
+        round_index: counted from 1.
+        manifest_path: a manifest of this run; by default the round's.
 
     Raises:
-        ReviewPending: if a person has to decide on the round's own first.
+        ReviewPending: if the round's manifest is used and a person has not yet decided on it.
         ReviewError: if it was rejected.
+        ManifestError: if the manifest belongs to another run, other faces or other labels.
     """
     if manifest_path is None:
         check_accepted(config, run, round_index)
@@ -98,7 +99,7 @@ def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_pat
     training = Training(
         f"student {round_index}",
         directory,
-        seed=config.seed * 1000 + round_index,  # a student of another round draws other weights
+        seed=config.seed * 1000 + round_index,  # other initial weights in each round
         inputs={"manifest": digest_file(path)},
     )
     return train_model(config, config.student, run, training, merge_labels)
@@ -111,7 +112,15 @@ def train_model(
     training: Training,
     training_table: Callable[[], Path | None] = lambda: None,
 ) -> TrainedModel:
-    """Train a model through the one loop; `training_table` writes what it learns from, by default the human labels."""
+    """Fit a model, plot its learning curves and calibrate it.
+
+    Args:
+        config: the run's config.
+        role: the model and how to train it.
+        run: the run directory.
+        training: which of the run's models it is.
+        training_table: writes the training table and returns its path; None trains on the human labels.
+    """
     directory = training.directory
     calibration = config.calibration if training.calibrated else NoCalibration(type="none")
     inputs = {
@@ -169,11 +178,11 @@ def _plot_curves(directory: Path, *, title: str, monitor: str) -> None:
 def _calibrate(
     checkpoint: Path, calibration: CalibrationConfig, config: RunConfig, run: RunDir, *, title: str
 ) -> dict[str, Any] | None:
-    """Calibrate a checkpoint on the validation faces; draws calibration.png beside it where it was done."""
+    """Calibrate a checkpoint on the validation faces, and plot calibration.png next to it if temperatures were fitted."""
     validation = TrainingFaces.from_directory(run.faces, labels=config.labels).validation
-    about = calibrate_checkpoint(
+    report = calibrate_checkpoint(
         checkpoint, validation, calibration, prediction=config.prediction, device=config.device
     )
-    if about is not None and "before" in about:
-        plot_calibration(checkpoint.with_name("calibration.png"), about, title=title)
-    return about
+    if report is not None and "before" in report:
+        plot_calibration(checkpoint.with_name("calibration.png"), report, title=title)
+    return report

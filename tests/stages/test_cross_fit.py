@@ -1,4 +1,4 @@
-"""Teachers that each miss a part of the training faces: what each learned from, what it was asked, what that is used for."""
+"""Fold teachers: their training faces, their out-of-fold predictions, and the use of both."""
 
 from pathlib import Path
 
@@ -51,50 +51,51 @@ def train_faces(run: RunDir) -> pd.DataFrame:
     return labeled[labeled["split"] == "train"].reset_index(drop=True)
 
 
-def learned(run: RunDir, fold: int) -> pd.DataFrame:
+def fold_training_table(run: RunDir, fold: int) -> pd.DataFrame:
     return read_training_table(run.fold_teacher(fold) / "training.parquet")
 
 
-def test_each_training_face_is_missed_by_one_teacher_and_so_are_all_of_its_person(
+def test_each_training_face_is_held_out_once_with_all_faces_of_its_person(
     labeled_pool: tuple[RunConfig, RunDir],
 ) -> None:
     _, run = labeled_pool
     faces = train_faces(run)
-    missed = [set(faces["image_id"]) - set(learned(run, fold)["image_id"]) for fold in range(3)]
-    assert sorted(image_id for part in missed for image_id in part) == sorted(faces["image_id"])
+    held_out = [set(faces["image_id"]) - set(fold_training_table(run, fold)["image_id"]) for fold in range(3)]
+    assert sorted(image_id for fold in held_out for image_id in fold) == sorted(faces["image_id"])
     people = faces.set_index("image_id")["person_id"]
-    for fold, part in enumerate(missed):
-        assert set(learned(run, fold)["image_id"]) < set(faces["image_id"])  # neither validation nor test
-        assert not set(people[list(part)]) & set(learned(run, fold)["person_id"])
+    for fold, image_ids in enumerate(held_out):
+        training = fold_training_table(run, fold)
+        assert set(training["image_id"]) < set(faces["image_id"])  # neither validation nor test
+        assert not set(people[list(image_ids)]) & set(training["person_id"])
 
 
-def test_a_face_is_asked_of_the_teacher_that_missed_it_calibrated_on_all(
+def test_a_face_is_predicted_by_the_teacher_that_did_not_train_on_it_calibrated_on_all(
     labeled_pool: tuple[RunConfig, RunDir],
 ) -> None:
     config, run = labeled_pool
     faces, pixels = train_faces(run), open_pixels(run.faces / "pixels.npy")
-    found = read_shards(run.out_of_fold, faces)
+    probabilities = read_shards(run.out_of_fold, faces)
     temperatures = read_json(run.out_of_fold / "done.json")["result"]["calibration"]["temperatures"]
     for fold in range(3):
-        missed = ~faces["image_id"].isin(learned(run, fold)["image_id"]).to_numpy()
+        held_out = ~faces["image_id"].isin(fold_training_table(run, fold)["image_id"]).to_numpy()
         plain = CheckpointPredictor.load(run.fold_teacher(fold) / "best.safetensors", config.prediction)
         calibrated = CheckpointPredictor.load(run.out_of_fold / f"fold-{fold}.safetensors", config.prediction)
         assert plain.checkpoint.calibration is None
         assert calibrated.checkpoint.calibration is not None
         assert list(calibrated.checkpoint.calibration.temperatures) == temperatures
         assert calibrated.checkpoint.calibration.num_faces == len(faces)
-        expected = calibrated.predict(pixels, faces.loc[missed, "pixel_row"].to_numpy(np.int64))
-        np.testing.assert_allclose(found[missed], expected, atol=1e-6)
+        expected = calibrated.predict(pixels, faces.loc[held_out, "pixel_row"].to_numpy(np.int64))
+        np.testing.assert_allclose(probabilities[held_out], expected, atol=1e-6)
     assert (run.out_of_fold / "calibration.png").is_file()
 
 
-def test_the_pool_is_labeled_by_their_mean_and_judged_by_their_disagreement(
+def test_the_pool_is_labeled_by_the_mean_of_the_teachers_and_selected_by_their_deviation(
     labeled_pool: tuple[RunConfig, RunDir],
 ) -> None:
     config, run = labeled_pool
     faces = RoundFaces(run, 1)
     pixels = open_pixels(run.faces / "pixels.npy")
-    each = np.stack(
+    by_teacher = np.stack(
         [
             CheckpointPredictor.load(path, config.prediction).predict(
                 pixels, faces.pool["pixel_row"].to_numpy(np.int64)
@@ -102,21 +103,23 @@ def test_the_pool_is_labeled_by_their_mean_and_judged_by_their_disagreement(
             for path in sorted(run.out_of_fold.glob("fold-*.safetensors"))
         ]
     )
-    np.testing.assert_allclose(faces.pool_probabilities, each.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(faces.pool_probabilities, by_teacher.mean(axis=0), atol=1e-6)
     manifest = read_manifest(run.pseudo_labels(1) / "manifest.parquet")
     table = manifest.faces.set_index("image_id").loc[faces.pool["image_id"]]
     labels = config.labels.space
-    for place, name in enumerate(labels.names):
-        member_probabilities = np.stack([labels.attribute_probabilities(one)[place] for one in each])
+    for index, name in enumerate(labels.names):
+        member_probabilities = np.stack([labels.attribute_probabilities(member)[index] for member in by_teacher])
         chosen, rows = member_probabilities.mean(axis=0).argmax(axis=1), np.arange(len(table))
         deviation = member_probabilities[:, rows, chosen].std(axis=0, ddof=1)
         accepted = (member_probabilities.mean(axis=0).max(axis=1) >= 0.5) & (deviation <= 0.03)
-        clear = np.abs(deviation - 0.03) > 1e-5
-        assert ((table[f"{name}_status"] == "accepted").to_numpy() == accepted)[clear].all()
+        not_close = np.abs(deviation - 0.03) > 1e-5
+        assert ((table[f"{name}_status"] == "accepted").to_numpy() == accepted)[not_close].all()
         assert 0 < accepted.sum() < len(table)
 
 
-def test_promises_are_tested_on_the_training_faces_out_of_their_folds(labeled_pool: tuple[RunConfig, RunDir]) -> None:
+def test_guarantees_are_tested_on_out_of_fold_predictions_of_the_training_faces(
+    labeled_pool: tuple[RunConfig, RunDir],
+) -> None:
     config, run = labeled_pool
     faces = RoundFaces(run, 1)
     assert faces.held_out["image_id"].tolist() == train_faces(run)["image_id"].tolist()
@@ -132,7 +135,7 @@ def test_promises_are_tested_on_the_training_faces_out_of_their_folds(labeled_po
     assert read_manifest(run.pseudo_labels(1) / "manifest.parquet").identity == manifest.identity
 
 
-def test_what_is_finished_is_skipped_and_another_number_of_parts_is_not(
+def test_finished_fold_teachers_are_skipped(
     labeled_pool: tuple[RunConfig, RunDir],
 ) -> None:
     config, run = labeled_pool
@@ -144,7 +147,9 @@ def test_what_is_finished_is_skipped_and_another_number_of_parts_is_not(
     assert sum(record.by_fold) == len(train_faces(run))
 
 
-def test_a_teacher_of_another_run_is_not_stood_for(labeled_pool: tuple[RunConfig, RunDir], tmp_path: Path) -> None:
+def test_fold_teachers_do_not_replace_a_teacher_of_another_run(
+    labeled_pool: tuple[RunConfig, RunDir], tmp_path: Path
+) -> None:
     config, run = labeled_pool
     other = tmp_path / "best.safetensors"
     other.write_bytes((run.teacher / "best.safetensors").read_bytes())
@@ -158,7 +163,7 @@ def load_fixed(tmp_path: Path) -> RunConfig:
     return load_config(write_tiny_config(tmp_path))
 
 
-def test_without_folds_the_views_of_a_face_are_compared(labeled_pool: tuple[RunConfig, RunDir]) -> None:
+def test_without_folds_the_members_are_the_views_of_a_face(labeled_pool: tuple[RunConfig, RunDir]) -> None:
     config, run = labeled_pool
     config = config.model_copy(update={"out_of_fold": None})
     with open_run(config):
@@ -188,12 +193,12 @@ def test_without_folds_the_views_of_a_face_are_compared(labeled_pool: tuple[RunC
         (["out_of_fold={num_folds: 1}"], "greater than or equal to 2|at least 2"),
     ],
 )
-def test_what_cannot_be_is_refused_before_any_work(tmp_path: Path, overrides: list[str], fault: str) -> None:
+def test_contradictory_settings_are_refused_before_any_work(tmp_path: Path, overrides: list[str], fault: str) -> None:
     with pytest.raises(ConfigError, match=fault):
         load_config(write_tiny_config(tmp_path), overrides=overrides)
 
 
-def test_too_few_faces_leave_the_teachers_uncalibrated_and_the_record_says_so(
+def test_with_too_few_faces_the_teachers_stay_uncalibrated_and_the_record_states_why(
     labeled_pool: tuple[RunConfig, RunDir],
 ) -> None:
     config, run = labeled_pool

@@ -1,4 +1,4 @@
-"""The gate's rule: better on the whole, probably so, and in no group clearly worse where that is asked for."""
+"""The gate: the student must be better, with enough probability, and optionally clearly worse in no group."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tests.cycle_config import write_tiny_config
 
 
 def predictions(right: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
-    """Faces of 6 classes, one a person; `right` marks those that the model gets right."""
+    """Predictions for faces of 6 classes, one face per person; `right` marks the correct ones."""
     truth = np.arange(len(right)) % SPACE.num_classes
     wrong = (truth + 1 + np.random.default_rng(seed).integers(0, 5, len(right))) % SPACE.num_classes
     identity = pd.DataFrame({"image_id": [f"f{n}" for n in range(len(right))], "person_id": range(len(right))})
@@ -29,12 +29,12 @@ def predictions(right: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
     return faces.assign(class_id=truth, predicted_class_id=np.where(right, truth, wrong), confidence=0.9)
 
 
-def some(share: float, *, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).random(300) < share
+def random_mask(probability: float, *, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random(300) < probability
 
 
 def test_a_better_student_is_promoted_and_a_worse_one_is_not() -> None:
-    teacher, student = predictions(some(0.5, seed=1)), predictions(some(0.8, seed=2))
+    teacher, student = predictions(random_mask(0.5, seed=1)), predictions(random_mask(0.8, seed=2))
     decision = decide_promotion(teacher, student, GateConfig(), labels=SPACE)
     assert decision["promoted"]
     assert decision["comparison"]["lower"] > 0
@@ -42,13 +42,16 @@ def test_a_better_student_is_promoted_and_a_worse_one_is_not() -> None:
     assert decision["verdict"].startswith("the student is promoted: validation macro F1 +")
     back = decide_promotion(student, teacher, GateConfig(), labels=SPACE)
     assert not back["promoted"]
-    assert {(one["column"], one["value"]) for one in back["regressions"]} >= {("gender", "male"), ("origin", "far")}
+    assert {(group["column"], group["value"]) for group in back["regressions"]} >= {
+        ("gender", "male"),
+        ("origin", "far"),
+    }
     equal = decide_promotion(teacher, teacher, GateConfig(), labels=SPACE)
     assert not equal["promoted"]
 
 
-def test_evidence_may_be_asked_for() -> None:
-    right = some(0.6, seed=1)
+def test_a_minimum_probability_may_be_required() -> None:
+    right = random_mask(0.6, seed=1)
     slightly = right.copy()
     slightly[np.flatnonzero(~right)[:3]] = True
     slightly[np.flatnonzero(right)[:2]] = False
@@ -60,23 +63,24 @@ def test_evidence_may_be_asked_for() -> None:
     strict = decide_promotion(teacher, student, GateConfig(metric="accuracy", min_probability=0.9), labels=SPACE)
     assert not strict["promoted"]
     assert "not promoted" in strict["verdict"]
-    assert "asked for 0.9" in strict["verdict"]
+    assert "required: 0.9" in strict["verdict"]
 
 
-def test_a_group_that_suffers_is_named_and_may_forbid_the_promotion() -> None:
-    right = some(0.6, seed=1)
+def test_a_group_with_lower_accuracy_is_named_and_may_prevent_the_promotion() -> None:
+    right = random_mask(0.6, seed=1)
     near = (predictions(right)["origin"] == "near").to_numpy()
-    student_right = np.where(near, some(0.2, seed=3), some(0.9, seed=4))
+    student_right = np.where(near, random_mask(0.2, seed=3), random_mask(0.9, seed=4))
     teacher, student = predictions(right), predictions(student_right)
     named = decide_promotion(teacher, student, GateConfig(), labels=SPACE)
     assert named["promoted"]
-    assert [(one["column"], one["value"], one["num_faces"]) for one in named["regressions"]] == [("origin", "near", 60)]
+    groups = [(group["column"], group["value"], group["num_faces"]) for group in named["regressions"]]
+    assert groups == [("origin", "near", 60)]
     assert "clearly worse in origin near -" in named["verdict"]
     refused = decide_promotion(teacher, student, GateConfig(refuse_regressions=True), labels=SPACE)
     assert not refused["promoted"]
 
 
-def test_news_is_what_is_new_or_changed_among_the_accepted_labels(tmp_path: Path) -> None:
+def test_the_changed_share_counts_new_and_changed_labels_among_the_accepted(tmp_path: Path) -> None:
     def manifest_of(run: RunDir, round_index: int, probabilities: list[list[float]]) -> None:
         ids = [f"face-{number}" for number in range(len(probabilities))]
         config = FixedThreshold(type="fixed_threshold", confidence_threshold=0.8)
@@ -102,11 +106,11 @@ def test_news_is_what_is_new_or_changed_among_the_accepted_labels(tmp_path: Path
         run.pseudo_labels(round_index).mkdir(parents=True)
     last = SPACE.num_classes - 1
     manifest_of(run, 1, [sure[0], sure[0], unsure])
-    manifest_of(run, 2, [sure[0], sure[last], sure[0]])  # of six labels two are kept, two changed, two gained
-    manifest_of(run, 3, [sure[0], sure[last], unsure])  # what is only lost is no news
+    manifest_of(run, 2, [sure[0], sure[last], sure[0]])  # of six labels two are kept, two changed, two new
+    manifest_of(run, 3, [sure[0], sure[last], unsure])  # lost labels do not count
     config = load_config(write_tiny_config(tmp_path))
-    found = changed_label_share(config, run, 2)
-    assert (found.share, found.should_continue) == (4 / 6, True)
+    changed = changed_label_share(config, run, 2)
+    assert (changed.share, changed.should_continue) == (4 / 6, True)
     assert not changed_label_share(config.model_copy(update={"min_changed_labels": 0.7}), run, 2).should_continue
     assert changed_label_share(config, run, 3).share == 0
     assert not changed_label_share(config, run, 3).should_continue

@@ -1,4 +1,4 @@
-"""A training by several processes equals that by one, says its faults in the same words, and ends with its starter."""
+"""Training in several processes: same result and messages as in one, and no process outlives its parent."""
 
 import os
 import signal
@@ -18,6 +18,7 @@ from ssl_pipeline.learning.fit import FitResult
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import write_text
 from ssl_pipeline.runs.progress import listen
+from ssl_pipeline.runs.uploads import provide_uploads
 from ssl_pipeline.stages.launch import TrainingJob, run_job
 from tests.cycle_config import draw_and_prepare, write_tiny_config
 
@@ -65,11 +66,10 @@ def make_job(
     )
 
 
-def assert_close(one: Path, other: Path, *, buffers: bool = True) -> None:
-    kept, of_other = (torch.load(path / "last.pt", weights_only=True) for path in (one, other))
-    for name, tensor in kept["model"].items():
-        if buffers or "running_" not in name:
-            torch.testing.assert_close(of_other["model"][name], tensor, rtol=1e-5, atol=1e-5, msg=name)
+def assert_close(one: Path, other: Path) -> None:
+    state, other_state = (torch.load(path / "last.pt", weights_only=True) for path in (one, other))
+    for name, tensor in state["model"].items():
+        torch.testing.assert_close(other_state["model"][name], tensor, rtol=1e-5, atol=1e-5, msg=name)
     histories = [pd.read_csv(path / "history.csv") for path in (one, other)]
     pd.testing.assert_frame_equal(*histories, rtol=1e-5, atol=1e-5)
 
@@ -77,17 +77,19 @@ def assert_close(one: Path, other: Path, *, buffers: bool = True) -> None:
 def test_two_processes_equal_one(prepared: tuple[RunConfig, RunDir], tmp_path: Path) -> None:
     run_job(make_job(prepared, tmp_path / "one"))
     job = make_job(prepared, tmp_path / "two", num_processes=2)
-    told: list[tuple[str, float]] = []
-    with listen(lambda what, share: told.append((what, share))):
+    reports: list[tuple[str, float]] = []
+    uploads: list[bool] = []
+    with listen(lambda name, share: reports.append((name, share))), provide_uploads(uploads.append):
         result = run_job(job)
     epochs = job.role.training.epochs
-    assert told == [(job.name, (epoch + 1) / epochs) for epoch in range(epochs)]  # once, by the first process
+    assert reports == [(job.name, (epoch + 1) / epochs) for epoch in range(epochs)]  # once, by the first process
+    assert uploads == [False] * epochs
     assert isinstance(result, FitResult)
     assert result.checkpoint.is_file()
     assert_close(tmp_path / "one", tmp_path / "two")
 
 
-def test_two_processes_with_batch_norm_equal_one_that_takes_a_batch_in_two_parts(
+def test_two_processes_with_batch_norm_equal_one_with_two_accumulation_steps(
     prepared: tuple[RunConfig, RunDir], tmp_path: Path
 ) -> None:
     settings = {
@@ -98,13 +100,13 @@ def test_two_processes_with_batch_norm_equal_one_that_takes_a_batch_in_two_parts
     }
     run_job(make_job(prepared, tmp_path / "one", accumulation_steps=2, **settings))
     run_job(make_job(prepared, tmp_path / "two", num_processes=2, **settings))
-    kept, of_other = (torch.load(tmp_path / name / "last.pt", weights_only=True)["model"] for name in ("one", "two"))
-    for name, tensor in kept.items():
-        if "running_" not in name and "num_batches" not in name:  # each process has statistics of its own faces
-            torch.testing.assert_close(of_other[name], tensor, rtol=1e-5, atol=1e-5, msg=name)
+    weights, other = (torch.load(tmp_path / name / "last.pt", weights_only=True)["model"] for name in ("one", "two"))
+    for name, tensor in weights.items():
+        if "running_" not in name and "num_batches" not in name:  # statistics are per process
+            torch.testing.assert_close(other[name], tensor, rtol=1e-5, atol=1e-5, msg=name)
 
 
-def test_whatever_is_killed_none_is_left_over_and_the_training_goes_on_to_the_same_weights(
+def test_after_a_kill_no_process_is_left_and_the_resumed_training_ends_with_the_same_weights(
     prepared: tuple[RunConfig, RunDir], tmp_path: Path
 ) -> None:
     frozen_first = {"type": "sgd", "learning_rate": 0.05, "freeze_backbone_epochs": 1}
@@ -113,17 +115,17 @@ def test_whatever_is_killed_none_is_left_over_and_the_training_goes_on_to_the_sa
     job = make_job(prepared, tmp_path / "halves", **settings)
     state = job.directory / "last.pt"
 
-    starter = start(job)
+    parent = start(job)
     wait_for(state.is_file)
     os.kill(max(processes_of(job)), signal.SIGKILL)
-    assert starter.wait(60) == 3  # a TrainingError
+    assert parent.wait(60) == 3  # a TrainingError
     wait_for(lambda: not processes_of(job))
 
     saved = state.stat().st_mtime_ns
-    starter = start(job)
+    parent = start(job)
     wait_for(lambda: state.stat().st_mtime_ns > saved)
-    starter.kill()
-    starter.wait()
+    parent.kill()
+    parent.wait()
     wait_for(lambda: not processes_of(job))
 
     run_job(job)
@@ -131,7 +133,9 @@ def test_whatever_is_killed_none_is_left_over_and_the_training_goes_on_to_the_sa
         assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_a_fault_in_the_processes_is_told_in_the_same_words(prepared: tuple[RunConfig, RunDir], tmp_path: Path) -> None:
+def test_an_error_in_several_processes_has_the_same_message_as_in_one(
+    prepared: tuple[RunConfig, RunDir], tmp_path: Path
+) -> None:
     optimizer = {"type": "sgd", "learning_rate": 1e30}
     settings = {"optimizer": optimizer, "max_gradient_norm": None, "ema_decay": None}
     with pytest.raises(TrainingError) as alone:
@@ -142,7 +146,7 @@ def test_a_fault_in_the_processes_is_told_in_the_same_words(prepared: tuple[RunC
     assert str(together.value).partition(", faces")[0] == str(alone.value).partition(", faces")[0]
 
 
-def test_a_batch_that_the_processes_cannot_share_out_is_refused(tmp_path: Path) -> None:
+def test_a_batch_size_that_the_processes_cannot_divide_is_refused(tmp_path: Path) -> None:
     path = write_tiny_config(tmp_path)
     with pytest.raises(ConfigError, match=r"multiple of accumulation_steps 2 × num_processes 3"):
         load_config(path, overrides=["teacher.training.num_processes=3", "teacher.training.accumulation_steps=2"])
@@ -152,7 +156,7 @@ START = """
 import sys
 from pathlib import Path
 from ssl_pipeline.errors import TrainingError
-from ssl_pipeline.training_job import TrainingJob, run_job
+from ssl_pipeline.stages.launch import TrainingJob, run_job
 try:
     run_job(TrainingJob.model_validate_json(Path(sys.argv[1]).read_text()))
 except TrainingError:
@@ -166,16 +170,16 @@ def start(job: TrainingJob) -> "subprocess.Popen[bytes]":
 
 
 def processes_of(job: TrainingJob) -> list[int]:
-    """The training processes of a job that live, torchrun's own among them, found by their command lines."""
+    """List the running processes of a job, including torchrun, by their command lines."""
     request = str(job.directory / "training_job.json").encode()
-    found = []
+    processes = []
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdigit() and request in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-        except OSError:  # ended meanwhile
+                processes.append(int(entry.name))
+        except OSError:  # it has ended
             continue
-    return found
+    return processes
 
 
 def wait_for(condition: "object", seconds: float = 90) -> None:

@@ -1,4 +1,4 @@
-"""The stages in order, without any flow: what they leave, what they skip, what they refuse."""
+"""The stages in order, without a flow: outputs, skipping, errors."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ from tests.cycle_config import draw_and_prepare, write_tiny_config
 
 
 def run_round(config: RunConfig, run: RunDir) -> RoundOutcome:
-    """Teacher, one round, gate."""
+    """Run all stages of one round."""
     draw_and_prepare(config, run)
     train_teacher(config, run)
     predict(config, run, 1, run.teacher / "best.safetensors")
@@ -54,7 +54,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, raw: Path) -> tuple[RunCo
     return config, run, summary
 
 
-def test_the_summary_says_what_the_cycle_came_to(finished: tuple[RunConfig, RunDir, dict[str, Any]]) -> None:
+def test_the_summary_has_scores_counts_and_environment(finished: tuple[RunConfig, RunDir, dict[str, Any]]) -> None:
     config, run, summary = finished
     assert json.loads(run.summary.read_text()) == summary
     assert summary["status"] == "finished"
@@ -68,7 +68,7 @@ def test_the_summary_says_what_the_cycle_came_to(finished: tuple[RunConfig, RunD
             assert 0 < scores["per_attribute"]["age"]["mean_absolute_error"] < 60  # years
             assert scores["per_attribute"]["age"]["num_numbers"] == scores["num_faces"]
             assert "mean_absolute_error" not in scores["per_attribute"]["gender"]
-            assert "confusion_matrix" not in scores  # scores.json has it
+            assert "confusion_matrix" not in scores  # only in scores.json
             assert {"gender", "age"} <= set(scores["per_group"])
     counts = summary["counts"]
     assert counts["labeled"] == 90
@@ -80,19 +80,19 @@ def test_the_summary_says_what_the_cycle_came_to(finished: tuple[RunConfig, RunD
     assert json.loads((run.root / "run.json").read_text())["status"] == "finished"
 
 
-def test_every_picture_of_a_run_is_named_in_its_summary(finished: tuple[RunConfig, RunDir, dict[str, Any]]) -> None:
+def test_the_summary_lists_every_picture_of_the_run(finished: tuple[RunConfig, RunDir, dict[str, Any]]) -> None:
     _, run, summary = finished
-    of_split = [
+    split_pictures = [
         f"{split}/{name}.png" for split in ("validation", "test") for name in ("confusion", "reliability", "class_f1")
     ]
     models = ("round-00/teacher", "round-01/student")
-    expected = ["class_f1.png", *(f"{model}/{name}" for model in models for name in ("curves.png", *of_split))]
+    expected = ["class_f1.png", *(f"{model}/{name}" for model in models for name in ("curves.png", *split_pictures))]
     assert sorted(summary["pictures"]) == sorted(expected)
     assert all((run.root / name).read_bytes().startswith(b"\x89PNG") for name in expected)
     assert sorted(expected) == sorted(str(path.relative_to(run.root)) for path in run.root.rglob("*.png"))
 
 
-def test_scores_on_disk_hold_the_tables_that_the_pictures_are_drawn_from(
+def test_scores_on_disk_have_the_tables_behind_the_plots(
     finished: tuple[RunConfig, RunDir, dict[str, Any]],
 ) -> None:
     _, run, summary = finished
@@ -102,7 +102,7 @@ def test_scores_on_disk_hold_the_tables_that_the_pictures_are_drawn_from(
     assert sum(row["num_faces"] for row in scores["reliability"]) == num_faces
 
 
-def test_the_evaluate_command_shows_writes_and_draws_what_the_stage_did(
+def test_the_evaluate_command_gives_the_scores_and_plots_of_the_stage(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
 ) -> None:
     _, run, _ = finished
@@ -115,7 +115,9 @@ def test_the_evaluate_command_shows_writes_and_draws_what_the_stage_did(
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 3
 
 
-def test_the_gate_promotes_the_better_on_validation(finished: tuple[RunConfig, RunDir, dict[str, Any]]) -> None:
+def test_the_gate_promotes_the_model_that_is_better_on_validation(
+    finished: tuple[RunConfig, RunDir, dict[str, Any]],
+) -> None:
     _, run, summary = finished
     decision = json.loads((run.student(1) / "gate.json").read_text())
     better = summary["student"]["validation"]["macro_f1"] > summary["teacher"]["validation"]["macro_f1"]
@@ -143,7 +145,7 @@ def test_hidden_labels_reach_no_table_that_training_reads(
     assert summary["precision"] is not None
 
 
-def test_every_stage_skips_itself_the_second_time(finished: tuple[RunConfig, RunDir, dict[str, Any]]) -> None:
+def test_every_stage_is_skipped_the_second_time(finished: tuple[RunConfig, RunDir, dict[str, Any]]) -> None:
     config, run, _ = finished
     assert all(
         record.skipped
@@ -178,7 +180,7 @@ def test_the_same_seed_gives_the_same_bytes_in_another_folder(
 
 
 def copy_of(finished: tuple[RunConfig, RunDir, dict[str, Any]], directory: Path, *overrides: str) -> Any:
-    """A finished run to spoil, with its config changed."""
+    """Copy a finished run and change its config."""
     shutil.copytree(finished[1].root, directory / "runs" / "tiny")
     config_path = finished[1].root / "config.yaml"
     return load_config(config_path, overrides=[f"runs_root={directory / 'runs'}", *overrides]), RunDir(
@@ -186,7 +188,7 @@ def copy_of(finished: tuple[RunConfig, RunDir, dict[str, Any]], directory: Path,
     )
 
 
-def test_a_changed_selection_redoes_what_depends_on_it_alone(
+def test_a_changed_selection_repeats_only_the_stages_that_depend_on_it(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
 ) -> None:
     config, run = copy_of(finished, tmp_path, "selection.confidence_threshold=0.5")
@@ -196,7 +198,7 @@ def test_a_changed_selection_redoes_what_depends_on_it_alone(
     assert not train_student(config, run, 1).skipped
 
 
-def test_more_loading_processes_and_larger_prediction_batches_redo_nothing(
+def test_more_loading_processes_and_larger_prediction_batches_repeat_no_stage(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
 ) -> None:
     config, run = copy_of(finished, tmp_path, "teacher.training.num_workers=1", "prediction.batch_size=50")
@@ -211,10 +213,10 @@ def test_the_guard_stops_a_selection_that_accepts_too_little(
     with pytest.raises(SelectionError) as error:
         select(config, run, 1)
     assert f"SelectionError: {error.value}" == OF_RUNS["a selection that keeps too little"]
-    assert (run.pseudo_labels(1) / "manifest.parquet").is_file()  # it can be opened to see why
+    assert (run.pseudo_labels(1) / "manifest.parquet").is_file()  # to find out why
 
 
-def test_a_fault_that_only_warns_is_recorded_and_the_round_goes_on(
+def test_a_fault_with_on_fault_warn_is_recorded_and_the_round_continues(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
 ) -> None:
     config, run = copy_of(finished, tmp_path, "selection.confidence_threshold=1.0", "selection.guards.on_fault=warn")
@@ -226,7 +228,7 @@ def test_a_fault_that_only_warns_is_recorded_and_the_round_goes_on(
     assert finished[2]["selection_faults"] == []
 
 
-def test_a_promise_is_tested_on_the_validation_faces_as_the_teacher_predicts_them(
+def test_a_guarantee_is_tested_on_the_teachers_predictions_of_the_validation_faces(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
 ) -> None:
     guarantee = "{type: precision_guarantee, target: 0.5, delta: 0.3, align: training}"
@@ -245,7 +247,7 @@ def test_a_promise_is_tested_on_the_validation_faces_as_the_teacher_predicts_the
     assert (run.pseudo_labels(1) / "held_out" / "done.json").is_file()
 
 
-def test_a_promise_under_strong_shift_is_marked_in_every_record(
+def test_a_guarantee_under_strong_shift_is_marked_in_every_record(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     guarantee = "{type: precision_guarantee, target: 0.5, delta: 0.3, align: training}"
@@ -262,14 +264,14 @@ def test_a_promise_under_strong_shift_is_marked_in_every_record(
     )
     truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet")
     groups = shift["acceptance"]["gender"]
-    assert {value: of["num_faces"] for value, of in groups.items()} == truth["gender"].value_counts().to_dict()
+    assert {value: group["num_faces"] for value, group in groups.items()} == truth["gender"].value_counts().to_dict()
     accepted = read_manifest(run.pseudo_labels(1) / "manifest.parquet").accepted
-    assert sum(of["num_accepted"] for of in groups.values()) == accepted.sum() > 0
+    assert sum(group["num_accepted"] for group in groups.values()) == accepted.sum() > 0
     summary = finish(config, run, [RoundOutcome(1, gate=gate(config, run, 1, run.teacher))])
     assert summary["shift"] == marked and shift["words"] in verdict(summary)
 
 
-def test_without_the_diagnosis_nothing_is_measured_and_nothing_is_marked(
+def test_without_the_shift_section_nothing_is_measured_or_marked(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
 ) -> None:
     assert (finished[1].pseudo_labels(1) / "shift.json").is_file()
@@ -299,7 +301,7 @@ def test_a_checkpoint_of_other_labels_or_another_size_is_refused(
 ) -> None:
     teacher = finished[1].teacher / "best.safetensors"
     config, run = copy_of(finished, tmp_path, "labels.attributes.0.values=[man, woman]")
-    shutil.rmtree(run.pseudo_labels(1))  # as after `prepare`, whose faces are others now
+    shutil.rmtree(run.pseudo_labels(1))  # as after `prepare` with these labels
     with pytest.raises(CheckpointError, match="a checkpoint of other labels"):
         predict(config, run, 1, teacher)
     config, run = copy_of(finished, tmp_path / "size", "faces.image_size=32")
@@ -308,7 +310,7 @@ def test_a_checkpoint_of_other_labels_or_another_size_is_refused(
         predict(config, run, 1, teacher)
 
 
-def test_what_is_labeled_needs_no_model_to_be_skipped_and_no_less_its_file(
+def test_skipping_predictions_loads_no_model_but_needs_its_file(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CheckpointPredictor, "load", lambda *_, **__: pytest.fail("a model was loaded"))
@@ -320,23 +322,23 @@ def test_what_is_labeled_needs_no_model_to_be_skipped_and_no_less_its_file(
         predict(config, run, 1, teacher)
 
 
-def test_a_run_in_use_is_refused_and_a_failed_one_says_why(tmp_path: Path, raw: Path) -> None:
+def test_a_run_in_use_is_refused_and_a_failed_run_records_its_error(tmp_path: Path, raw: Path) -> None:
     config = load_config(write_tiny_config(tmp_path, root=raw))
     with open_run(config) as run, pytest.raises(RunError, match="is working in this run"), open_run(config):
         pass
     with pytest.raises(PipelineError), open_run(config) as run:
         raise PipelineError("no faces today")
-    about = json.loads((run.root / "run.json").read_text())
-    assert (about["status"], about["error"]) == ("failed", "no faces today")
+    status = json.loads((run.root / "run.json").read_text())
+    assert (status["status"], status["error"]) == ("failed", "no faces today")
 
 
-def test_a_student_before_any_faces_is_refused(tmp_path: Path, raw: Path) -> None:
+def test_training_a_student_before_the_faces_are_prepared_is_refused(tmp_path: Path, raw: Path) -> None:
     config = load_config(write_tiny_config(tmp_path, root=raw))
     with open_run(config) as run, pytest.raises(PipelineError, match=r"no such|no faces are prepared"):
         train_student(config, run, 1)
 
 
-def test_a_changed_table_of_corrections_prepares_the_faces_anew(tmp_path: Path) -> None:
+def test_a_changed_table_of_corrections_prepares_the_faces_again(tmp_path: Path) -> None:
     write_folders(tmp_path)
     table = tmp_path / "raw/fix.csv"
     table.write_text("image_id,attribute,value\nlabeled:male/<45/0.png,gender,female\n")
