@@ -185,7 +185,7 @@ def test_options_reach_the_optimizer_as_the_numbers_they_are() -> None:
         ({"name": "lam"}, r"optimizer 'lam': not a timm optimizer; did you mean 'lamb'"),
         ({"name": "zzzzzzz"}, "optimizer 'zzzzzzz': not a timm optimizer: adabelief, "),
         ({"name": "LAMB"}, "did you mean 'lamb'"),
-        ({"name": "adahessian"}, "it needs second derivatives, which this training loop does not compute"),
+        ({"name": "adahessian"}, "it needs second derivatives, which the training loop does not compute"),
         ({"name": "fusedadam"}, "it needs the package apex and a GPU"),
         ({"name": "lamb", "options": {"beta": [0.9, 0.99]}}, "unknown option 'beta'; did you mean 'betas'"),
         ({"name": "sgd", "options": {"zzz": 1}}, "unknown option 'zzz'; expected one of momentum, dampening, nesterov"),
