@@ -140,7 +140,7 @@ BAD_INPUTS = (
     BadInput(
         "an unknown network",
         "ConfigError: the config needs what is not available here\n"
-        "  'teacher.model': architecture 'resnt18': neither one of timm's names nor wrn<depth>_<width>, as wrn16_2; "
+        "  'teacher.model': architecture 'resnt18': expected a timm model name or wrn<depth>_<width>, e.g. wrn16_2; "
         "did you mean 'resnet18' or 'resnet18d' or 'skresnet18'?",
         overrides=("teacher.model.architecture=resnt18",),
     ),
@@ -190,9 +190,9 @@ BAD_INPUTS = (
     ),
     BadInput(
         "a checkpoint with other labels",
-        "CheckpointError: {dir}/other.safetensors: a checkpoint of other labels\n"
-        "  the checkpoint tells gender {man, woman}\n"
-        "  the config asks for  gender {male, female} × age {<45, >=45}\n"
+        "CheckpointError: {dir}/other.safetensors: the checkpoint has other labels than the config\n"
+        "  checkpoint: gender {man, woman}\n"
+        "  config:     gender {male, female} × age {<45, >=45}\n"
         "  use the config that it was trained with, or train again",
         spoil=save_checkpoint_of_other_labels,
         command=(*_EVALUATE, "{dir}/other.safetensors"),

@@ -1,6 +1,6 @@
-"""`ssl-pipeline plot …`: pictures of what a config asks for, before any work.
+"""`ssl-pipeline plot`: plots of a config, without running it.
 
-What needs torch or matplotlib is imported where it is used, as in `cli`.
+Modules that need torch or matplotlib are imported inside the functions, as in `cli.main`.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.errors import ConfigError
 from ssl_pipeline.runs.directory import RunDir
 
-plot_app = typer.Typer(no_args_is_help=True, help="Draw what a config asks for, before any work.")
+plot_app = typer.Typer(no_args_is_help=True, help="Plot a config without running it.")
 
 Role = Literal["teacher", "student"]
 ASSUMED_STEPS_PER_EPOCH = 100
@@ -24,15 +24,15 @@ ASSUMED_STEPS_PER_EPOCH = 100
 @plot_app.command("schedule")
 def plot_schedule(
     config: Annotated[Path, typer.Argument(help="A YAML config.")],
-    role: Annotated[Role, typer.Option(help="Whose training.")],
+    role: Annotated[Role, typer.Option(help="The model whose schedule to plot.")],
     out: Annotated[Path, typer.Option("--out", help="A .png file.")],
     num_faces: Annotated[
-        int | None, typer.Option(min=1, help="Faces to train on; else those of the run, if it has prepared them.")
+        int | None, typer.Option(min=1, help="Number of training faces; default: those of the run, if prepared.")
     ] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="dotted.key=value; may be repeated.")] = None,
-    run_name: Annotated[str | None, typer.Option("--run-name", help="Names the folder under data/runs.")] = None,
+    run_name: Annotated[str | None, typer.Option("--run-name", help="Folder under data/runs.")] = None,
 ) -> None:
-    """Draw the learning rate of every step, before anything is trained."""
+    """Plot the learning rate of every training step, without training."""
     from ssl_pipeline.learning.optimizers import check_optimizer
     from ssl_pipeline.learning.schedules import learning_rates
     from ssl_pipeline.reports.plots import save_figure
@@ -44,34 +44,34 @@ def plot_schedule(
     role_config = _role(loaded, role)
     check_optimizer(role_config)
     training, optimizer = role_config.training, role_config.training.optimizer
-    faces, source = (num_faces, "given") if num_faces is not None else count_training_faces(loaded, role)
-    steps_per_epoch = -(-faces // training.batch_size)
+    num_faces, source = (num_faces, "given") if num_faces is not None else count_training_faces(loaded, role)
+    steps_per_epoch = -(-num_faces // training.batch_size)
     rates = learning_rates(training, steps_per_epoch=steps_per_epoch)
     curves = {"learning rate": rates}
     if optimizer.head_learning_rate_factor != 1:
         curves = {"backbone": rates, "classifier": rates * optimizer.head_learning_rate_factor}
-    counted = (
-        f"{faces:,} faces ({source})\nin batches of {training.batch_size}: "
-        f"{steps_per_epoch:,} steps an epoch, {len(rates):,} in {training.epochs} epochs"
+    summary = (
+        f"{num_faces:,} faces ({source})\nin batches of {training.batch_size}: "
+        f"{steps_per_epoch:,} steps per epoch, {len(rates):,} in {training.epochs} epochs"
     )
     if optimizer.layer_decay is not None:
-        counted += f"\nearlier layers learn more slowly: × {optimizer.layer_decay:g} a layer below the classifier"
+        summary += f"\nlayer decay: × {optimizer.layer_decay:g} per layer below the classifier"
     figure = plot_schedule(
         curves,
         steps_per_epoch=steps_per_epoch,
         frozen_epochs=optimizer.freeze_backbone_epochs,
         title=f"{role}: {describe_schedule(training.scheduler, peak=optimizer.learning_rate)}",
-        subtitle=counted,
+        subtitle=summary,
     )
     save_figure(figure, out)
-    Console().print(f"{counted}\nwritten to {out}", highlight=False, soft_wrap=True)
+    Console().print(f"{summary}\nwritten to {out}", highlight=False, soft_wrap=True)
 
 
 def count_training_faces(config: RunConfig, role: Role) -> tuple[int, str]:
-    """Find how many faces a role trains on, from the tables of the config's run, else by assumption.
+    """Count the training faces of a role from the run's tables, or assume a number.
 
     Returns:
-        The number, and in words what it rests on.
+        The number, and a description of its source.
     """
     import pyarrow.parquet as pq
 
@@ -79,20 +79,20 @@ def count_training_faces(config: RunConfig, role: Role) -> tuple[int, str]:
 
     run = RunDir(config.runs_root / config.run_name)
     merged = [run.student(number) / "training.parquet" for number in range(config.rounds, 0, -1)]
-    found = next((path for path in merged if path.is_file()), None)
-    if role == "student" and found is not None:
-        return pq.read_metadata(found).num_rows, f"of {found.relative_to(run.root)}"
+    latest = next((path for path in merged if path.is_file()), None)
+    if role == "student" and latest is not None:
+        return pq.read_metadata(latest).num_rows, f"from {latest.relative_to(run.root)}"
     labeled, pool = run.faces / "labeled.parquet", run.faces / "unlabeled.parquet"
     if not labeled.is_file():
         num_faces = ASSUMED_STEPS_PER_EPOCH * _role(config, role).training.batch_size
-        return num_faces, "assumed, since the run has no faces yet; --num-faces tells"
+        return num_faces, "assumed, the run has no faces yet; set --num-faces"
     faces = read_faces(labeled)
     known = (config.labels.space.encode(faces) >= 0).any(axis=1)
     num_human = int((known & (faces["split"] == "train").to_numpy(bool)).sum())
     if role == "teacher":
-        return num_human, f"of {labeled.relative_to(run.root)}"
+        return num_human, f"from {labeled.relative_to(run.root)}"
     num_pool = pq.read_metadata(pool).num_rows
-    return num_human + num_pool, f"{num_human:,} labeled, and assumed that all {num_pool:,} of the pool are accepted"
+    return num_human + num_pool, f"{num_human:,} labeled, assuming that all {num_pool:,} of the pool are accepted"
 
 
 def _role(config: RunConfig, role: Role) -> RoleConfig:

@@ -1,1 +1,1 @@
-"""Room 3: torch. Models, losses, one training loop for teacher and student, checkpoints and prediction."""
+"""Models, losses, training, checkpoints and prediction, in torch."""

@@ -1,4 +1,4 @@
-"""Augmentation of one face, uint8 [3, H, W] → uint8 [3, H, W], by torchvision's own transforms."""
+"""Augmentation of one face, uint8 [3, H, W] → uint8 [3, H, W], with torchvision's transforms."""
 
 from typing import Literal, assert_never
 
@@ -11,10 +11,10 @@ Augmentation = Literal["none", "weak", "strong"]
 
 
 def augmentation(kind: Augmentation, *, image_size: int, randaugment: RandAugment) -> v2.Transform:
-    """Give the transform for a kind of augmentation.
+    """Build the transform of a kind of augmentation.
 
-    `weak` mirrors a face and shifts it by up to an eighth (FixMatch's weak augmentation, arXiv:2001.07685);
-    `strong` adds RandAugment (arXiv:1909.13719) and erases a rectangle (arXiv:1708.04896).
+    `weak` flips horizontally and shifts by up to 1/8 of the side (FixMatch's weak augmentation, arXiv:2001.07685);
+    `strong` adds RandAugment (arXiv:1909.13719) and random erasing (arXiv:1708.04896).
     """
     match kind:
         case "none":
@@ -35,19 +35,19 @@ def _weak(image_size: int) -> list[v2.Transform]:
 
 
 def seed_generators(*numbers: int) -> None:
-    """Seed torch's generators from a few numbers, as (run's seed, epoch, face).
+    """Seed torch's generators from a few integers, e.g. (seed, epoch, position).
 
-    Every draw of the training is a function of where it is, not of what was drawn before. So an interrupted training
-    needs no saved generator, and the number of loading processes changes nothing.
+    Random numbers depend on the position in the training only, not on earlier random numbers. Resuming therefore needs
+    no saved generator state, and the number of data-loading processes does not change the result.
     """
     mixed = 0x9E3779B97F4A7C15
-    for number in numbers:  # splitmix64's finalizer, which spreads neighbouring numbers apart
+    for number in numbers:  # splitmix64 finalizer: nearby numbers give unrelated seeds
         mixed = (mixed ^ (number + 0x9E3779B97F4A7C15 + (mixed << 6) + (mixed >> 2))) & 0xFFFFFFFFFFFFFFFF
         mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
         mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
         mixed ^= mixed >> 31
     seed = mixed & 0x7FFFFFFFFFFFFFFF
-    # not torch.manual_seed: without a GPU in use it queues a call, with a formatted traceback, for each of millions
+    # not torch.manual_seed: while CUDA is not initialized, each call formats and queues a traceback
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(seed)

@@ -1,4 +1,4 @@
-"""From a trained checkpoint and validation faces to a calibrated checkpoint, and what to say of it."""
+"""Temperature scaling of checkpoints on held-out predictions."""
 
 import logging
 from dataclasses import asdict
@@ -25,55 +25,55 @@ def calibrate_checkpoint(
     prediction: PredictionConfig,
     device: Device = "auto",
 ) -> dict[str, Any] | None:
-    """Fit the temperatures of a checkpoint, and write them into it; or take out those that it has.
+    """Fit a checkpoint's temperatures and write them into it; without calibration, remove them.
 
     Args:
         path: the checkpoint.
         validation: faces that it was not trained on.
-        config: whether and how.
-        prediction: the views over which probabilities are averaged before they are calibrated.
+        config: the calibration.
+        prediction: batch size, precision and the views to average before calibration.
         device: where to compute.
 
     Returns:
-        What to record: temperatures, and scores before and after (see `calibration_report`); or, with too few faces,
-        why it stays uncalibrated; None where no calibration is asked for.
+        Temperatures and scores before and after (see `calibration_report`); ``{"refused": reason}`` with too few faces;
+        None without calibration.
     """
     predictor = CheckpointPredictor.load(path, prediction, device=device)
     checkpoint, labels = predictor.checkpoint, predictor.labels
     calibration: TemperatureCalibration | None = None
-    about: dict[str, Any] | None = None
+    report: dict[str, Any] | None = None
     if isinstance(config, TemperatureScaling):
         refusal = too_few_faces(len(validation.codes), config, what="validation")
         if refusal is not None:
-            about = {"refused": refusal}
+            report = {"refused": refusal}
         else:
             probabilities = predictor.predict_uncalibrated(validation.pixels, validation.pixel_rows)
-            calibration, about = fit_and_report(probabilities, validation.codes, config, labels=labels)
+            calibration, report = fit_and_report(probabilities, validation.codes, config, labels=labels)
     if calibration != checkpoint.calibration:
         save_calibrated(path, checkpoint, calibration)
-    return about
+    return report
 
 
 def too_few_faces(num_faces: int, config: TemperatureScaling, *, what: str) -> str | None:
-    """Say why nothing is fitted, if the fully known faces are too few."""
+    """Return why nothing is fitted, if there are too few fully labeled faces; else None."""
     if num_faces >= config.min_faces:
         return None
     refusal = f"{num_faces} {what} faces are fewer than calibration.min_faces {config.min_faces}"
-    logger.warning("stays uncalibrated: %s", refusal)
+    logger.warning("not calibrated: %s", refusal)
     return refusal
 
 
 def fit_and_report(
     probabilities: FloatArray, codes: IntArray, config: TemperatureScaling, *, labels: LabelSpace
 ) -> tuple[TemperatureCalibration, dict[str, Any]]:
-    """Fit temperatures on held-out faces, all fully known; beside them, what to record (see `calibrate_checkpoint`)."""
+    """Fit temperatures on fully labeled held-out faces; return them and a report (see `calibrate_checkpoint`)."""
     calibration = fit_calibration(probabilities, codes, labels=labels, per=config.per)
     report = calibration_report(probabilities, codes, labels=labels, per=config.per)
     return calibration, {**asdict(calibration), **report}
 
 
 def save_calibrated(path: Path, checkpoint: Checkpoint, calibration: TemperatureCalibration | None) -> None:
-    """Write a checkpoint with these temperatures, or with none."""
+    """Write the checkpoint with these temperatures, or without any."""
     save_checkpoint(
         path,
         checkpoint.model,

@@ -1,7 +1,4 @@
-"""Checkpoints. The best weights, in a file that rebuilds its model alone; the training's state, to go on from.
-
-Neither holds code: safetensors, and `weights_only=True`.
-"""
+"""Checkpoints of models (safetensors) and of training states (torch, loaded with `weights_only=True`)."""
 
 import json
 import logging
@@ -24,13 +21,13 @@ from ssl_pipeline.runs.files import atomic_path, digest_file
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-# One key: safetensors keeps its metadata in a hash map, so that several keys would change places from run to run.
+# A single key: safetensors writes several metadata keys in random order.
 METADATA_KEY = "ssl_pipeline"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model ready to predict, and what it was trained for."""
+    """A loaded model with its metadata."""
 
     path: Path
     model: FaceClassifier
@@ -40,7 +37,7 @@ class Checkpoint:
     digest: str
     """SHA-256 of the file."""
     calibration: TemperatureCalibration | None = None
-    """By which its probabilities are calibrated; None for those that the network gives."""
+    """Applied to the probabilities; None leaves them uncalibrated."""
 
 
 def save_checkpoint(
@@ -51,8 +48,8 @@ def save_checkpoint(
     image_size: int,
     calibration: TemperatureCalibration | None = None,
 ) -> None:
-    """Write the weights with all that rebuilding the model takes. The same weights give the same bytes."""
-    about = {
+    """Write the weights and the metadata to rebuild the model. The same weights give the same bytes."""
+    metadata = {
         "format": FORMAT,
         "model": model_config.model_dump(mode="json", exclude={"pretrained", "weights_file"}),
         "labels": model.labels.to_dict(),
@@ -61,12 +58,12 @@ def save_checkpoint(
         "calibration": None if calibration is None else asdict(calibration),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_path(path) as beside:
-        save_file(tensors, beside, metadata={METADATA_KEY: json.dumps(about)})
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(metadata)})
 
 
 def digest_checkpoint(path: Path) -> str:
-    """Give the digest of a checkpoint's file, without loading it.
+    """Compute the SHA-256 of a checkpoint's file, without loading it.
 
     Raises:
         CheckpointError: if there is no such file.
@@ -81,70 +78,69 @@ def load_checkpoint(path: Path, *, labels: LabelSpace | None = None) -> Checkpoi
 
     Args:
         path: a ``.safetensors`` file written by `save_checkpoint`.
-        labels: if given, the label space that the model must have.
+        labels: the label space that the model must have; None accepts any.
 
     Raises:
-        CheckpointError: if there is no such file, it is no checkpoint of ours, or its labels differ.
+        CheckpointError: if the file does not exist, is not a checkpoint of this library, or has other labels.
     """
     digest = digest_checkpoint(path)
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})[METADATA_KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        model_config = ModelConfig.model_validate(about["model"])
-        own_labels = LabelSpace.of(about["labels"])
-        image_size = int(about["image_size"])
-        normalization = about["normalization"]
-        calibration = None if about["calibration"] is None else TemperatureCalibration.from_dict(about["calibration"])
+            metadata = json.loads((file.metadata() or {})[METADATA_KEY])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        model_config = ModelConfig.model_validate(metadata["model"])
+        checkpoint_labels = LabelSpace.of(metadata["labels"])
+        image_size = int(metadata["image_size"])
+        normalization = metadata["normalization"]
+        calibration = (
+            None if metadata["calibration"] is None else TemperatureCalibration.from_dict(metadata["calibration"])
+        )
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, ValidationError):
         raise CheckpointError(
             f"{path}: not a checkpoint of ssl-pipeline; expected the best.safetensors of a teacher or student"
         ) from None
-    if labels is not None and own_labels != labels:
-        raise CheckpointError(_other_labels(path, own_labels, labels))
-    model = build_model(model_config, labels=own_labels, image_size=image_size, load_pretrained=False)
+    if labels is not None and checkpoint_labels != labels:
+        raise CheckpointError(_other_labels(path, checkpoint_labels, labels))
+    model = build_model(model_config, labels=checkpoint_labels, image_size=image_size, load_pretrained=False)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise CheckpointError(f"{path}: its weights do not fit its own description: {error}") from None
+        raise CheckpointError(f"{path}: the weights do not fit the model in its metadata: {error}") from None
     model.mean.copy_(torch.tensor(normalization["mean"]).view(1, 3, 1, 1))
     model.std.copy_(torch.tensor(normalization["std"]).view(1, 3, 1, 1))
-    return Checkpoint(path, model.eval(), model_config, own_labels, image_size, digest, calibration)
+    return Checkpoint(path, model.eval(), model_config, checkpoint_labels, image_size, digest, calibration)
 
 
-def _other_labels(path: Path, own: LabelSpace, asked: LabelSpace) -> str:
+def _other_labels(path: Path, actual: LabelSpace, expected: LabelSpace) -> str:
     return (
-        f"{path}: a checkpoint of other labels\n"
-        f"  the checkpoint tells {describe_labels(own)}\n"
-        f"  the config asks for  {describe_labels(asked)}\n"
+        f"{path}: the checkpoint has other labels than the config\n"
+        f"  checkpoint: {describe_labels(actual)}\n"
+        f"  config:     {describe_labels(expected)}\n"
         "  use the config that it was trained with, or train again"
     )
 
 
 def describe_labels(labels: LabelSpace) -> str:
-    """Write a label space in one line, as ``gender {male, female} × age {<30, >=30}``."""
+    """Format a label space in one line, e.g. ``gender {male, female} × age {<30, >=30}``."""
     return " × ".join(f"{attribute.name} {{{', '.join(attribute.values)}}}" for attribute in labels.attributes)
 
 
 def save_training_state(path: Path, state: dict[str, Any]) -> None:
-    """Write what an interrupted training needs to go on: tensors and plain values only."""
-    with atomic_path(path) as beside:
-        torch.save(state, beside)
+    """Write the state of a training, to resume from: tensors and plain values only."""
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
 
 
 def load_training_state(path: Path, *, key: str) -> dict[str, Any] | None:
-    """Read a training state if there is one of this very training, else None.
-
-    A file cut short cannot be there (writes are atomic); one of another config, seed or set of faces is passed over.
-    """
+    """Read a training state; None if the file is missing, unreadable, or has another key (config, seed, faces)."""
     if not path.is_file():
         return None
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:
-        logger.warning("%s: cannot be read (%s); training starts anew", path, type(error).__name__)
+        logger.warning("%s: cannot be read (%s); training starts from the beginning", path, type(error).__name__)
         return None
     if state.get("key") != key:
-        logger.info("%s: of another training; this one starts anew", path)
+        logger.info("%s: belongs to another training; training starts from the beginning", path)
         return None
     return state

@@ -1,6 +1,6 @@
-"""What training sees: faces as pixels, with what is known of each, and the order in which an epoch draws them.
+"""Training, validation and unlabeled sets; sampling and loading of an epoch's batches.
 
-Shapes: N faces, A attributes, K classes, S the side of a face in pixels.
+Shapes: N faces, B batch, A attributes, K classes, V values, S image side, M rows of the pixel array.
 """
 
 import dataclasses
@@ -29,27 +29,27 @@ PixelArray = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Faces to learn from."""
+    """Faces with targets to train on."""
 
     pixels: PixelArray
     """uint8 [M, S, S, 3], M ≥ N; usually a memory map."""
     pixel_rows: IntArray
-    """int [N], the row of each face in `pixels`."""
+    """int [N], each face's row in `pixels`."""
     image_ids: list[str]
     targets: npt.NDArray[np.float32]
-    """float [N, K], a distribution over classes; what it says of unknown attributes is ignored."""
+    """float [N, K], a distribution over the classes; ignored for unknown attributes."""
     known: BoolArray
-    """bool [N, A], which attributes the target teaches."""
+    """bool [N, A], which attributes the loss uses."""
     weights: npt.NDArray[np.float32]
-    """float [N], how much a face counts in the loss."""
+    """float [N], weight of each face in the loss."""
     is_human: BoolArray
-    """bool [N], labeled by a person, not by a teacher."""
+    """bool [N], whether a person gave the label."""
     numbers: Mapping[str, RegressionTargets] = field(default_factory=dict)
-    """By the attribute's name, the numbers behind its values."""
+    """Per attribute name, the numbers behind its values."""
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, pixels: PixelArray, *, labels: LabelSpace) -> "TrainingSet":
-        """Take a merged training table (see `pseudo_labels.merging.merge`)."""
+        """Build from a merged training table (see `pseudo_labels.merging.merge`)."""
         return cls(
             pixels=pixels,
             pixel_rows=table["pixel_row"].to_numpy(np.int64),
@@ -62,7 +62,7 @@ class TrainingSet:
 
     @classmethod
     def from_faces(cls, faces: pd.DataFrame, pixels: PixelArray, *, labels: LabelsConfig) -> "TrainingSet":
-        """Take faces labeled by people, wholly or in part; a face of which nothing is known is left out."""
+        """Build from a face table; faces without any label are left out."""
         space = labels.space
         faces = faces.iloc[np.flatnonzero((space.encode(faces) >= 0).any(axis=1))]
         codes = space.encode(faces)
@@ -79,33 +79,33 @@ class TrainingSet:
         )
 
     def with_regression_targets_of(self, human: "TrainingSet") -> "TrainingSet":
-        """Take over the numbers that `human` knows of the same images; those of others stay unknown."""
-        places = pd.Series(np.arange(len(human.image_ids)), index=human.image_ids).reindex(self.image_ids)
-        found = places.notna().to_numpy(bool)
+        """Copy the regression targets of `human` for the same images; the others stay unknown (NaN)."""
+        positions = pd.Series(np.arange(len(human.image_ids)), index=human.image_ids).reindex(self.image_ids)
+        is_known = positions.notna().to_numpy(bool)
         numbers = {}
-        for name, known in human.numbers.items():
+        for name, targets in human.numbers.items():
             truth = np.full(len(self.image_ids), np.nan)
-            truth[found] = known.truth[places[found].to_numpy(np.int64)]
-            numbers[name] = RegressionTargets(truth, known.of_value)
+            truth[is_known] = targets.truth[positions[is_known].to_numpy(np.int64)]
+            numbers[name] = RegressionTargets(truth, targets.of_value)
         return dataclasses.replace(self, numbers=numbers)
 
 
 @dataclass(frozen=True)
 class LabeledSet:
-    """Fully known faces to judge a model on."""
+    """Fully labeled faces for validation and evaluation."""
 
     pixels: PixelArray
     pixel_rows: IntArray
     codes: IntArray
-    """int [N, A]"""
+    """int [N, A], value codes."""
     numbers: Mapping[str, RegressionTargets] = field(default_factory=dict)
-    """By the attribute's name, the numbers behind its values."""
+    """Per attribute name, the numbers behind its values."""
 
     @classmethod
     def from_faces(
         cls, faces: pd.DataFrame, pixels: PixelArray, *, labels: LabelsConfig, train: pd.DataFrame
     ) -> "LabeledSet":
-        """Take the fully known faces of a face table; `train` are those that tell what number a value stands for."""
+        """Build from the fully labeled faces of a face table; `train` defines the number behind each value."""
         faces = faces.iloc[np.flatnonzero((labels.space.encode(faces) >= 0).all(axis=1))]
         codes, numbers = labels.space.encode(faces), regression_targets(faces, labels, train=train)
         return cls(pixels, faces["pixel_row"].to_numpy(np.int64), codes, numbers)
@@ -113,7 +113,7 @@ class LabeledSet:
 
 @dataclass(frozen=True)
 class UnlabeledSet:
-    """Faces of the pool, of which something may be known."""
+    """Faces of the pool, without labels or with some of them."""
 
     pixels: PixelArray
     pixel_rows: IntArray
@@ -122,28 +122,28 @@ class UnlabeledSet:
 
     @classmethod
     def from_faces(cls, faces: pd.DataFrame, pixels: PixelArray, *, labels: LabelSpace) -> "UnlabeledSet":
-        """Take the faces of a face table."""
+        """Build from a face table."""
         return cls(pixels, faces["pixel_row"].to_numpy(np.int64), labels.encode(faces))
 
 
 @dataclass(frozen=True)
 class TrainingFaces:
-    """Everything `learning.training.fit` needs to know of the faces."""
+    """The faces that `learning.fit.fit` trains and validates on."""
 
     labels: LabelSpace
     train: TrainingSet
     validation: LabeledSet
     unlabeled: UnlabeledSet | None = None
-    """The pool, for a training that agrees on it."""
+    """The pool, for FixMatch."""
 
     @property
     def image_size(self) -> int:
-        """Side of a face in pixels."""
+        """Image side in pixels."""
         return int(self.train.pixels.shape[1])
 
     @classmethod
     def from_directory(cls, faces_dir: Path, *, labels: LabelsConfig) -> "TrainingFaces":
-        """Take the labeled faces that `prepare` wrote: train and validation, never test."""
+        """Open the labeled faces that `prepare` wrote: the splits train and validation, never test."""
         table, pixels = read_faces(faces_dir / "labeled.parquet"), open_pixels(faces_dir / "pixels.npy")
         train, validation = (table[table["split"] == split] for split in ("train", "validation"))
         return cls(
@@ -154,58 +154,59 @@ class TrainingFaces:
 
 
 def sampling_weights(train: TrainingSet, *, class_balanced: bool, labeled_fraction: float | None) -> FloatArray:
-    """How often an epoch draws each face, relative to the others.
+    """Compute each face's probability of being sampled.
 
-    With `class_balanced`, face i weighs Σ_c q_i(c) / Σ_j q_j(c): with hard labels the inverse of its class's size, so
-    that every class is drawn equally often. With `labeled_fraction`, human-labeled faces get that share of all draws, and
-    j runs over the faces of the same kind, human-labeled or not: each kind is balanced by itself.
+    With `class_balanced`, face i weighs Σ_c q_i(c) / Σ_j q_j(c); for hard labels, this is the inverse of its class's
+    size, so that all classes are sampled equally often. With `labeled_fraction`, human-labeled faces get this fraction
+    of the samples, and j runs over the faces of the same kind (human-labeled or not), so that each kind is balanced
+    separately.
 
     Returns:
         float [N], sums to 1.
     """
     human = train.is_human
     if labeled_fraction is None or human.all() or not human.any():
-        return _balanced(train.targets) if class_balanced else np.full(len(human), 1 / len(human))
+        return _class_balanced(train.targets) if class_balanced else np.full(len(human), 1 / len(human))
     weights = np.zeros(len(human))
     for kind, share in ((human, labeled_fraction), (~human, 1 - labeled_fraction)):
-        weights[kind] = share * (_balanced(train.targets[kind]) if class_balanced else 1 / kind.sum())
+        weights[kind] = share * (_class_balanced(train.targets[kind]) if class_balanced else 1 / kind.sum())
     return weights
 
 
-def _balanced(targets: npt.NDArray[np.float32]) -> FloatArray:
+def _class_balanced(targets: npt.NDArray[np.float32]) -> FloatArray:
     mass = targets.sum(axis=0, dtype=np.float64)
     weights = targets @ np.where(mass > 0, 1 / np.maximum(mass, 1e-12), 0.0)
     return np.asarray(weights / weights.sum())
 
 
 def epoch_batches(weights: FloatArray, *, batch_size: int, seed: int, epoch: int) -> list[IntArray]:
-    """Draw an epoch: N faces by systematic resampling in a random order, in batches as equal as can be.
+    """Sample an epoch of N faces by systematic resampling, in random order and batches of nearly equal size.
 
-    A face whose share of N draws is x is drawn ⌊x⌋ or ⌈x⌉ times; equal weights give a plain permutation, in which
-    every face occurs once. No face is dropped and no batch is a remainder of one.
+    A face of weight w is sampled ⌊N w⌋ or ⌈N w⌉ times; equal weights give a permutation of the faces. No face is
+    dropped, and no batch is a small remainder.
 
     Args:
         weights: float [N], sums to 1.
-        batch_size: the largest batch.
+        batch_size: size of the largest batch.
         seed: the run's.
-        epoch: counted from 0; another epoch draws another order.
+        epoch: from 0; every epoch is sampled differently.
 
     Returns:
-        Batches of face numbers, ⌈N / batch_size⌉ of them.
+        ⌈N / batch_size⌉ batches of face indices.
     """
     num_faces = len(weights)
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(num_faces)
     edges = np.cumsum(weights[order])
-    # the offset stays off the edges: with equal weights, a point on an edge would fall either way by rounding
+    # an offset away from 0 and 1: with equal weights, rounding would move a point on an edge to either side
     points = (np.arange(num_faces) + rng.uniform(0.01, 0.99)) / num_faces * edges[-1]
-    drawn = order[np.searchsorted(edges, points, side="right").clip(max=num_faces - 1)]
-    drawn = rng.permutation(drawn)
-    return [batch.astype(np.int64) for batch in np.array_split(drawn, -(-num_faces // batch_size))]
+    sampled = order[np.searchsorted(edges, points, side="right").clip(max=num_faces - 1)]
+    sampled = rng.permutation(sampled)
+    return [batch.astype(np.int64) for batch in np.array_split(sampled, -(-num_faces // batch_size))]
 
 
 class AugmentedFaces(Dataset[tuple[Tensor, int]]):
-    """Faces of a set, each augmented by a draw that depends on seed, epoch and place in the epoch alone."""
+    """Augmented faces; the augmentation depends on seed, epoch and position in the epoch only."""
 
     def __init__(
         self,
@@ -220,10 +221,10 @@ class AugmentedFaces(Dataset[tuple[Tensor, int]]):
         self._seed = seed
 
     def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, int]:
-        """Give (pixels uint8 [3, S, S], face number) of (epoch, place in the epoch, face number)."""
-        epoch, place, index = key
+        """Return (pixels uint8 [3, S, S], face index) for (epoch, position in the epoch, face index)."""
+        epoch, position, index = key
         face = torch.from_numpy(np.array(self._faces.pixels[self._faces.pixel_rows[index]])).permute(2, 0, 1)
-        seed_generators(self._seed, epoch, place)
+        seed_generators(self._seed, epoch, position)
         return self._transform(face), index
 
     def __len__(self) -> int:
@@ -237,16 +238,16 @@ def load_batches(
     epoch: int,
     num_workers: int,
     start: int = 0,
-    shard_indices: Callable[[IntArray], IntArray] = lambda places: places,
+    shard_indices: Callable[[IntArray], IntArray] = lambda positions: positions,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (pixels uint8 [B, 3, S, S], face numbers int [B]) for each batch of an epoch, in order, from `start` on.
+    """Yield (pixels uint8 [B, 3, S, S], face indices int [B]) for each batch of an epoch, in order, from `start`.
 
-    `shard_indices` picks a process's part of the places of a batch, where several share it out.
+    `shard_indices` selects this process's part of the positions of a batch.
     """
     ends = np.cumsum([len(batch) for batch in batches])
-    drawn = np.concatenate(batches)
+    indices = np.concatenate(batches)
     keys = [
-        [(epoch, int(place), int(drawn[place])) for place in shard_indices(np.arange(end - len(batch), end))]
+        [(epoch, int(position), int(indices[position])) for position in shard_indices(np.arange(end - len(batch), end))]
         for end, batch in zip(ends, batches, strict=True)
     ]
     loader: DataLoader[Any] = DataLoader(faces, batch_sampler=keys[start:], num_workers=num_workers)

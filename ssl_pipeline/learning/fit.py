@@ -1,7 +1,4 @@
-"""The one training, for teacher and student alike: epochs, best checkpoint, early stopping, going on after a stop.
-
-An epoch of it is in `training_loop`.
-"""
+"""Train a model: epochs, best checkpoint, early stopping, resume. One epoch is in `learning.loop`."""
 
 import logging
 from dataclasses import dataclass
@@ -26,14 +23,14 @@ _STATE_FORMAT = 2  # of last.pt; a state of another format is not resumed
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training came to."""
+    """Result of a training."""
 
     checkpoint: Path
     best_epoch: int
     best_metric: float
-    """The monitored metric in that epoch."""
+    """The monitored metric of the best epoch."""
     num_epochs: int
-    """Epochs run; fewer than asked where training stopped early."""
+    """Completed epochs; fewer than configured after early stopping."""
     resumed_from_epoch: int
 
 
@@ -47,28 +44,28 @@ def fit(
     inputs: str = "",
     name: str = "model",
 ) -> FitResult:
-    """Train a model, or go on with a training of the same config, seed and faces found in `directory`.
+    """Train a model, or resume a training of the same config, seed and inputs found in `directory`.
 
-    Leaves ``best.safetensors`` (best by the monitored metric of validation), ``last.pt`` (state, every epoch and every
-    `save_every_steps`) and ``history.csv``.
+    Writes ``best.safetensors`` (best epoch by the monitored validation metric), ``last.pt`` (state, after every epoch
+    and every `save_every_steps` steps) and ``history.csv``.
 
     Args:
         config: model and training.
-        faces: what to learn from, and what to be judged by.
+        faces: training, validation and unlabeled faces.
         directory: where to write.
-        seed: of weights, order, augmentation and dropout.
+        seed: for weights, sampling order, augmentation and dropout.
         device: where to compute.
-        inputs: digest of the faces' origin; a state found is gone on with only if it is the same.
-        name: what to call the model in progress bars and logs.
+        inputs: digest of the faces' source; a saved state with another digest is not resumed.
+        name: the model's name in progress bars, logs and errors.
 
     Raises:
-        TrainingError: if there is nothing to learn from or to be judged by, the loss is no longer finite, memory runs
-            out, or the monitored metric is not defined on the validation faces.
+        TrainingError: if there are no training or validation faces, the loss is not finite, memory runs out, or the
+            monitored metric is undefined on the validation faces.
     """
     if len(faces.train.pixel_rows) == 0 or len(faces.validation.pixel_rows) == 0:
         raise TrainingError(
-            f"{name}: expected faces to train and to validate on, got {len(faces.train.pixel_rows)} and "
-            f"{len(faces.validation.pixel_rows)}"
+            f"{name}: expected training and validation faces, got {len(faces.train.pixel_rows)} and "
+            f"{len(faces.validation.pixel_rows)}; label more faces"
         )
     with deterministic_algorithms(config.training.deterministic):
         loop = TrainingLoop(config, faces, seed=seed, device=device, name=name)
@@ -77,7 +74,7 @@ def fit(
 
 
 def _run(loop: TrainingLoop, config: RoleConfig, faces: TrainingFaces, *, directory: Path, key: str) -> FitResult:
-    """Run the epochs that are left; of several processes, the main one writes."""
+    """Run the remaining epochs; only the main process writes files."""
     name, is_main = loop.name, loop.compute.accelerator.is_main_process
 
     def save() -> None:
@@ -88,9 +85,9 @@ def _run(loop: TrainingLoop, config: RoleConfig, faces: TrainingFaces, *, direct
     state = load_training_state(directory / "last.pt", key=key)
     if state is not None:
         loop.restore(state)
-        logger.info("%s: training goes on after epoch %d of %d", name, loop.progress.epoch, config.training.epochs)
-    progress, resumed = loop.progress, loop.progress.epoch
-    with TrainingProgress(name, config.training.epochs, start=resumed, shown=is_main) as bar:
+        logger.info("%s: training resumes after epoch %d of %d", name, loop.progress.epoch, config.training.epochs)
+    progress, first_epoch = loop.progress, loop.progress.epoch
+    with TrainingProgress(name, config.training.epochs, start=first_epoch, shown=is_main) as bar:
         while not progress.should_stop(config.training):
             row = loop.run_epoch(bar, save=save)
             if is_main and progress.epoch == progress.best_epoch:
@@ -102,8 +99,10 @@ def _run(loop: TrainingLoop, config: RoleConfig, faces: TrainingFaces, *, direct
                 )
             progress.epoch += 1
             if is_main:
-                with atomic_path(directory / "history.csv") as beside:
-                    pd.DataFrame(progress.history).to_csv(beside, index=False)
+                with atomic_path(directory / "history.csv") as temporary:
+                    pd.DataFrame(progress.history).to_csv(temporary, index=False)
             save()
             bar.epoch_done(row, best=progress.best_metric, monitor=config.training.monitor)
-    return FitResult(directory / "best.safetensors", progress.best_epoch, progress.best_metric, progress.epoch, resumed)
+    return FitResult(
+        directory / "best.safetensors", progress.best_epoch, progress.best_metric, progress.epoch, first_epoch
+    )

@@ -1,7 +1,7 @@
-"""Agreement on faces that nobody has labeled: what a face is surely taken for, its strongly augmented picture is taught.
+"""FixMatch: confident predictions on weak views are targets for strong views (Sohn et al., arXiv:2001.07685).
 
-FixMatch (Sohn et al., arXiv:2001.07685), attribute by attribute, inside what is known of a face. Shapes: U unlabeled
-faces of a step, A attributes, K classes.
+Decided per attribute, within the labels known of a face. Shapes: U unlabeled faces of a step, A attributes, K classes,
+V values, S image side.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,22 +18,22 @@ from ssl_pipeline.learning.augmentation import Augmentation
 from ssl_pipeline.learning.dataset import AugmentedFaces, UnlabeledSet, epoch_batches, load_batches
 
 _ORDER_STREAM, _WEAK_STREAM, _STRONG_STREAM = 101, 102, 103
-"""Added to the run's seed, so that no draw is one of the labeled faces'."""
+"""Added to the seed, so that the random numbers differ from those of the labeled faces."""
 
 
 class UnlabeledBatch(NamedTuple):
-    """The unlabeled faces of a step."""
+    """The unlabeled faces of a step, in two views."""
 
     weak: Tensor
     """uint8 [U, 3, S, S]."""
     strong: Tensor
-    """uint8 [U, 3, S, S], the same faces."""
+    """uint8 [U, 3, S, S], the same faces in the same order."""
     faces: Tensor
-    """int [U], their numbers."""
+    """int [U], their indices in the unlabeled set."""
 
 
 class FixMatch:
-    """The unlabeled faces of a training, in batches, and what they teach."""
+    """Batches of unlabeled faces and their pseudo-targets."""
 
     def __init__(
         self, config: FixMatchConfig, training: TrainingConfig, faces: UnlabeledSet, labels: LabelSpace
@@ -47,17 +47,24 @@ class FixMatch:
     def batches(
         self, sizes: Sequence[int], *, seed: int, epoch: int, start: int, shard_indices: Callable[[IntArray], IntArray]
     ) -> Iterator[UnlabeledBatch]:
-        """Yield the batches of an epoch, from `start` on: `faces_per_labeled` times as many faces as the step's labeled.
+        """Yield an epoch's batches from step `start`, each with `faces_per_labeled` faces per labeled face.
 
-        Faces come in a random order without repeats until all have been seen, pass after pass.
+        Faces are in random order; none repeats before all have been used.
+
+        Args:
+            sizes: number of labeled faces of each batch.
+            seed: the run's.
+            epoch: from 0.
+            start: the first batch to yield.
+            shard_indices: selects this process's part of the labeled positions of a batch.
         """
-        times = self._config.faces_per_labeled
-        drawn = self._draw(sum(sizes) * times, seed=seed, epoch=epoch)
-        batches = np.split(drawn, np.cumsum([size * times for size in sizes])[:-1])
+        per_labeled = self._config.faces_per_labeled
+        faces = self._sample(sum(sizes) * per_labeled, seed=seed, epoch=epoch)
+        batches = np.split(faces, np.cumsum([size * per_labeled for size in sizes])[:-1])
 
-        def beside_labeled(places: IntArray) -> IntArray:
-            """A process's part: the faces that go with its part of the labeled ones."""
-            return places.reshape(-1, times)[shard_indices(np.arange(len(places) // times))].reshape(-1)
+        def shard_with_labeled(positions: IntArray) -> IntArray:
+            labeled = shard_indices(np.arange(len(positions) // per_labeled))
+            return positions.reshape(-1, per_labeled)[labeled].reshape(-1)
 
         kinds: tuple[tuple[Augmentation, int], ...] = (("weak", _WEAK_STREAM), ("strong", _STRONG_STREAM))
         loaders = [
@@ -67,42 +74,42 @@ class FixMatch:
                 epoch=epoch,
                 num_workers=self._training.num_workers,
                 start=start,
-                shard_indices=beside_labeled,
+                shard_indices=shard_with_labeled,
             )
             for kind, stream in kinds
         ]
-        for (weak, faces), (strong, _) in zip(*loaders, strict=True):
-            yield UnlabeledBatch(weak, strong, faces)
+        for (weak, indices), (strong, _) in zip(*loaders, strict=True):
+            yield UnlabeledBatch(weak, strong, indices)
 
-    def _draw(self, number: int, *, seed: int, epoch: int) -> IntArray:
+    def _sample(self, num_samples: int, *, seed: int, epoch: int) -> IntArray:
         num_faces = len(self._faces.pixel_rows)
-        uniform, passes = np.full(num_faces, 1 / num_faces), -(-number // num_faces)
+        uniform, num_passes = np.full(num_faces, 1 / num_faces), -(-num_samples // num_faces)
         orders = [
-            epoch_batches(uniform, batch_size=num_faces, seed=seed + _ORDER_STREAM, epoch=epoch * 10_000 + turn)[0]
-            for turn in range(passes)
+            epoch_batches(uniform, batch_size=num_faces, seed=seed + _ORDER_STREAM, epoch=epoch * 10_000 + index)[0]
+            for index in range(num_passes)
         ]
-        return np.concatenate(orders)[:number]
+        return np.concatenate(orders)[:num_samples]
 
     def pseudo_targets(self, log_probabilities: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
-        """Say what the faces teach, given what the network takes their weakly augmented pictures for.
+        """Turn predictions on weak views into targets for strong views.
 
         Args:
-            log_probabilities: of the weak pictures, float [U, K].
-            faces: their numbers, int [U].
+            log_probabilities: predictions on the weak views, float [U, K].
+            faces: indices in the unlabeled set, int [U].
 
         Returns:
-            Targets, float32 [U, K], uniform over the classes with the chosen values, and bool [U, A], of which
-            attributes the chosen value has at least `confidence_threshold`.
+            Targets, float32 [U, K], uniform over the classes that agree with the confident values; and bool [U, A],
+            whether an attribute's most probable value reaches `confidence_threshold`.
         """
         candidates = self._candidates[faces].to(log_probabilities.device)
         posterior = log_probabilities.detach().float().exp() * candidates
         posterior = posterior / posterior.sum(dim=1, keepdim=True).clamp_min(1e-12)
-        sure, fits = [], torch.ones_like(posterior, dtype=torch.bool)
-        for membership in self._membership:
-            membership = membership.to(posterior)
+        confident, agrees = [], torch.ones_like(posterior, dtype=torch.bool)
+        for class_membership in self._membership:
+            membership = class_membership.to(posterior)
             confidence, value = (posterior @ membership).max(dim=1)
-            is_sure = confidence >= self._config.confidence_threshold
-            fits &= membership.T[value].bool() | ~is_sure[:, None]
-            sure.append(is_sure)
-        targets = fits.float()
-        return targets / targets.sum(dim=1, keepdim=True), torch.stack(sure, dim=1)
+            is_confident = confidence >= self._config.confidence_threshold
+            agrees &= membership.T[value].bool() | ~is_confident[:, None]
+            confident.append(is_confident)
+        targets = agrees.float()
+        return targets / targets.sum(dim=1, keepdim=True), torch.stack(confident, dim=1)

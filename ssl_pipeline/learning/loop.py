@@ -1,10 +1,10 @@
-"""An epoch of training, and the state between two steps.
+"""One epoch of training and validation, and the training state between two steps.
 
-Everything random is drawn from (seed, epoch, place), so nothing random needs saving: a training that is interrupted
-and started again takes the same steps, and on a CPU ends with the same weights, bit for bit.
+Random numbers depend on (seed, epoch, position) only, so no generator state is saved: a resumed training takes the same
+steps, and on a CPU ends with the same weights, bit for bit.
 
-Several processes (see `training_job`) draw the same batches; each takes its part of every one, and all take the same
-steps.
+Several processes (see `stages.launch`) sample the same batches, each works on its shard of every batch, and all take the
+same optimizer steps.
 """
 
 import itertools
@@ -45,30 +45,30 @@ from ssl_pipeline.learning.predict import predict_probabilities
 from ssl_pipeline.learning.progress import TrainingProgress
 from ssl_pipeline.learning.schedules import Schedule
 
-WEIGHTS_STREAM, STEP_STREAM = 1, 2  # apart from the loader's (seed, epoch, place)
+WEIGHTS_STREAM, STEP_STREAM = 1, 2  # distinct from the loader's (seed, epoch, position)
 
 
 @dataclass
 class Progress:
-    """Where a training stands: whole epochs, and steps and losses of the one under way."""
+    """Position and history of a training: completed epochs, and steps and losses of the current epoch."""
 
     epoch: int = 0
     step: int = 0
     losses: list[float] = field(default_factory=list)
     learning_rate: float = math.nan
-    """Of the epoch's first step."""
+    """At the first step of the current epoch."""
     best_metric: float = math.nan
     best_epoch: int = -1
     history: list[dict[str, float]] = field(default_factory=list)
 
     def should_stop(self, config: TrainingConfig) -> bool:
-        """Tell whether the epochs or the patience are spent."""
+        """Return whether all epochs are done or the patience of early stopping is exhausted."""
         patience = config.early_stopping_epochs
         return self.epoch >= config.epochs or (patience is not None and self.epoch - 1 - self.best_epoch >= patience)
 
 
 class TrainingLoop:
-    """Model, optimizer, schedule and average of one training, and an epoch of it."""
+    """Model, optimizer, schedule and weight average of one training; runs it epoch by epoch."""
 
     def __init__(self, config: RoleConfig, faces: TrainingFaces, *, seed: int, device: Device, name: str) -> None:
         training = config.training
@@ -92,7 +92,9 @@ class TrainingLoop:
         self.fixmatch: FixMatch | None = None
         if training.fixmatch is not None:
             if faces.unlabeled is None or len(faces.unlabeled.pixel_rows) == 0:
-                raise TrainingError(f"{name}: fixmatch asks for agreement on a pool, and there is none")
+                raise TrainingError(
+                    f"{name}: fixmatch needs unlabeled faces, got none; add a pool or drop training.fixmatch"
+                )
             self.fixmatch = FixMatch(training.fixmatch, training, faces.unlabeled, faces.labels)
         self.targets = torch.from_numpy(faces.train.targets)
         self.known = torch.from_numpy(faces.train.known)
@@ -106,13 +108,13 @@ class TrainingLoop:
 
     @property
     def eval_model(self) -> FaceClassifier:
-        """The model that is validated and kept: the average of the weights, where there is one."""
+        """The model to validate and save: the weight average if there is one, else the trained model."""
         return self.ema.module if self.ema is not None else self.model
 
     def run_epoch(self, bar: TrainingProgress, *, save: Callable[[], None] = lambda: None) -> dict[str, float]:
-        """Train for the rest of an epoch and validate; give the history's row.
+        """Train for the rest of an epoch, validate, and return the epoch's row of the history.
 
-        `save` is called after every `save_every_steps` steps of the whole training, when `state` can be gone on from.
+        `save` is called after every `save_every_steps` steps of the training, when `state` can be resumed from.
         """
         progress, epoch = self.progress, self.progress.epoch
         batches = epoch_batches(self.sampling_weights, batch_size=self.config.batch_size, seed=self.seed, epoch=epoch)
@@ -139,8 +141,8 @@ class TrainingLoop:
             progress.learning_rate = self.schedule.learning_rate
         for step, ((pixels, indices), unlabeled) in enumerate(zip(loader, pool, strict=False), start=progress.step):
             rank = self.compute.accelerator.process_index
-            place = (epoch, step, rank) if rank else (epoch, step)
-            seed_generators(self.seed, STEP_STREAM, *place)  # mixing, dropout and stochastic depth
+            position = (epoch, step, rank) if rank else (epoch, step)
+            seed_generators(self.seed, STEP_STREAM, *position)  # for mixing, dropout and stochastic depth
             steps_before = epoch * self.steps_per_epoch + step
             progress.losses.append(self._step(pixels, indices, steps_before, unlabeled))
             progress.step = step + 1
@@ -153,13 +155,13 @@ class TrainingLoop:
         return row
 
     def _close_epoch(self, scores: Scores) -> dict[str, float]:
-        """Note an epoch's scores: in the history, the schedule, and as the best if they are."""
+        """Record an epoch's scores in the history and the best metric, and advance the schedule."""
         monitor, progress = self.config.monitor, self.progress
         value = metric_value(scores, monitor)
         if value is None:
             raise TrainingError(
                 f"{self.name}: {monitor} is not defined on the {len(self.faces.validation.pixel_rows):,} validation "
-                "faces (does one value fill them all?); add validation faces or choose another training.monitor"
+                "faces (do all have the same value?); add validation faces or choose another training.monitor"
             )
         row = {
             "epoch": progress.epoch,
@@ -178,36 +180,40 @@ class TrainingLoop:
         return row
 
     def _step(self, pixels: Tensor, indices: Tensor, step: int, unlabeled: UnlabeledBatch | None = None) -> float:
-        """Take one optimizer step on a batch, in `accumulation_steps` parts; give its loss.
+        """Take one optimizer step on a batch, in `accumulation_steps` micro-batches; return its loss.
 
-        Each part is divided by the weight of the whole batch, of all processes, so that the parts add up to the batch's
-        own gradient.
+        Each micro-batch's loss is divided by the weight of the whole batch over all processes, so that the gradients
+        add up to the batch's.
         """
         device, accelerator = self.compute.device, self.compute.accelerator
-        taught = [(indices, 1.0)]  # which faces the pixels show, and in what share
+        labels = [(indices, 1.0)]  # faces whose labels the pixels have, and the weight of these labels
         if self.config.mixing is not None:
             mixed = mix(pixels, self.config.mixing)
-            pixels, share = mixed.pixels, mixed.label_weight
-            taught = [(indices, share), (indices[mixed.partners], 1 - share)]
-        # mixed or not, a face's weight counts once: its partners are the batch's own faces, each taken once
+            pixels, label_weight = mixed.pixels, mixed.label_weight
+            labels = [(indices, label_weight), (indices[mixed.partners], 1 - label_weight)]
+        # also right for mixed batches: the partners are a permutation of the batch
         total_weight = self.compute.sum(self.weights[indices].sum()).clamp_min(1e-8)
         num_unlabeled = torch.tensor(0.0 if unlabeled is None else len(unlabeled.faces))
         total_unlabeled = self.compute.sum(num_unlabeled)
         total = torch.zeros((), device=device)
-        parts = [part for part in torch.arange(len(indices)).tensor_split(self.config.accumulation_steps) if len(part)]
+        micro_batches = [
+            part for part in torch.arange(len(indices)).tensor_split(self.config.accumulation_steps) if len(part)
+        ]
         with self._translate_errors(step):
-            for part in parts:
-                with nullcontext() if part is parts[-1] else accelerator.no_sync(self.parallel):
-                    beside = None if unlabeled is None else _part_of(unlabeled, part, of=len(indices))
-                    seen = [pixels[part]] if beside is None else [pixels[part], beside.weak, beside.strong]
+            for part in micro_batches:
+                with nullcontext() if part is micro_batches[-1] else accelerator.no_sync(self.parallel):
+                    pool = None if unlabeled is None else _micro_batch(unlabeled, part, batch_size=len(indices))
+                    images = [pixels[part]] if pool is None else [pixels[part], pool.weak, pool.strong]
                     with self.compute.autocast():
-                        log_probabilities = self.forward(torch.cat(seen).to(device))
-                    own = log_probabilities[: len(part)]
-                    losses = [self._loss(own, faces[part], share) for faces, share in taught if share > 0]
+                        log_probabilities = self.forward(torch.cat(images).to(device))
+                    labeled = log_probabilities[: len(part)]
+                    losses = [
+                        self._labeled_loss(labeled, faces[part], weight) for faces, weight in labels if weight > 0
+                    ]
                     loss = torch.stack(losses).sum() / total_weight
-                    if beside is not None:
-                        loss = loss + self._unlabeled_loss(log_probabilities[len(part) :], beside) / total_unlabeled
-                    # times the processes, as the exchange of gradients takes their mean
+                    if pool is not None:
+                        loss = loss + self._unlabeled_loss(log_probabilities[len(part) :], pool) / total_unlabeled
+                    # DDP averages the gradients of the processes; their sum is needed
                     torch.autograd.backward(self.scaler.scale(loss * accelerator.num_processes))
                 total += loss.detach()
         total_loss = float(self.compute.sum(total))
@@ -220,7 +226,7 @@ class TrainingLoop:
         return total_loss
 
     def _update_weights(self) -> None:
-        """Clip the gradients and take the optimizer's step; fp16 leaves out a step whose scaled gradients overflow."""
+        """Clip the gradients and step the optimizer; fp16 skips the step if scaled gradients overflow."""
         if self.config.max_gradient_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
@@ -228,40 +234,42 @@ class TrainingLoop:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _loss(self, log_probabilities: Tensor, faces: Tensor, share: float) -> Tensor:
+    def _labeled_loss(self, log_probabilities: Tensor, faces: Tensor, label_weight: float) -> Tensor:
         device = log_probabilities.device
         return self.loss(
             log_probabilities,
             self.targets[faces].to(device),
             self.known[faces].to(device),
-            share * self.weights[faces].to(device),
-            {name: of_all[faces].to(device) for name, of_all in self.numbers.items()},
+            label_weight * self.weights[faces].to(device),
+            {name: numbers[faces].to(device) for name, numbers in self.numbers.items()},
         )
 
     def _unlabeled_loss(self, log_probabilities: Tensor, batch: UnlabeledBatch) -> Tensor:
-        """Add up the loss of the strong pictures against what the weak ones, whose rows come first, are taken for."""
+        """Sum the loss of the strong views against the pseudo-targets of the weak ones, which come first."""
         assert self.fixmatch is not None
         assert self.config.fixmatch is not None
         weak, strong = torch.split(log_probabilities, len(batch.faces))
-        targets, sure = self.fixmatch.pseudo_targets(weak, batch.faces)
+        targets, confident = self.fixmatch.pseudo_targets(weak, batch.faces)
         unknown = {name: strong.new_full((len(strong),), math.nan) for name in self.numbers}
-        return self.config.fixmatch.weight * self.loss(strong, targets, sure, strong.new_ones(len(strong)), unknown)
+        return self.config.fixmatch.weight * self.loss(
+            strong, targets, confident, strong.new_ones(len(strong)), unknown
+        )
 
     def _standardized_numbers(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Give the faces' numbers, [N], and those of the values, [V], that the loss asks for, in standard deviations."""
-        of_faces, of_values = {}, {}
+        """Return the loss's regression targets of faces [N] and of values [V], in standard deviations."""
+        face_numbers, value_numbers = {}, {}
         for _, _, loss in terms_of(self.config.loss):
             if isinstance(loss, ExpectedNumber):
-                known = self.faces.train.numbers.get(loss.attribute)
-                if known is None or not np.isfinite(known.of_value).all():
+                targets = self.faces.train.numbers.get(loss.attribute)
+                if targets is None or not np.isfinite(targets.of_value).all():
                     raise TrainingError(
-                        f"{self.name}: the loss expected_number needs the number behind every value of "
-                        f"'{loss.attribute}', and no training face tells some of them; add labeled faces or drop it"
+                        f"{self.name}: the loss expected_number needs labeled training faces with a number for every "
+                        f"value of '{loss.attribute}'; add such faces or drop the term"
                     )
-                scale = max(float(np.nanstd(known.truth)), 1e-6)
-                of_faces[loss.attribute] = torch.from_numpy(known.truth / scale).float()
-                of_values[loss.attribute] = torch.from_numpy(known.of_value / scale).float()
-        return of_faces, of_values
+                scale = max(float(np.nanstd(targets.truth)), 1e-6)
+                face_numbers[loss.attribute] = torch.from_numpy(targets.truth / scale).float()
+                value_numbers[loss.attribute] = torch.from_numpy(targets.of_value / scale).float()
+        return face_numbers, value_numbers
 
     def _not_finite(self, loss: float, indices: Tensor, step: int) -> str:
         shown = [self.faces.train.image_ids[index] for index in indices[:8].tolist()]
@@ -274,22 +282,20 @@ class TrainingLoop:
 
     @contextmanager
     def _translate_errors(self, step: int) -> Iterator[None]:
-        """Say what to lower when memory runs out, and what to switch off when the network cannot be compiled."""
+        """Turn out-of-memory and compile failures into TrainingError."""
         try:
             yield
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
-            raise TrainingError(
-                f"{self.name}: cannot be compiled here ({reason}); set training.compile: false"
-            ) from None
+            raise TrainingError(f"{self.name}: torch.compile failed ({reason}); set training.compile: false") from None
         except RuntimeError as error:
             if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
                 raise
             config = self.config
             raise TrainingError(
                 f"{self.name}: out of memory at step {step} with {config.batch_size // config.accumulation_steps} faces "
-                f"of {self.faces.image_size} pixels at a time; raise training.accumulation_steps (now "
-                f"{config.accumulation_steps}), which changes no result of a network without batch norm, or lower "
+                f"of {self.faces.image_size} pixels per micro-batch; raise training.accumulation_steps (now "
+                f"{config.accumulation_steps}; same result for networks without batch norm), or lower "
                 f"training.batch_size (now {config.batch_size}) or faces.image_size"
             ) from None
 
@@ -306,7 +312,7 @@ class TrainingLoop:
         return score_predictions(probabilities, faces.codes, labels=self.faces.labels, numbers=faces.numbers)
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on."""
+        """Return everything that the next step depends on."""
         return {
             "model": self.model.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
@@ -317,7 +323,7 @@ class TrainingLoop:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Restore a state."""
         self.model.load_state_dict(state["model"])
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
@@ -327,8 +333,8 @@ class TrainingLoop:
         self.progress = Progress(**state["progress"])
 
 
-def _part_of(batch: UnlabeledBatch, part: Tensor, *, of: int) -> UnlabeledBatch:
-    """Take the unlabeled faces that go with a part of the labeled ones, `part` being places among `of`."""
-    times = len(batch.faces) // of
-    places = (part[:, None] * times + torch.arange(times)).reshape(-1)
-    return UnlabeledBatch(batch.weak[places], batch.strong[places], batch.faces[places])
+def _micro_batch(batch: UnlabeledBatch, part: Tensor, *, batch_size: int) -> UnlabeledBatch:
+    """Select the unlabeled faces of a micro-batch, whose labeled faces are at `part` in a batch of `batch_size`."""
+    per_labeled = len(batch.faces) // batch_size
+    positions = (part[:, None] * per_labeled + torch.arange(per_labeled)).reshape(-1)
+    return UnlabeledBatch(batch.weak[positions], batch.strong[positions], batch.faces[positions])

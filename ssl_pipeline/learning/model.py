@@ -1,6 +1,6 @@
-"""From a config to a network that takes raw pixels and gives class probabilities, whatever its head.
+"""Face classifiers: a timm or wide-ResNet backbone with normalization and a joint or per-attribute head.
 
-Shapes: B batch, L logits, K classes, A attributes, C×H×W image.
+Shapes: B batch, L logits, K classes, A attributes, D features, C×H×W image.
 """
 
 import difflib
@@ -24,10 +24,10 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def check_architecture(config: ModelConfig) -> None:
-    """Refuse an architecture that cannot be built, before anything is.
+    """Check that the architecture exists and the file of pretrained weights is there, without building a model.
 
     Raises:
-        ConfigError: with the nearest known name.
+        ConfigError: with the closest architecture names.
     """
     if match := WIDE_RESNET.fullmatch(config.architecture):
         if int(match[1]) < 10 or (int(match[1]) - 4) % 6:
@@ -36,22 +36,22 @@ def check_architecture(config: ModelConfig) -> None:
             )
         if config.pretrained:
             raise ConfigError(
-                f"architecture '{config.architecture}': timm's hub has no such weights; use weights_file, or pretrained: false"
+                f"architecture '{config.architecture}': there are no pretrained weights for it; use weights_file, or pretrained: false"
             )
     elif not timm.is_model(config.architecture.split(".")[0]):
         close = difflib.get_close_matches(config.architecture, timm.list_models(), n=3)
         hint = f"; did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
         raise ConfigError(
-            f"architecture '{config.architecture}': neither one of timm's names nor wrn<depth>_<width>, as wrn16_2{hint}"
+            f"architecture '{config.architecture}': expected a timm model name or wrn<depth>_<width>, e.g. wrn16_2{hint}"
         )
     if config.weights_file is not None and not config.weights_file.is_file():
         raise ConfigError(f"weights_file: no such file {config.weights_file}")
 
 
 class FaceClassifier(nn.Module):
-    """A backbone with one softmax over all classes (`joint`) or one an attribute (`per_attribute`).
+    """A backbone with one softmax over all classes (`joint`) or one per attribute (`per_attribute`).
 
-    It takes raw pixels and normalises them itself, so that a checkpoint needs nothing beside it.
+    It takes uint8 pixels and normalizes them itself, so that a checkpoint is self-contained.
     """
 
     mean: Tensor
@@ -68,35 +68,35 @@ class FaceClassifier(nn.Module):
         self.register_buffer("class_codes", torch.from_numpy(labels.class_codes), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Give the log probabilities of the classes.
+        """Compute the log probabilities of the classes.
 
         Args:
             pixels: uint8 [B, 3, H, W].
 
         Returns:
-            float32 [B, K]; their exponentials sum to 1 over a row.
+            float32 [B, K]; exp of each row sums to 1.
         """
         return self.log_probabilities(self.backbone(self._normalized(pixels)))
 
     def features(self, pixels: Tensor) -> Tensor:
-        """Give what the last layer sees of uint8 [B, 3, H, W], pooled over the image: float [B, D].
+        """Compute the pooled features of uint8 [B, 3, H, W], the input of the last layer: float [B, D].
 
         Raises:
-            CheckpointError: if the backbone does not tell its features as timm's models do.
+            CheckpointError: if the backbone lacks timm's `forward_features` and `forward_head`.
         """
         backbone: Any = self.backbone
         if not (hasattr(backbone, "forward_features") and hasattr(backbone, "forward_head")):
             raise CheckpointError(
-                f"{type(backbone).__name__} does not tell its features, which the diagnosis of shift compares; "
-                "leave it out with shift: null"
+                f"{type(backbone).__name__} has no forward_features and forward_head, which the shift report needs; "
+                "disable it with shift: null"
             )
         pooled = backbone.forward_head(backbone.forward_features(self._normalized(pixels)), pre_logits=True)
         return torch.as_tensor(pooled).flatten(1)
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
-        """Turn the head's logits [B, L] into log probabilities of the classes, float32 [B, K].
+        """Convert the head's logits [B, L] into log probabilities of the classes, float32 [B, K].
 
-        With `per_attribute` the attributes are independent given the face: their log probabilities add up.
+        With `per_attribute`, attributes are independent given the face, so their log probabilities add up.
         """
         logits = logits.float()
         if self.head == "joint":
@@ -108,7 +108,7 @@ class FaceClassifier(nn.Module):
         return torch.stack(terms).sum(dim=0)
 
     def to_channels_last(self, device: torch.device) -> "FaceClassifier":
-        """Move to a device, weights laid out channels-last, as bf16 convolutions on a CPU want them; gives itself."""
+        """Move to a device with channels-last weights (fast for bf16 convolutions on a CPU); return self."""
         nn.Module.to(self, device=device)
         for parameter in self.parameters():
             if parameter.dim() == 4:
@@ -128,17 +128,17 @@ class FaceClassifier(nn.Module):
 def build_model(
     config: ModelConfig, *, labels: LabelSpace, image_size: int, load_pretrained: bool = True
 ) -> FaceClassifier:
-    """Build a model with fresh weights from torch's global generator, or pretrained ones where the config says so.
+    """Build a model with random weights from torch's global generator, or pretrained ones if configured.
 
     Args:
-        config: the architecture and its head.
+        config: architecture, head, dropout and pretrained weights.
         labels: the classes.
-        image_size: side of the faces in pixels.
-        load_pretrained: False builds the shape alone, for weights that are about to be loaded.
+        image_size: image side in pixels.
+        load_pretrained: False skips pretrained weights, e.g. before loading a checkpoint.
 
     Raises:
-        ConfigError: if the architecture is unknown.
-        CheckpointError: if the file of pretrained weights does not fit.
+        ConfigError: if the architecture is unknown or rejects its options.
+        CheckpointError: if the pretrained weights cannot be fetched or do not fit.
     """
     check_architecture(config)
     num_logits = labels.num_classes if config.head == "joint" else sum(labels.num_values)
@@ -170,7 +170,7 @@ def _timm_backbone(config: ModelConfig, num_logits: int, image_size: int, *, pre
     try:
         model: Any = timm.create_model(config.architecture, pretrained=pretrained, **options)
         if getattr(model, "patch_embed", None) is not None and hasattr(model, "set_input_size"):
-            model.set_input_size(img_size=image_size)  # transformers are built for one size
+            model.set_input_size(img_size=image_size)  # transformers have a fixed input size
     except TypeError as error:
         raise ConfigError(
             f"architecture '{config.architecture}' does not take dropout and stochastic_depth: {error}"
@@ -180,13 +180,13 @@ def _timm_backbone(config: ModelConfig, num_logits: int, image_size: int, *, pre
             raise ConfigError(f"architecture '{config.architecture}' cannot be built: {error}") from None
         raise CheckpointError(
             f"pretrained weights of '{config.architecture}' cannot be fetched ({type(error).__name__}: {error}); "
-            "without the internet, name a local file: model.weights_file"
+            "without internet access, set model.weights_file to a local file"
         ) from None
     return model
 
 
 def _load_backbone(backbone: nn.Module, path: Path) -> None:
-    """Load what fits in name and shape; the classifier, made for other classes, may stay fresh, the rest may not."""
+    """Load the tensors that match in name and shape; only the classifier may remain random."""
     try:
         weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
     except Exception as error:
@@ -194,12 +194,14 @@ def _load_backbone(backbone: nn.Module, path: Path) -> None:
             f"{path}: cannot be read as weights ({type(error).__name__}); expected .safetensors or a plain state dict"
         ) from None
     weights = {name.removeprefix("backbone."): tensor for name, tensor in weights.items()}
-    own = backbone.state_dict()
-    fitting = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
-    fresh = [name for name in own if name not in fitting and not name.endswith("num_batches_tracked")]
-    if len(fresh) > 2:  # a classifier's weight and bias
+    expected = backbone.state_dict()
+    matching = {
+        name: tensor for name, tensor in weights.items() if name in expected and expected[name].shape == tensor.shape
+    }
+    missing = [name for name in expected if name not in matching and not name.endswith("num_batches_tracked")]
+    if len(missing) > 2:  # the classifier's weight and bias
         raise CheckpointError(
-            f"{path}: {len(fresh)} of {len(own)} tensors are not in it or have another shape, as '{fresh[0]}'; "
-            "is it of this architecture?"
+            f"{path}: {len(missing)} of {len(expected)} tensors are missing or have another shape, e.g. '{missing[0]}'; "
+            "use weights of the same architecture"
         )
-    backbone.load_state_dict(fitting, strict=False)
+    backbone.load_state_dict(matching, strict=False)

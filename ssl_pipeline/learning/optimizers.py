@@ -1,4 +1,4 @@
-"""Optimizers from their config sections: torch's SGD and AdamW, and any of timm's by name."""
+"""Optimizers: torch's SGD and AdamW, and timm's by name."""
 
 import difflib
 import importlib.util
@@ -22,7 +22,7 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> Optimizer:
     """Build the optimizer over a model's parameter groups (see `parameter_groups`).
 
     Raises:
-        ConfigError: if timm has no such optimizer, or it refuses its options.
+        ConfigError: if timm does not have the optimizer, or it rejects its options.
     """
     groups = parameter_groups(config, model)
     match config:
@@ -38,18 +38,18 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> Optimizer:
 
 
 def check_optimizer(config: RoleConfig) -> None:
-    """Refuse an optimizer that cannot be built for the role's model, before any work.
+    """Check that the optimizer can be built for the role's model.
 
     Raises:
-        ConfigError: saying what is wrong with the name, the options, or the model's layers.
+        ConfigError: naming the fault in the name, the options, or the model's layers.
     """
     optimizer = config.training.optimizer
     if isinstance(optimizer, TimmOptimizer):
         _build_timm(optimizer, [{"params": [nn.Parameter(torch.zeros(2, 2))]}])
     needs_layers = optimizer.layer_decay is not None
     if needs_layers or optimizer.head_learning_rate_factor != 1 or optimizer.freeze_backbone_epochs:
-        labels = LabelSpace.of({"any": ["this", "that"]})
-        with torch.device("meta"):  # shapes without memory
+        labels = LabelSpace.of({"attribute": ["a", "b"]})
+        with torch.device("meta"):  # allocates no memory
             model = build_model(config.model, labels=labels, image_size=64, load_pretrained=False)
         parameter_groups(optimizer, model)
         FreezableBackbone(model, epochs=optimizer.freeze_backbone_epochs)
@@ -62,38 +62,42 @@ def _build_timm(config: TimmOptimizer, groups: list[ParameterGroup]) -> Optimize
     try:
         optimizer = timm.optim.create_optimizer_v2(groups, opt=config.name, lr=config.learning_rate, **options)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        raise ConfigError(f"optimizer '{config.name}' refuses options {config.options}: {error}") from None
+        raise ConfigError(f"optimizer '{config.name}' rejects options {config.options}: {error}") from None
     return optimizer
 
 
 def _check_name(name: str) -> None:
-    known = [str(other) for other in timm.optim.list_optimizers()]
+    known = [str(known_name) for known_name in timm.optim.list_optimizers()]
     if name not in known:
         close = difflib.get_close_matches(name.lower(), known, n=3)
-        hint = f"; did you mean {' or '.join(repr(other) for other in close)}?" if close else f": {', '.join(known)}"
-        raise ConfigError(f"optimizer '{name}': not one of timm's{hint}")
+        hint = f"; did you mean {' or '.join(repr(match) for match in close)}?" if close else f": {', '.join(known)}"
+        raise ConfigError(f"optimizer '{name}': not a timm optimizer{hint}")
     info = timm.optim.get_optimizer_info(name)
     if info.second_order:
         raise ConfigError(
-            f"optimizer '{name}': it needs second derivatives, which this training loop does not compute; choose another"
+            f"optimizer '{name}': it needs second derivatives, which the training loop does not compute; choose another"
         )
     package = info.opt_class.partition(".")[0] if isinstance(info.opt_class, str) else None
     if package is not None and (importlib.util.find_spec(package) is None or not torch.cuda.is_available()):
-        raise ConfigError(f"optimizer '{name}': it needs the package {package} and a GPU, which are not here")
+        raise ConfigError(
+            f"optimizer '{name}': it needs the package {package} and a GPU; install them or choose another"
+        )
 
 
 def _check_options(config: TimmOptimizer) -> None:
     info = timm.optim.get_optimizer_info(config.name)
-    taken = set() if info.has_eps else {"eps"}
-    taken |= set() if info.has_betas else {"betas"}  # timm would drop these two without a word
+    ignored = set() if info.has_eps else {"eps"}
+    ignored |= set() if info.has_betas else {"betas"}  # timm would drop these silently
     constructor = timm.optim.get_optimizer_class(config.name, bind_defaults=False)
-    named = [key for key in inspect.signature(constructor).parameters if key not in {"params", "lr", "weight_decay"}]
-    known = [key for key in named if key not in taken]
+    parameters = [
+        key for key in inspect.signature(constructor).parameters if key not in {"params", "lr", "weight_decay"}
+    ]
+    known = [key for key in parameters if key not in ignored]
     for option in config.options:
         if option in ("lr", "weight_decay"):
-            own = "learning_rate" if option == "lr" else option
-            raise ConfigError(f"optimizer '{config.name}': '{option}' is no option; set optimizer.{own} instead")
+            key = "learning_rate" if option == "lr" else option
+            raise ConfigError(f"optimizer '{config.name}': '{option}' is not an option; set optimizer.{key} instead")
         if option not in known:
             close = difflib.get_close_matches(option, known, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"it takes {', '.join(known)}"
+            hint = f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(known)}"
             raise ConfigError(f"optimizer '{config.name}': unknown option '{option}'; {hint}")

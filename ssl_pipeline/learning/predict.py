@@ -1,6 +1,6 @@
-"""Class probabilities of faces, with gradients off: one model, one or several views of each face.
+"""Class probabilities of faces from a checkpoint, averaged over views (test-time augmentation).
 
-Shapes: N faces, B of them in a batch, K classes, S the side of a face in pixels.
+Shapes: N faces, B batch, K classes, S image side, M rows of the pixel array, D features.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,12 +23,12 @@ from ssl_pipeline.learning.device import Compute, Device
 from ssl_pipeline.learning.model import FaceClassifier
 
 View = tuple[float, bool]
-"""How a face is shown: its zoom, and whether mirrored."""
+"""Zoom, and whether flipped horizontally."""
 SINGLE_VIEW: tuple[View, ...] = ((1.0, False),)
 
 
 class FacePredictor(Protocol):
-    """What gives class probabilities of faces: one checkpoint (`CheckpointPredictor`) or several (`voting.SoftVote`)."""
+    """Predictor of class probabilities: one checkpoint (`CheckpointPredictor`) or several (`voting.SoftVote`)."""
 
     @property
     def labels(self) -> LabelSpace:
@@ -36,19 +36,19 @@ class FacePredictor(Protocol):
 
     @property
     def image_sizes(self) -> tuple[int, ...]:
-        """The sizes in pixels at which a face is wanted."""
+        """The image sides in pixels that the models take."""
 
     @property
     def batch_size(self) -> int:
-        """Faces at a time."""
+        """Faces per batch."""
 
     def predict_sizes(self, pixels: Mapping[int, npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-        """Give class probabilities, float32 [N, K], of N faces at each wanted size, {S: uint8 [N, S, S, 3]}."""
+        """Predict class probabilities, float32 [N, K], of N faces given at every image size, {S: uint8 [N, S, S, 3]}."""
 
 
 @dataclass(frozen=True)
 class CheckpointPredictor:
-    """A checkpoint on its device, ready to label faces."""
+    """A checkpoint on its device, with prediction settings."""
 
     checkpoint: Checkpoint
     config: PredictionConfig
@@ -59,10 +59,10 @@ class CheckpointPredictor:
     def load(
         cls, path: Path, config: PredictionConfig, *, labels: LabelSpace | None = None, device: Device = "auto"
     ) -> "CheckpointPredictor":
-        """Load a checkpoint, checked against `labels` if they are given.
+        """Load a checkpoint and check that it has these labels, unless None.
 
         Raises:
-            CheckpointError: if it cannot be used.
+            CheckpointError: see `checkpoint.load_checkpoint`.
         """
         checkpoint = load_checkpoint(path, labels=labels)
         compute = Compute.build(device, config.precision)
@@ -70,7 +70,7 @@ class CheckpointPredictor:
         return cls(checkpoint, config, compute, config.views)
 
     def by_view(self) -> "tuple[CheckpointPredictor, ...]":
-        """Give a predictor for each view alone; the mean over their uncalibrated probabilities is this one's."""
+        """Return one predictor per view; the mean of their uncalibrated probabilities equals this predictor's."""
         return tuple(replace(self, views=(view,)) for view in self.views)
 
     @property
@@ -80,18 +80,18 @@ class CheckpointPredictor:
 
     @property
     def image_sizes(self) -> tuple[int, ...]:
-        """The one size at which the model was trained."""
+        """The image side that the model was trained on."""
         return (self.checkpoint.image_size,)
 
     @property
     def batch_size(self) -> int:
-        """Faces at a time."""
+        """Faces per batch."""
         return self.config.batch_size
 
     def predict(
         self, pixels: npt.NDArray[np.uint8], pixel_rows: IntArray, *, on_batch: Callable[[int], None] | None = None
     ) -> npt.NDArray[np.float32]:
-        """Give calibrated class probabilities, float32 [N, K], of the faces in these rows of uint8 [M, S, S, 3]."""
+        """Predict calibrated class probabilities, float32 [N, K], of the faces in these rows of uint8 [M, S, S, 3]."""
         probabilities = self.predict_uncalibrated(pixels, pixel_rows, on_batch=on_batch)
         if self.checkpoint.calibration is None:
             return probabilities
@@ -100,7 +100,7 @@ class CheckpointPredictor:
     def predict_uncalibrated(
         self, pixels: npt.NDArray[np.uint8], pixel_rows: IntArray, *, on_batch: Callable[[int], None] | None = None
     ) -> npt.NDArray[np.float32]:
-        """Give the class probabilities that the network gives, averaged over the views, float32 [N, K]."""
+        """Predict uncalibrated class probabilities, averaged over the views, float32 [N, K]."""
         return predict_probabilities(
             self.checkpoint.model,
             pixels,
@@ -112,7 +112,7 @@ class CheckpointPredictor:
         )
 
     def predict_sizes(self, pixels: Mapping[int, npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-        """Give class probabilities, float32 [N, K], of N faces, {S: uint8 [N, S, S, 3]} with S the model's own size."""
+        """Predict calibrated class probabilities, float32 [N, K], of N faces, {S: uint8 [N, S, S, 3]}."""
         faces = pixels[self.checkpoint.image_size]
         return self.predict(faces, np.arange(len(faces)))
 
@@ -128,18 +128,18 @@ def predict_probabilities(
     views: Sequence[View] = SINGLE_VIEW,
     on_batch: Callable[[int], None] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Predict faces in batches, in order, each as the mean of the probabilities of its views.
+    """Predict faces in batches, in order, as the mean of the probabilities over the views.
 
-    With V views, p(c | x) = 1/V · Σ p(c | view(x)). Every module of the model is left in the mode in which it came.
+    With V views, p(c | x) = 1/V · Σ p(c | view(x)). The train or eval mode of every module is restored afterwards.
 
     Args:
-        model: on the device.
+        model: on the device of `compute`.
         pixels: uint8 [M, S, S, 3], usually a memory map.
         pixel_rows: int [N], the rows to predict.
         compute: device and precision.
-        batch_size: faces at a time.
-        views: of each face; see `zoom_in` for what the zooms, at least 1, do.
-        on_batch: told the number of faces after each batch.
+        batch_size: faces per batch.
+        views: zoom (see `zoom_in`) and flip of each view.
+        on_batch: called with the number of faces after each batch.
 
     Returns:
         float32 [N, K], rows sum to 1.
@@ -158,43 +158,43 @@ def predict_probabilities(
 def iterate_batches(
     pixels: npt.NDArray[np.uint8], pixel_rows: IntArray, *, batch_size: int, device: torch.device
 ) -> Iterator[Tensor]:
-    """Yield the faces in these rows of uint8 [M, S, S, 3] on a device, uint8 [B, 3, S, S] at a time, in order."""
+    """Yield the faces in these rows of uint8 [M, S, S, 3] as batches uint8 [B, 3, S, S] on a device, in order."""
     for start in range(0, len(pixel_rows), batch_size):
         rows = pixel_rows[start : start + batch_size]
         yield torch.from_numpy(np.ascontiguousarray(pixels[rows])).permute(0, 3, 1, 2).to(device)
 
 
 def zoom_in(faces: Tensor, zoom: float) -> Tensor:
-    """Keep the centered square of 1/zoom of the side, rounded to whole pixels, and resize it back (bilinear).
+    """Crop the centered square of 1/zoom of the side, rounded to whole pixels, and resize it back (bilinear).
 
     Args:
         faces: uint8 [B, 3, S, S].
-        zoom: at least 1, which changes nothing.
+        zoom: ≥ 1; 1 returns the faces unchanged.
 
     Returns:
         uint8 [B, 3, S, S].
     """
     side = faces.shape[-1]
-    kept = max(round(side / zoom), 1)
-    if kept == side:
+    crop_side = max(round(side / zoom), 1)
+    if crop_side == side:
         return faces
-    margin = (side - kept) // 2
-    box = (margin, margin, kept, kept)
+    margin = (side - crop_side) // 2
+    box = (margin, margin, crop_side, crop_side)
     return torch.as_tensor(resized_crop(faces, *box, [side, side], InterpolationMode.BILINEAR, antialias=True))
 
 
 def _mean_over_views(model: FaceClassifier, faces: Tensor, views: Sequence[View]) -> Tensor:
     total = torch.zeros(len(faces), model.labels.num_classes, device=faces.device)
-    for zoom, mirrored in views:
+    for zoom, flipped in views:
         view = zoom_in(faces, zoom)
-        total += model(view.flip(3) if mirrored else view).exp()
+        total += model(view.flip(3) if flipped else view).exp()
     return total / len(views)
 
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Hold a model in eval mode: dropout off, batch norm by its running statistics, which stay as they are."""
-    # module by module: a frozen part of a model in training may be in eval mode already, and is to stay so
+    """Set a model to eval mode inside the block and restore the mode of every module afterwards."""
+    # per module: a frozen part of a model in training is already in eval mode and must stay there
     before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -208,11 +208,11 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 def pooled_features(
     predictor: CheckpointPredictor, pixels: npt.NDArray[np.uint8], pixel_rows: IntArray
 ) -> npt.NDArray[np.float32]:
-    """Give what the network's last layer sees of faces, one view each, float32 [N, D].
+    """Compute the pooled features of faces, the input of the classifier layer, float32 [N, D].
 
     Args:
-        predictor: the teacher.
-        pixels: uint8 [P, S, S, 3], usually a memory map.
+        predictor: the model.
+        pixels: uint8 [M, S, S, 3], usually a memory map.
         pixel_rows: int [N], the rows of the faces.
     """
     model, compute, parts = predictor.checkpoint.model, predictor.compute, []

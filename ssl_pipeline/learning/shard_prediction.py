@@ -1,4 +1,4 @@
-"""Predict a pool of faces in shards: each is one file, finished once, so that a lost process costs one shard."""
+"""Prediction of a pool in shards: one file per shard, skipped when it is finished."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -33,10 +33,10 @@ KEY = b"ssl_pipeline.shard"
 
 
 def check_image_size(checkpoint: Checkpoint, image_size: int) -> None:
-    """Refuse a model that was trained on faces of another size than those at hand.
+    """Check that a model was trained on faces of this size.
 
     Raises:
-        CheckpointError: naming both sizes.
+        CheckpointError: with both sizes.
     """
     if checkpoint.image_size != image_size:
         raise CheckpointError(
@@ -47,12 +47,12 @@ def check_image_size(checkpoint: Checkpoint, image_size: int) -> None:
 
 @dataclass(frozen=True)
 class FaceShard:
-    """Faces that are predicted together, and the file that their probabilities go to.
+    """Faces of one shard, and the file for their probabilities.
 
     Attributes:
-        path: of the part.
+        path: the file to write.
         image_ids: of B faces.
-        pixel_rows: int [B], where their pixels lie.
+        pixel_rows: int [B], their rows in the pixel array.
     """
 
     path: Path
@@ -61,13 +61,13 @@ class FaceShard:
 
     @classmethod
     def of(cls, path: Path, faces: pd.DataFrame) -> Self:
-        """Take the faces of a piece of a face table."""
+        """Build from the shard's rows of a face table."""
         return cls(path, faces["image_id"].tolist(), faces["pixel_row"].to_numpy(np.int64))
 
 
 @dataclass(frozen=True)
 class ShardPrediction:
-    """The work on a `FaceShard` (see `execution.work.ShardWork`): predict its faces, write its part, count them."""
+    """Predict a `FaceShard` and write its file (an `execution.work.ShardWork`)."""
 
     predictor: CheckpointPredictor
     pixels: npt.NDArray[np.uint8]
@@ -76,26 +76,26 @@ class ShardPrediction:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the network computes on a GPU."""
+        """Whether the model runs on a GPU."""
         return self.predictor.compute.device.type == "cuda"
 
     @property
     def num_threads(self) -> int:
-        """Threads that the probabilities are computed with: on a CPU their last bits may depend on it."""
+        """Number of torch threads; on a CPU, the last bits of the probabilities may depend on it."""
         return 1 if self.on_gpu else torch.get_num_threads()
 
     def __call__(self, shard: FaceShard) -> int:
-        """Predict and write; returns the number of faces."""
+        """Predict and write a shard; return its number of faces."""
         probabilities = self.predictor.predict(self.pixels, shard.pixel_rows, on_batch=self.on_batch)
         write_shard(shard.path, shard.image_ids, probabilities, self.identity)
         return len(shard.image_ids)
 
     def recipe(self) -> Callable[[], "ShardPrediction"]:
-        """Name the files to open elsewhere, and whatever this process has chosen that the bytes depend on."""
+        """Return a function that rebuilds this work in another process, with the same precision and number of threads."""
         if not isinstance(self.pixels, np.memmap) or self.pixels.filename is None:
-            raise ValueError("pixels: other processes open them by their file; expected a memory map")
+            raise ValueError("pixels: expected a memory map, which other processes can open, got an array")
         return partial(
-            _open_elsewhere,
+            _open_work,
             self.predictor.checkpoint.path,
             digest=self.predictor.checkpoint.digest,
             config=self.predictor.config.model_copy(update={"precision": self.predictor.compute.precision}),
@@ -107,7 +107,7 @@ class ShardPrediction:
         )
 
 
-def _open_elsewhere(
+def _open_work(
     checkpoint: Path,
     *,
     digest: str,
@@ -121,7 +121,7 @@ def _open_elsewhere(
     torch.set_num_threads(num_threads)
     predictor = replace(CheckpointPredictor.load(checkpoint, config, device=device), views=views)
     if predictor.checkpoint.digest != digest:
-        raise CheckpointError(f"{checkpoint}: another file on this machine than on the one that runs the stage")
+        raise CheckpointError(f"{checkpoint}: this machine has another file than the machine that runs the stage")
     return ShardPrediction(predictor, open_pixels(pixels), identity)
 
 
@@ -136,17 +136,17 @@ def predict_shards(
     execution: ExecutionConfig = IN_PROCESS,
     name: str = "labeling",
 ) -> dict[str, int]:
-    """Write ``part-00000.parquet``, …: image_id and class probabilities, float32 [K], in the order of `faces`.
+    """Write image_id and class probabilities, float32 [K], to ``part-00000.parquet``, …, in the order of `faces`.
 
     Args:
         predictor: the teacher.
         faces: a face table.
-        pixels: uint8 [M, S, S, 3]; with an execution elsewhere, a memory map.
-        directory: where the shards lie. Finished ones of the same identity are left as they are.
-        shard_size: faces in a shard.
+        pixels: uint8 [M, S, S, 3]; a memory map, unless predicted in this process.
+        directory: of the shards; finished ones with the same identity are skipped.
+        shard_size: faces per shard.
         identity: digest of everything that the probabilities depend on.
-        name: what whoever watches is told.
-        execution: where the shards are predicted; their bytes do not depend on it.
+        name: the task's name in progress reports.
+        execution: where the shards are predicted; does not change their bytes.
 
     Returns:
         ``num_shards, num_skipped, num_faces``.
@@ -169,22 +169,22 @@ def predict_shards(
             bar.advance(num_faces)
             request_upload()
 
-        here = isinstance(execution, InProcess)
-        work = ShardPrediction(predictor, pixels, identity, on_batch=advance if here else None)
-        map_shards(work, shards, execution, directory=directory, on_done=None if here else advance)
+        in_process = isinstance(execution, InProcess)
+        work = ShardPrediction(predictor, pixels, identity, on_batch=advance if in_process else None)
+        map_shards(work, shards, execution, directory=directory, on_done=None if in_process else advance)
     return {"num_shards": num_shards, "num_skipped": num_shards - len(open_shards), "num_faces": len(faces)}
 
 
 def read_shards(directory: Path, faces: pd.DataFrame) -> npt.NDArray[np.float32]:
-    """Read the class probabilities of `faces`, float32 [N, K], and make sure that they are theirs.
+    """Read the class probabilities of `faces`, float32 [N, K].
 
     Raises:
-        RunError: if the shards hold other faces.
+        RunError: if the shards contain other faces.
     """
     tables = [pq.read_table(path) for path in sorted(directory.glob("part-*.parquet"))]
     table = pa.concat_tables(tables)
     if table["image_id"].to_pylist() != faces["image_id"].tolist():
-        raise RunError(f"{directory}: predictions of other faces; delete this folder and run again")
+        raise RunError(f"{directory}: the predictions are of other faces; delete this folder and run again")
     lists = table["class_probabilities"].combine_chunks()
     return np.asarray(lists.flatten()).reshape(len(table), -1)
 
@@ -203,9 +203,9 @@ def _is_finished(path: Path, identity: str) -> bool:
 
 
 def write_shard(path: Path, image_ids: list[str], probabilities: npt.NDArray[np.float32], identity: str) -> None:
-    """Write class probabilities, float32 [N, K], of these faces, for what `identity` says that they depend on."""
+    """Write a shard's class probabilities, float32 [N, K], marked with their `identity`."""
     num_classes = probabilities.shape[1]
     column: Any = pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), num_classes)
     table = pa.table({"image_id": pa.array(image_ids, pa.string()), "class_probabilities": column})
-    with atomic_path(path) as beside:
-        pq.write_table(table.replace_schema_metadata({KEY: identity.encode()}), beside)
+    with atomic_path(path) as temporary:
+        pq.write_table(table.replace_schema_metadata({KEY: identity.encode()}), temporary)

@@ -1,4 +1,4 @@
-"""A wide ResNet small enough for a CPU (Zagoruyko and Komodakis, arXiv:1605.07146), for faces of 32 to 128 pixels."""
+"""Wide ResNet for faces of 32 to 128 pixels, small enough for a CPU (Zagoruyko and Komodakis, arXiv:1605.07146)."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 class PreActivationBlock(nn.Module):
-    """Two 3×3 convolutions, each after batch norm and ReLU; the paper's B(3,3)."""
+    """Two 3×3 convolutions, each preceded by batch norm and ReLU; B(3,3) in the paper."""
 
     def __init__(self, num_in: int, num_out: int, *, stride: int, drop_path: float) -> None:
         super().__init__()
@@ -17,8 +17,8 @@ class PreActivationBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(num_out)
         self.conv2 = nn.Conv2d(num_out, num_out, 3, padding=1, bias=False)
         self.drop_path = drop_path
-        same = num_in == num_out and stride == 1
-        self.shortcut = None if same else nn.Conv2d(num_in, num_out, 1, stride=stride, bias=False)
+        is_identity = num_in == num_out and stride == 1
+        self.shortcut = None if is_identity else nn.Conv2d(num_in, num_out, 1, stride=stride, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, num_in, H, W] → [B, num_out, H/stride, W/stride]."""
@@ -26,7 +26,7 @@ class PreActivationBlock(nn.Module):
         shortcut = features if self.shortcut is None else self.shortcut(activated)
         residual = self.conv1(activated)
         residual = self.conv2(functional.relu(self.norm2(residual), inplace=True))
-        if self.training and self.drop_path > 0:  # stochastic depth, arXiv:1603.09382: whole faces skip the block
+        if self.training and self.drop_path > 0:  # stochastic depth per face, arXiv:1603.09382
             keep = 1 - self.drop_path
             residual = residual * torch.empty(len(residual), 1, 1, 1, device=residual.device).bernoulli_(keep) / keep
         return torch.as_tensor(shortcut + residual)
@@ -35,10 +35,10 @@ class PreActivationBlock(nn.Module):
 class WideResNet(nn.Module):
     """WRN-depth-width over three stages of 16, 32 and 64 × width channels.
 
-    The stem halves a face until its side is at most 32 pixels, so that the cost of the first stage, which dominates
-    on a CPU, does not grow with the face. Dropout stands before the classifier, as in timm's networks and Noisy
-    Student (arXiv:1911.04252), not between a block's convolutions as in the paper: drawing a number for each of a
-    feature map's elements took a sixth of a training step there.
+    The stem halves the image until its side is at most 32 pixels, so that the cost of the first stage, which
+    dominates on a CPU, does not grow with the image. Dropout is before the classifier, as in timm's networks and Noisy
+    Student (arXiv:1911.04252), not between a block's convolutions as in the paper, where it took a sixth of a
+    training step.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class WideResNet(nn.Module):
         num_in = 16
         for stage, num_out in enumerate(widths):
             for index in range(blocks_per_stage):
-                drop_path = stochastic_depth * len(blocks) / max(num_blocks - 1, 1)  # linear decay rule of the paper
+                drop_path = stochastic_depth * len(blocks) / max(num_blocks - 1, 1)  # the paper's linear decay rule
                 stride = 2 if stage > 0 and index == 0 else 1
                 blocks.append(PreActivationBlock(num_in, num_out, stride=stride, drop_path=drop_path))
                 num_in = num_out
@@ -73,9 +73,9 @@ class WideResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """The layers in order, as timm's models tell theirs: stem, a layer a block, then the classifier.
+        """Return the layers in timm's format: stem, one layer per block, classifier.
 
-        The last norm belongs to the last block. `coarse` takes all blocks as one layer.
+        The final norm belongs to the last block. With `coarse`, all blocks are one layer.
         """
         blocks = r"^blocks" if coarse else [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]
         return {"stem": r"^stem", "blocks": blocks}
@@ -85,7 +85,7 @@ class WideResNet(nn.Module):
         return self.forward_head(self.forward_features(images))
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W] → [B, D, H', W'], as timm's models call it."""
+        """[B, 3, H, W] → [B, D, H', W'], as in timm."""
         return functional.relu(self.norm(self.blocks(self.stem(images))), inplace=True)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:

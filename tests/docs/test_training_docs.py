@@ -1,4 +1,4 @@
-"""Every loss, mixing, optimizer and schedule that docs/training.md shows can be loaded and built."""
+"""Every loss, mixing, optimizer and schedule in docs/training.md can be loaded and built."""
 
 from pathlib import Path
 
@@ -19,25 +19,25 @@ LINES = (Path(__file__).parents[2] / "docs/training.md").read_text().splitlines(
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("optimizer: ")])
-def test_an_optimizer_shown_in_the_docs_can_be_built(line: str) -> None:
+def test_an_optimizer_in_the_docs_can_be_built(line: str) -> None:
     role = make_role(**yaml.safe_load(line))
     model: nn.Module = build_model(role.model, labels=SPACE, image_size=16)
     assert build_optimizer(role.training.optimizer, model).param_groups
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("loss: ")])
-def test_a_loss_shown_in_the_docs_can_be_built_and_weighs_what_is_there(line: str) -> None:
+def test_a_loss_in_the_docs_can_be_built_and_names_known_classes(line: str) -> None:
     loss = make_role(**yaml.safe_load(line)).training.loss
     BatchLoss(loss, SPACE, class_mass=torch.ones(SPACE.num_classes))
     assert [name for _, _, term in terms_of(loss) for name in term.unknown_names(SPACE)] == []
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("mixing: ")])
-def test_a_mixing_shown_in_the_docs_can_be_done(line: str) -> None:
+def test_a_mixing_in_the_docs_can_be_applied(line: str) -> None:
     mixing = make_role(**yaml.safe_load(line)).training.mixing
     assert mix(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), mixing).pixels.shape == (4, 3, 8, 8)
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("scheduler: ")])
-def test_a_schedule_shown_in_the_docs_can_be_drawn(line: str) -> None:
+def test_a_schedule_in_the_docs_can_be_computed(line: str) -> None:
     assert len(learning_rates(make_role(epochs=100, **yaml.safe_load(line)).training, steps_per_epoch=3)) == 300

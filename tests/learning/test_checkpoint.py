@@ -46,9 +46,9 @@ def test_a_checkpoint_of_other_labels_is_refused_with_both(tmp_path: Path) -> No
     save(tmp_path / "best.safetensors")
     other = LabelSpace.of({"mask": ["wear", "normal"]})
     expected = (
-        f"{tmp_path}/best.safetensors: a checkpoint of other labels\n"
-        "  the checkpoint tells gender {male, female} × age {<30, 30-59, >=60}\n"
-        "  the config asks for  mask {wear, normal}\n"
+        f"{tmp_path}/best.safetensors: the checkpoint has other labels than the config\n"
+        "  checkpoint: gender {male, female} × age {<30, 30-59, >=60}\n"
+        "  config:     mask {wear, normal}\n"
         "  use the config that it was trained with, or train again"
     )
     with pytest.raises(CheckpointError, match=re.escape(expected)):

@@ -289,7 +289,7 @@ def test_a_number_is_learned_beside_the_classes_and_may_choose_the_best_epoch(tm
     assert result.best_metric < 0.7 * without.best_metric
     errors = pd.read_csv(tmp_path / "with/history.csv")["age.mean_absolute_error"]
     assert result.best_metric == pytest.approx(errors.min())
-    with pytest.raises(TrainingError, match="the number behind every value of 'age'"):
+    with pytest.raises(TrainingError, match="with a number for every value of 'age'"):
         fit(make_role(loss={"type": "mixture", "terms": terms}), make_faces(), directory=tmp_path / "unknown")
 
 

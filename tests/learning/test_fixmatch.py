@@ -145,5 +145,5 @@ def test_a_student_may_agree_on_the_pool_in_place_of_its_pseudo_labels(tmp_path:
     assert train_student(config, run, 1).num_epochs == 1
     with pytest.raises(ConfigError, match="the teacher does not train on the pool"):
         load_config(tmp_path / "tiny.yaml", overrides=["teacher.training.fixmatch={}"])
-    with pytest.raises(TrainingError, match="agreement on a pool, and there is none"):
+    with pytest.raises(TrainingError, match="fixmatch needs unlabeled faces, got none"):
         fit(make_role(fixmatch=FixMatchConfig()), make_faces(), directory=tmp_path / "none")

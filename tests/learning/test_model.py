@@ -61,7 +61,7 @@ def test_stochastic_depth_and_dropout_rest_in_evaluation() -> None:
     [
         ("resnt18", "did you mean .*'resnet18'"),
         ("wrn11_2", "depth is 10, 16, 22, 28, …, got 11"),
-        ("nonsense!", "neither one of timm's names nor wrn<depth>_<width>"),
+        ("nonsense!", "expected a timm model name or wrn<depth>_<width>"),
     ],
 )
 def test_an_architecture_that_cannot_be_is_refused(architecture: str, message: str) -> None:
@@ -81,5 +81,5 @@ def test_pretrained_weights_come_from_a_file_but_for_the_classifier(tmp_path: Pa
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     save_file(timm.create_model("resnet14t").state_dict(), tmp_path / "weights.safetensors")
     config = ModelConfig(architecture="resnet18", weights_file=tmp_path / "weights.safetensors")
-    with pytest.raises(CheckpointError, match="is it of this architecture"):
+    with pytest.raises(CheckpointError, match="use weights of the same architecture"):
         build_model(config, labels=SPACE, image_size=32)

@@ -57,5 +57,5 @@ def test_a_shard_cut_short_is_predicted_again(checkpoint: Path, tmp_path: Path) 
 def test_predictions_of_other_faces_are_not_taken(checkpoint: Path, tmp_path: Path) -> None:
     faces, pixels = pool(8)
     predict_shards(predictor(checkpoint), faces, pixels, directory=tmp_path, shard_size=8, identity="a")
-    with pytest.raises(RunError, match="predictions of other faces"):
+    with pytest.raises(RunError, match="the predictions are of other faces"):
         read_shards(tmp_path, faces.iloc[::-1])

@@ -50,22 +50,22 @@ def test_the_same_schedule_gives_the_same_bytes_of_png(tmp_path: Path) -> None:
     [
         ({"type": "constant"}, "constant 0.05"),
         ({"type": "constant", "warmup_epochs": 1}, "1 epoch of warm-up, then constant 0.05"),
-        ({"type": "step", "step_epochs": 3}, "step: 0.05, × 0.1 every 3 epochs (moves per epoch)"),
-        ({"type": "multi_step", "milestones": [3, 7]}, "multi-step: 0.05, × 0.1 at epoch 3, 7 (moves per epoch)"),
+        ({"type": "step", "step_epochs": 3}, "step: 0.05, × 0.1 every 3 epochs (changes per epoch)"),
+        ({"type": "multi_step", "milestones": [3, 7]}, "multi-step: 0.05, × 0.1 at epoch 3, 7 (changes per epoch)"),
         (
             {"type": "cosine", "warmup_epochs": 2.5},
-            "2.5 epochs of warm-up, then cosine from 0.05 to 0 (moves per step)",
+            "2.5 epochs of warm-up, then cosine from 0.05 to 0 (changes per step)",
         ),
         (
             {"type": "cosine_restarts", "first_cycle_epochs": 2, "cycle_factor": 2},
-            "cosine from 0.05 to 0 with restarts, first cycle 2 epochs, each 2 times as long as the last (moves per step)",
+            "cosine from 0.05 to 0 with restarts, first cycle 2 epochs, each 2 times as long as the one before (changes per step)",
         ),
         (
             {"type": "plateau"},
-            "plateau: 0.05, × 0.1 after more than 5 epochs without a better metric (moves per epoch);\n"
-            "drawn as what happens if nothing improves after the first epoch",
+            "plateau: 0.05, × 0.1 after more than 5 epochs without a better metric (changes per epoch);\n"
+            "shown for a metric that never improves after the first epoch",
         ),
-        ({"type": "one_cycle"}, "one cycle: 0.002 → 0.05 at 30% → 2e-07 (moves per step)"),
+        ({"type": "one_cycle"}, "one cycle: 0.002 → 0.05 at 30% → 2e-07 (changes per step)"),
     ],
 )
 def test_a_schedule_is_told_in_words(scheduler: dict[str, Any], words: str) -> None:

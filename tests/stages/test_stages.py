@@ -301,8 +301,8 @@ def test_a_checkpoint_of_other_labels_or_another_size_is_refused(
 ) -> None:
     teacher = finished[1].teacher / "best.safetensors"
     config, run = copy_of(finished, tmp_path, "labels.attributes.0.values=[man, woman]")
-    shutil.rmtree(run.pseudo_labels(1))  # as after `prepare` with these labels
-    with pytest.raises(CheckpointError, match="a checkpoint of other labels"):
+    shutil.rmtree(run.pseudo_labels(1))  # as after `prepare`, whose faces are others now
+    with pytest.raises(CheckpointError, match="the checkpoint has other labels"):
         predict(config, run, 1, teacher)
     config, run = copy_of(finished, tmp_path / "size", "faces.image_size=32")
     shutil.rmtree(run.pseudo_labels(1))
