@@ -1,1 +1,1 @@
-"""Room 5: what people look at. A report is given plain records and tables, and gives text, tables or pictures."""
+"""Plots, tables, pages and contact sheets, rendered from plain records and tables."""
