@@ -1,4 +1,4 @@
-"""Every selection that docs/selection.md shows can be loaded, and the docs name every strategy and every guard."""
+"""The selections shown in docs/selection.md load, and the docs name every strategy and every guard."""
 
 from pathlib import Path
 from typing import get_args
@@ -20,7 +20,7 @@ def test_a_selection_shown_in_the_docs_can_be_loaded(shown: dict[str, object]) -
     TypeAdapter(SelectionConfig).validate_python(shown)
 
 
-def test_without_the_section_a_precision_is_promised_as_the_docs_say() -> None:
+def test_without_the_section_a_precision_is_guaranteed_as_documented() -> None:
     default = RunConfig.model_fields["selection"].default
     assert default == TypeAdapter(SelectionConfig).validate_python({"type": "precision_guarantee", "target": 0.8})
     assert "Without the section it is `{type: precision_guarantee, target: 0.8}`" in TEXT

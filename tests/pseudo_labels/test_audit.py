@@ -1,4 +1,4 @@
-"""A person judges a sample of a manifest: the sheet, the answers, the verdict, and what is refused."""
+"""Audits: the sample, the sheet, the answers, the verdict, and refused inputs."""
 
 import csv
 import json
@@ -34,7 +34,7 @@ IDENTITY = ManifestIdentity("night", 1, "faces", "teacher", "selection")
 
 
 def manifest_of(directory: Path, *, settings: dict[str, Any] | None = None, per: str = "attribute") -> Manifest:
-    """Sixty faces: 50 surely male, 10 surely female, of whom 40 surely old and 10 surely young."""
+    """Sixty faces: 50 male and 10 female, of whom 40 are old and 10 young, all with high confidence."""
     male = np.arange(60) < 50
     old = np.where(np.arange(60) < 40, 0.98, np.where(np.arange(60) < 50, 0.02, 0.5))
     gender = np.where(male, 0.99, 0.03)
@@ -57,11 +57,11 @@ def manifest_of(directory: Path, *, settings: dict[str, Any] | None = None, per:
     return read_manifest(directory / "manifest.parquet")
 
 
-PROMISE = {"type": "precision_guarantee", "target": 0.7, "per": "attribute"}
+GUARANTEE = {"type": "precision_guarantee", "target": 0.7, "per": "attribute"}
 
 
 def filled(path: Path, answer: Any) -> None:
-    """Answer a sheet as a person would: `answer` is given each row."""
+    """Fill in a sheet with `answer` of each row."""
     rows = list(csv.DictReader(path.open(encoding="utf-8")))
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
@@ -69,7 +69,7 @@ def filled(path: Path, answer: Any) -> None:
         writer.writerows(row | {"right": answer(row)} for row in rows)
 
 
-def test_every_value_is_drawn_as_often_and_rare_ones_as_often_as_they_are(tmp_path: Path) -> None:
+def test_values_get_equal_shares_of_the_sample_and_rare_ones_all_they_have(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path)
     drawn = sample_audit(manifest, num=45, seed=0)
     counts = drawn.groupby(["attribute", "value"], sort=False).size().to_dict()
@@ -84,7 +84,7 @@ def test_every_value_is_drawn_as_often_and_rare_ones_as_often_as_they_are(tmp_pa
         assert face[f"{row['attribute']}_confidence"] == row["confidence"]
 
 
-def test_per_class_the_class_is_what_is_judged(tmp_path: Path) -> None:
+def test_per_class_the_sample_consists_of_classes(tmp_path: Path) -> None:
     drawn = sample_audit(manifest_of(tmp_path, per="class"), num=1000, seed=0)
     assert drawn.groupby(["attribute", "value"]).size().to_dict() == {
         ("class", "male/-30"): 10,
@@ -92,7 +92,7 @@ def test_per_class_the_class_is_what_is_judged(tmp_path: Path) -> None:
     }
 
 
-def test_a_sheet_comes_back_as_it_went_out_and_holds_no_formula(tmp_path: Path) -> None:
+def test_a_sheet_reads_back_and_holds_no_formula(tmp_path: Path) -> None:
     drawn = sample_audit(manifest_of(tmp_path), num=20, seed=0)
     sheet = tmp_path / "audit.csv"
     write_sheet(sheet, drawn)
@@ -101,14 +101,14 @@ def test_a_sheet_comes_back_as_it_went_out_and_holds_no_formula(tmp_path: Path) 
     assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row)
     filled(sheet, lambda row: {"1": "no", "2": " Unsure "}.get(row["number"], "YES"))
     assert read_answers(sheet, drawn).tolist() == ["no", "unsure", *["yes"] * 18]
-    # as a spreadsheet of another country saves it, in another order
+    # with semicolons and a byte order mark, in another order
     header, *lines = sheet.read_text(encoding="utf-8").replace(",", ";").splitlines()
     sheet.write_text("\ufeff" + "\r\n".join([header, *reversed(lines)]), encoding="utf-8")
     assert read_answers(sheet, drawn).tolist() == ["no", "unsure", *["yes"] * 18]
 
 
-def test_purity_is_told_of_each_value_and_weighed_by_size_above(tmp_path: Path) -> None:
-    manifest = manifest_of(tmp_path, settings=PROMISE)
+def test_precision_is_estimated_per_value_and_weighted_by_size_over_several(tmp_path: Path) -> None:
+    manifest = manifest_of(tmp_path, settings=GUARANTEE)
     drawn = sample_audit(manifest, num=40, seed=0)
     wrong = (drawn["value"] == "female") & (drawn.groupby("value").cumcount() < 8)
     answers = pd.Series(np.where(wrong, "no", "yes"))
@@ -122,13 +122,13 @@ def test_purity_is_told_of_each_value_and_weighed_by_size_above(tmp_path: Path) 
     assert found["overall"]["precision"] == pytest.approx((50 + 2 + 50) / 110)
     assert [female["verdict"], female["reference"]] == ["broken", 0.7]
     assert found["overall"]["verdict"] == "kept" and "is at least the guaranteed 70.0%" in found["overall"]["words"]
-    assert male["verdict"] == "open"  # nine right ones are not enough to tell
+    assert male["verdict"] == "open"  # nine correct labels are too few
     text = text_of(render_audit(found))
     assert "Below the reference: gender female." in text and "guaranteed precision" in text
     assert json.loads(json.dumps(found)) == found
 
 
-def test_without_a_promise_the_mean_confidence_is_what_is_measured_against(tmp_path: Path) -> None:
+def test_without_a_guarantee_the_reference_is_the_mean_confidence(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path)
     drawn = sample_audit(manifest, num=1000, seed=0)
     found = audit(manifest, drawn, pd.Series(["no"] * len(drawn)))
@@ -137,7 +137,7 @@ def test_without_a_promise_the_mean_confidence_is_what_is_measured_against(tmp_p
     assert found["overall"]["verdict"] == "broken" and "mean confidence" in found["overall"]["words"]
 
 
-def test_a_value_that_nobody_could_judge_is_named(tmp_path: Path) -> None:
+def test_a_value_without_a_judged_label_is_named(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path)
     drawn = sample_audit(manifest, num=40, seed=0)
     found = audit(manifest, drawn, pd.Series(np.where(drawn["value"] == "female", "unsure", "yes")))
@@ -148,7 +148,7 @@ def test_a_value_that_nobody_could_judge_is_named(tmp_path: Path) -> None:
     )
 
 
-def test_incomplete_and_foreign_answers_are_refused_in_words(tmp_path: Path) -> None:
+def test_incomplete_and_foreign_answers_are_refused(tmp_path: Path) -> None:
     drawn = sample_audit(manifest_of(tmp_path), num=20, seed=0)
     sheet = tmp_path / "audit.csv"
     write_sheet(sheet, drawn)
@@ -182,7 +182,7 @@ def test_a_sample_smaller_than_the_number_of_values_and_an_empty_manifest_are_re
         sample_audit(read_manifest(tmp_path / "empty.parquet"), num=9, seed=0)
 
 
-def test_the_command_draws_sheets_lists_missing_pictures_and_reads_the_answers(tmp_path: Path) -> None:
+def test_the_command_writes_sheets_lists_missing_pictures_and_reads_the_answers(tmp_path: Path) -> None:
     manifest_of(tmp_path)
     for number in range(1, 60):
         Image.new("RGB", (300, 200), (4 * number, 90, 90)).save(tmp_path / f"{number:02d}.png")
@@ -204,7 +204,7 @@ def test_the_command_draws_sheets_lists_missing_pictures_and_reads_the_answers(t
 
 
 @pytest.mark.parametrize("per", ["attribute", "class"])
-def test_where_the_truth_is_known_it_stands_beside_what_the_person_says(tmp_path: Path, per: str) -> None:
+def test_known_truth_gives_a_true_precision_next_to_the_estimate(tmp_path: Path, per: str) -> None:
     manifest = manifest_of(tmp_path, per=per)
     truth = pd.DataFrame({"image_id": manifest.faces["image_id"], "gender": "male", "age": ">=30"})
     truth.loc[::5, "age"] = "-30"
@@ -225,5 +225,5 @@ def test_where_the_truth_is_known_it_stands_beside_what_the_person_says(tmp_path
     assert "True precision:" not in text_of(render_audit(audit(manifest, drawn, answers)))
 
 
-def test_a_manifest_that_lies_in_no_run_has_no_hidden_truth() -> None:
+def test_a_manifest_outside_a_run_has_no_hidden_truth() -> None:
     assert _hidden_truth(Path("/manifest.parquet")) is None

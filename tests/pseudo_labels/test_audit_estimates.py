@@ -1,4 +1,4 @@
-"""A sample of every stratum, exact intervals, and an estimate that weighs strata by their sizes."""
+"""Stratified sampling, exact intervals, and estimates weighted by stratum size."""
 
 import numpy as np
 import pytest
@@ -18,11 +18,11 @@ from ssl_pipeline.pseudo_labels.audit import allocate, exact_interval, sample_st
         ([], 5, []),
     ],
 )
-def test_strata_share_a_sample_evenly_and_small_ones_give_all(sizes: list[int], num: int, expected: list[int]) -> None:
+def test_strata_get_equal_shares_and_small_ones_give_all(sizes: list[int], num: int, expected: list[int]) -> None:
     assert allocate(sizes, num).tolist() == expected
 
 
-def test_the_draw_has_the_allocated_number_of_each_stratum_and_nothing_twice() -> None:
+def test_the_sample_has_the_allocated_number_per_stratum_without_repetition() -> None:
     strata = np.random.default_rng(0).choice(4, size=500, p=[0.7, 0.2, 0.09, 0.01])
     places = sample_stratified(strata, 60, seed=1)
     assert len(set(places.tolist())) == 60
@@ -31,7 +31,7 @@ def test_the_draw_has_the_allocated_number_of_each_stratum_and_nothing_twice() -
     assert places.tolist() != sample_stratified(strata, 60, seed=2).tolist()
 
 
-def test_every_label_of_a_stratum_is_as_likely_to_be_drawn() -> None:
+def test_every_label_of_a_stratum_is_equally_likely() -> None:
     drawn = np.concatenate([sample_stratified(np.array([0] * 8 + [1] * 4), 4, seed=seed) for seed in range(2000)])
     counts = np.bincount(drawn, minlength=12)
     assert np.abs(counts[:8] / 2000 - 2 / 8).max() < 0.05 and np.abs(counts[8:] / 2000 - 2 / 4).max() < 0.05
@@ -39,14 +39,14 @@ def test_every_label_of_a_stratum_is_as_likely_to_be_drawn() -> None:
 
 @pytest.mark.parametrize("num_judged", [1, 7, 40])
 @pytest.mark.parametrize("confidence", [0.9, 0.95])
-def test_the_interval_is_scipys_exact_one(num_judged: int, confidence: float) -> None:
+def test_the_interval_equals_scipys_exact_one(num_judged: int, confidence: float) -> None:
     for num_right in range(num_judged + 1):
         reference = binomtest(num_right, num_judged).proportion_ci(confidence, method="exact")
         interval = exact_interval(num_right, num_judged, confidence=confidence)
         assert interval == pytest.approx((reference.low, reference.high), abs=1e-9)
 
 
-def test_nothing_judged_says_nothing() -> None:
+def test_without_judged_labels_the_interval_is_everything() -> None:
     assert exact_interval(0, 0) == (0, 1)
     nothing = weighted_precision([0, 0], [0, 0], [5, 6])
     assert (nothing.precision, nothing.lower, nothing.upper) == (None, 0, 1)
@@ -60,7 +60,7 @@ def test_one_stratum_or_a_proportional_sample_is_the_plain_exact_interval() -> N
         assert (found.lower, found.upper) == pytest.approx(exact_interval(18, 20))
 
 
-def test_the_estimate_is_the_mean_over_all_labels_each_standing_for_its_stratum() -> None:
+def test_the_estimate_is_the_mean_over_all_labels_with_their_stratums_share() -> None:
     rng = np.random.default_rng(3)
     for _ in range(50):
         sizes = rng.integers(10, 400, size=4)
@@ -74,17 +74,17 @@ def test_the_estimate_is_the_mean_over_all_labels_each_standing_for_its_stratum(
         assert found.lower <= found.precision <= found.upper
 
 
-def test_unequal_weights_make_the_interval_wider_than_the_number_judged_would() -> None:
+def test_unequal_weights_widen_the_interval() -> None:
     found = weighted_precision([20, 20], [20, 20], [9000, 100])
     assert found.precision == 1 and found.lower < exact_interval(40, 40)[0]
-    assert found.lower == pytest.approx(exact_interval(20, 20)[0], abs=0.01)  # the large one tells nearly all
+    assert found.lower == pytest.approx(exact_interval(20, 20)[0], abs=0.01)  # the large one dominates
 
 
 @pytest.mark.parametrize(
     ("sizes", "precisions"),
     [([9000, 500, 500], [0.9, 0.97, 0.6]), ([6000, 3000, 300, 100], [0.95, 0.9, 0.7, 0.5]), ([500, 500], [0.9, 0.8])],
 )
-def test_the_interval_covers_the_truth_as_often_as_it_says(sizes: list[int], precisions: list[float]) -> None:
+def test_the_interval_covers_the_truth_at_its_nominal_rate(sizes: list[int], precisions: list[float]) -> None:
     rng = np.random.default_rng(0)
     judged = allocate(sizes, 100)
     truth = np.average(precisions, weights=sizes)

@@ -1,4 +1,4 @@
-"""A manifest shows every number behind a decision, and what changed against another one."""
+"""Explanations of single faces, and differences between manifests."""
 
 import dataclasses
 import json
@@ -27,8 +27,8 @@ from tests.pseudo_labels.test_strategies import config_of
 NAMES = list(FACES_OF_POOL)
 
 
-def unseen_faces() -> HeldOutFaces:
-    """Thirty men and thirty women of 30-59, told right but for one man."""
+def held_out_faces() -> HeldOutFaces:
+    """Thirty men and thirty women of 30-59, predicted correctly except for one."""
     rows = np.repeat(np.array([[0, 1.0, 0, 0, 0, 0], [0, 0, 0, 0, 1.0, 0]]), 30, axis=0)
     codes = np.repeat(np.array([[0, 1], [1, 1]]), 30, axis=0)
     codes[0, 0] = 1
@@ -42,7 +42,7 @@ def manifest_of(
     pool = pool[pool["image_id"].isin(faces)]
     rows = np.array([FACES_OF_POOL[name][0] for name in pool["image_id"]]).reshape(-1, 6)
     selection = select(
-        rows, labels.encode(pool), labels=labels, config=config, image_ids=pool["image_id"], held_out=unseen_faces()
+        rows, labels.encode(pool), labels=labels, config=config, image_ids=pool["image_id"], held_out=held_out_faces()
     )
     directory.mkdir(exist_ok=True)
     return opened(
@@ -60,18 +60,18 @@ def manifest_of(
     )
 
 
-PROMISE = {"type": "precision_guarantee", "target": 0.8, "delta": 0.2}
+GUARANTEE = {"type": "precision_guarantee", "target": 0.8, "delta": 0.2}
 
 
 def explanation_of(manifest: Manifest, image_id: str) -> str:
     return drawn(render_explanation(explain(manifest, image_id), manifest.selection))
 
 
-def test_an_explanation_has_every_number_behind_a_decision(tmp_path: Path) -> None:
-    manifest = manifest_of(tmp_path, PROMISE)
-    (about,) = explain(manifest, "pool:gender_only.jpg")
-    assert (about["status"], about["weight"], about["known"]) == ("accepted", 1.0, {})
-    gender = about["attributes"]["gender"]
+def test_an_explanation_has_every_number_behind_a_status(tmp_path: Path) -> None:
+    manifest = manifest_of(tmp_path, GUARANTEE)
+    (face,) = explain(manifest, "pool:gender_only.jpg")
+    assert (face["status"], face["weight"], face["known"]) == ("accepted", 1.0, {})
+    gender = face["attributes"]["gender"]
     assert (gender["value"], gender["confidence"], gender["status"], gender["weight"]) == (
         "female",
         0.98,
@@ -81,7 +81,7 @@ def test_an_explanation_has_every_number_behind_a_decision(tmp_path: Path) -> No
     row = gender["threshold"]
     assert (row["known_attributes"], row["threshold"], row["num_held_out"], row["num_correct"]) == ("", 0.98, 30, 30)
     assert 0.94 < row["lower_bound"] < 0.95 and row["bound_confidence"] == pytest.approx(0.8)
-    age = about["attributes"]["age"]
+    age = face["attributes"]["age"]
     assert age["status"] == "rejected" and age["weight"] == 0
     assert age["reason"] == "no guarantee for <30: 0 held-out faces at the first threshold 0.9700, 8 needed"
     text = explanation_of(manifest, "pool:gender_only.jpg")
@@ -96,26 +96,28 @@ def test_an_explanation_has_every_number_behind_a_decision(tmp_path: Path) -> No
         assert part in text
 
 
-def test_what_is_known_chooses_the_row_and_has_none_of_its_own(tmp_path: Path) -> None:
-    (about,) = explain(manifest_of(tmp_path, PROMISE), "far:[x]=y.jpg")
-    assert about["known"] == {"gender": "female"}
-    assert about["attributes"]["gender"]["threshold"] is None
-    assert about["attributes"]["age"]["threshold"]["known_attributes"] == "gender"
-    assert about["attributes"]["age"]["threshold"]["num_held_out"] == 59  # the one told to be a woman seems younger
-    (known,) = explain(manifest_of(tmp_path, PROMISE), "pool:all_known.jpg")
+def test_known_attributes_select_the_threshold_row_and_have_none_themselves(tmp_path: Path) -> None:
+    (face,) = explain(manifest_of(tmp_path, GUARANTEE), "far:[x]=y.jpg")
+    assert face["known"] == {"gender": "female"}
+    assert face["attributes"]["gender"]["threshold"] is None
+    assert face["attributes"]["age"]["threshold"]["known_attributes"] == "gender"
+    assert (
+        face["attributes"]["age"]["threshold"]["num_held_out"] == 59
+    )  # given the gender, one woman is predicted as younger
+    (known,) = explain(manifest_of(tmp_path, GUARANTEE), "pool:all_known.jpg")
     assert [numbers["threshold"] for numbers in known["attributes"].values()] == [None, None]
 
 
-def test_a_face_decided_by_its_class_is_explained_by_its_class(tmp_path: Path) -> None:
+def test_a_face_selected_per_class_is_explained_by_its_class(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path, {"type": "fixed_threshold", "per": "class"})
-    (about,) = explain(manifest, "pool:unsure.jpg")
-    assert {numbers["threshold"]["value"] for numbers in about["attributes"].values()} == {"male/<30"}
+    (face,) = explain(manifest, "pool:unsure.jpg")
+    assert {numbers["threshold"]["value"] for numbers in face["attributes"].values()} == {"male/<30"}
     text = explanation_of(manifest, "pool:unsure.jpg")
     assert text.count("male/<30") == 1 + text.partition("Thresholds")[0].count("male/<30")
 
 
 def test_unreadable_and_absent_faces_are_explained_too(tmp_path: Path) -> None:
-    manifest = manifest_of(tmp_path, PROMISE)
+    manifest = manifest_of(tmp_path, GUARANTEE)
     assert explain(manifest, "pool:cut.jpg")[0]["attributes"] == {}
     assert len(explain(manifest, "pool:sure.jpg")) == 2  # once read, once as an unreadable duplicate
     assert "truncated after 812 bytes" in explanation_of(manifest, "pool:cut.jpg")
@@ -124,7 +126,7 @@ def test_unreadable_and_absent_faces_are_explained_too(tmp_path: Path) -> None:
 
 
 def test_thresholds_settings_and_faults_are_kept_and_summarized(tmp_path: Path) -> None:
-    manifest = manifest_of(tmp_path, PROMISE)
+    manifest = manifest_of(tmp_path, GUARANTEE)
     kept = summarize(manifest)["selection"]
     assert json.loads(json.dumps(kept)) == kept
     assert (kept["settings"]["target"], kept["faults"]) == (0.8, ["too few"])
@@ -162,7 +164,7 @@ def test_a_difference_counts_what_was_gained_lost_changed_and_kept(tmp_path: Pat
     assert difference(loose, loose)["per_attribute"]["age"]["gained"] == 0
 
 
-def test_a_changed_value_is_told_from_what_to_what(tmp_path: Path) -> None:
+def test_a_changed_value_is_listed_with_both_values(tmp_path: Path) -> None:
     before = manifest_of(tmp_path / "a", {"type": "fixed_threshold"})
     rows = before.table.to_pylist()
     for row in rows:
@@ -178,7 +180,7 @@ def test_a_changed_value_is_told_from_what_to_what(tmp_path: Path) -> None:
     )
 
 
-def test_manifests_of_other_labels_or_without_faces_are_told_apart(tmp_path: Path) -> None:
+def test_manifests_without_faces_compare_and_those_of_other_labels_are_refused(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path / "a", {"type": "fixed_threshold"})
     nothing = manifest_of(tmp_path / "b", {"type": "fixed_threshold"}, [])
     assert difference(nothing, manifest)["num_faces"] == {"before": 0, "after": 6, "both": 0}
@@ -188,7 +190,7 @@ def test_manifests_of_other_labels_or_without_faces_are_told_apart(tmp_path: Pat
 
 
 def test_the_commands_show_both(tmp_path: Path) -> None:
-    path = str(manifest_of(tmp_path, PROMISE).path)
+    path = str(manifest_of(tmp_path, GUARANTEE).path)
     run = CliRunner().invoke
     explained = run(app, ["manifest", "explain", path, "far:[x]=y.jpg"], env={"COLUMNS": "200"})
     assert explained.exit_code == 0 and "known before: gender female" in explained.output

@@ -1,4 +1,4 @@
-"""A selection that must not be learned from is named in words, with the counts and the cure."""
+"""Guards report unusable selections with counts and cures."""
 
 from dataclasses import replace
 from typing import Any
@@ -83,23 +83,23 @@ def test_a_value_far_from_its_share_on_validation_is_too_rare_or_too_frequent(se
     assert faults_of(selection, held_out=None, min_share_ratio=0.9, max_share_ratio=1.01) == []
 
 
-def test_a_teacher_worse_than_the_majority_class_is_a_fault(selection: Selection) -> None:
+def test_a_teacher_worse_than_a_constant_prediction_is_a_fault(selection: Selection) -> None:
     codes = np.array([[0, 0], [0, 1], [0, 2], [1, 0]])
     good = np.eye(6)[SPACE.class_ids(codes)]
     assert faults_of(selection, held_out=HeldOutFaces(good, codes), worse_than_chance=True) == []
     bad = good.copy()
-    bad[:3] = np.eye(6)[[3, 4, 5]]  # men taken for women, two of three women missing
+    bad[:3] = np.eye(6)[[3, 4, 5]]  # men predicted as women
     bad[3] = np.eye(6)[0]
     faults = faults_of(selection, held_out=HeldOutFaces(bad, codes), worse_than_chance=True)
     assert [fault.partition(";")[0] for fault in faults] == [
         "'gender': the teacher's balanced accuracy on validation faces is 0 %, below 50 % of a constant prediction"
     ]
-    constant = np.eye(6)[[0, 0, 0, 0]]  # no better than naming one value, no worse either
+    constant = np.eye(6)[[0, 0, 0, 0]]  # exactly as good as a constant prediction
     assert faults_of(selection, held_out=HeldOutFaces(constant, codes), worse_than_chance=True) == []
     assert faults_of(selection, held_out=HeldOutFaces(bad[:3], codes[:3]), worse_than_chance=True) == []  # men only
 
 
-def test_faults_stop_or_are_let_pass_as_configured() -> None:
+def test_faults_raise_or_pass_as_configured() -> None:
     stops, warns = (config_of(ALL[0], guards={"on_fault": what}) for what in ("stop", "warn"))
     stop_on([], stops)
     stop_on(["a", "b"], warns)

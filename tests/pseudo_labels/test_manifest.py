@@ -1,4 +1,4 @@
-"""A manifest accounts for every candidate, explains itself, and refuses to be taken for another run's."""
+"""A manifest lists every candidate with its reason, reads back, and is refused if damaged or of another run."""
 
 import csv
 import json
@@ -115,7 +115,7 @@ def test_candidates_are_accepted_rejected_or_unreadable_and_none_is_lost(manifes
     assert (manifest.faces["weight"] == (manifest.faces["status"] == "accepted")).all()
 
 
-def test_a_row_says_what_was_chosen_how_surely_and_why(manifest: Manifest) -> None:
+def test_a_row_has_value_confidence_status_and_reason(manifest: Manifest) -> None:
     row = row_of(manifest, "pool:gender_only.jpg")
     assert (row["status"], row["class_name"], row["class_id"], row["round"]) == ("accepted", "female/<30", 3, 2)
     assert row["reason"] == "gender: confidence 0.98 >= 0.95; age: confidence 0.41 < 0.95"
@@ -126,7 +126,7 @@ def test_a_row_says_what_was_chosen_how_surely_and_why(manifest: Manifest) -> No
     assert row["content_hash"] == "hash of pool:gender_only.jpg"
 
 
-def test_what_was_known_is_a_humans_label(manifest: Manifest) -> None:
+def test_a_known_value_is_a_human_label(manifest: Manifest) -> None:
     row = row_of(manifest, "pool:age_known.jpg")
     assert (row["age"], row["age_status"], row["age_label_source"], row["age_reason"]) == (
         ">=60",
@@ -138,7 +138,7 @@ def test_what_was_known_is_a_humans_label(manifest: Manifest) -> None:
     assert (row_of(manifest, "pool:all_known.jpg")["status"], row["weight"]) == ("accepted", 0)
 
 
-def test_an_attribute_says_whether_a_person_the_making_or_the_teacher_knows_it(manifest: Manifest) -> None:
+def test_the_label_source_is_human_derived_or_pseudo(manifest: Manifest) -> None:
     sources = {
         name: tuple(
             None if pd.isna(row_of(manifest, name)[column]) else row_of(manifest, name)[column]
@@ -166,7 +166,7 @@ def test_an_unreadable_face_has_a_reason_of_one_line_and_no_label(manifest: Mani
     np.testing.assert_allclose(manifest.probabilities[~unreadable].sum(axis=1), 1, atol=1e-6)
 
 
-def test_what_is_written_reads_back(manifest: Manifest) -> None:
+def test_a_written_manifest_reads_back(manifest: Manifest) -> None:
     table = build()
     assert manifest.table.equals(table, check_metadata=True)
     assert (manifest.labels, manifest.identity, manifest.targets) == (SPACE, IDENTITY, "soft")
@@ -228,9 +228,9 @@ def test_a_manifest_that_is_missing_or_something_else_is_refused(tmp_path: Path)
 )
 def test_a_damaged_manifest_is_refused(tmp_path: Path, changes: dict, message: str) -> None:
     table = build()
-    about = json.loads(table.schema.metadata[b"ssl_pipeline"]) | changes
+    metadata = json.loads(table.schema.metadata[b"ssl_pipeline"]) | changes
     with pytest.raises(ManifestError, match=message):
-        opened(tmp_path, table.replace_schema_metadata({b"ssl_pipeline": json.dumps(about).encode()}))
+        opened(tmp_path, table.replace_schema_metadata({b"ssl_pipeline": json.dumps(metadata).encode()}))
 
 
 def test_a_truncated_manifest_is_refused(tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_a_manifest_belongs_to_one_run_its_faces_and_its_labels(manifest: Manife
         check_belongs(manifest, labels=other, faces_digest="faces0", run_name="night")
 
 
-def test_an_attribute_called_like_a_column_is_refused() -> None:
+def test_an_attribute_named_like_a_column_is_refused() -> None:
     labels = LabelSpace.of({"reason": ["a", "b"]})
     config = FixedThreshold(type="fixed_threshold")
     selection = select(np.zeros((0, 2)), np.zeros((0, 1), int), labels=labels, config=config, image_ids=[])
@@ -357,8 +357,8 @@ def test_precision_is_the_share_of_accepted_labels_that_are_correct(manifest: Ma
         }
     )
     assert precision(manifest, truth) == {
-        "gender": {"num": 2, "precision": 0.5},  # sure is right, gender_only wrong; far's was known before
-        "age": {"num": 1, "precision": 1.0},  # sure; nobody knows far's
+        "gender": {"num": 2, "precision": 0.5},  # sure is correct, gender_only wrong; far's was known
+        "age": {"num": 1, "precision": 1.0},  # sure; far's is unknown
         "joint": {"num": 1, "precision": 1.0},
     }
     assert precision(manifest, truth[:0])["joint"] == {"num": 0, "precision": None}

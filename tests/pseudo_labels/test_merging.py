@@ -1,4 +1,4 @@
-"""The student's training table: human labels as they were, and beside them what was accepted."""
+"""Training tables: unchanged human labels, merged with the accepted pseudo-labels."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def hard(tmp_path: Path) -> Manifest:
 
 
 def edited(manifest: Manifest, image_id: str, column: str, value: object) -> Manifest:
-    """The manifest as somebody changed it by hand."""
+    """The manifest with one value changed by hand."""
     rows = manifest.table.to_pylist()
     for row in rows:
         if row["image_id"] == image_id and row["status"] != "unreadable":
@@ -58,13 +58,13 @@ def edited(manifest: Manifest, image_id: str, column: str, value: object) -> Man
     return opened(manifest.path.parent, pa.Table.from_pylist(rows, schema=manifest.table.schema))
 
 
-def test_every_face_that_teaches_is_there_once_human_first(soft: Manifest) -> None:
+def test_every_face_with_a_label_is_listed_once_human_first(soft: Manifest) -> None:
     table = merged(soft)
     assert table["image_id"].tolist() == [
         "home:a.jpg",
         "home:b.jpg",
         "home:c.jpg",
-        "pool:age_known.jpg",  # its gender was not accepted; its age, known before, teaches all the same
+        "pool:age_known.jpg",  # its gender was rejected; its age was known
         "pool:all_known.jpg",
         "far:[x]=y.jpg",
         "pool:gender_only.jpg",
@@ -88,14 +88,14 @@ def test_human_labels_never_change(tmp_path: Path, targets: str) -> None:
             assert (row["target"] > 0).tolist() == SPACE.candidates(np.array([codes]))[0].tolist()
 
 
-def test_no_pseudo_labels_leave_the_human_labels_alone(tmp_path: Path) -> None:
+def test_without_pseudo_labels_the_human_labels_remain(tmp_path: Path) -> None:
     only_rejected = opened(tmp_path, build(["pool:unsure.jpg"]))
     table = merged(only_rejected)
     assert table["image_id"].tolist() == ["home:a.jpg", "home:b.jpg", "home:c.jpg"]
     assert table["known_age"].dtype == bool and table["pixel_row"].dtype == np.int64
 
 
-def test_hard_targets_are_one_hot_or_uniform_over_what_fits(hard: Manifest) -> None:
+def test_hard_targets_are_one_hot_or_uniform_over_the_candidates(hard: Manifest) -> None:
     table = merged(hard)
     assert row_of(table, "pool:sure.jpg")["target"].tolist() == [1, 0, 0, 0, 0, 0]
     np.testing.assert_allclose(row_of(table, "pool:gender_only.jpg")["target"], [0, 0, 0, 1 / 3, 1 / 3, 1 / 3])
@@ -104,7 +104,7 @@ def test_hard_targets_are_one_hot_or_uniform_over_what_fits(hard: Manifest) -> N
     assert row_of(table, "far:[x]=y.jpg")["target"].tolist() == [0, 0, 0, 0, 1, 0]
 
 
-def test_soft_targets_are_the_teachers_probabilities_inside_what_is_known(soft: Manifest) -> None:
+def test_soft_targets_are_the_teachers_probabilities_given_the_known_values(soft: Manifest) -> None:
     table = merged(soft)
     np.testing.assert_allclose(
         row_of(table, "pool:gender_only.jpg")["target"], [0.01, 0.01, 0, 0.4, 0.3, 0.28], atol=1e-6
@@ -119,7 +119,7 @@ def test_the_order_of_faces_and_pool_changes_nothing(soft: Manifest) -> None:
     pd.testing.assert_frame_equal(straight, shuffled)
 
 
-def test_a_weighted_label_counts_by_its_weight_and_a_human_one_whole(tmp_path: Path) -> None:
+def test_pseudo_labels_keep_their_weight_and_human_ones_have_weight_one(tmp_path: Path) -> None:
     weighted = manifest_of(tmp_path, {"type": "gaussian_weights", "min_weight": 0.05})
     table, faces = merged(weighted).set_index("image_id"), weighted.faces[weighted.faces["status"] != "unreadable"]
     pseudo = table[table["label_source"] == "pseudo"]["weight"]
@@ -152,7 +152,7 @@ def test_a_pseudo_label_for_a_labeled_face_is_refused(soft: Manifest) -> None:
         merged(soft, human=human)
 
 
-def test_a_value_that_contradicts_what_the_pool_knows_is_refused(soft: Manifest) -> None:
+def test_a_value_that_contradicts_a_known_one_is_refused(soft: Manifest) -> None:
     with pytest.raises(
         ManifestError, match=r"pool:age_known\.jpg, 'age': known as '>=60' in the pool, '<30' in the manifest"
     ):

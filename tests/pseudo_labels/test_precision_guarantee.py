@@ -1,4 +1,4 @@
-"""The guarantee: its bound, its grid, its order of tests, and whether it is kept where the truth is known."""
+"""The precision guarantee: bound, grid, order of tests, and how often it is broken where the truth is known."""
 
 import math
 
@@ -18,12 +18,12 @@ from ssl_pipeline.pseudo_labels.precision_guarantee import (
 )
 from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces, predict_held_out
 from ssl_pipeline.pseudo_labels.selection import Selection, select
-from tests.pseudo_labels.slow_selection import keeps_promise
+from tests.pseudo_labels.slow_selection import passes_test
 from tests.pseudo_labels.test_manifest import SPACE
 
 
 @pytest.mark.parametrize("delta", [0.01, 0.1, 0.3])
-def test_at_the_bound_so_many_right_or_more_have_probability_delta(delta: float) -> None:
+def test_at_the_bound_that_many_correct_or_more_have_probability_delta(delta: float) -> None:
     for num in (1, 5, 40):
         for right in range(num + 1):
             bound = float(precision_lower_bound(right, num, delta=delta))
@@ -33,10 +33,10 @@ def test_at_the_bound_so_many_right_or_more_have_probability_delta(delta: float)
 
 
 @pytest.mark.parametrize(("target", "delta"), [(0.9, 0.1), (0.95, 0.05), (0.5, 0.25), (0.99, 0.01)])
-def test_the_faces_needed_are_the_fewest_with_which_all_right_suffices(target: float, delta: float) -> None:
+def test_the_faces_needed_are_the_fewest_that_pass_if_all_are_correct(target: float, delta: float) -> None:
     needed = num_faces_needed(target, delta)
-    assert keeps_promise(needed, needed, target, delta + 1e-12)
-    assert not keeps_promise(needed - 1, needed - 1, target, delta)
+    assert passes_test(needed, needed, target, delta + 1e-12)
+    assert not passes_test(needed - 1, needed - 1, target, delta)
     assert precision_lower_bound(needed, needed, delta=delta) >= target - 1e-12
 
 
@@ -46,7 +46,7 @@ def test_the_sequence_stops_at_the_first_failure_whatever_comes_later() -> None:
     assert fixed_sequence(right, num, target=0.9, delta=0.1).tolist() == [1, 0, -1, 3]
 
 
-def test_a_step_of_confidence_is_rounded_down_and_float32_is_forgiven() -> None:
+def test_confidences_round_down_to_steps_also_as_float32() -> None:
     confidence = np.array([0.95, 0.94999, 1.0, 0.0, 0.12345], dtype=np.float32)
     assert confidence_steps(confidence).tolist() == [9500, 9499, 10_000, 0, 1234]
     assert confidence_steps(confidence.astype(np.float64)).tolist() == [9500, 9499, 10_000, 0, 1234]
@@ -77,7 +77,7 @@ def test_the_grid_of_few_faces_is_short_and_of_none_empty() -> None:
     assert threshold_grid(three, held_out_per_pool_face=0, num_needed=22, num_thresholds=1).tolist() == [0.9]
 
 
-def test_right_ones_are_counted_at_each_threshold() -> None:
+def test_correct_faces_are_counted_at_each_threshold() -> None:
     rng = np.random.default_rng(0)
     confidence, right, thresholds = rng.random(50).round(2), rng.random(50) < 0.5, np.array([0.9, 0.5, 0.51, 0.0])
     num_right, num = count_correct(confidence, right, thresholds)
@@ -87,18 +87,18 @@ def test_right_ones_are_counted_at_each_threshold() -> None:
 
 @pytest.mark.parametrize("teacher", list(TEACHERS))
 @pytest.mark.parametrize("num_values", [1, 4])
-def test_the_promise_is_broken_no_more_often_than_delta(teacher: str, num_values: int) -> None:
+def test_the_guarantee_is_broken_no_more_often_than_delta(teacher: str, num_values: int) -> None:
     draws = 2000 // num_values
     result = simulate(TEACHERS[teacher], num_draws=draws, num_held_out=150, num_pool=400, num_values=num_values)
     assert result.num_broken <= result.most_allowed(0.1)
     assert result.num_broken_in_pool <= result.most_allowed(0.1)
     assert result.num_kept > 0
     if teacher == "calibrated":
-        assert result.num_kept > 0.9 * draws and result.acceptance > 0.4  # it is of use, too
+        assert result.num_kept > 0.9 * draws and result.acceptance > 0.4  # and it accepts much
 
 
 def answered(num_held_out: int, num_right: int, **settings: object) -> Selection:
-    """A pool of 100 men, as the teacher says at 0.8, and held-out faces of which it says the same."""
+    """Select from 100 faces predicted as men at 0.8, with held-out faces predicted alike."""
     sure = np.array([0.8, 0, 0, 0.2, 0, 0])
     truth = np.array([[0, 0]] * num_right + [[1, 0]] * (num_held_out - num_right), dtype=np.int64).reshape(-1, 2)
     config = PrecisionGuarantee.model_validate({"type": "precision_guarantee", **settings})
@@ -112,7 +112,7 @@ def answered(num_held_out: int, num_right: int, **settings: object) -> Selection
     )
 
 
-def test_a_value_that_cannot_keep_its_promise_gets_nothing_and_says_why() -> None:
+def test_a_value_without_a_guarantee_gets_no_label_and_a_reason() -> None:
     kept = answered(40, 40)
     assert kept.accepted[:, 0].all()
     assert kept.reasons[0, 0] == "confidence 0.8 >= 0.8 for male"
@@ -134,26 +134,34 @@ def test_a_value_that_cannot_keep_its_promise_gets_nothing_and_says_why() -> Non
     assert [row.note for row in wrong.thresholds if row.value == "female"] == ["no candidates"]
 
 
-def test_all_at_once_asks_for_more_of_each() -> None:
+def test_a_familywise_guarantee_needs_more_faces_of_each_value() -> None:
     assert answered(30, 30).accepted[:, 0].all()
     assert not answered(30, 30, familywise=True).accepted.any()  # δ / 5 values: 38 are needed
     assert answered(40, 40, familywise=True).accepted[:, 0].all()
 
 
-def test_no_unseen_face_promises_nothing() -> None:
+def test_without_held_out_faces_nothing_is_guaranteed() -> None:
     assert not answered(0, 0).accepted.any()
 
 
-def test_unseen_faces_are_told_what_is_known_of_the_pool() -> None:
+def test_held_out_faces_are_conditioned_on_the_known_attributes_of_the_pool() -> None:
     rows = np.array([[0.5, 0, 0, 0.1, 0.4, 0]] * 2)
     held_out = HeldOutFaces(rows, np.array([[1, 1], [1, UNKNOWN]]))
     known = np.array([[True, False], [False, False]])
-    told, untold = predict_held_out(held_out, SPACE, known, np.array([True, True]), position=1)[::-1]
-    assert (told.known_attributes, told.pool_faces.tolist()) == ("gender", [True, False])
-    assert (told.predicted.tolist(), told.confidence.tolist(), told.correct.tolist()) == ([1], [0.8], [True])
-    assert (untold.known_attributes, untold.pool_faces.tolist()) == ("", [False, True])
-    assert (untold.predicted.tolist(), untold.confidence.tolist(), untold.correct.tolist()) == ([0], [0.6], [False])
-    of_class = predict_held_out(held_out, SPACE, known, np.array([False, True]), position=None)
+    with_gender, without_gender = predict_held_out(held_out, SPACE, known, np.array([True, True]), position=1)[::-1]
+    assert (with_gender.known_attributes, with_gender.pool_faces.tolist()) == ("gender", [True, False])
+    assert (with_gender.predicted.tolist(), with_gender.confidence.tolist(), with_gender.correct.tolist()) == (
+        [1],
+        [0.8],
+        [True],
+    )
+    assert (without_gender.known_attributes, without_gender.pool_faces.tolist()) == ("", [False, True])
+    assert (without_gender.predicted.tolist(), without_gender.confidence.tolist(), without_gender.correct.tolist()) == (
+        [0],
+        [0.6],
+        [False],
+    )
+    per_class = predict_held_out(held_out, SPACE, known, np.array([False, True]), position=None)
     assert [
-        (answers.known_attributes, answers.predicted.tolist(), answers.correct.tolist()) for answers in of_class
+        (answers.known_attributes, answers.predicted.tolist(), answers.correct.tolist()) for answers in per_class
     ] == [("", [0], [False])]

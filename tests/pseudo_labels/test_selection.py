@@ -1,4 +1,4 @@
-"""Selection keeps what deserves trust, never touches what is known, and says why; checked against a slow reference."""
+"""Selection equals a slow reference, keeps known values, and gives reasons."""
 
 from fractions import Fraction
 
@@ -57,7 +57,7 @@ configs = st.one_of(
 
 
 def posterior_of(weights: list[int], known: tuple[int, int]) -> list[Fraction]:
-    """The exact posterior of one face inside what is known of it."""
+    """The exact posterior of one face, conditioned on its known values."""
     fits = [all(k in (UNKNOWN, v) for k, v in zip(known, divmod(c, 3), strict=True)) for c in range(6)]
     total = sum(w for w, fit in zip(weights, fits, strict=True) if fit)
     if total == 0:
@@ -70,9 +70,9 @@ def best(shares: list[Fraction]) -> tuple[int, float]:
     return rounded.index(max(rounded)), max(rounded)
 
 
-def slow_decisions(asked: dict[int, list[Fraction]], config: Config, image_ids: list[str]) -> dict[int, bool]:
-    """Decide face by face: `asked` gives, for every face to decide, the exact shares of the values it may take."""
-    choices = {face: best(shares) for face, shares in asked.items()}
+def slow_decisions(probabilities: dict[int, list[Fraction]], config: Config, image_ids: list[str]) -> dict[int, bool]:
+    """Accept face by face; `probabilities` are the exact ones of the values, per unlabeled face."""
+    choices = {face: best(shares) for face, shares in probabilities.items()}
     if isinstance(config, FixedThreshold):
         return {face: confidence >= config.confidence_threshold for face, (_, confidence) in choices.items()}
     decisions = dict.fromkeys(choices, False)
@@ -88,17 +88,17 @@ def slow_accepted(examples: list, config: Config, image_ids: list[str]) -> list[
     posteriors = [posterior_of(weights, (gender, age)) for weights, gender, age in examples]
     accepted = [[False, False] for _ in examples]
     if config.per == "class":
-        asked = {face: posteriors[face] for face, (_, *known) in enumerate(examples) if UNKNOWN in known}
-        for face, decision in slow_decisions(asked, config, image_ids).items():
+        probabilities = {face: posteriors[face] for face, (_, *known) in enumerate(examples) if UNKNOWN in known}
+        for face, decision in slow_decisions(probabilities, config, image_ids).items():
             accepted[face] = [decision and code == UNKNOWN for code in examples[face][1:]]
         return accepted
     for position, size in enumerate((2, 3)):
-        asked = {
+        probabilities = {
             face: [sum(p[c] for c in range(6) if divmod(c, 3)[position] == value) for value in range(size)]
             for face, p in enumerate(posteriors)
             if examples[face][1 + position] == UNKNOWN
         }
-        for face, decision in slow_decisions(asked, config, image_ids).items():
+        for face, decision in slow_decisions(probabilities, config, image_ids).items():
             accepted[face][position] = decision
     return accepted
 
@@ -121,7 +121,7 @@ def test_selection_is_what_a_slow_reference_selects(examples: list, config: Conf
 
 @settings(max_examples=150, deadline=None)
 @given(examples=faces, config=configs)
-def test_what_is_known_is_never_replaced(examples: list, config: Config) -> None:
+def test_known_values_are_never_replaced(examples: list, config: Config) -> None:
     selection = select_examples(examples, config, [f"face-{row}" for row in range(len(examples))])
     codes = np.array([[gender, age] for _, gender, age in examples], dtype=int).reshape(-1, 2)
     known = codes != UNKNOWN
@@ -144,10 +144,10 @@ def test_what_is_known_is_never_replaced(examples: list, config: Config) -> None
 def test_the_order_of_the_rows_changes_nothing(examples: list, config: Config, random) -> None:
     image_ids = [f"face-{row}" for row in range(len(examples))]
     order = random.sample(range(len(examples)), len(examples))
-    straight = select_examples(examples, config, image_ids)
+    original = select_examples(examples, config, image_ids)
     shuffled = select_examples([examples[row] for row in order], config, [image_ids[row] for row in order])
     for name in ("class_ids", "confidence", "attribute_codes", "attribute_confidence", "accepted", "reasons"):
-        assert (getattr(straight, name)[order] == getattr(shuffled, name)).all()
+        assert (getattr(original, name)[order] == getattr(shuffled, name)).all()
 
 
 @settings(max_examples=150, deadline=None)
@@ -156,7 +156,7 @@ def test_the_order_of_the_rows_changes_nothing(examples: list, config: Config, r
     k=st.integers(1, 6),
     random=st.randoms(use_true_random=False),
 )
-def test_the_k_best_of_every_value_are_the_k_best(weights: list[tuple[int, int]], k: int, random) -> None:
+def test_the_top_k_of_every_value_are_its_k_most_confident(weights: list[tuple[int, int]], k: int, random) -> None:
     names = [f"{number:03d}" for number in random.sample(range(500), len(weights))]
     confidence, chosen = np.array([w / 5 for w, _ in weights]), np.array([v for _, v in weights], dtype=np.int64)
     among, rank = top_k_per_value(confidence, chosen, k=k, num_values=4, tie_break=names)
@@ -180,7 +180,7 @@ def test_equality_with_the_threshold_accepts_whatever_the_type_of_float() -> Non
     assert selected([[0.6, 0.25, 0.1, 0.05, 0, 0]], [[-1, -1]], threshold(0.95)).accepted.tolist() == [[True, False]]
 
 
-def test_a_threshold_below_which_a_confidence_falls_never_accepts() -> None:
+def test_a_confidence_below_the_threshold_is_never_accepted() -> None:
     rng = np.random.default_rng(0)
     rows = rng.dirichlet(np.full(6, 0.3), 500)
     for per in ("class", "attribute"):
@@ -190,7 +190,7 @@ def test_a_threshold_below_which_a_confidence_falls_never_accepts() -> None:
         assert (selection.accepted == (decisive >= 0.8)).all()
 
 
-def test_a_face_may_teach_its_gender_and_not_its_age() -> None:
+def test_a_face_may_have_its_gender_accepted_and_its_age_rejected() -> None:
     selection = selected([[0.0, 0.02, 0.0, 0.38, 0.35, 0.25]], [[-1, -1]], threshold(0.95))
     assert selection.accepted.tolist() == [[True, False]]
     assert selection.accepted_faces.tolist() == [True]
@@ -200,14 +200,14 @@ def test_a_face_may_teach_its_gender_and_not_its_age() -> None:
     assert per_class.reasons.tolist() == [["class confidence 0.38 < 0.95"] * 2]
 
 
-def test_a_face_of_which_all_is_known_is_accepted_without_a_pseudo_label() -> None:
+def test_a_fully_known_face_is_accepted_without_a_pseudo_label() -> None:
     selection = selected([[0.9, 0.1, 0, 0, 0, 0]], [[1, 2]], threshold(1.0))
     assert selection.accepted_faces.tolist() == [True]
     assert not selection.accepted.any()
     assert (selection.class_ids[0], selection.confidence[0]) == (5, 1.0)
 
 
-def test_what_is_known_makes_the_rest_surer() -> None:
+def test_known_values_raise_the_confidence_of_the_others() -> None:
     row = [0.45, 0.05, 0.0, 0.0, 0.0, 0.5]
     assert selected([row], [[-1, -1]], threshold(0.9, per="class")).accepted.tolist() == [[False, False]]
     assert selected([row], [[0, -1]], threshold(0.9, per="class")).accepted.tolist() == [[False, True]]
@@ -223,20 +223,20 @@ def test_among_equals_the_lowest_class_and_the_first_image_id_win() -> None:
     ]
 
 
-def test_a_known_attribute_takes_no_place_among_the_k() -> None:
+def test_a_known_attribute_does_not_count_toward_k() -> None:
     sure, less = [0, 0, 0, 1.0, 0, 0], [0, 0, 0, 0.7, 0.3, 0]
     selection = selected([sure, less], [[1, 0], [1, -1]], top_k(1))
     assert selection.accepted.tolist() == [[False, False], [False, True]]
     assert selection.reasons[1, 1] == "rank 1 <= 1 for <30"
 
 
-def test_the_k_best_must_be_sure_enough_too() -> None:
+def test_the_top_k_must_also_reach_the_minimum_confidence() -> None:
     selection = selected([[0.3, 0.3, 0.4, 0, 0, 0]], [[-1, -1]], top_k(5, min_confidence=0.5))
     assert selection.accepted.tolist() == [[True, False]]
     assert selection.reasons.tolist() == [["rank 1 <= 5 for male", "confidence 0.4 < min_confidence 0.5"]]
 
 
-def test_no_reason_shows_a_confidence_that_seems_to_reach_the_threshold() -> None:
+def test_a_rejected_confidence_never_prints_as_the_threshold() -> None:
     row = [0.94996, 0.05004, 0, 0, 0, 0]
     assert selected([row], [[-1, -1]], threshold(0.95)).reasons[0, 1] == "confidence 0.949 < 0.95"
     assert selected([row], [[-1, -1]], threshold(0.94997)).reasons[0, 1] == "confidence 0.94996 < 0.94997"
@@ -261,11 +261,11 @@ def test_an_empty_pool_selects_nothing() -> None:
         (np.array([[1.5, -0.5, 0, 0, 0, 0]]), [[-1, -1]], "no distribution"),
     ],
 )
-def test_arrays_that_make_no_sense_are_refused(rows: np.ndarray, known: list, message: str) -> None:
+def test_invalid_arrays_are_refused(rows: np.ndarray, known: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         select(rows, np.array(known), labels=SPACE, config=threshold(), image_ids=[str(n) for n in range(len(rows))])
 
 
-def test_confident_wants_a_row_a_face() -> None:
+def test_confident_requires_one_row_per_face() -> None:
     with pytest.raises(ValueError, match=r"must be \[N, K\], got \[2\]"):
         confident(np.array([0.5, 0.5]), confidence_threshold=0.9)

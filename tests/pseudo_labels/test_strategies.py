@@ -1,4 +1,4 @@
-"""Each strategy against a slow reference on random faces, and what all of them have in common."""
+"""Each strategy equals a slow reference on random faces, and properties that all of them share."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def config_of(settings: dict[str, Any], **more: Any) -> Any:
 
 
 class Case:
-    """Random faces, known in part; members that scatter around their mean; held-out faces; a drawn order of names."""
+    """Random, partly known faces; members that scatter around their mean; held-out faces; a random order of ids."""
 
     def __init__(self, seed: int, *, num_faces: int = 40, num_held_out: int = 120, partly_known: bool = True) -> None:
         rng = np.random.default_rng(seed)
@@ -62,7 +62,7 @@ class Case:
         )
 
     def check(self, settings: dict[str, Any], rule: Any, *, round_index: int = 1) -> Selection:
-        """Compare with the reference, per class and per attribute; gives the last selection."""
+        """Compare with the reference, per class and per attribute; returns the last selection."""
         for per in ("class", "attribute"):
             selection = self.select(config_of(settings, per=per), round_index=round_index)
             accepted, weights = slow.decisions(self.probabilities.tolist(), self.known.tolist(), per, rule)
@@ -73,24 +73,26 @@ class Case:
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("round_index", [1, 2, 3, 4])
-def test_a_curriculum_accepts_the_surest_share_of_its_round(seed: int, round_index: int) -> None:
+def test_a_curriculum_accepts_the_most_confident_share_of_its_round(seed: int, round_index: int) -> None:
     case = Case(seed)
     case.check(
         {"type": "percentile_curriculum", "step_percent": 30},
-        lambda asked, _: slow.curriculum(asked, case.ids, round_index, 30),
+        lambda probabilities, _: slow.curriculum(probabilities, case.ids, round_index, 30),
         round_index=round_index,
     )
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_self_adaptive_thresholds_are_the_mean_confidence_times_the_relative_mean_probability(seed: int) -> None:
-    Case(seed).check({"type": "self_adaptive"}, lambda asked, _: slow.self_adaptive(asked))
+    Case(seed).check({"type": "self_adaptive"}, lambda probabilities, _: slow.self_adaptive(probabilities))
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_gaussian_weights_fall_below_the_mean_confidence(seed: int) -> None:
     case = Case(seed)
-    selection = case.check({"type": "gaussian_weights", "min_weight": 0.3}, lambda asked, _: slow.gaussian(asked, 0.3))
+    selection = case.check(
+        {"type": "gaussian_weights", "min_weight": 0.3}, lambda probabilities, _: slow.gaussian(probabilities, 0.3)
+    )
     assert ((selection.weights > 0) == selection.accepted).all()
     assert 0.3 <= selection.weights[selection.accepted].min() < selection.weights.max() == 1
     expected = face_weights(selection.weights, selection.accepted, selection.known)
@@ -98,42 +100,44 @@ def test_gaussian_weights_fall_below_the_mean_confidence(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_agreement_wants_sureness_and_little_deviation(seed: int) -> None:
+def test_ensemble_agreement_requires_confidence_and_a_small_deviation(seed: int) -> None:
     case = Case(seed)
 
-    def rule(asked: slow.Asked, position: int | None) -> slow.Decisions:
+    def rule(probabilities: slow.Probabilities, position: int | None) -> slow.Decisions:
         per = "class" if position is None else "attribute"
-        members = [slow.questions(one.tolist(), case.known.tolist(), per)[position or 0] for one in case.members]
-        return slow.agreement(asked, members, 0.5, 0.08)
+        members = [
+            slow.unlabeled_probabilities(one.tolist(), case.known.tolist(), per)[position or 0] for one in case.members
+        ]
+        return slow.agreement(probabilities, members, 0.5, 0.08)
 
     case.check({"type": "ensemble_agreement", "confidence_threshold": 0.5, "max_deviation": 0.08}, rule)
 
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("familywise", [False, True])
-def test_a_promised_threshold_is_the_lowest_that_the_unseen_faces_allow(seed: int, familywise: bool) -> None:
+def test_a_guaranteed_threshold_is_the_lowest_that_the_held_out_faces_allow(seed: int, familywise: bool) -> None:
     case = Case(seed, num_held_out=300)
     settings = {"type": "precision_guarantee", "target": 0.6, "delta": 0.2, "num_thresholds": 5}
 
-    def rule(asked: slow.Asked, position: int | None) -> slow.Decisions:
+    def rule(probabilities: slow.Probabilities, position: int | None) -> slow.Decisions:
         result: slow.Decisions = {}
         per = "class" if position is None else "attribute"
-        patterns = {face: tuple(code != UNKNOWN for code in case.known[face]) for face in asked}
+        patterns = {face: tuple(code != UNKNOWN for code in case.known[face]) for face in probabilities}
         values = [6] if per == "class" else [2, 3]
-        of_question = [
-            {tuple(code != UNKNOWN for code in case.known[face]) for face in question}
-            for question in slow.questions(case.probabilities.tolist(), case.known.tolist(), per)
+        patterns_of = [
+            {tuple(code != UNKNOWN for code in case.known[face]) for face in rows}
+            for rows in slow.unlabeled_probabilities(case.probabilities.tolist(), case.known.tolist(), per)
         ]
-        guarantees = sum(number * len(seen) for number, seen in zip(values, of_question, strict=True))
+        guarantees = sum(number * len(seen) for number, seen in zip(values, patterns_of, strict=True))
         for pattern in set(patterns.values()):
             held_out = []
             for row, codes in zip(case.held_out.probabilities.tolist(), case.held_out.codes.tolist(), strict=True):
-                told = slow.inside(row, [c if tell else UNKNOWN for c, tell in zip(codes, pattern, strict=True)])
-                value, confidence = slow.best(told if position is None else slow.marginal(told, position))
+                posterior = slow.inside(row, [c if known else UNKNOWN for c, known in zip(codes, pattern, strict=True)])
+                value, confidence = slow.best(posterior if position is None else slow.marginal(posterior, position))
                 truth = codes[0] * 3 + codes[1] if position is None else codes[position]
                 held_out.append((value, confidence, value == truth))
-            faces = [face for face in asked if patterns[face] == pattern]
-            pool = [slow.best(asked[face]) for face in faces]
+            faces = [face for face in probabilities if patterns[face] == pattern]
+            pool = [slow.best(probabilities[face]) for face in faces]
             delta = 0.2 / guarantees if familywise else 0.2
             thresholds = slow.guaranteed(pool, held_out, target=0.6, delta=delta, grid=5)
             for face, (value, confidence) in zip(faces, pool, strict=True):
@@ -171,7 +175,7 @@ def test_human_labels_never_change_and_nothing_known_is_accepted(settings: dict[
 
 @pytest.mark.parametrize("settings", ALL, ids=lambda settings: settings["type"])
 @pytest.mark.parametrize("per", ["class", "attribute"])
-def test_every_row_of_thresholds_adds_up_to_the_decisions(settings: dict[str, Any], per: str) -> None:
+def test_the_threshold_rows_add_up_to_the_accepted_labels(settings: dict[str, Any], per: str) -> None:
     selection = Case(5, num_faces=200).select(config_of(settings, per=per))
     rows = selection.thresholds
     if per == "class":
@@ -180,21 +184,21 @@ def test_every_row_of_thresholds_adds_up_to_the_decisions(settings: dict[str, An
         assert sum(row.num_candidates for row in rows) == (~selection.known.all(axis=1)).sum()
         return
     for position, name in enumerate(SPACE.names):
-        mine = [row for row in rows if row.attribute == name]
-        assert sum(row.num_accepted for row in mine) == selection.accepted[:, position].sum()
-        assert sum(row.num_candidates for row in mine) == (~selection.known[:, position]).sum()
+        attribute_rows = [row for row in rows if row.attribute == name]
+        assert sum(row.num_accepted for row in attribute_rows) == selection.accepted[:, position].sum()
+        assert sum(row.num_candidates for row in attribute_rows) == (~selection.known[:, position]).sum()
 
 
 @pytest.mark.parametrize("settings", ALL, ids=lambda settings: settings["type"])
 @pytest.mark.parametrize("per", ["class", "attribute"])
-def test_an_empty_or_wholly_known_pool_selects_nothing(settings: dict[str, Any], per: str) -> None:
+def test_an_empty_or_fully_known_pool_selects_nothing(settings: dict[str, Any], per: str) -> None:
     case, config = Case(0), config_of(settings, per=per)
     assert case.select(config, order=[]).accepted.shape == (0, 2)
     case.known = np.ones_like(case.known)
     assert not case.select(config).accepted.any() and case.select(config).accepted_faces.all()
 
 
-def test_unseen_faces_measure_a_fixed_threshold() -> None:
+def test_held_out_faces_measure_a_fixed_threshold() -> None:
     case = Case(2, partly_known=False)
     selection = case.select(config_of(ALL[0]))
     row = next(row for row in selection.thresholds if row.value == "female")
@@ -204,7 +208,7 @@ def test_unseen_faces_measure_a_fixed_threshold() -> None:
     assert row.bound_confidence == pytest.approx(0.9) and row.lower_bound < row.num_correct / row.num_held_out
 
 
-def test_a_rank_shows_as_the_threshold_of_its_last_face() -> None:
+def test_the_threshold_of_a_rank_is_the_confidence_of_its_last_face() -> None:
     case = Case(4, partly_known=False)
     selection = case.select(config_of({"type": "balanced_top_k", "k": 5}))
     for row in selection.thresholds:
@@ -215,34 +219,34 @@ def test_a_rank_shows_as_the_threshold_of_its_last_face() -> None:
         assert row.threshold == (selection.attribute_confidence[kept, position].min() if kept.any() else None)
 
 
-def test_alignment_brings_the_mean_prediction_toward_the_mix_of_labeled_faces() -> None:
+def test_alignment_moves_the_mean_prediction_toward_the_class_prior() -> None:
     rng = np.random.default_rng(0)
     pool, codes = rng.dirichlet([4, 1, 1, 1, 1, 1], 500), SPACE.class_codes[rng.integers(0, 6, 60)]
-    mix = class_prior(codes, SPACE)
-    slow_mix = [(1 + sum(tuple(c) == divmod(k, 3) for c in codes.tolist())) / (60 + 6) for k in range(6)]
-    np.testing.assert_allclose(mix, slow_mix)
-    moved = aligned(pool, alignment_ratio(pool, mix))
+    prior = class_prior(codes, SPACE)
+    slow_prior = [(1 + sum(tuple(c) == divmod(k, 3) for c in codes.tolist())) / (60 + 6) for k in range(6)]
+    np.testing.assert_allclose(prior, slow_prior)
+    moved = aligned(pool, alignment_ratio(pool, prior))
     for face in (0, 17):
-        scaled = [p * target / mean for p, target, mean in zip(pool[face], mix, pool.mean(axis=0), strict=True)]
+        scaled = [p * target / mean for p, target, mean in zip(pool[face], prior, pool.mean(axis=0), strict=True)]
         np.testing.assert_allclose(moved[face], np.array(scaled) / sum(scaled))
-    assert np.abs(moved.mean(axis=0) - mix).sum() < 0.5 * np.abs(pool.mean(axis=0) - mix).sum()
+    assert np.abs(moved.mean(axis=0) - prior).sum() < 0.5 * np.abs(pool.mean(axis=0) - prior).sum()
     np.testing.assert_allclose(
         class_prior(np.array([[1, UNKNOWN]]), SPACE), np.array([1, 1, 1, 4 / 3, 4 / 3, 4 / 3]) / 7
     )
 
 
-@pytest.mark.parametrize("whose", ["training", "validation"])
-def test_select_aligns_before_it_decides(whose: str) -> None:
+@pytest.mark.parametrize("align", ["training", "validation"])
+def test_select_aligns_before_it_accepts(align: str) -> None:
     case = Case(1)
-    codes = case.training_codes if whose == "training" else case.held_out.codes
+    codes = case.training_codes if align == "training" else case.held_out.codes
     ratio = alignment_ratio(case.probabilities, class_prior(codes, SPACE))
     by_hand = SPACE.condition(aligned(case.probabilities, ratio), case.known)
-    selection = case.select(config_of(ALL[0], align=whose))
+    selection = case.select(config_of(ALL[0], align=align))
     np.testing.assert_allclose(selection.probabilities, by_hand)
     assert not np.allclose(selection.probabilities, case.select(config_of(ALL[0])).probabilities)
 
 
-def test_unseen_faces_are_aligned_as_the_pool_is() -> None:
+def test_held_out_faces_are_aligned_like_the_pool() -> None:
     case = Case(1, partly_known=False)
     ratio = alignment_ratio(case.probabilities, class_prior(case.training_codes, SPACE))
     moved = aligned(case.held_out.probabilities, ratio)
@@ -251,20 +255,20 @@ def test_unseen_faces_are_aligned_as_the_pool_is() -> None:
     assert row.num_held_out != (case.held_out.probabilities[:, 3:].sum(axis=1) >= 0.6).sum()
 
 
-def test_a_weight_of_a_face_is_the_mean_over_what_it_teaches() -> None:
+def test_the_weight_of_a_face_is_the_mean_over_its_labels() -> None:
     weights = np.array([[0.5, 0.0], [0.5, 0.25], [0.5, 0.0], [0.0, 0.0], [0.0, 0.0]])
     accepted = np.array([[1, 0], [1, 1], [1, 0], [0, 0], [0, 0]], dtype=bool)
     known = np.array([[0, 0], [0, 0], [0, 1], [0, 1], [1, 1]], dtype=bool)
     assert face_weights(weights, accepted, known).tolist() == [0.5, 0.375, 0.75, 0.0, 1.0]
 
 
-def test_equal_confidences_all_weigh_one() -> None:
+def test_equal_confidences_all_have_weight_one() -> None:
     case = Case(0, num_faces=3, partly_known=False)
     case.probabilities = np.tile([0.7, 0.1, 0.1, 0.1, 0.0, 0.0], (3, 1))
     assert (case.select(config_of({"type": "gaussian_weights"})).weights == 1).all()
 
 
-def test_the_deviation_is_the_sample_deviation_and_needs_two() -> None:
+def test_the_vote_disagreement_is_the_sample_deviation_and_needs_two_members() -> None:
     members = np.array([[[0.9, 0.1]], [[0.7, 0.3]]])
     assert vote_disagreement(members, np.array([0]))[0] == pytest.approx(np.sqrt(0.02), abs=1e-7)
     with pytest.raises(ValueError, match="at least 2 members, got 1"):
@@ -283,7 +287,7 @@ def test_the_deviation_is_the_sample_deviation_and_needs_two() -> None:
         ({"type": "self_adaptive", "align": "validation"}, r"align validation .* set selection\.align to none"),
     ],
 )
-def test_a_strategy_refuses_without_what_it_needs(settings: dict[str, Any], message: str) -> None:
+def test_a_strategy_without_a_required_input_is_refused(settings: dict[str, Any], message: str) -> None:
     case = Case(0)
     with pytest.raises(SelectionError, match=message):
         select(case.probabilities, case.known, labels=SPACE, config=config_of(settings), image_ids=case.ids)
@@ -308,14 +312,14 @@ def test_a_strategy_refuses_without_what_it_needs(settings: dict[str, Any], mess
         (lambda case: {"members": case.members - 1}, "40 rows of member probabilities are no distribution"),
     ],
 )
-def test_arrays_beside_the_pool_that_make_no_sense_are_refused(spoil: Any, message: str) -> None:
+def test_invalid_held_out_faces_and_members_are_refused(spoil: Any, message: str) -> None:
     case = Case(0)
     arrays = {"held_out": case.held_out, "members": case.members, **spoil(case)}
     with pytest.raises(ValueError, match=message):
         select(case.probabilities, case.known, labels=SPACE, config=config_of(ALL[0]), image_ids=case.ids, **arrays)
 
 
-def test_reasons_say_by_which_numbers() -> None:
+def test_reasons_contain_the_compared_numbers() -> None:
     case = Case(0, num_faces=100, partly_known=False)
 
     def reasons(settings: dict[str, Any]) -> str:
