@@ -1,9 +1,8 @@
-"""The README's generated sections: the file map, the demo's output, the results on real faces.
+"""The README's generated section: the demo's output.
 
 make demo && python -m benchmarks.docs.readme
 """
 
-import ast
 import json
 import os
 import platform
@@ -14,7 +13,7 @@ from rich.console import Console
 from benchmarks.docs.marked_sections import replace_section
 from ssl_pipeline.reports.comparison import comparison_table, verdict
 
-README, RESULTS = Path("README.md"), Path("docs/utkface.md")
+README = Path("README.md")
 DEMO_SUMMARY = Path("data/runs/demo/summary.json")
 
 
@@ -35,30 +34,5 @@ def demo_section(summary_path: Path) -> str:
     return f"{note}\n\n```\n{console.export_text().rstrip()}\n```"
 
 
-def results_section(report: Path) -> str:
-    """Take the first paragraph and the first table of a report by `benchmarks.seeds`."""
-    lines = report.read_text(encoding="utf-8").splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("| seed"))
-    end = next(number for number, line in enumerate(lines) if line.startswith("Mean difference"))
-    return "\n".join([lines[2], "", *lines[start : end + 1]])
-
-
-def file_map_section() -> str:
-    """List the code files, each with the first sentence of its docstring."""
-    lines = []
-    for folder in ("flows", "ssl_pipeline", "benchmarks"):
-        for path in sorted(Path(folder).rglob("*.py")):
-            docstring = " ".join((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split())
-            if path.name != "__init__.py" or folder == "flows":
-                lines.append(f"{path!s:48} {docstring.split('. ')[0].rstrip('.')}")
-    lines.append(f"{'configs/*.yaml':48} One run each; it opens with its purpose, data, command and what to expect")
-    lines.append(f"{'tests/':48} Mirrors the above; tests/flows starts Prefect")
-    return "\n".join(["```", *lines, "```"])
-
-
 if __name__ == "__main__":
-    replace_section(README, "filemap", file_map_section())
-    if DEMO_SUMMARY.is_file():
-        replace_section(README, "demo", demo_section(DEMO_SUMMARY))
-    if RESULTS.is_file():
-        replace_section(README, "results", results_section(RESULTS))
+    replace_section(README, "demo", demo_section(DEMO_SUMMARY))
