@@ -12,7 +12,7 @@ def review_markdown(
     """Write the question of a review: what was selected, where to look closer, and how to answer.
 
     Args:
-        summary: a manifest's, by `manifest_report.summarize`.
+        summary: a manifest's, by `summary.summarize`.
         sheets: paths of the audit's pages.
         audit_command: tells from the sheet, filled in, how pure the labels are.
         run_root: the run's directory.
