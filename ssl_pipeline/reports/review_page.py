@@ -13,7 +13,7 @@ def review_markdown(
     """Render a review request: the selection, where to look closer, and how to decide.
 
     Args:
-        summary: from `manifest_report.summarize`.
+        summary: from `pseudo_labels.summary.summarize`.
         sheets: paths of the audit's pages.
         audit_command: estimates the labels' precision from the filled-in sheet.
         run_root: the run's directory.
