@@ -61,7 +61,7 @@ def test_a_run_is_running_while_its_process_lives_and_left_as_running_when_it_wa
     left = run_status(root)
     assert left.state == "left as running"
     assert f"process {process.pid} took it" in left.words and "is dead" in left.words
-    assert f"--config {root / 'config.yaml'}" in left.cure
+    assert f"ssl-pipeline run {root / 'config.yaml'}" in left.cure
     shown = CliRunner().invoke(app, ["cycle", "status", str(root)])
     assert shown.exit_code == 0
     assert f"{root}: left as running: process {process.pid}" in shown.stdout
