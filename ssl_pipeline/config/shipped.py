@@ -35,5 +35,5 @@ def shipped_configs() -> dict[str, Path]:
     """Return the shipped configs by name; none where the package is not installed."""
     package = find_spec(_PACKAGE)
     folders = [Path(location) for location in (package and package.submodule_search_locations) or ()]
-    files = {file.relative_to(folder): file for folder in folders for file in folder.rglob("*.yaml")}
-    return {path.with_suffix("").as_posix(): files[path] for path in sorted(files)}
+    files = [(file.relative_to(folder), file) for folder in folders for file in folder.rglob("*.yaml")]
+    return dict(sorted((path.with_suffix("").as_posix(), file) for path, file in files))

@@ -196,7 +196,7 @@ def test_an_image_id_that_occurs_twice_is_refused() -> None:
 
 
 def test_a_manifest_that_is_missing_or_something_else_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"absent\.parquet: no such file; flows\.pseudo_label writes"):
+    with pytest.raises(ManifestError, match=r"absent\.parquet: no such file; `ssl-pipeline run` writes"):
         read_manifest(tmp_path / "absent.parquet")
     (tmp_path / "text.parquet").write_text("not Parquet at all")
     with pytest.raises(ManifestError, match=r"text\.parquet: not a readable Parquet file \(.*\); give a manifest"):

@@ -69,7 +69,7 @@ def test_a_run_is_running_while_its_process_lives_and_left_as_running_when_it_wa
     left = run_status(root)
     assert left.state == "left as running"
     assert f"process {process.pid} took it" in left.detail and "is dead" in left.detail
-    assert f"--config {root / 'config.yaml'}" in left.next_step
+    assert f"ssl-pipeline run {root / 'config.yaml'}" in left.next_step
     shown = CliRunner().invoke(app, ["cycle", "status", str(root)])
     assert shown.exit_code == 0
     assert f"{root}: left as running: process {process.pid}" in shown.stdout
