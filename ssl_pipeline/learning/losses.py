@@ -204,7 +204,7 @@ def f1_loss(probabilities: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def smooth_labels(targets: Tensor, *, label_smoothing: float, num_values: int | Tensor) -> Tensor:
-    """Mix targets [B, V] with the uniform distribution over V values (arXiv:1512.00567): (1 − ε) q + ε / V."""
+    """Mix targets with the uniform distribution over V = `num_values` values (arXiv:1512.00567): (1 − ε) q + ε / V."""
     return (1 - label_smoothing) * targets + label_smoothing / num_values
 
 

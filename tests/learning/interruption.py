@@ -1,4 +1,4 @@
-"""A training that is cut off before one of its steps."""
+"""Training that is interrupted before a step."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ class Interrupted(Exception):
 
 
 def fit_until(step: int, role: RoleConfig, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train, and be interrupted before that step, counted from 1."""
+    """Train until just before this step, counted from 1."""
     take_step, taken = training_loop.TrainingLoop._step, []
 
     def interrupt(self: object, *args: object) -> float:

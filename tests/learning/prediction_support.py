@@ -1,4 +1,4 @@
-"""Models with random weights, in checkpoints, and images to predict: what the tests of inference share."""
+"""Random models, checkpoints and images for the tests of prediction and inference."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tests.conftest import SPACE
 
 
 def random_model(*, seed: int = 0, labels: LabelSpace = SPACE, image_size: int = 16, **model: object) -> FaceClassifier:
-    """A model whose predictions differ widely from face to face, and from seed to seed."""
+    """A model with widely different predictions per face and per seed."""
     torch.manual_seed(seed)
     config = ModelConfig.model_validate({"architecture": "wrn10_1", **model})
     built = build_model(config, labels=labels, image_size=image_size)
@@ -46,13 +46,13 @@ def predictor(checkpoint: Path, **settings: object) -> CheckpointPredictor:
 
 
 def random_faces(num_faces: int, *, size: int = 16, seed: int = 0) -> np.ndarray:
-    """Faces that are not symmetric and not flat: a few blocks of color each, uint8 [N, size, size, 3]."""
+    """Asymmetric faces of 4 × 4 color blocks, uint8 [N, size, size, 3]."""
     blocks = np.random.default_rng(seed).integers(0, 256, size=(num_faces, 4, 4, 3), dtype=np.uint8)
     return blocks.repeat(size // 4, axis=1).repeat(size // 4, axis=2)
 
 
 def write_images(folder: Path, names: list[str], *, size: int = 16, seed: int = 0) -> dict[str, np.ndarray]:
-    """Write one image a name, losslessly (PNG, whatever the name says); gives {name: pixels}."""
+    """Write one image per name as PNG, regardless of the suffix; return {name: pixels}."""
     faces = random_faces(len(names), size=size, seed=seed)
     for name, face in zip(names, faces, strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

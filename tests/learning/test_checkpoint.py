@@ -1,4 +1,4 @@
-"""A checkpoint rebuilds its model alone, has the same bytes for the same weights, and runs no code."""
+"""Checkpoints: rebuilding a model, identical bytes, rejected files, no code execution."""
 
 import pickle
 import re
@@ -42,7 +42,7 @@ def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_a_checkpoint_of_other_labels_is_refused_with_both(tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_labels_is_rejected_with_both(tmp_path: Path) -> None:
     save(tmp_path / "best.safetensors")
     other = LabelSpace.of({"mask": ["wear", "normal"]})
     expected = (
@@ -55,7 +55,7 @@ def test_a_checkpoint_of_other_labels_is_refused_with_both(tmp_path: Path) -> No
         load_checkpoint(tmp_path / "best.safetensors", labels=other)
 
 
-def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_other_files_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         load_checkpoint(tmp_path / "absent.safetensors")
     (tmp_path / "text.safetensors").write_text("hello")
@@ -65,7 +65,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
             load_checkpoint(tmp_path / f"{name}.safetensors")
 
 
-def test_a_checkpoint_of_another_size_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_image_size_is_rejected(tmp_path: Path) -> None:
     save(tmp_path / "best.safetensors")
     with pytest.raises(CheckpointError, match=r"trained on faces of 32 pixels, faces\.image_size is 64"):
         check_image_size(load_checkpoint(tmp_path / "best.safetensors"), 64)
@@ -83,7 +83,7 @@ def test_a_training_state_never_runs_code(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_training_state_is_given_back_only_to_its_own_training(tmp_path: Path) -> None:
+def test_a_training_state_is_loaded_only_with_its_key(tmp_path: Path) -> None:
     save_training_state(tmp_path / "last.pt", {"key": "a", "epoch": 3})
     assert load_training_state(tmp_path / "last.pt", key="a") == {"key": "a", "epoch": 3}
     assert load_training_state(tmp_path / "last.pt", key="b") is None

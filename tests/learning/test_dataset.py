@@ -1,4 +1,4 @@
-"""What an epoch draws."""
+"""Sampling weights, epoch batches, augmentation and loading."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from tests.conftest import make_faces
 
 @given(num_faces=st.integers(1, 500), batch_size=st.integers(2, 64), seed=st.integers(0, 100), epoch=st.integers(0, 50))
 @settings(max_examples=60, deadline=None)
-def test_equal_weights_draw_every_face_once(num_faces: int, batch_size: int, seed: int, epoch: int) -> None:
+def test_equal_weights_sample_every_face_once(num_faces: int, batch_size: int, seed: int, epoch: int) -> None:
     batches = epoch_batches(np.full(num_faces, 1 / num_faces), batch_size=batch_size, seed=seed, epoch=epoch)
     assert sorted(np.concatenate(batches).tolist()) == list(range(num_faces))
     sizes = [len(batch) for batch in batches]
@@ -21,22 +21,22 @@ def test_equal_weights_draw_every_face_once(num_faces: int, batch_size: int, see
 
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=30, deadline=None)
-def test_a_face_is_drawn_as_often_as_its_weight_says(seed: int) -> None:
+def test_a_face_is_sampled_in_proportion_to_its_weight(seed: int) -> None:
     weights = np.random.default_rng(seed).dirichlet(np.ones(50))
     counts = np.bincount(np.concatenate(epoch_batches(weights, batch_size=8, seed=seed, epoch=0)), minlength=50)
     assert counts.sum() == 50
     assert (np.abs(counts - 50 * weights) < 1 + 1e-9).all()
 
 
-def test_epochs_and_seeds_draw_different_orders_and_the_same_one_twice_the_same() -> None:
-    def draw(seed: int, epoch: int) -> list[int]:
+def test_orders_differ_between_epochs_and_seeds_and_are_reproducible() -> None:
+    def sample(seed: int, epoch: int) -> list[int]:
         return np.concatenate(epoch_batches(np.full(40, 1 / 40), batch_size=8, seed=seed, epoch=epoch)).tolist()
 
-    assert draw(0, 0) == draw(0, 0)
-    assert len({tuple(draw(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
+    assert sample(0, 0) == sample(0, 0)
+    assert len({tuple(sample(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
 
-def test_balanced_drawing_gives_every_class_the_same_share() -> None:
+def test_balanced_sampling_gives_every_class_the_same_weight() -> None:
     train = make_faces(60).train
     rare = np.concatenate([np.arange(0, 60, 6), np.arange(1, 7, 6)])  # ten faces of class 0, one of class 1
     few = type(train)(
@@ -50,7 +50,7 @@ def test_balanced_drawing_gives_every_class_the_same_share() -> None:
 
 
 @pytest.mark.parametrize("class_balanced", [False, True])
-def test_human_labels_get_their_share_of_the_draws(class_balanced: bool) -> None:
+def test_human_labels_get_their_fraction_of_the_samples(class_balanced: bool) -> None:
     train = make_faces(60).train
     mixed = type(train)(**{**train.__dict__, "is_human": np.arange(60) < 6})
     weights = sampling_weights(mixed, class_balanced=class_balanced, labeled_fraction=0.4)
@@ -58,8 +58,8 @@ def test_human_labels_get_their_share_of_the_draws(class_balanced: bool) -> None
     assert weights.sum() == pytest.approx(1)
 
 
-def test_human_and_pseudo_labels_are_balanced_each_by_itself() -> None:
-    """However rare a class is among pseudo-labels, it is drawn as often as the others among human ones."""
+def test_human_and_pseudo_labels_are_balanced_separately() -> None:
+    """A class that is rare among pseudo-labels is still sampled equally often among human labels."""
     train = make_faces(60).train
     truth = np.where(np.arange(60) < 12, np.arange(60) % 6, np.where(np.arange(60) % 8 == 0, 0, 1 + np.arange(60) % 5))
     targets = np.eye(6, dtype=np.float32)[truth]
@@ -71,7 +71,7 @@ def test_human_and_pseudo_labels_are_balanced_each_by_itself() -> None:
         np.testing.assert_allclose(drawn, share / 6)
 
 
-def test_augmentation_depends_on_seed_epoch_and_place_alone() -> None:
+def test_augmentation_depends_on_seed_epoch_and_position_only() -> None:
     train = make_faces(12).train
     one, other = (AugmentedFaces(train, "strong", seed=seed) for seed in (0, 1))
     face = one[0, 3, 5][0]
@@ -81,7 +81,7 @@ def test_augmentation_depends_on_seed_epoch_and_place_alone() -> None:
     assert not (other[0, 3, 5][0] == face).all()
 
 
-def test_without_augmentation_the_pixels_are_the_faces_own() -> None:
+def test_without_augmentation_the_pixels_are_unchanged() -> None:
     train = make_faces(12).train
     batches = [np.array([3, 1]), np.array([2])]
     loaded = list(load_batches(AugmentedFaces(train, "none", seed=0), batches, epoch=0, num_workers=0))

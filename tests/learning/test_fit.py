@@ -1,4 +1,4 @@
-"""The one loop: it learns, it resumes exactly, it keeps the best, it stops when it should."""
+"""Training: learning, exact resume, best checkpoint, early stopping, errors."""
 
 import dataclasses
 import shutil
@@ -28,14 +28,14 @@ def last_weights(directory: Path) -> dict[str, torch.Tensor]:
     return torch.load(directory / "last.pt", weights_only=True)["model"]
 
 
-def test_training_learns_what_the_faces_show(tmp_path: Path) -> None:
+def test_training_learns_the_classes(tmp_path: Path) -> None:
     result = fit(make_role(epochs=8), make_faces(), directory=tmp_path)
     assert result.best_metric > 0.9
     history = pd.read_csv(tmp_path / "history.csv")
     assert history["train_loss"].iloc[-1] < 0.5 * history["train_loss"].iloc[0]
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_different_ones(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         fit(make_role(augmentation="strong"), make_faces(), directory=tmp_path / name, seed=seed)
     assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b") != bytes_of(tmp_path / "c")
@@ -57,7 +57,7 @@ def test_resumed_training_equals_uninterrupted_training(
     fit(role, make_faces(), directory=tmp_path / "whole", seed=3)
 
     fit_until(stop_at_step, role, tmp_path / "halves", monkeypatch)
-    torch.manual_seed(12345)  # what other code draws in between must not matter
+    torch.manual_seed(12345)  # other code may use the global generator in between
     result = fit(role, make_faces(), directory=tmp_path / "halves", seed=3)
 
     assert result.resumed_from_epoch == (stop_at_step - 1) // 4
@@ -68,7 +68,7 @@ def test_resumed_training_equals_uninterrupted_training(
 
 
 @pytest.mark.parametrize("stop_at_step", [1, 3, 6, 7, 11])
-def test_a_training_stopped_within_an_epoch_goes_on_from_its_last_saved_step(
+def test_a_training_stopped_within_an_epoch_resumes_from_its_last_saved_step(
     tmp_path: Path, stop_at_step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {
@@ -97,7 +97,7 @@ def test_a_training_stopped_within_an_epoch_goes_on_from_its_last_saved_step(
         assert torch.equal(tensor, last_weights(tmp_path / "halves")[name]), name
 
 
-def test_a_state_of_another_seed_or_config_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_state_of_another_seed_config_or_input_is_not_resumed(tmp_path: Path) -> None:
     fit(make_role(), make_faces(), directory=tmp_path, seed=1)
     assert fit(make_role(), make_faces(), directory=tmp_path, seed=1).resumed_from_epoch == 2
     assert fit(make_role(), make_faces(), directory=tmp_path, seed=2).resumed_from_epoch == 0
@@ -110,7 +110,7 @@ def test_a_state_of_another_seed_or_config_is_not_gone_on_with(tmp_path: Path) -
     assert fit(make_role(), make_faces(), directory=tmp_path, seed=2, inputs="other").resumed_from_epoch == 0
 
 
-def test_loading_processes_change_nothing(tmp_path: Path) -> None:
+def test_the_number_of_loading_processes_does_not_change_the_result(tmp_path: Path) -> None:
     for workers in (0, 2):
         role = make_role(epochs=1, augmentation="strong", num_workers=workers)
         fit(role, make_faces(), directory=tmp_path / str(workers))
@@ -118,7 +118,7 @@ def test_loading_processes_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("loss", [{"type": "cross_entropy"}, {"type": "focal", "class_weights": "balanced"}])
-def test_four_accumulated_parts_equal_the_whole_batch_without_batch_norm(loss: dict) -> None:
+def test_four_micro_batches_equal_the_whole_batch_without_batch_norm(loss: dict) -> None:
     faces = make_faces(64, size=32)
     gradients = []
     for parts in (1, 4):
@@ -139,22 +139,24 @@ def test_four_accumulated_parts_equal_the_whole_batch_without_batch_norm(loss: d
         torch.testing.assert_close(gradients[1][name], gradient, rtol=0, atol=1e-6)
 
 
-def test_the_best_checkpoint_is_the_best_epochs_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_checkpoint_is_that_of_the_best_epoch_not_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scores = iter([0.2, 0.7, 0.4])
     seen = []
 
-    def judge(self: training_loop.TrainingLoop, faces: object) -> dict[str, float]:
+    def validate(self: training_loop.TrainingLoop, faces: object) -> dict[str, float]:
         seen.append({name: tensor.clone() for name, tensor in self.eval_model.state_dict().items()})
         return {"macro_f1": next(scores), "accuracy": 0.0, "log_loss": 1.0}
 
-    monkeypatch.setattr(training_loop.TrainingLoop, "_validate", judge)
+    monkeypatch.setattr(training_loop.TrainingLoop, "_validate", validate)
     result = fit(make_role(epochs=3), make_faces(), directory=tmp_path)
     assert (result.best_epoch, result.best_metric) == (1, 0.7)
     for name, tensor in load_checkpoint(tmp_path / "best.safetensors").model.state_dict().items():
         assert torch.equal(tensor, seen[1][name])
 
 
-def test_training_stops_early_once_patience_is_spent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_stops_early_after_the_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.5, 0.4, 0.3, 0.9, 0.9])
     monkeypatch.setattr(
         training_loop.TrainingLoop,
@@ -165,7 +167,7 @@ def test_training_stops_early_once_patience_is_spent(tmp_path: Path, monkeypatch
     assert (result.num_epochs, result.best_epoch) == (3, 0)
 
 
-def test_the_average_of_the_weights_is_what_is_judged_and_kept(tmp_path: Path) -> None:
+def test_the_weight_average_is_validated_and_saved(tmp_path: Path) -> None:
     fit(make_role(epochs=1, ema_decay=0.5), make_faces(), directory=tmp_path)
     state = torch.load(tmp_path / "last.pt", weights_only=True)
     kept = load_checkpoint(tmp_path / "best.safetensors").model.state_dict()
@@ -180,13 +182,13 @@ def test_a_loss_that_is_not_finite_stops_training_with_the_cure(tmp_path: Path) 
         fit(role, make_faces(), directory=tmp_path)
 
 
-def test_training_without_validation_faces_is_refused(tmp_path: Path) -> None:
+def test_training_without_validation_faces_is_rejected(tmp_path: Path) -> None:
     faces = make_faces(num_validation=0)
     with pytest.raises(TrainingError, match="got 60 and 0"):
         fit(make_role(), faces, directory=tmp_path)
 
 
-def test_a_face_of_weight_zero_teaches_nothing(tmp_path: Path) -> None:
+def test_a_face_of_weight_zero_has_no_effect(tmp_path: Path) -> None:
     faces = make_faces()
     wrong = np.roll(faces.train.targets, 1, axis=1)
     half = np.arange(60) < 30
@@ -202,7 +204,7 @@ def test_a_face_of_weight_zero_teaches_nothing(tmp_path: Path) -> None:
 def gradients_of(
     loop: training_loop.TrainingLoop, pixels: torch.Tensor, indices: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """What a step would follow, kept instead of followed."""
+    """The gradients of a step, without taking it."""
     kept: dict[str, torch.Tensor] = {}
     loop.optimizer.step = lambda: kept.update(  # type: ignore[method-assign]
         {name: parameter.grad.clone() for name, parameter in loop.model.named_parameters()}
@@ -211,7 +213,7 @@ def gradients_of(
     return kept
 
 
-def test_a_gradient_too_long_is_scaled_down_to_the_norm_and_no_further() -> None:
+def test_gradients_are_clipped_to_the_norm_only_if_they_exceed_it() -> None:
     faces, norms = make_faces(16), []
     pixels = torch.from_numpy(faces.train.pixels[:16]).permute(0, 3, 1, 2)
     for limit in (None, 0.05, 1e6):
@@ -223,13 +225,13 @@ def test_a_gradient_too_long_is_scaled_down_to_the_norm_and_no_further() -> None
     assert norms[0] > 0.05 == pytest.approx(norms[1], rel=1e-4)
 
 
-def test_a_mixed_batch_teaches_both_faces_in_their_shares(monkeypatch: pytest.MonkeyPatch) -> None:
-    faces, share = make_faces(12), 0.3
+def test_a_mixed_batch_trains_on_both_labels_by_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    faces, weight = make_faces(12), 0.3
     pixels = torch.from_numpy(faces.train.pixels[:12]).permute(0, 3, 1, 2)
     partners = torch.arange(12).roll(5)
-    monkeypatch.setattr(training_loop, "mix", lambda pixels, config: MixedBatch(pixels, partners, share))
+    monkeypatch.setattr(training_loop, "mix", lambda pixels, config: MixedBatch(pixels, partners, weight))
     both = dataclasses.replace(
-        faces.train, targets=share * faces.train.targets + (1 - share) * faces.train.targets[partners.numpy()]
+        faces.train, targets=weight * faces.train.targets + (1 - weight) * faces.train.targets[partners.numpy()]
     )
     gradients = []
     for train, mixing in ((faces.train, {"type": "mixup"}), (both, None)):
@@ -247,12 +249,12 @@ def test_the_monitored_metric_chooses_the_best_epoch_in_its_direction(
 ) -> None:
     rows = iter([(0.1, 0.2, 0.5), (0.5, 0.3, 0.6), (0.2, 0.9, 0.7)])
 
-    def judge(self: training_loop.TrainingLoop, faces: object) -> dict:
+    def validate(self: training_loop.TrainingLoop, faces: object) -> dict:
         f1, gender, loss = next(rows)
         per_attribute = {"gender": {"accuracy": gender}}
         return {"macro_f1": f1, "accuracy": 0.0, "log_loss": loss, "per_attribute": per_attribute}
 
-    monkeypatch.setattr(training_loop.TrainingLoop, "_validate", judge)
+    monkeypatch.setattr(training_loop.TrainingLoop, "_validate", validate)
     assert fit(make_role(epochs=3, monitor=monitor), make_faces(), directory=tmp_path).best_epoch == best_epoch
 
 
@@ -264,7 +266,7 @@ def test_a_monitored_metric_that_is_not_defined_stops_training_with_the_cure(tmp
         fit(role, TrainingFaces(faces.labels, faces.train, one_gender), directory=tmp_path)
 
 
-def test_a_number_is_learned_beside_the_classes_and_may_choose_the_best_epoch(tmp_path: Path) -> None:
+def test_an_expected_number_is_learned_and_may_choose_the_best_epoch(tmp_path: Path) -> None:
     of_value = np.array([20.0, 45.0, 70.0])
 
     def with_ages(faces: TrainingFaces) -> TrainingFaces:
@@ -283,8 +285,8 @@ def test_a_number_is_learned_beside_the_classes_and_may_choose_the_best_epoch(tm
     ]
     settings = {"monitor": "age.mean_absolute_error", "epochs": 6}
     faces = with_ages(make_faces())
-    few = {"type": "mixture", "terms": [terms[0], terms[1] | {"weight": 1e-6}]}
-    without = fit(make_role(loss=few, **settings), faces, directory=tmp_path / "without")
+    weak = {"type": "mixture", "terms": [terms[0], terms[1] | {"weight": 1e-6}]}
+    without = fit(make_role(loss=weak, **settings), faces, directory=tmp_path / "without")
     result = fit(make_role(loss={"type": "mixture", "terms": terms}, **settings), faces, directory=tmp_path / "with")
     assert result.best_metric < 0.7 * without.best_metric
     errors = pd.read_csv(tmp_path / "with/history.csv")["age.mean_absolute_error"]
@@ -294,7 +296,7 @@ def test_a_number_is_learned_beside_the_classes_and_may_choose_the_best_epoch(tm
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
-def test_a_compiled_network_learns_the_same(tmp_path: Path) -> None:
+def test_a_compiled_network_trains_the_same(tmp_path: Path) -> None:
     results = [
         fit(make_role(compile=compiled, precision="fp32"), make_faces(), directory=tmp_path / str(compiled))
         for compiled in (False, True)
@@ -304,16 +306,16 @@ def test_a_compiled_network_learns_the_same(tmp_path: Path) -> None:
     assert losses[1].to_numpy() == pytest.approx(losses[0].to_numpy(), rel=0.01)
 
 
-def test_running_out_of_memory_says_what_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def greedy(self: object, pixels: torch.Tensor) -> torch.Tensor:
+def test_running_out_of_memory_names_the_settings_to_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(self: object, pixels: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    monkeypatch.setattr("ssl_pipeline.learning.model.FaceClassifier.forward", greedy)
+    monkeypatch.setattr("ssl_pipeline.learning.model.FaceClassifier.forward", out_of_memory)
     with pytest.raises(TrainingError, match=r"out of memory at step 0 with 8 faces of 16 pixels.*accumulation_steps"):
         fit(make_role(accumulation_steps=2), make_faces(), directory=tmp_path)
 
 
-def test_fp16_scales_losses_up_leaves_out_a_step_that_overflows_and_resumes_exactly(
+def test_fp16_scales_gradients_skips_steps_that_overflow_and_resumes_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     role = make_role(precision="fp16", epochs=2, max_gradient_norm=1.0)
@@ -328,7 +330,7 @@ def test_fp16_scales_losses_up_leaves_out_a_step_that_overflows_and_resumes_exac
 
     loop = training_loop.TrainingLoop(role, make_faces(), seed=0, device="cpu", name="test")
     before = {name: tensor.clone() for name, tensor in loop.model.named_parameters()}
-    loop.scaler.load_state_dict(loop.scaler.state_dict() | {"scale": 3e38})  # gradients of any size overflow
+    loop.scaler.load_state_dict(loop.scaler.state_dict() | {"scale": 3e38})  # every gradient overflows
     pixels = torch.from_numpy(loop.faces.train.pixels[:16]).permute(0, 3, 1, 2)
     assert np.isfinite(loop._step(pixels, torch.arange(16), 0))
     assert loop.scaler.get_scale() < 3e38
@@ -339,7 +341,7 @@ def test_fp16_scales_losses_up_leaves_out_a_step_that_overflows_and_resumes_exac
     ("loss", "at_least"),
     [
         ({"type": "focal", "class_weights": "balanced"}, 0.8),
-        ({"type": "f1", "per": "attribute"}, 0.3),  # slow to start by itself; chance is 0.17
+        ({"type": "f1", "per": "attribute"}, 0.3),  # learns slowly alone; chance is 0.17
         (
             {
                 "type": "mixture",
@@ -357,7 +359,7 @@ def test_every_loss_learns_with_either_head(tmp_path: Path, loss: dict, at_least
     assert result.best_metric > at_least
 
 
-def test_deterministic_mode_gives_the_same_bytes_and_ends_with_the_training(tmp_path: Path) -> None:
+def test_deterministic_mode_gives_the_same_bytes_and_is_reset_afterwards(tmp_path: Path) -> None:
     fit(make_role(deterministic=True), make_faces(), directory=tmp_path / "a")
     fit(make_role(), make_faces(), directory=tmp_path / "b")
     assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")

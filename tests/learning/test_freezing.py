@@ -1,4 +1,4 @@
-"""A backbone that is held still for the first epochs: bit for bit, then let go; with average, and across resumes."""
+"""Freezing of the backbone in the first epochs: bit for bit, with the weight average, across resumes."""
 
 from pathlib import Path
 from typing import Any
@@ -33,30 +33,30 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
     return {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
 
 
-def test_the_backbone_stays_bit_for_bit_while_frozen_and_moves_thereafter(
+def test_the_backbone_does_not_change_by_a_bit_while_frozen_and_changes_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_epoch = training_loop.TrainingLoop.run_epoch
-    moved: list[set[str]] = []
-    moved_on_average: list[set[str]] = []
+    changes: list[set[str]] = []
+    average_changes: list[set[str]] = []
 
     def watch(self: training_loop.TrainingLoop, bar: Any, **options: Any) -> dict[str, float]:
         assert self.ema is not None
         before, average = copy_of(self.model), copy_of(self.ema.module)
         row = run_epoch(self, bar, **options)
-        moved.append(changed(before, copy_of(self.model)))
-        moved_on_average.append(changed(average, copy_of(self.ema.module)))
+        changes.append(changed(before, copy_of(self.model)))
+        average_changes.append(changed(average, copy_of(self.ema.module)))
         return row
 
     monkeypatch.setattr(training_loop.TrainingLoop, "run_epoch", watch)
     fit(role(freeze_backbone_epochs=2), make_faces(), directory=tmp_path)
     head = {"backbone.classifier.weight", "backbone.classifier.bias"}
     everything = set(torch.load(tmp_path / "last.pt", weights_only=True)["model"])
-    assert moved == moved_on_average == [head, head, everything, everything]
+    assert changes == average_changes == [head, head, everything, everything]
     assert any("running_mean" in name for name in everything)
 
 
-@pytest.mark.parametrize("stop_at_step", [3, 6, 9, 11])  # four steps an epoch: frozen, frozen, at the border, after it
+@pytest.mark.parametrize("stop_at_step", [3, 6, 9, 11])  # four steps per epoch: frozen, frozen, first unfrozen epoch
 def test_a_resumed_training_with_a_frozen_backbone_equals_an_uninterrupted_one(
     tmp_path: Path, stop_at_step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,13 +70,13 @@ def test_a_resumed_training_with_a_frozen_backbone_equals_an_uninterrupted_one(
     assert changed(one["model"], other["model"]) == changed(one["ema"], other["ema"]) == set()
 
 
-def test_frozen_for_all_epochs_the_classifier_alone_learns(tmp_path: Path) -> None:
+def test_the_backbone_may_be_frozen_in_all_epochs(tmp_path: Path) -> None:
     result = fit(role(freeze_backbone_epochs=4), make_faces(), directory=tmp_path)
     assert result.num_epochs == 4
 
 
 @pytest.mark.parametrize("architecture", ["resnet10t", "vit_tiny_patch16_224", "mobilenetv3_small_050", "wrn10_1"])
-def test_what_never_learned_is_not_set_learning_by_the_thaw(architecture: str) -> None:
+def test_unfreezing_leaves_parameters_without_gradient_as_they_were(architecture: str) -> None:
     model = build_model(ModelConfig(architecture=architecture), labels=SPACE, image_size=32)
     fixed = next(model.backbone.parameters())
     fixed.requires_grad_(False)
@@ -94,7 +94,7 @@ def test_what_never_learned_is_not_set_learning_by_the_thaw(architecture: str) -
     assert all(module.training for module in model.modules())
 
 
-def test_dropout_goes_on_in_a_frozen_backbone() -> None:
+def test_dropout_stays_active_in_a_frozen_backbone() -> None:
     model = build_model(ModelConfig(architecture="wrn10_1", dropout=0.5), labels=SPACE, image_size=32)
     freezable = FreezableBackbone(model, epochs=1)
     model.train()

@@ -37,7 +37,7 @@ def build(section: dict) -> BatchLoss:
 
 
 def batch(num_faces: int = 24, *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Log probabilities, soft targets, every pattern of knowledge, weights; float64."""
+    """Log probabilities, soft targets, every combination of known attributes, weights; float64."""
     rng = np.random.default_rng(seed)
     log_p = torch.log_softmax(torch.from_numpy(rng.normal(size=(num_faces, 18))), dim=1)
     targets = torch.softmax(torch.from_numpy(rng.normal(size=(num_faces, 18))), dim=1)
@@ -51,7 +51,7 @@ def members(positions: list[int], combination: tuple[int, ...]) -> list[int]:
 
 
 def units(section: dict, is_known: np.ndarray) -> list[tuple[list[int], float]]:
-    """The sets of attributes over which a face's loss is taken, and what each counts."""
+    """The attribute sets that a face's loss is summed over, with their weights."""
     positions = [position for position, flag in enumerate(is_known) if flag]
     if section.get("per", "class") == "class":
         return [(positions, 1.0)] if positions else []
@@ -72,7 +72,7 @@ def weight_of(section: dict, positions: list[int], cell: list[int], num_cells: i
 
 
 def brute_force(section: dict, log_p: np.ndarray, q: np.ndarray, known: np.ndarray, weights: np.ndarray) -> float:
-    """Walk over faces, groups of classes and classes, one by one."""
+    """Loop over faces, groups of classes and classes."""
     total, gamma, smoothing = 0.0, section.get("gamma", 0.0), section.get("label_smoothing", 0.0)
     for face in range(len(log_p)):
         for positions, attribute_weight in units(section, known[face]):
@@ -88,7 +88,7 @@ def brute_force(section: dict, log_p: np.ndarray, q: np.ndarray, known: np.ndarr
 
 
 @pytest.mark.parametrize("section", PER_FACE, ids=str)
-def test_a_loss_equals_brute_force_for_every_pattern_of_knowledge(section: dict) -> None:
+def test_a_loss_equals_brute_force_for_every_combination_of_known_attributes(section: dict) -> None:
     arrays = batch()
     assert float(build(section)(*arrays)) == pytest.approx(brute_force(section, *(a.numpy() for a in arrays)), rel=1e-9)
 
@@ -114,15 +114,15 @@ def test_the_gradient_of_f1_over_classes_equals_finite_differences_where_all_is_
     assert torch.autograd.gradcheck(lambda x: build(F1S[0])(x.log_softmax(1), targets, known, weights), (logits,))
 
 
-def test_f1_of_sure_predictions_is_scikit_learns_macro_f1() -> None:
+def test_f1_of_hard_predictions_is_scikit_learns_macro_f1() -> None:
     rng = np.random.default_rng(1)
-    truth, predicted = rng.integers(0, 5, 200), rng.integers(0, 6, 200)  # class 5 is predicted and never true
+    truth, predicted = rng.integers(0, 5, 200), rng.integers(0, 6, 200)  # class 5 never occurs
     loss = f1_loss(torch.eye(6)[predicted], torch.eye(6)[truth], torch.ones(200))
     expected = f1_score(truth, predicted, labels=np.unique(truth), average="macro")
     assert float(loss) == pytest.approx(1 - expected, rel=1e-6)
 
 
-def test_weights_count_in_f1_as_repeated_faces_do() -> None:
+def test_weights_in_f1_equal_repeated_faces() -> None:
     p, q = torch.softmax(torch.randn(3, 4), 1), torch.softmax(torch.randn(3, 4), 1)
     repeated = [0, 0, 1, 2, 2, 2]
     torch.testing.assert_close(
@@ -130,7 +130,7 @@ def test_weights_count_in_f1_as_repeated_faces_do() -> None:
     )
 
 
-def test_f1_over_classes_spreads_a_partly_known_face_as_the_model_would() -> None:
+def test_f1_over_classes_spreads_a_partly_known_face_by_the_models_probabilities() -> None:
     log_p, targets, known, weights = batch()
     completed = []
     for face in range(24):
@@ -146,7 +146,7 @@ def test_f1_over_classes_spreads_a_partly_known_face_as_the_model_would() -> Non
     torch.testing.assert_close(build(F1S[0])(log_p, targets, known, weights), expected * weights[faces].sum())
 
 
-def test_an_expected_number_costs_half_its_squared_error_where_the_number_is_known() -> None:
+def test_the_expected_number_loss_is_half_the_squared_error_where_the_number_is_known() -> None:
     log_p, targets, known, weights = batch()
     of_value, truth = torch.tensor([20.0, 45.0, 70.0]).double(), torch.linspace(10, 90, 24).double()
     truth[::4] = torch.nan
@@ -180,7 +180,7 @@ def test_a_mixture_is_the_weighted_sum_of_its_terms() -> None:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_a_fully_known_face_costs_what_torchs_cross_entropy_says(smoothing: float) -> None:
+def test_a_fully_known_face_has_torchs_cross_entropy(smoothing: float) -> None:
     logits, truth = torch.randn(7, 18, dtype=torch.float64), torch.arange(7)
     loss = build({"type": "cross_entropy", "label_smoothing": smoothing})
     one = torch.ones(7, dtype=torch.float64)
@@ -199,7 +199,7 @@ def test_weights_by_name_are_torchs_class_weights() -> None:
     torch.testing.assert_close(ours, functional.cross_entropy(logits, truth, weight=weights, reduction="sum"))
 
 
-def test_focal_without_gamma_is_cross_entropy_and_a_sure_face_costs_next_to_nothing() -> None:
+def test_focal_without_gamma_is_cross_entropy_and_a_confident_face_has_almost_no_loss() -> None:
     arrays = batch()
     torch.testing.assert_close(build({"type": "focal", "gamma": 0.0})(*arrays), build(PER_FACE[0])(*arrays))
     logits = torch.tensor([[30.0] + [0.0] * 17], requires_grad=True)
@@ -218,23 +218,23 @@ def test_balanced_weights_are_scikit_learns() -> None:
 
 
 @pytest.mark.parametrize("section", [PER_FACE[0], PER_FACE[4], F1S[1]], ids=str)
-def test_an_unknown_attribute_teaches_nothing(section: dict) -> None:
+def test_an_unknown_attribute_has_no_effect(section: dict) -> None:
     logits = torch.randn(1, 18, dtype=torch.float64, requires_grad=True)
     known, target = torch.tensor([[True, False, True]]), torch.eye(18, dtype=torch.float64)[:1]
     build(section)(logits.log_softmax(1), target, known, torch.ones(1, dtype=torch.float64)).backward()
     assert logits.grad is not None
-    # male and female of the same mask and age are pulled in proportion to what the model gives them already
+    # the gradients of male and female, for the same mask and age, are proportional to their probabilities
     ratio = logits.grad.view(3, 2, 3) / logits.detach().softmax(1).view(3, 2, 3)
     torch.testing.assert_close(ratio[:, 0], ratio[:, 1])
 
 
-def test_faces_of_which_nothing_is_known_cost_nothing() -> None:
+def test_faces_without_known_attributes_have_no_loss() -> None:
     log_p, targets, _, weights = batch(4)
     for section in [*PER_FACE, *F1S]:
         assert build(section)(log_p, targets, torch.zeros(4, 3, dtype=torch.bool), weights) == 0
 
 
-def test_one_softmax_an_attribute_costs_the_sum_of_their_cross_entropies() -> None:
+def test_a_per_attribute_head_has_the_sum_of_the_attributes_cross_entropies() -> None:
     model = build_model(ModelConfig(architecture="wrn10_1", head="per_attribute"), labels=SPACE, image_size=16)
     logits, truth = torch.randn(5, 8), torch.tensor([0, 5, 9, 13, 17])
     codes = torch.from_numpy(SPACE.class_codes)[truth]

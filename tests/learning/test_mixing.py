@@ -1,4 +1,4 @@
-"""Mixing: what of each face is its own, what its partner's, and that the share says so."""
+"""Mixing: pasted and blended pixels, and the label weight that matches them."""
 
 import pytest
 import torch
@@ -13,13 +13,13 @@ def mixed(pixels: torch.Tensor, **section: object) -> MixedBatch:
 
 
 def flat_faces(num_faces: int = 8, size: int = 20) -> torch.Tensor:
-    """Faces of one shade each, so that a pixel tells whose it is."""
+    """Faces of one shade each, so that every pixel identifies its face."""
     shades = torch.arange(num_faces, dtype=torch.uint8) * 10
     return shades.view(-1, 1, 1, 1).expand(num_faces, 3, size, size).contiguous()
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_cutmix_pastes_one_rectangle_and_the_share_counts_its_pixels(seed: int) -> None:
+def test_cutmix_pastes_one_rectangle_and_the_label_weight_counts_its_pixels(seed: int) -> None:
     torch.manual_seed(seed)
     pixels = flat_faces()
     result = mixed(pixels, type="cutmix")
@@ -43,14 +43,14 @@ def test_vertical_halves_keep_the_left_and_take_the_right() -> None:
     assert result.label_weight == pytest.approx(10 / 21)
 
 
-def test_mixup_blends_by_the_share() -> None:
+def test_mixup_blends_by_the_label_weight() -> None:
     pixels = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
     result = mixed(pixels, type="mixup", alpha=1.0)
     expected = result.label_weight * pixels.double() + (1 - result.label_weight) * pixels[result.partners].double()
     assert (result.pixels.double() - expected).abs().max() <= 0.501
 
 
-def test_a_batch_is_mixed_as_often_as_asked_and_else_left_alone() -> None:
+def test_a_batch_is_mixed_with_the_given_probability_and_otherwise_unchanged() -> None:
     pixels, mixed_batches = flat_faces(), 0
     for _ in range(400):
         result = mixed(pixels, type="vertical_halves", probability=0.25)

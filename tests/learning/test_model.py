@@ -1,4 +1,4 @@
-"""Models: heads, sizes, pretrained weights from a file, architectures that cannot be."""
+"""Models: heads, sizes, pretrained weights from a file, rejected architectures."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def test_class_probabilities_sum_to_one(architecture: str, head: str) -> None:
     torch.testing.assert_close(log_probabilities.exp().sum(1), torch.ones(3))
 
 
-def test_one_softmax_an_attribute_gives_the_product_of_the_attributes() -> None:
+def test_a_per_attribute_head_gives_the_product_of_the_attributes() -> None:
     model = build_model(ModelConfig(architecture="wrn10_1", head="per_attribute"), labels=SPACE, image_size=32)
     logits = torch.randn(4, 5)
     gender, age = logits[:, :2].softmax(1), logits[:, 2:].softmax(1)
@@ -38,7 +38,7 @@ def test_one_softmax_an_attribute_gives_the_product_of_the_attributes() -> None:
 
 
 @pytest.mark.parametrize(("size", "side"), [(16, 4), (32, 8), (48, 6), (64, 8), (128, 8)])
-def test_the_wide_resnets_last_features_stay_small_whatever_the_face(size: int, side: int) -> None:
+def test_the_wide_resnets_last_features_stay_small_for_every_image_size(size: int, side: int) -> None:
     model = WideResNet(6, depth=10, width=1, image_size=size, dropout=0, stochastic_depth=0)
     assert model.blocks(model.stem(torch.zeros(1, 3, size, size))).shape == (1, 64, side, side)
 
@@ -48,7 +48,7 @@ def test_the_wide_resnet_has_the_papers_number_of_parameters() -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(36.5e6, rel=0.002)
 
 
-def test_stochastic_depth_and_dropout_rest_in_evaluation() -> None:
+def test_stochastic_depth_and_dropout_are_off_in_eval_mode() -> None:
     config = ModelConfig(architecture="wrn16_1", dropout=0.5, stochastic_depth=0.5)
     model, faces = build_model(config, labels=SPACE, image_size=32), pixels()
     assert not torch.equal(model(faces), model(faces))
@@ -64,12 +64,12 @@ def test_stochastic_depth_and_dropout_rest_in_evaluation() -> None:
         ("nonsense!", "expected a timm model name or wrn<depth>_<width>"),
     ],
 )
-def test_an_architecture_that_cannot_be_is_refused(architecture: str, message: str) -> None:
+def test_an_unknown_architecture_is_rejected(architecture: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_architecture(ModelConfig(architecture=architecture))
 
 
-def test_pretrained_weights_come_from_a_file_but_for_the_classifier(tmp_path: Path) -> None:
+def test_pretrained_weights_come_from_a_file_except_for_the_classifier(tmp_path: Path) -> None:
     donor = timm.create_model("resnet10t", num_classes=1000)
     save_file(donor.state_dict(), tmp_path / "weights.safetensors")
     config = ModelConfig(architecture="resnet10t", weights_file=tmp_path / "weights.safetensors")
@@ -78,7 +78,7 @@ def test_pretrained_weights_come_from_a_file_but_for_the_classifier(tmp_path: Pa
     assert model.backbone.fc.out_features == 6
 
 
-def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+def test_weights_of_another_architecture_are_rejected(tmp_path: Path) -> None:
     save_file(timm.create_model("resnet14t").state_dict(), tmp_path / "weights.safetensors")
     config = ModelConfig(architecture="resnet18", weights_file=tmp_path / "weights.safetensors")
     with pytest.raises(CheckpointError, match="use weights of the same architecture"):

@@ -1,4 +1,4 @@
-"""Optimizers: what is decayed, which part learns at which rate, any of timm's by name, what is refused."""
+"""Optimizers: weight decay, learning rates per part of a model, timm's by name, rejected options."""
 
 import io
 from typing import Any
@@ -22,8 +22,8 @@ OURS = [
     {"type": "adamw", "learning_rate": 0.1, "weight_decay": 0.5},
     {"type": "timm", "name": "lamb", "learning_rate": 0.1, "weight_decay": 0.5},
 ]
-# The fused ones and bitsandbytes' want a GPU and a package; adahessian wants second derivatives; kron's three, which
-# resume exactly too, compile for a minute.
+# Without: fused and bitsandbytes optimizers (need a GPU and a package), adahessian (second derivatives), and kron's
+# three, which resume exactly too but compile for a minute.
 NAMES = [
     name
     for name in timm.optim.list_optimizers()
@@ -42,30 +42,30 @@ def face_model(architecture: str = "wrn10_1", **model: Any) -> FaceClassifier:
 
 
 def by_name(optimizer: torch.optim.Optimizer, model: nn.Module, key: str) -> dict[str, float]:
-    """A setting of each parameter's group."""
-    of = {id(parameter): group[key] for group in optimizer.param_groups for parameter in group["params"]}
-    return {name: of[id(parameter)] for name, parameter in model.named_parameters()}
+    """{parameter name: setting of its group}."""
+    values = {id(parameter): group[key] for group in optimizer.param_groups for parameter in group["params"]}
+    return {name: values[id(parameter)] for name, parameter in model.named_parameters()}
 
 
 @pytest.mark.parametrize("config", OURS, ids=lambda config: config["type"])
 @pytest.mark.parametrize("extra", [{}, {"head_learning_rate_factor": 3, "layer_decay": 0.5}], ids=["plain", "graded"])
-def test_norms_and_biases_are_not_decayed_and_all_else_is(config: dict[str, Any], extra: dict[str, Any]) -> None:
+def test_only_norms_and_biases_are_not_decayed(config: dict[str, Any], extra: dict[str, Any]) -> None:
     model = face_model()
     optimizer = build_optimizer(role({**config, **extra}).training.optimizer, model)
     decay = by_name(optimizer, model, "weight_decay")
     assert len(decay) == len(list(model.parameters()))
-    flat = {
-        f"{name}.{own}"
+    undecayed = {
+        f"{name}.{parameter}"
         for name, module in model.named_modules()
-        for own, _ in module.named_parameters(recurse=False)
-        if isinstance(module, nn.BatchNorm2d) or own == "bias"
+        for parameter, _ in module.named_parameters(recurse=False)
+        if isinstance(module, nn.BatchNorm2d) or parameter == "bias"
     }
-    assert {name for name, value in decay.items() if value == 0} == flat
+    assert {name for name, value in decay.items() if value == 0} == undecayed
     assert len(set(decay.values())) == 2
 
 
 @pytest.mark.parametrize("config", OURS, ids=lambda config: config["type"])
-def test_a_step_without_gradient_shrinks_only_what_is_decayed(config: dict[str, Any]) -> None:
+def test_a_step_with_zero_gradient_shrinks_only_decayed_parameters(config: dict[str, Any]) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     optimizer = build_optimizer(role(config).training.optimizer, model)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -76,7 +76,7 @@ def test_a_step_without_gradient_shrinks_only_what_is_decayed(config: dict[str, 
     assert moved == ["0.weight"]
 
 
-def test_what_a_timm_model_names_as_undecayed_is_not_decayed() -> None:
+def test_a_timm_models_no_weight_decay_is_respected() -> None:
     model = face_model("vit_tiny_patch16_224")
     decay = by_name(build_optimizer(role(OURS[1]).training.optimizer, model), model, "weight_decay")
     assert decay["backbone.pos_embed"] == decay["backbone.cls_token"] == 0
@@ -108,7 +108,7 @@ def test_layer_decay_of_the_wide_resnet_follows_the_order_of_its_blocks() -> Non
 
 
 @pytest.mark.parametrize("architecture", ["vit_tiny_patch16_224", "resnet10t", "convnext_atto", "efficientnet_b0"])
-def test_layer_decay_of_timms_models_is_timms_own(architecture: str) -> None:
+def test_layer_decay_of_timm_models_equals_timms(architecture: str) -> None:
     model = face_model(architecture)
     backbone: Any = model.backbone
     config = {"type": "adamw", "learning_rate": 1.0, "layer_decay": 0.7, "weight_decay": 0.3}
@@ -123,7 +123,7 @@ def test_layer_decay_of_timms_models_is_timms_own(architecture: str) -> None:
     assert len({round(rate, 9) for rate in rates.values()}) > 4
 
 
-def test_ours_by_name_take_the_same_steps_as_timms() -> None:
+def test_sgd_takes_the_same_steps_as_timms() -> None:
     weights = []
     for config in (
         {"type": "sgd", "learning_rate": 0.1, "weight_decay": 0.01},
@@ -138,14 +138,14 @@ def test_ours_by_name_take_the_same_steps_as_timms() -> None:
 
 def take_steps(optimizer: torch.optim.Optimizer, model: nn.Module, steps: range) -> None:
     for step in steps:
-        torch.manual_seed(step)  # as the training loop does at each step
+        torch.manual_seed(step)  # as in the training loop
         model(torch.randn(8, 4)).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_optimizer_of_timms_learns_and_resumes_from_a_plain_state(name: str) -> None:
+def test_every_timm_optimizer_learns_and_resumes_from_a_plain_state(name: str) -> None:
     config = role({"type": "timm", "name": name, "learning_rate": 0.01, "weight_decay": 0.01}).training.optimizer
 
     def start() -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -171,7 +171,7 @@ def test_every_optimizer_of_timms_learns_and_resumes_from_a_plain_state(name: st
     assert any(not torch.equal(tensor, fresh[key]) for key, tensor in model.state_dict().items())
 
 
-def test_options_reach_the_optimizer_as_the_numbers_they_are() -> None:
+def test_options_reach_the_optimizer_with_their_types() -> None:
     options = {"betas": [0.8, 0.9], "eps": "1e-5", "always_adapt": True}
     config = role({"type": "timm", "name": "lamb", "learning_rate": 0.01, "options": options}).training.optimizer
     group = build_optimizer(config, nn.Linear(2, 2)).param_groups[0]
@@ -195,19 +195,19 @@ def test_options_reach_the_optimizer_as_the_numbers_they_are() -> None:
         ({"name": "adamw", "options": {"betas": 3}}, "optimizer 'adamw' rejects options "),
     ],
 )
-def test_an_optimizer_that_cannot_be_is_refused_in_words(optimizer: dict[str, Any], message: str) -> None:
+def test_an_invalid_optimizer_is_rejected(optimizer: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_optimizer(role({"type": "timm", "learning_rate": 0.01, **optimizer}))
 
 
-def test_an_architecture_without_an_order_of_layers_is_refused_layer_decay() -> None:
+def test_layer_decay_is_rejected_for_an_architecture_without_an_order_of_layers() -> None:
     with pytest.raises(ConfigError, match=r"layer_decay: MetaFormer has no order of layers .*; drop"):
         check_optimizer(role({"type": "adamw", "layer_decay": 0.7}, architecture="poolformer_s12"))
     check_optimizer(role({"type": "adamw", "head_learning_rate_factor": 2}, architecture="poolformer_s12"))
     check_optimizer(role({"type": "adamw", "layer_decay": 0.7}, architecture="vit_tiny_patch16_224"))
 
 
-def test_a_model_without_a_classifier_is_refused_a_head_learning_rate() -> None:
+def test_a_head_learning_rate_is_rejected_for_a_model_without_a_classifier() -> None:
     config = role({"type": "sgd", "head_learning_rate_factor": 2}).training.optimizer
     with pytest.raises(ConfigError, match="Linear has no classifier"):
         build_optimizer(config, nn.Linear(2, 2))
@@ -221,6 +221,6 @@ def test_a_model_without_a_classifier_is_refused_a_head_learning_rate() -> None:
         ({"type": "timm", "name": "lamb"}, "learning_rate"),
     ],
 )
-def test_an_optimizer_that_contradicts_the_training_is_refused(optimizer: dict[str, Any], message: str) -> None:
+def test_an_optimizer_that_contradicts_the_training_is_rejected(optimizer: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         role(optimizer)

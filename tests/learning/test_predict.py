@@ -1,4 +1,4 @@
-"""Prediction: order, views and their mean by hand, no gradients, the model left as it was."""
+"""Prediction: order, views and their mean, no gradients, unchanged model."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def zoomed_by_pillow(pixels: np.ndarray, *, kept: int) -> np.ndarray:
     return np.stack([np.array(view) for view in views])
 
 
-def test_probabilities_are_in_the_order_of_the_rows_asked_for(checkpoint: Path) -> None:
+def test_probabilities_are_in_the_order_of_the_requested_rows(checkpoint: Path) -> None:
     pixels = random_faces(20)
     whole = one_view(checkpoint, pixels)
     some = predictor(checkpoint, horizontal_flip=False).predict(pixels, np.array([5, 3]))
@@ -38,7 +38,7 @@ def test_probabilities_are_in_the_order_of_the_rows_asked_for(checkpoint: Path) 
     assert np.abs(whole[5] - whole[3]).max() > 0.01
 
 
-def test_the_mirror_is_averaged_in_as_probabilities(checkpoint: Path) -> None:
+def test_the_flip_is_averaged_as_probabilities(checkpoint: Path) -> None:
     pixels = random_faces(6)
     plain, flipped = one_view(checkpoint, pixels), one_view(checkpoint, pixels[:, :, ::-1])
     both = predictor(checkpoint, horizontal_flip=True).predict(pixels, np.arange(6))
@@ -46,7 +46,7 @@ def test_the_mirror_is_averaged_in_as_probabilities(checkpoint: Path) -> None:
     np.testing.assert_allclose(both, (plain + flipped) / 2, atol=1e-6)
 
 
-def test_a_zoom_is_the_centered_square_resized_back() -> None:
+def test_a_zoom_is_the_centered_square_resized() -> None:
     faces = random_faces(3, size=32)
     shown = zoom_in(torch.from_numpy(faces).permute(0, 3, 1, 2), 32 / 26).permute(0, 2, 3, 1).numpy()
     assert shown.shape == faces.shape
@@ -55,7 +55,7 @@ def test_a_zoom_is_the_centered_square_resized_back() -> None:
     assert difference.max() <= 1
 
 
-def test_zooms_and_their_mirrors_are_averaged_as_probabilities(checkpoint: Path) -> None:
+def test_zooms_and_their_flips_are_averaged_as_probabilities(checkpoint: Path) -> None:
     pixels = random_faces(6)
     views = [pixels, zoom_in(torch.from_numpy(pixels).permute(0, 3, 1, 2), 1.25).permute(0, 2, 3, 1).numpy()]
     expected = np.mean([one_view(checkpoint, view[:, :, ::step]) for view in views for step in (1, -1)], axis=0)
@@ -76,10 +76,10 @@ def predict_in_training(model: torch.nn.Module, pixels: np.ndarray) -> np.ndarra
     )
 
 
-def test_prediction_leaves_each_module_in_its_mode_and_batch_norm_as_it_was() -> None:
+def test_prediction_restores_each_modules_mode_and_does_not_change_batch_norm() -> None:
     model = random_model(dropout=0.5, stochastic_depth=0.5)
     model.train()
-    model.backbone.stem.eval()  # frozen, in the midst of training
+    model.backbone.stem.eval()  # frozen during training
     modes = {name: module.training for name, module in model.named_modules()}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     first, second = predict_in_training(model, random_faces(8)), predict_in_training(model, random_faces(8))
@@ -88,14 +88,14 @@ def test_prediction_leaves_each_module_in_its_mode_and_batch_norm_as_it_was() ->
     assert all(torch.equal(buffer, buffers[name]) for name, buffer in model.named_buffers())
 
 
-def test_a_model_that_fails_is_left_in_its_mode() -> None:
+def test_the_mode_is_restored_after_an_error() -> None:
     model = random_model().train()
     with pytest.raises(RuntimeError):
         predict_in_training(model, random_faces(2)[..., :2])  # two channels
     assert all(module.training for module in model.modules())
 
 
-def test_outputs_require_no_gradient_although_weights_do() -> None:
+def test_outputs_have_no_gradient_although_weights_require_it() -> None:
     model = random_model()
     seen: list[torch.Tensor] = []
     model.register_forward_hook(lambda _, __, output: seen.append(output))

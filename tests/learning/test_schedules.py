@@ -1,4 +1,4 @@
-"""Every schedule's curve against torch's own scheduler, step by step; warm-up; restoring."""
+"""Learning-rate schedules against torch's schedulers, step by step; warm-up; restoring; rejected settings."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ from ssl_pipeline.learning.optimizers import build_optimizer
 from ssl_pipeline.learning.schedules import Mode, Schedule, learning_rates
 from tests.conftest import make_role
 
-E = 5  # steps an epoch
+E = 5  # steps per epoch
 PEAK = 0.05
 
 
@@ -91,14 +91,14 @@ TORCH = {
 
 
 @pytest.mark.parametrize("name", TORCH)
-def test_each_curve_is_torchs_own_at_every_step(name: str) -> None:
+def test_each_schedule_equals_torchs_at_every_step(name: str) -> None:
     ours, (kind, settings) = TORCH[name]
     assert curve(training(ours)) == pytest.approx(torch_curve(kind, **settings), rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("patience", [0, 1, 3])
 @pytest.mark.parametrize("mode", ["max", "min"])
-def test_the_plateau_is_torchs_own_whichever_way_the_metric_is_better(patience: int, mode: Mode) -> None:
+def test_the_plateau_equals_torchs_for_both_directions_of_the_metric(patience: int, mode: Mode) -> None:
     ours = training({"type": "plateau", "patience_epochs": patience, "factor": 0.3})
     theirs = {"patience": patience, "factor": 0.3, "mode": mode, "eps": 0.0}
     expected = torch_curve(lr_scheduler.ReduceLROnPlateau, per="epoch", metrics=METRICS, **theirs)
@@ -106,7 +106,7 @@ def test_the_plateau_is_torchs_own_whichever_way_the_metric_is_better(patience: 
     assert len(set(expected)) > 1
 
 
-def test_cosine_and_warmup_are_the_curve_they_always_were() -> None:
+def test_cosine_with_warmup_follows_its_formula() -> None:
     rates = curve(training({"type": "cosine", "warmup_epochs": 2}, epochs=4))
     assert rates[:10] == pytest.approx([PEAK * (step + 1) / 10 for step in range(10)])
     assert rates[10:] == pytest.approx([PEAK * (1 + math.cos(math.pi * step / 10)) / 2 for step in range(10)])
@@ -131,14 +131,14 @@ def test_a_warmup_rises_linearly_before_any_schedule(scheduler: dict[str, Any], 
     assert rates[:steps] == pytest.approx([PEAK * (step + 1) / steps for step in range(steps)])
     if scheduler["type"] == "cosine_restarts":  # cycles begin after the warm-up
         assert rates[steps:] == pytest.approx(plain[: len(rates) - steps])
-    elif scheduler["type"] == "cosine":  # one half cosine over what remains
+    elif scheduler["type"] == "cosine":  # one half cosine over the remaining steps
         assert rates[steps] == PEAK
         assert all(later < earlier for earlier, later in itertools.pairwise(rates[steps:]))
-    else:  # falls are counted from the start of the training
+    else:  # reductions count from the start of training
         assert rates[steps:] == pytest.approx(plain[steps:])
 
 
-def test_the_plateau_falls_within_a_warmup_too() -> None:
+def test_the_plateau_also_reduces_the_rate_during_a_warmup() -> None:
     config = training({"type": "plateau", "patience_epochs": 0, "factor": 0.5, "warmup_epochs": 2}, epochs=4)
     rates = curve(config, metrics=[0.5, 0.4, 0.6, 0.7])
     assert rates[E - 1] == pytest.approx(PEAK / 2)
@@ -150,7 +150,7 @@ EVERY = [*(ours for ours, _ in TORCH.values()), *({**scheduler, "warmup_epochs":
 
 
 @pytest.mark.parametrize("scheduler", EVERY, ids=str)
-def test_a_restored_schedule_goes_on_exactly(scheduler: dict[str, Any]) -> None:
+def test_a_restored_schedule_continues_exactly(scheduler: dict[str, Any]) -> None:
     config = training(scheduler)
     stop = random.Random(str(scheduler)).randrange(1, 12 * E - 1)
     whole = curve(config, metrics=METRICS)
@@ -159,12 +159,12 @@ def test_a_restored_schedule_goes_on_exactly(scheduler: dict[str, Any]) -> None:
     schedule = Schedule(config, optimizer, steps_per_epoch=E)
     for step in range(12 * E):
         if step == stop:
-            saved, its_optimizer = schedule.state_dict(), optimizer.state_dict()
+            state, optimizer_state = schedule.state_dict(), optimizer.state_dict()
             optimizer = build_optimizer(config.optimizer, nn.Linear(2, 2))
             schedule = Schedule(config, optimizer, steps_per_epoch=E)
-            optimizer.load_state_dict(its_optimizer)
-            schedule.load_state_dict(saved)
-            assert schedule.state_dict() == saved
+            optimizer.load_state_dict(optimizer_state)
+            schedule.load_state_dict(state)
+            assert schedule.state_dict() == state
         rates.append(optimizer.param_groups[0]["lr"])
         schedule.after_step()
         if (step + 1) % E == 0:
@@ -172,7 +172,7 @@ def test_a_restored_schedule_goes_on_exactly(scheduler: dict[str, Any]) -> None:
     assert rates == whole
 
 
-def test_all_groups_move_in_proportion_to_their_own_peaks() -> None:
+def test_all_groups_change_in_proportion_to_their_peaks() -> None:
     config = training({"type": "cosine", "warmup_epochs": 1}, epochs=3)
     groups = [{"params": [torch.zeros(1)], "lr": PEAK}, {"params": [torch.zeros(1)], "lr": 10 * PEAK}]
     optimizer = torch.optim.SGD(groups, lr=PEAK)
@@ -184,7 +184,7 @@ def test_all_groups_move_in_proportion_to_their_own_peaks() -> None:
         schedule.after_step()
 
 
-def test_the_curve_drawn_beforehand_is_the_one_that_training_takes() -> None:
+def test_the_computed_learning_rates_are_those_of_training() -> None:
     for scheduler in EVERY:
         config = training(scheduler)
         assert learning_rates(config, steps_per_epoch=E).tolist() == curve(config)
@@ -216,6 +216,6 @@ def test_a_training_of_one_step_has_a_learning_rate_under_every_schedule() -> No
         ({"type": "one_cycle", "peak_fraction": 1}, "peak_fraction"),
     ],
 )
-def test_a_schedule_that_contradicts_itself_is_refused_with_the_cure(scheduler: dict[str, Any], message: str) -> None:
+def test_an_invalid_schedule_is_rejected_with_the_cure(scheduler: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         training(scheduler)

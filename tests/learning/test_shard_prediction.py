@@ -1,4 +1,4 @@
-"""Shards of predictions: skipping what is finished, refusing what is another's."""
+"""Shards of predictions: skipping finished ones, rejecting those of other faces."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def pool(num_faces: int) -> tuple[pd.DataFrame, np.ndarray]:
     return faces, colored_pixels(np.arange(num_faces) % SPACE.num_classes)
 
 
-def test_shards_hold_all_faces_and_finished_ones_are_left_alone(checkpoint: Path, tmp_path: Path) -> None:
+def test_shards_contain_all_faces_and_finished_ones_are_skipped(checkpoint: Path, tmp_path: Path) -> None:
     faces, pixels = pool(20)
     options = {"directory": tmp_path, "shard_size": 8, "identity": "a"}
     first = predict_shards(predictor(checkpoint), faces, pixels, **options)
@@ -45,7 +45,7 @@ def test_shards_of_another_teacher_are_predicted_again_and_leftovers_removed(che
     assert len(list(tmp_path.glob("part-*.parquet"))) == 3
 
 
-def test_a_shard_cut_short_is_predicted_again(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_truncated_shard_is_predicted_again(checkpoint: Path, tmp_path: Path) -> None:
     faces, pixels = pool(8)
     options = {"directory": tmp_path, "shard_size": 8, "identity": "a"}
     predict_shards(predictor(checkpoint), faces, pixels, **options)
@@ -54,7 +54,7 @@ def test_a_shard_cut_short_is_predicted_again(checkpoint: Path, tmp_path: Path) 
     assert predict_shards(predictor(checkpoint), faces, pixels, **options)["num_skipped"] == 0
 
 
-def test_predictions_of_other_faces_are_not_taken(checkpoint: Path, tmp_path: Path) -> None:
+def test_predictions_of_other_faces_are_rejected(checkpoint: Path, tmp_path: Path) -> None:
     faces, pixels = pool(8)
     predict_shards(predictor(checkpoint), faces, pixels, directory=tmp_path, shard_size=8, identity="a")
     with pytest.raises(RunError, match="the predictions are of other faces"):
