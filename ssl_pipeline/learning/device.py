@@ -125,7 +125,8 @@ class Compute:
 
     def shard_indices(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return this process's contiguous part of the indices."""
-        return np.array_split(indices, self.accelerator.num_processes)[self.accelerator.process_index]
+        rank = int(self.accelerator.process_index)
+        return np.array_split(indices, int(self.accelerator.num_processes))[rank]
 
     def gather(self, shard: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Concatenate the processes' shards [n, K] in the order of `shard_indices`: [N, K]."""
