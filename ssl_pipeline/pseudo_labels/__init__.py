@@ -1,1 +1,1 @@
-"""Room 4: which of a teacher's labels to keep, the manifest that says why, and the student's training table."""
+"""Pseudo-labels: selection strategies, guarantees and guards, the manifest, merging, audit. numpy and pandas, no torch."""
