@@ -17,6 +17,7 @@ from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.merging import read_training_table
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json
+from ssl_pipeline.runs.uploads import provide_uploads
 from ssl_pipeline.stages.cross_fit import train_fold_teachers
 from ssl_pipeline.stages.open import open_run
 from ssl_pipeline.stages.predict import RoundFaces, predict
@@ -173,6 +174,20 @@ def test_without_folds_the_members_are_the_views_of_a_face(labeled_pool: tuple[R
     pixels, rows = open_pixels(run.faces / "pixels.npy"), RoundFaces(run, 3).pool["pixel_row"].to_numpy(np.int64)
     np.testing.assert_allclose(mirrored, predictor.by_view()[0].predict(pixels[:, :, ::-1], rows), atol=1e-5)
     assert np.abs(plain - mirrored).max() > 1e-3
+
+
+def test_uploads_are_requested_while_shards_are_predicted_and_when_a_stage_ends(
+    labeled_pool: tuple[RunConfig, RunDir],
+) -> None:
+    config, run = labeled_pool
+    uploads: list[bool] = []
+    with open_run(config), provide_uploads(uploads.append):
+        predict(config, run, 4, run.teacher / "best.safetensors")
+        num_requests = len(uploads)
+        predict(config, run, 4, run.teacher / "best.safetensors")
+    assert set(uploads) == {False, True}
+    assert uploads[-1] is True
+    assert len(uploads) == num_requests  # skipped stages request none
 
 
 @pytest.mark.parametrize(

@@ -181,11 +181,9 @@ def test_the_same_seed_gives_the_same_bytes_in_another_folder(
 
 def copy_of(finished: tuple[RunConfig, RunDir, dict[str, Any]], directory: Path, *overrides: str) -> Any:
     """Copy a finished run and change its config."""
-    shutil.copytree(finished[1].root, directory / "runs" / "tiny")
-    config_path = finished[1].root / "config.yaml"
-    return load_config(config_path, overrides=[f"runs_root={directory / 'runs'}", *overrides]), RunDir(
-        directory / "runs" / "tiny"
-    )
+    run = RunDir(directory / "runs" / "tiny")
+    shutil.copytree(finished[1].root, run.root)
+    return load_config(run.root / "config.yaml", overrides=[f"runs_root={run.root.parent}", *overrides]), run
 
 
 def test_a_changed_selection_repeats_only_the_stages_that_depend_on_it(
