@@ -24,12 +24,12 @@ app.command("run")(run)
 
 
 def main() -> None:
-    """Run the command. A user's mistake prints one message and exits with 1."""
+    """Run the command. A user's mistake prints one message; the exit code is the error's."""
     try:
         app()
     except PipelineError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - output of the command
-        sys.exit(1)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":
