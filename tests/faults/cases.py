@@ -73,7 +73,7 @@ def kill_local_run(station: Station, moment: Callable[[Station], bool], unfinish
     num_skipped = log.count("finished before, skipped")
     assert num_skipped >= 1, log
     report.resumed = f"the same command resumed: {num_skipped} finished records skipped"
-    if "training goes on after epoch" in log:
+    if "training resumes after epoch" in log:
         report.resumed += "; the training at its last step"
 
 

@@ -63,7 +63,7 @@ def test_a_killed_cycle_resumes_to_the_same_bytes_as_an_uninterrupted_one(
     assert again.returncode == 0, again.stderr
     log = again.stdout + again.stderr
     assert "round-00/teacher: finished before, skipped" in log
-    assert "student 1: training goes on after epoch" in log
+    assert "student 1: training resumes after epoch" in log
     for name in ("round-01/pseudo_labels/manifest.parquet", "round-01/student/best.safetensors"):
         assert (killed / "runs/tiny" / name).read_bytes() == (whole / "runs/tiny" / name).read_bytes(), name
 

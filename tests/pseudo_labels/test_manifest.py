@@ -216,7 +216,7 @@ def test_a_manifest_that_is_missing_or_something_else_is_refused(tmp_path: Path)
         ),
         (
             {"format_version": 2},
-            r"manifest format 2 of another release, this one reads 3; run flows\.pseudo_label again",
+            r"manifest format 2 of another release, this one reads 3; run `ssl-pipeline run` again",
         ),
         ({"identity": {"run_name": "night"}}, "metadata is damaged"),
         ({"labels": {"gender": ["male", "female"], "mask": ["on", "off"]}}, "column 'mask' is missing"),
