@@ -216,7 +216,10 @@ def test_a_head_learning_rate_is_rejected_for_a_model_without_a_classifier() -> 
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     [
-        ({"type": "sgd", "freeze_backbone_epochs": 3}, "freeze_backbone_epochs 3 exceeds epochs 2; 2 trains only the class"),
+        (
+            {"type": "sgd", "freeze_backbone_epochs": 3},
+            "freeze_backbone_epochs 3 exceeds epochs 2; 2 trains only the class",
+        ),
         ({"type": "sgd", "layer_decay": 1.2}, "layer_decay"),
         ({"type": "timm", "name": "lamb"}, "learning_rate"),
     ],
