@@ -54,11 +54,11 @@ def test_each_person_gets_the_configured_pictures_and_the_csv_source_reads_them_
 
 def test_every_face_found_is_counted(bare, tmp_path) -> None:
     record = build_masked_faces(config_of(bare, out=tmp_path / "out"))
-    parts = ("filtered", "beyond_limit", "rejected", "not_needed", "used")
+    parts = ("passed_over", "filtered", "beyond_limit", "rejected", "not_needed", "used")
     assert record["found"] == 9 == sum(record[part] for part in parts)
     assert record["used"] == 6
     assert rows_of(pd.read_csv(tmp_path / "out" / "rejected.csv"), "image_id", "reason") == [
-        ("bare:broken.png", "not a JPEG, PNG, WebP, BMP, GIF or TIFF image"),
+        ("bare:broken.png", "not an image (JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF, BMP, JPEG 2000 or PPM)"),
         ("bare:masked.png", "wears a mask already"),
         ("bare:unknown.png", "not in the landmark file"),
     ]
@@ -176,7 +176,7 @@ def test_a_face_whose_mask_would_not_be_visible_is_rejected_and_never_labeled_as
     assert record["pictures"] == 4 == len(list((tmp_path / "out").rglob("*.jpg")))
     reasons = dict(rows_of(pd.read_csv(tmp_path / "out" / "rejected.csv"), "image_id", "reason"))
     assert reasons["bare:0.png"].startswith(reason)
-    parts = ("filtered", "beyond_limit", "rejected", "not_needed", "used")
+    parts = ("passed_over", "filtered", "beyond_limit", "rejected", "not_needed", "used")
     assert record["found"] == sum(record[part] for part in parts)
 
 
