@@ -49,7 +49,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
         directory: output folder.
 
     Returns:
-        Counts: ``sources.<name>.{role, found, rejected, filtered, beyond_limit, used}``, where found is the sum of the
+        Counts: ``sources.<name>.{role, found, passed_over, rejected, filtered, beyond_limit, used}``, where found is the sum of the
         others; for a cropped source also ``cropped``, the number of crops by type (``face``, ``center_square``,
         ``whole``; listed in ``crops.parquet``); ``labeled.{train, validation, test, unused}``,
         ``corrections.{rows, applied, unmatched, values_changed}``, ``near_bin_edge`` (faces excluded from training),
@@ -118,6 +118,7 @@ def _read_sources(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> Fa
         counts[source_name(source)] = {
             "role": role,
             "found": result.num_found,
+            "passed_over": len(result.passed_over),
             "filtered": result.num_filtered,
             "beyond_limit": result.num_beyond_limit,
         }

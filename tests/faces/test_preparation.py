@@ -111,7 +111,8 @@ def test_found_equals_used_plus_rejected_plus_filtered_plus_beyond_the_limit(roo
     (root / "pool/1001.png").unlink()
     counts = prepare(root, tmp_path / "faces")
     for source in counts["sources"].values():
-        assert source["found"] == sum(source[name] for name in ("used", "rejected", "filtered", "beyond_limit"))
+        parts = ("used", "rejected", "passed_over", "filtered", "beyond_limit")
+        assert source["found"] == sum(source[name] for name in parts)
     rejected = pd.read_parquet(tmp_path / "faces/rejected.parquet")
     assert set(rejected["image_id"]) == {"ours:0-0.png", "pool:1001.png"}
     assert rejected["reason"].str.len().min() > 5
@@ -428,7 +429,7 @@ def test_the_rejections_of_each_source_are_logged_once(
         prepare(root, tmp_path / "faces")
     assert [record.getMessage() for record in caplog.records] == [
         "ours: 5 faces rejected: 5 × the file is empty",
-        "pool: 1 faces rejected: 1 × not a JPEG, PNG, WebP, BMP, GIF or TIFF image",
+        "pool: 1 faces rejected: 1 × not an image (JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF, BMP, JPEG 2000 or PPM)",
     ]
 
 
