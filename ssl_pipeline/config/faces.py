@@ -82,7 +82,7 @@ class FacesConfig(Section):
     """None takes the centered square of each picture."""
     labeled: LabeledConfig
     unlabeled: UnlabeledConfig
-    near_duplicates: NearDuplicatesConfig | None = None
+    near_duplicates: NearDuplicatesConfig | None = NearDuplicatesConfig()
     """None treats only files with identical bytes as the same picture."""
     corrections: Annotated[tuple[Path, ...], BeforeValidator(_as_tuple)] = ()
     """CSV tables of corrected labels, relative to `root`; format: `faces.sources.corrections`."""
@@ -94,7 +94,9 @@ class FacesConfig(Section):
         if duplicates:
             raise ValueError(f"sources need different names, since image ids begin with them; used twice: {duplicates}")
         if self.near_duplicates is not None and self.image_size < 17:
-            raise ValueError(f"near_duplicates need an image_size of at least 17 pixels, got {self.image_size}")
+            raise ValueError(
+                f"near_duplicates need an image_size of at least 17 pixels, got {self.image_size}; set faces.near_duplicates to null"
+            )
         for name, source in zip(names, self.all_sources, strict=True):
             if self.cropping is None and isinstance(source.cropping, FaceCrop):
                 raise ValueError(f"source '{name}' sets cropping, which needs the model of faces.cropping.model")
