@@ -155,14 +155,14 @@ BAD_INPUTS = (
     ),
     BadInput(
         "an empty folder",
-        "FaceTableError: {dir}/raw/pool: nothing found for source 'pool', expected image files (paths are relative to "
-        "faces.root, {dir}/raw; hidden files are ignored); put the faces there, or correct the source's path or "
+        "FaceTableError: {dir}/raw/pool: no image found for source 'pool', expected image files (paths are relative to "
+        "faces.root, {dir}/raw); put the faces there, or correct the source's path or "
         "faces.root",
         spoil=empty_the_pool,
     ),
     BadInput(
         "only unreadable images",
-        "FaceTableError: none of the 4 faces in 'pool' can be read: 4 × not a JPEG, PNG, WebP, BMP, GIF or TIFF image; "
+        "FaceTableError: none of the 4 faces in 'pool' can be read: 4 × not an image (JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF, BMP, JPEG 2000 or PPM); "
         "the first is {dir}/raw/pool/0.png; put readable images there, or correct the source's path",
         spoil=break_every_picture_of_the_pool,
     ),

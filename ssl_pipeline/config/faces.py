@@ -86,7 +86,7 @@ class FacesConfig(Section):
     """None takes the centered square of each picture."""
     labeled: LabeledConfig
     unlabeled: UnlabeledConfig
-    near_duplicates: NearDuplicatesConfig | None = None
+    near_duplicates: NearDuplicatesConfig | None = NearDuplicatesConfig()
     """None treats only files with identical bytes as the same picture."""
     corrections: Annotated[tuple[Path, ...], BeforeValidator(_as_tuple)] = ()
     """CSV tables of corrected labels, relative to `root`; format: `faces.sources.corrections`."""

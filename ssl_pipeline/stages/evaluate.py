@@ -74,7 +74,7 @@ class Evaluation:
     scores: Mapping[str, Any]
     """Also per class and per group, and with number errors for attributes that are bins of a number, e.g. age."""
     faces: pd.DataFrame
-    """image_id, person_id, the known attributes and origin, class_id, predicted_class_id, confidence."""
+    """image_id, person_id, picture_id, the known attributes and origin, class_id, predicted_class_id, confidence."""
 
 
 def evaluate_split(
@@ -91,7 +91,7 @@ def evaluate_split(
     scores = evaluate_predictions(
         probabilities, labeled.codes, labels=labels.space, groups=groups, numbers=labeled.numbers
     )
-    predictions = pd.concat([faces[["image_id", "person_id"]], groups.astype("string")], axis=1).assign(
+    predictions = pd.concat([faces[["image_id", "person_id", "picture_id"]], groups.astype("string")], axis=1).assign(
         class_id=labels.space.class_ids(labeled.codes),
         predicted_class_id=probabilities.argmax(axis=1),
         confidence=probabilities.max(axis=1),

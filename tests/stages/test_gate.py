@@ -22,7 +22,13 @@ def predictions(right: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
     """Predictions for faces of 6 classes, one face per person; `right` marks the correct ones."""
     truth = np.arange(len(right)) % SPACE.num_classes
     wrong = (truth + 1 + np.random.default_rng(seed).integers(0, 5, len(right))) % SPACE.num_classes
-    identity = pd.DataFrame({"image_id": [f"f{n}" for n in range(len(right))], "person_id": range(len(right))})
+    identity = pd.DataFrame(
+        {
+            "image_id": [f"f{n}" for n in range(len(right))],
+            "person_id": range(len(right)),
+            "picture_id": range(len(right)),
+        }
+    )
     known = SPACE.decode(SPACE.class_codes[truth]).astype("string")
     origin = pd.Series(np.where(np.arange(len(right)) // 6 % 5 == 0, "near", "far"), name="origin")
     faces = pd.concat([identity, known, origin], axis=1)
@@ -86,7 +92,9 @@ def test_the_changed_share_counts_new_and_changed_labels_among_the_accepted(tmp_
         config = FixedThreshold(type="fixed_threshold", confidence_threshold=0.8)
         known = np.full((len(ids), 2), -1)
         selection = select(np.array(probabilities), known, labels=SPACE, config=config, image_ids=ids)
-        pool = pd.DataFrame({"image_id": ids, "image_path": ids, "content_hash": ids, "person_id": ids})
+        pool = pd.DataFrame(
+            {"image_id": ids, "image_path": ids, "content_hash": ids, "person_id": ids, "picture_id": ids}
+        )
         table = build_manifest(
             pool.assign(source="pool", derived=None),
             selection,
