@@ -134,7 +134,7 @@ def train_model(
         "faces": faces_digest(config, run),
         **training.inputs,
         "role": role.fingerprint_fields(),
-        "labels": config.labels.space.to_dict(),
+        "labels": config.labels,
         "seed": str(training.seed),
         "device": str(resolve_device(config.device)),
         "calibration": [calibration, config.prediction.model_dump(exclude={"batch_size", "shard_size"})],
