@@ -31,7 +31,7 @@ def print_records(records: list[dict[str, Any]]) -> None:
     """Print the faces found and left out and the pictures drawn, per masked set."""
     console = Console(soft_wrap=True, highlight=False)
     for record in records:
-        left_out = ("rejected", "filtered", "beyond_limit", "not_needed")
+        left_out = ("rejected", "passed_over", "filtered", "beyond_limit", "not_needed")
         parts = " + ".join(f"{record[part]:,} {part.replace('_', ' ')}" for part in ("used", *left_out))
         drawn = ", ".join(f"{count:,} {mask}" for mask, count in record["drawn"].items())
         console.print(f"{record['folder']}: {record['found']:,} found = {parts}")

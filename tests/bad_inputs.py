@@ -129,14 +129,15 @@ BAD_INPUTS = (
     BadInput(
         "a contradiction",
         "ConfigError: {dir}/config.yaml: 1 fault\n"
-        "  'faces.labeled': the test split comes from test_fraction or from test_sources: give exactly one of them",
+        "  'faces.labeled': the test split comes from test_fraction or from test_sources: give exactly one of them, "
+        "e.g. --set faces.labeled.test_fraction=null",
         overrides=("faces.labeled.test_sources=[{type: folder, path: x}]",),
     ),
     BadInput(
         "another contradiction",
         "ConfigError: {dir}/config.yaml: 1 fault\n"
         "  'teacher.training': batch_size 16 must be a multiple of accumulation_steps 3: a batch is split into that "
-        "many equal parts",
+        "many equal parts; --set teacher.training.batch_size=18",
         overrides=("teacher.training.accumulation_steps=3",),
     ),
     BadInput(
@@ -154,14 +155,14 @@ BAD_INPUTS = (
     ),
     BadInput(
         "an empty folder",
-        "FaceTableError: {dir}/raw/pool: nothing found for source 'pool', expected image files (paths are relative to "
-        "faces.root, {dir}/raw; hidden files are ignored); put the faces there, or correct the source's path or "
+        "FaceTableError: {dir}/raw/pool: no image found for source 'pool', expected image files (paths are relative to "
+        "faces.root, {dir}/raw); put the faces there, or correct the source's path or "
         "faces.root",
         spoil=empty_the_pool,
     ),
     BadInput(
         "only unreadable images",
-        "FaceTableError: none of the 4 faces in 'pool' can be read: 4 × not a JPEG, PNG, WebP, BMP, GIF or TIFF image; "
+        "FaceTableError: none of the 4 faces in 'pool' can be read: 4 × not an image (JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF, BMP, JPEG 2000 or PPM); "
         "the first is {dir}/raw/pool/0.png; put readable images there, or correct the source's path",
         spoil=break_every_picture_of_the_pool,
     ),

@@ -68,6 +68,7 @@ def _heading(faces: SourceFaces, role: Role, source: Source) -> str:
     counts = {
         "usable": len(faces.faces),
         "rejected": len(faces.rejected),
+        "passed over": len(faces.passed_over),
         "filtered": faces.num_filtered,
         "beyond the limit": faces.num_beyond_limit,
     }

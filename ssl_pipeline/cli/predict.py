@@ -83,9 +83,12 @@ def _predict_table(predictor: "SoftVote", images: Path, out: Path, crop: Path | 
 
     framer = None if crop is None else uncached_cropper(CroppingConfig(model=crop))
     counts = predict_images(predictor, images, out, framer=framer)
+    passed_over = ""
+    if counts.passed_over:
+        passed_over = f" + {len(counts.passed_over):,} passed over (no images, e.g. {counts.passed_over[0]})"
     _print(
-        f"{counts.num_found:,} image{'s' if counts.num_found != 1 else ''} found: {counts.num_read:,} predicted, "
-        f"{counts.num_unreadable:,} unreadable; written to {out}"
+        f"{counts.num_found:,} file{'s' if counts.num_found != 1 else ''} found = {counts.num_read:,} predicted + "
+        f"{counts.num_unreadable:,} unreadable{passed_over}; written to {out}"
     )
     if counts.num_unreadable:
         num_more = counts.num_unreadable - len(counts.first_failures)

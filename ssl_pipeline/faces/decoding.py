@@ -5,6 +5,7 @@ The format follows from the content, not from the file's name.
 
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from io import BytesIO
@@ -13,9 +14,19 @@ from typing import IO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+try:  # the extra [heif]
+    from pillow_heif import register_heif_opener
+except ImportError:
+    _HEIF: tuple[str, ...] = ()
+else:
+    register_heif_opener()
+    _HEIF = ("HEIF",)
+
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000", "PPM", *_HEIF)
+"""Pillow's names; MPO, as cameras write it, is a JPEG. EPS is left out: Pillow would start Ghostscript."""
+NOT_AN_IMAGE = "not an image (JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF, BMP, JPEG 2000 or PPM)"
 MIN_SIDE_PIXELS = 8
 MAX_PIXELS = 100_000_000
 
@@ -30,6 +41,12 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _WARNINGS_LOCK = threading.Lock()
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_PIXEL_CHUNKS = (b"tRNS", b"acTL", b"fcTL", b"fdAT")  # ancillary by their names, but pixels depend on them
+
+# Editors write histories of some megabytes into text chunks, which Pillow refuses from one megabyte on.
+PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20
 
 
 class UnreadableFace(Exception):  # noqa: N818 — a property of a file that callers count, not a program error
@@ -43,7 +60,8 @@ def decode_rgb(content: bytes) -> Image.Image:
     16-bit gray is scaled to 8 bits, not clipped. An animation gives its first frame.
 
     Args:
-        content: the bytes of a JPEG, PNG, WebP, BMP, GIF or TIFF file.
+        content: the bytes of a file in one of `FORMATS`. Damage in a PNG beside its pixels, e.g. in a comment, is
+            ignored.
 
     Returns:
         The image, upright, mode RGB, fully loaded.
@@ -52,6 +70,15 @@ def decode_rgb(content: bytes) -> Image.Image:
         UnreadableFace: if the bytes are not such an image, are truncated or damaged, if a side is shorter than 8 px,
             or if the header states more than 100 megapixels (checked before decoding).
     """
+    try:
+        return _decode(content)
+    except UnreadableFace:
+        if (pixels_only := _without_metadata(content)) == content:
+            raise
+        return _decode(pixels_only)
+
+
+def _decode(content: bytes) -> Image.Image:
     image = _open(BytesIO(content))
     try:
         _load(image)
@@ -80,9 +107,25 @@ def short_side_pixels(path: Path) -> int:
     """
     try:
         with open(path, "rb") as file:
-            return min(_open(file).size)
+            try:
+                return min(_open(file).size)
+            except UnreadableFace:
+                file.seek(0)
+                return min(_open(BytesIO(_without_metadata(file.read()))).size)
     except OSError as error:
         raise UnreadableFace(f"cannot be read ({error.strerror or type(error).__name__})") from None
+
+
+def has_image_signature(path: Path) -> bool:
+    """Return whether a file begins like an image of `FORMATS` or HEIC; False if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            header = file.read(16)
+    except OSError:
+        return False
+    name = _signature(header)
+    # The signatures of these two are two letters, with which a text may begin.
+    return name is not None and (name not in ("BMP", "PPM") or _is_identified(path))
 
 
 def square_pixels(image: Image.Image, *, size: int) -> npt.NDArray[np.uint8]:
@@ -112,9 +155,8 @@ def _open(stream: IO[bytes]) -> Image.Image:
         with _without_warnings():
             image = Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError:
-        empty = stream.seek(0, 2) == 0
-        reason = "the file is empty" if empty else "not a JPEG, PNG, WebP, BMP, GIF or TIFF image"
-        raise UnreadableFace(reason) from None
+        stream.seek(0)
+        raise UnreadableFace(_why_unidentified(stream.read(16))) from None
     except Image.DecompressionBombError:
         raise UnreadableFace(f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
     except Exception as error:  # see decode_rgb
@@ -125,6 +167,52 @@ def _open(stream: IO[bytes]) -> Image.Image:
     if min(width, height) < MIN_SIDE_PIXELS:
         raise UnreadableFace(f"a side is shorter than {MIN_SIDE_PIXELS} px ({width}×{height} px)")
     return image
+
+
+def _is_identified(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            _open(file)
+    except (OSError, UnreadableFace):
+        return False
+    return True
+
+
+def _signature(header: bytes) -> str | None:
+    """Return the format whose signature the first 16 bytes of a file are; None if there is none."""
+    Image.init()
+    for name in FORMATS:
+        accept = Image.OPEN[name][1]
+        if accept is not None and accept(header):
+            return name
+    return "HEIF" if header[4:8] == b"ftyp" and header[8:12] in _HEIC_BRANDS else None
+
+
+def _why_unidentified(header: bytes) -> str:
+    if not header:
+        return "the file is empty"
+    name = _signature(header)
+    if name == "HEIF" and not _HEIF:
+        return "a HEIC image; install the extra: pip install 'ssl-pipeline[heif]', or save it as JPEG"
+    return NOT_AN_IMAGE if name in (None, "BMP", "PPM") else "its header is damaged"
+
+
+def _without_metadata(content: bytes) -> bytes:
+    """Remove the chunks of a PNG on which no pixel depends, except a sound EXIF; other contents are returned as they are.
+
+    A wrong checksum in a chunk with pixels is kept, and makes the image unreadable.
+    """
+    if not content.startswith(_PNG_SIGNATURE):
+        return content
+    parts, position = [_PNG_SIGNATURE], len(_PNG_SIGNATURE)
+    while position + 12 <= len(content):
+        end = position + 12 + int.from_bytes(content[position : position + 4])
+        chunk, name = content[position:end], content[position + 4 : position + 8]
+        is_sound = zlib.crc32(chunk[4:-4]).to_bytes(4) == chunk[-4:]
+        if name[:1].isupper() or name in _PNG_PIXEL_CHUNKS or (name == b"eXIf" and is_sound):
+            parts.append(chunk)
+        position = end
+    return b"".join([*parts, content[position:]])
 
 
 def _load(image: Image.Image) -> None:
@@ -144,9 +232,10 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F"):
+    is_deep_ppm = image.format == "PPM" and image.mode == "I"  # Pillow scales it to 16 bits
+    if image.mode in ("I", "F") and not is_deep_ppm:
         raise UnreadableFace("32-bit pixels of unknown range; save the image with 8 or 16 bits")
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith("I;16") or is_deep_ppm:
         gray = (np.asarray(image, dtype=np.uint32) + 128) // 257  # 65,535 → 255, rounded
         return Image.fromarray(gray.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:

@@ -15,7 +15,7 @@ def remove_overlap(pool: pd.DataFrame, labeled: pd.DataFrame) -> tuple[pd.DataFr
     A person with one picture in validation or test is held out with all pictures, also under another name in the pool.
 
     Args:
-        pool: image_id, content_hash, person_id, picture (see `near_duplicates.picture_ids`).
+        pool: image_id, content_hash, person_id, picture_id (see `near_duplicates.picture_ids`).
         labeled: the same, and split, one of `SPLITS`.
 
     Returns:
@@ -24,7 +24,7 @@ def remove_overlap(pool: pd.DataFrame, labeled: pd.DataFrame) -> tuple[pd.DataFr
     """
     rank = labeled["split"].map({split: rank for rank, split in enumerate(SPLITS)})
     ranked = labeled.assign(rank=rank).sort_values(["rank", "image_id"], kind="stable")
-    copies = _match(pool, ranked, by="picture")
+    copies = _match(pool, ranked, by="picture_id")
     copies["why"] = np.where(copies["same_content"], "content", "near")
     copied_persons = pool[["image_id", "person_id"]].merge(copies, on="image_id")  # persons as the pool names them
     persons = pd.concat([ranked, copied_persons.assign(image_id=copied_persons["same_as"])])

@@ -58,6 +58,8 @@ def _average_cells(gray: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def near_pairs(hashes: Hashes, *, max_distance: int) -> IntArray:
     """Find all pairs of hashes that differ in at most `max_distance` bits; equal hashes are paired with the first only.
 
+    A hash with at most `max_distance` bits set is as near to a blank picture as to its neighbors, so it is paired with none.
+
     Exact, without comparing all pairs: a near pair agrees in at least one of `max_distance` + 1 bands of bits
     (multi-index hashing, Norouzi et al., arXiv:1307.2982). A band is every n-th bit, since neighboring bits correlate.
 
@@ -68,6 +70,11 @@ def near_pairs(hashes: Hashes, *, max_distance: int) -> IntArray:
     Returns:
         Indices, int [P, 2], the smaller index first, sorted.
     """
+    textured = np.flatnonzero(np.bitwise_count(hashes).sum(axis=1) > max_distance)
+    return np.asarray(textured[_near_pairs(hashes[textured], max_distance)], dtype=np.int64)
+
+
+def _near_pairs(hashes: Hashes, max_distance: int) -> IntArray:
     distinct, first, inverse = np.unique(hashes, axis=0, return_index=True, return_inverse=True)
     inverse = inverse.reshape(-1)
     indices = np.arange(len(hashes))

@@ -13,13 +13,14 @@ from ssl_pipeline.errors import FaceTableError, list_of_faults
 from ssl_pipeline.faces.bin_edges import near_bin_edge
 from ssl_pipeline.faces.cropper import open_croppers
 from ssl_pipeline.faces.hidden_labels import hide_labels
+from ssl_pipeline.faces.independence import independent_units
 from ssl_pipeline.faces.inventory import REJECTED_COLUMNS, FaceInventory, most_common
 from ssl_pipeline.faces.leakage import remove_overlap
 from ssl_pipeline.faces.near_duplicates import picture_ids
 from ssl_pipeline.faces.pixels import decode_into
 from ssl_pipeline.faces.sources.corrections import CorrectionCounts, Corrections
 from ssl_pipeline.faces.sources.reading import read_source, source_name
-from ssl_pipeline.faces.splitting import connected_groups, hold_out, limit_faces
+from ssl_pipeline.faces.splitting import hold_out, limit_faces
 from ssl_pipeline.faces.table import crop_table, write_crops, write_faces
 from ssl_pipeline.labels import UNKNOWN, LabelSpace
 from ssl_pipeline.runs.files import atomic_path, write_json
@@ -48,7 +49,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
         directory: output folder.
 
     Returns:
-        Counts: ``sources.<name>.{role, found, rejected, filtered, beyond_limit, used}``, where found is the sum of the
+        Counts: ``sources.<name>.{role, found, passed_over, rejected, filtered, beyond_limit, used}``, where found is the sum of the
         others; for a cropped source also ``cropped``, the number of crops by type (``face``, ``center_square``,
         ``whole``; listed in ``crops.parquet``); ``labeled.{train, validation, test, unused}``,
         ``corrections.{rows, applied, unmatched, values_changed}``, ``near_bin_edge`` (faces excluded from training),
@@ -62,7 +63,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     inventory = _read_sources(config, labels, seed=seed)
     _decode(inventory, directory / "pixels.npy", config)
     _reject_contradictions(inventory, space)
-    inventory.faces = inventory.faces.assign(picture=picture_ids(inventory.faces, directory / "pixels.npy", config))
+    inventory.faces = inventory.faces.assign(picture_id=picture_ids(inventory.faces, directory / "pixels.npy", config))
     if config.labeled.test_sources:
         partly_known = (inventory.faces["role"] == "test") & (space.class_ids(space.encode(inventory.faces)) < 0)
         inventory.reject(partly_known, "a test face needs all attributes known")
@@ -117,6 +118,7 @@ def _read_sources(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> Fa
         counts[source_name(source)] = {
             "role": role,
             "found": result.num_found,
+            "passed_over": len(result.passed_over),
             "filtered": result.num_filtered,
             "beyond_limit": result.num_beyond_limit,
         }
@@ -191,7 +193,7 @@ def _check_roles(inventory: FaceInventory) -> None:
 def _split(faces: pd.DataFrame, config: FacesConfig, space: LabelSpace, *, seed: int) -> "pd.Series[str]":
     """Assign ``train``, ``validation``, ``test``, ``unused`` (over the limit) or ``held out`` (linked to a test face)."""
     strata = space.class_ids(space.encode(faces))
-    groups = connected_groups(faces["person_id"].tolist(), faces["picture"].tolist())
+    groups = independent_units(faces)
     split = np.full(len(faces), "train", dtype=object)
     settings = config.labeled
     if settings.test_fraction is not None:

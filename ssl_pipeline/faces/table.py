@@ -13,7 +13,7 @@ from ssl_pipeline.faces.detection import POINT_NAMES
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.runs.files import atomic_path
 
-_IDENTITY = ("image_id", "image_path", "content_hash", "person_id", "source", "split")
+_IDENTITY = ("image_id", "image_path", "content_hash", "person_id", "picture_id", "source", "split")
 
 
 def face_columns(labels: LabelSpace) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.sources.raw_faces import is_image_name, list_files
+from ssl_pipeline.faces.image_files import escape_name, list_images
 
 LIST_SUFFIXES = (".txt", ".csv")
 
@@ -29,36 +29,50 @@ class ImageFile:
     fault: str | None = None
 
 
-def find_images(images: Path) -> list[ImageFile]:
+@dataclass(frozen=True)
+class FoundImages:
+    """Images to predict, and files of the folder that are not images, by their paths relative to it."""
+
+    files: list[ImageFile]
+    passed_over: list[str]
+
+
+def find_images(images: Path) -> FoundImages:
     """Find images, in the same order each time. The list of paths is all that grows in memory with their number.
 
-    In a folder, files with an image suffix are found at any depth, sorted by path (see `list_files`); a folder that
-    cannot be listed is one fault. A list is a ``.txt`` file with one path per line, or a ``.csv`` file with a column
-    ``image_path``; its paths are relative to the list's folder. Any other file is one image, whatever its name.
+    In a folder, images are found at any depth, by content or by name, sorted by path (see `image_files.list_images`); a
+    folder that cannot be listed is one fault. A list is a ``.txt`` file with one path per line, or a ``.csv`` file with
+    a column ``image_path``; its paths are relative to the list's folder. Any other file is one image, whatever its name.
 
     Raises:
-        FaceTableError: if `images` does not exist, or is a list that cannot be read.
+        FaceTableError: if there is no image, `images` does not exist, or is a list that cannot be read.
     """
     if images.is_dir():
-        return _images_in_folder(images)
-    if not images.exists():
+        found = _images_in_folder(images)
+    elif not images.exists():
         raise FaceTableError(f"{images}: no such folder, image or list of images")
-    if images.suffix.lower() in LIST_SUFFIXES:
-        return list(_listed_images(images))
-    return [ImageFile(_escaped(images.name), str(images))]
+    elif images.suffix.lower() in LIST_SUFFIXES:
+        found = FoundImages(list(_listed_images(images)), [])
+    else:
+        found = FoundImages([ImageFile(escape_name(images.name), str(images))], [])
+    if not found.files:
+        others = (
+            f"only {len(found.passed_over):,} other files, e.g. '{found.passed_over[0]}'" if found.passed_over else ""
+        )
+        raise FaceTableError(
+            f"{images}: no image found{f'; {others}' if others else ''}; expected a folder with images of any name "
+            "(hidden ones are passed over), an image, or a .txt or .csv list of paths"
+        )
+    return found
 
 
-def _images_in_folder(folder: Path) -> list[ImageFile]:
-    faults: dict[str, str] = {}
-
-    def note_fault(path: str, error: OSError) -> None:
-        faults[path] = f"this folder cannot be listed ({error.strerror or error})"
-
-    paths = [path for path in list_files(folder, on_error=note_fault) if is_image_name(path)]
-    return [
-        ImageFile(_escaped(path or "."), os.path.join(folder, path), faults.get(path))  # noqa: PTH118 - faster than Path
-        for path in sorted([*paths, *faults])
+def _images_in_folder(folder: Path) -> FoundImages:
+    listing = list_images(folder)
+    files = [
+        ImageFile(escape_name(path), os.path.join(folder, path), listing.faults.get(path))  # noqa: PTH118 - faster than Path
+        for path in sorted([*listing.images, *listing.faults])
     ]
+    return FoundImages(files, listing.passed_over)
 
 
 def _listed_images(table: Path) -> Iterator[ImageFile]:
@@ -67,7 +81,7 @@ def _listed_images(table: Path) -> Iterator[ImageFile]:
         with open(table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             for number, path in _csv_paths(file, table) if table.suffix.lower() == ".csv" else _txt_paths(file):
                 if path:
-                    yield ImageFile(_escaped(path), os.path.join(folder, path))  # noqa: PTH118 - faster than Path
+                    yield ImageFile(escape_name(path), os.path.join(folder, path))  # noqa: PTH118 - faster than Path
                 else:
                     yield ImageFile(f"row {number}", folder, "expected the path of an image, got nothing")
     except (OSError, csv.Error) as error:
@@ -88,8 +102,3 @@ def _csv_paths(file: IO[str], table: Path) -> Iterator[tuple[int, str]]:
         )
     for row in reader:
         yield reader.line_num, row["image_path"]
-
-
-def _escaped(name: str) -> str:
-    """Escape the bytes of a file name that are not UTF-8: a table holds text only."""
-    return name.encode(errors="backslashreplace").decode()

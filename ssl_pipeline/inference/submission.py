@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from ssl_pipeline.errors import ConfigError, FaceTableError, list_of_faults
-from ssl_pipeline.faces.sources.raw_faces import IMAGE_SUFFIXES
+from ssl_pipeline.faces.image_files import IMAGE_SUFFIXES
 from ssl_pipeline.inference.files import ImageFile
 from ssl_pipeline.inference.stream import predict_stream
 from ssl_pipeline.inference.table import check_writable

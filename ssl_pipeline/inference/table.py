@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssl_pipeline.errors import ConfigError, FaceTableError
+from ssl_pipeline.errors import ConfigError
 from ssl_pipeline.faces.cropper import Cropper
 from ssl_pipeline.inference.files import find_images
 from ssl_pipeline.inference.stream import PredictedBatch, predict_stream
@@ -28,17 +28,19 @@ NUM_FAILURES_SHOWN = 5
 
 @dataclass(frozen=True)
 class PredictionCounts:
-    """Images predicted and not; `num_read` + `num_unreadable` is the number found."""
+    """Files predicted and not; `num_read` + `num_unreadable` + `len(passed_over)` is the number found."""
 
     num_read: int
     num_unreadable: int
     first_failures: tuple[str, ...]
     """The first few images that cannot be read, each with the reason."""
+    passed_over: list[str]
+    """Files of the folder that are not images."""
 
     @property
     def num_found(self) -> int:
-        """All images."""
-        return self.num_read + self.num_unreadable
+        """All files."""
+        return self.num_read + self.num_unreadable + len(self.passed_over)
 
 
 def predict_images(
@@ -58,12 +60,8 @@ def predict_images(
         ConfigError: if `out` cannot be written.
     """
     check_writable(out)
-    files = find_images(images)
-    if not files:
-        raise FaceTableError(
-            f"{images}: no image found; expected a folder with files such as .jpg, .png or .webp (hidden ones are "
-            "ignored), an image, or a .txt or .csv list of paths"
-        )
+    found = find_images(images)
+    files = found.files
     num_unreadable, failures = 0, list[str]()
     open_writer = _csv_writer if out.suffix == ".csv" else _parquet_writer
     with (
@@ -77,7 +75,7 @@ def predict_images(
             failures += failed[: NUM_FAILURES_SHOWN - len(failures)]
             num_unreadable += len(failed)
             progress.advance(len(batch.names))
-    return PredictionCounts(len(files) - num_unreadable, num_unreadable, tuple(failures))
+    return PredictionCounts(len(files) - num_unreadable, num_unreadable, tuple(failures), found.passed_over)
 
 
 def check_writable(out: Path) -> None:

@@ -15,6 +15,8 @@ from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import UNKNOWN, LabelSpace
 from ssl_pipeline.pseudo_labels.selection import Selection
 
+_IDENTITY = ("image_id", "image_path", "content_hash", "person_id", "picture_id", "source")
+
 
 def manifest_schema(labels: LabelSpace) -> pa.Schema:
     """Return the columns of a manifest. Per attribute a: ``a``, the selected value, ``a_confidence`` and so on.
@@ -24,7 +26,7 @@ def manifest_schema(labels: LabelSpace) -> pa.Schema:
     Raises:
         ManifestError: if an attribute has the name of another column.
     """
-    fields = [(name, pa.string()) for name in ("image_id", "image_path", "content_hash", "person_id", "source")]
+    fields = [(name, pa.string()) for name in _IDENTITY]
     fields += [("round", pa.int32()), ("status", pa.string()), ("reason", pa.string()), ("weight", pa.float32())]
     fields += [("class_id", pa.int32()), ("class_name", pa.string()), ("confidence", pa.float64())]
     for name in labels.names:
@@ -41,7 +43,7 @@ def manifest_schema(labels: LabelSpace) -> pa.Schema:
 
 def columns_of_faces(faces: pd.DataFrame) -> dict[str, Any]:
     """Return the identity columns of a face table."""
-    return {name: faces[name] for name in ("image_id", "image_path", "content_hash", "person_id", "source")}
+    return {name: faces[name] for name in _IDENTITY}
 
 
 def columns_of_selection(selection: Selection, labels: LabelSpace) -> dict[str, Any]:

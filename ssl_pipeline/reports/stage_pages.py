@@ -33,7 +33,7 @@ def masks_page(records: Sequence[Mapping[str, Any]]) -> Page:
     lines = ["# Masked faces"]
     for record in records:
         drawn = ", ".join(f"{number:,} {mask}" for mask, number in record["drawn"].items())
-        left_out = ("rejected", "filtered", "beyond_limit", "not_needed")
+        left_out = ("rejected", "passed_over", "filtered", "beyond_limit", "not_needed")
         parts = " + ".join(f"{record[part]:,} {part.replace('_', ' ')}" for part in ("used", *left_out))
         lines += [
             "",
@@ -57,14 +57,13 @@ def faces_page(counts: Mapping[str, Any], directory: Path) -> Page:
         f"**{counts['labeled']['train']:,}** for training, **{counts['labeled']['validation']:,}** for validation, "
         f"**{counts['labeled']['test']:,}** for testing, **{counts['unlabeled']:,}** in the pool.",
         "",
-        "| source | found | used | rejected | left out by a filter or limit |",
-        "|---|---:|---:|---:|---:|",
+        "| source | found | used | rejected | passed over (no images) | left out by a filter or limit |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
     for name, source in counts["sources"].items():
-        left_out = source["found"] - source["used"] - source["rejected"]
-        lines.append(
-            f"| {markdown_safe(name)} | {source['found']:,} | {source['used']:,} | {source['rejected']:,} | {left_out:,} |"
-        )
+        numbers = [source[part] for part in ("found", "used", "rejected", "passed_over")]
+        numbers.append(numbers[0] - sum(numbers[1:]))
+        lines.append(f"| {markdown_safe(name)} | {' | '.join(f'{number:,}' for number in numbers)} |")
     leaks = [f"{number:,} of {split}" for split, number in counts["leakage"].items() if number]
     lines += [
         "",

@@ -16,9 +16,9 @@ import pandas as pd
 from ssl_pipeline.config.evaluation import TemperatureScaling
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.evaluation.temperature import TemperatureCalibration
-from ssl_pipeline.faces.near_duplicates import picture_ids
+from ssl_pipeline.faces.independence import independent_units
 from ssl_pipeline.faces.pixels import open_pixels
-from ssl_pipeline.faces.splitting import assign_folds, connected_groups
+from ssl_pipeline.faces.splitting import assign_folds
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.labels import UNKNOWN
 from ssl_pipeline.learning.calibrate import fit_and_report, save_calibrated, too_few_faces
@@ -30,6 +30,7 @@ from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_file, digest_of
 from ssl_pipeline.runs.records import faces_digest, run_stage
 from ssl_pipeline.stages.train import TrainedModel, Training, train_model
+from ssl_pipeline.stages.versions import VERSIONS
 
 _SEED_OFFSET = 500  # the teacher has 0, the students 1, 2, …
 _PREDICTIONS = "part-00000.parquet"
@@ -60,20 +61,20 @@ def train_fold_teachers(config: RunConfig, run: RunDir) -> CrossFit | None:
     num_folds, labels = config.out_of_fold.num_folds, config.labels.space
     labeled = read_faces(run.faces / "labeled.parquet")
     faces = labeled[labeled["split"] == "train"].reset_index(drop=True)
-    pictures = picture_ids(faces, run.faces / "pixels.npy", config.faces)
-    groups = connected_groups(faces["person_id"].tolist(), pictures)
+    groups = independent_units(faces)
     folds = assign_folds(labels.class_ids(labels.encode(faces)), groups, num_folds=num_folds, seed=config.seed)
     teachers = tuple(_train_fold_teacher(fold, faces[folds != fold], config, run) for fold in range(num_folds))
     checkpoints = [run.fold_teacher(fold) / "best.safetensors" for fold in range(num_folds)]
     inputs = {
         "checkpoints": [digest_file(path) for path in checkpoints],
-        "faces": faces_digest(run),
+        "faces": faces_digest(config, run),
         "folds": digest_of(folds.tolist()),
         "calibration": config.calibration,
         "prediction": config.prediction.model_dump(exclude={"batch_size", "shard_size"}),
     }
     record = run_stage(
         run.out_of_fold,
+        version=VERSIONS["cross_fit"],
         inputs=inputs,
         outputs=[_PREDICTIONS, *(f"fold-{fold}.safetensors" for fold in range(num_folds))],
         optional_outputs=["calibration.png"],

@@ -11,7 +11,7 @@ import pandas as pd
 from ssl_pipeline.config.evaluation import GateConfig
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.evaluation.model_comparison import ModelComparison, compare_models
-from ssl_pipeline.faces.splitting import connected_groups
+from ssl_pipeline.faces.independence import independent_units
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import write_json
@@ -64,8 +64,7 @@ def compare_predictions(
     teacher: pd.DataFrame, student: pd.DataFrame, config: GateConfig, *, labels: LabelSpace
 ) -> ModelComparison:
     """Compare two models by `Evaluation.faces` of the same faces, grouped by each attribute and the origin."""
-    pictures = teacher["picture_id" if "picture_id" in teacher else "image_id"].tolist()
-    units = connected_groups(teacher["person_id"].tolist(), pictures)
+    units = independent_units(teacher)
     return compare_models(
         teacher,
         student,

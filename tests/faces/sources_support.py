@@ -31,7 +31,13 @@ def put(path, *, side=8):
 
 def read(root, *, labels=LABELS, seed=0, **section):
     result = read_source(source_of(**section), root=root, labels=labels, seed=seed)
-    total = len(result.faces) + len(result.rejected) + result.num_filtered + result.num_beyond_limit
+    total = (
+        len(result.faces)
+        + len(result.rejected)
+        + len(result.passed_over)
+        + result.num_filtered
+        + result.num_beyond_limit
+    )
     assert result.num_found == total
     assert list(result.rejected.columns) == REJECTED_COLUMNS
     assert list(result.faces.columns) == [

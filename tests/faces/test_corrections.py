@@ -111,7 +111,7 @@ def prepare(root, *, corrections=(), pool_blue=200, **labeled):
     ours, pool = ({"type": "csv", "name": name, "path": name, "table": "labels.csv"} for name in ("ours", "pool"))
     config = {
         "root": str(root),
-        "image_size": 16,
+        "image_size": 24,
         "labeled": {"sources": [ours], "test_fraction": 0.25, "validation_fraction": 0.25, **labeled},
         "unlabeled": {"sources": [pool]},
         "corrections": corrections,

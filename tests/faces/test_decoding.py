@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, short_side_pixels, square_pixels
+from ssl_pipeline.faces import decoding
+from ssl_pipeline.faces.decoding import (
+    UnreadableFace,
+    decode_rgb,
+    has_image_signature,
+    short_side_pixels,
+    square_pixels,
+)
 
 WIDTH, HEIGHT = 48, 32
 PHOTO = np.stack(
@@ -56,6 +63,9 @@ def as_rgb(gray):
         ("WEBP", {"quality": 95}, 16),
         ("JPEG", {"quality": 95, "subsampling": 0}, 8),
         ("JPEG", {"quality": 95, "subsampling": 0, "progressive": True}, 8),
+        ("AVIF", {"quality": 95, "subsampling": "4:4:4"}, 8),
+        ("JPEG2000", {"irreversible": False}, 0),
+        ("PPM", {}, 0),
         ("MPO", {"quality": 95, "subsampling": 0, "save_all": True, "append_images": [Image.new("RGB", (40, 40))]}, 8),
     ],
 )
@@ -177,7 +187,7 @@ def test_an_animation_gives_its_first_frame(format_name):
     assert_close(decode_rgb(content), np.asarray(first))
 
 
-@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_a_truncated_image_is_unreadable(format_name, share):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
@@ -192,9 +202,9 @@ def test_damaged_bytes_raise_only_unreadable_face_and_never_warn():
     random = np.random.default_rng(0)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for format_name in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"):
+        for format_name in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM"):
             content = np.frombuffer(encoded(photo(), format_name), dtype=np.uint8)
-            for _ in range(150):
+            for _ in range(80):
                 damaged = content.copy()
                 places = random.integers(0, min(len(damaged), 400), size=8)
                 damaged[places] = random.integers(0, 256, size=8)
@@ -212,7 +222,7 @@ def test_an_empty_file_is_reported_as_empty():
 
 @pytest.mark.parametrize("content", [b"<html>404 not found</html>", b"\x00\x05\x16\x07 Mac OS X", b"%!PS-Adobe-3.0"])
 def test_a_file_of_another_format_is_reported(content):
-    with pytest.raises(UnreadableFace, match="not a JPEG, PNG, WebP"):
+    with pytest.raises(UnreadableFace, match="not an image"):
         decode_rgb(content)
 
 
@@ -226,10 +236,87 @@ def test_a_side_below_eight_pixels_is_unreadable(size, readable):
             decode_rgb(content)
 
 
-def png_that_announces(width, height):
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def chunk(kind, data, *, checksum=None):
+    checksum = zlib.crc32(kind + data) if checksum is None else checksum
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
 
+
+MEGABYTES = zlib.compress(b"x" * 3_000_000)
+BESIDE_THE_PIXELS = {
+    "a profile of 3 MB": chunk(b"iCCP", b"p\0\0" + MEGABYTES),
+    "a text of 3 MB": chunk(b"zTXt", b"k\0\0" + MEGABYTES),
+    "texts of 90 MB": chunk(b"zTXt", b"k\0\0" + zlib.compress(b"x" * 15_000_000)) * 6,
+    "a text of 20 MB": chunk(b"zTXt", b"k\0\0" + zlib.compress(b"x" * 20_000_000)),
+    "a comment with a wrong checksum": chunk(b"tEXt", b"k\0hello", checksum=1),
+    "EXIF with a wrong checksum": chunk(b"eXIf", b"MM", checksum=1),
+    "a short color chunk": chunk(b"cHRM", b"short"),
+}
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+@pytest.mark.parametrize("name", BESIDE_THE_PIXELS)
+def test_what_lies_beside_the_pixels_of_a_png_does_not_reject_it(tmp_path, name, where):
+    content = encoded(photo(), "PNG")
+    place = 33 if where == "before" else len(content) - 12  # after the header chunk, or before the last chunk
+    content = content[:place] + BESIDE_THE_PIXELS[name] + content[place:]
+    assert_close(decode_rgb(content), PHOTO)
+    (tmp_path / "face.png").write_bytes(content)
+    assert short_side_pixels(tmp_path / "face.png") == HEIGHT
+
+
+def test_damaged_pixels_reject_a_png_although_its_comment_is_damaged_too():
+    header, rest = encoded(photo(), "PNG")[:33], chunk(b"IEND", b"")
+    pixels = chunk(b"IDAT", zlib.compress(b"\0" * (3 * WIDTH + 1) * HEIGHT)[:-8] + b"damaged!")
+    with pytest.raises(UnreadableFace):
+        decode_rgb(header + BESIDE_THE_PIXELS["a comment with a wrong checksum"] + pixels + rest)
+
+
+def test_the_orientation_of_a_png_is_kept_when_its_comment_is_dropped():
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    content = encoded(photo(), "PNG", exif=exif)
+    content = content[:33] + BESIDE_THE_PIXELS["a comment with a wrong checksum"] + content[33:]
+    assert_close(decode_rgb(content), PHOTO[::-1, ::-1])
+
+
+def test_heic_is_read_with_the_extra():
+    pillow_heif = pytest.importorskip("pillow_heif", reason="needs the extra [heif]")
+    stream = BytesIO()
+    pillow_heif.from_pillow(photo()).save(stream, quality=95)
+    assert_close(decode_rgb(stream.getvalue()), PHOTO, tolerance=40)
+
+
+def test_heic_without_the_extra_is_rejected_with_the_cure(monkeypatch):
+    monkeypatch.setattr(decoding, "FORMATS", tuple(name for name in decoding.FORMATS if name != "HEIF"))
+    monkeypatch.setattr(decoding, "_HEIF", ())
+    with pytest.raises(UnreadableFace, match=r"a HEIC image; install the extra: pip install 'ssl-pipeline\[heif\]'"):
+        decode_rgb(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+
+
+@pytest.mark.parametrize(
+    ("content", "is_image"),
+    [
+        (b"", False),
+        (b"P1 of 3 people\n", False),
+        (b"BMI;age\n", False),
+        (b"path,gender\n", False),
+        (b"\xff\xd8\xff\xe0 broken", True),
+        (b"\0\0\0\x18ftypheic", True),
+        (b"\0\0\0\x18ftypisom", False),
+        *((encoded(photo(), name), True) for name in ("BMP", "PPM", "AVIF", "JPEG2000", "GIF", "WEBP", "TIFF")),
+    ],
+)
+def test_an_image_is_recognized_by_its_first_bytes(tmp_path, content, is_image):
+    (tmp_path / "file").write_bytes(content)
+    assert has_image_signature(tmp_path / "file") == is_image
+
+
+def test_a_deep_ppm_is_scaled_and_not_refused():
+    deep = (GRAY.astype(np.uint16) * 257).astype(">u2").tobytes()
+    assert_close(decode_rgb(b"P5\n%d %d\n65535\n" % (WIDTH, HEIGHT) + deep), as_rgb(GRAY), tolerance=1)
+
+
+def png_that_announces(width, height):
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
 

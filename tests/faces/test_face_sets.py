@@ -97,7 +97,7 @@ def test_afad_folders_give_age_and_gender_and_small_images_may_be_filtered(tmp_p
         ("male", "<30", 15.0, "asian"),
         ("female", ">=60", 75.0, "asian"),
     ]
-    assert (result.num_found, result.num_filtered) == (5, 1)
+    assert (result.num_found, result.num_filtered, len(result.passed_over)) == (7, 1, 2)
     reasons = rejections(result)
     assert "got 'AFAD-Full/20/113/x.jpg'" in reasons["AFAD-Full/20/113/x.jpg"]
     assert "expected folders {age}/" in reasons["AFAD-Full/stray.jpg"]

@@ -16,7 +16,7 @@ def table(prefix: str, rows: list[tuple[str, int, str]]) -> pd.DataFrame:
         {
             "image_id": [f"{prefix}:{row:02d}" for row in range(len(rows))],
             "content_hash": [picture for picture, _, _ in rows],
-            "picture": [picture for picture, _, _ in rows],
+            "picture_id": [picture for picture, _, _ in rows],
             "person_id": [f"{prefix}:p{person}" for _, person, _ in rows],
             "split": [split for _, _, split in rows],
         },
@@ -96,7 +96,7 @@ def test_the_order_of_rows_changes_nothing() -> None:
 def test_a_near_duplicate_leaves_the_pool() -> None:
     labeled = table("home", [("a", 1, "test"), ("b", 2, "train")])
     pool = table("pool", [("a", 1, ""), ("a2", 2, ""), ("b2", 3, ""), ("c", 4, "")])
-    pool["picture"] = ["a", "a", "b", "c"]
+    pool["picture_id"] = ["a", "a", "b", "c"]
     left, leakage = remove_overlap(pool, labeled)
     assert left["image_id"].tolist() == ["pool:03"]
     assert [(pair["image_id"], pair["same_as"], pair["split"], pair["why"]) for pair in leakage["pairs"]] == [

@@ -45,9 +45,17 @@ def test_every_near_pair_is_found_and_no_other(max_distance: int) -> None:
 
 
 def test_many_equal_pictures_give_linearly_many_pairs() -> None:
-    pairs = near_pairs(np.zeros((50_000, 4), dtype=np.uint64), max_distance=12)
+    pairs = near_pairs(np.full((50_000, 4), 2**63 - 1, dtype=np.uint64), max_distance=12)
     assert pairs.tolist()[:2] == [[0, 1], [0, 2]]
     assert len(pairs) == 49_999
+
+
+def test_pictures_without_texture_are_no_near_duplicates() -> None:
+    """All uniform pictures, of any color, have the hash 0."""
+    hashes = np.zeros((3, 4), dtype=np.uint64)
+    hashes[2, 0] = 2**12 - 1  # twelve bits set
+    assert len(near_pairs(hashes, max_distance=12)) == 0
+    assert near_pairs(hashes, max_distance=0).tolist() == []
 
 
 def squares(images: list[Image.Image]) -> np.ndarray:

@@ -47,7 +47,7 @@ def config(root: Path, *, hide_labels: bool = False, **labeled: Any) -> FacesCon
     return FacesConfig.model_validate(
         {
             "root": str(root),
-            "image_size": 16,
+            "image_size": 24,
             "labeled": {
                 "sources": [{"type": "csv", "name": "ours", "path": "ours", "table": "labels.csv"}],
                 **({"test_fraction": 0.25} | labeled),
@@ -102,7 +102,7 @@ def test_the_pixels_of_a_picture_are_in_its_row(root: Path, tmp_path: Path) -> N
     pixels = open_pixels(tmp_path / "faces/pixels.npy")
     for faces in tables(tmp_path / "faces"):
         for row in faces.itertuples():
-            expected = np.asarray(Image.open(row.image_path).resize((16, 16), Image.Resampling.BICUBIC))
+            expected = np.asarray(Image.open(row.image_path).resize((24, 24), Image.Resampling.BICUBIC))
             assert np.abs(pixels[row.pixel_row].astype(int) - expected).max() <= 1
 
 
@@ -111,7 +111,8 @@ def test_found_equals_used_plus_rejected_plus_filtered_plus_beyond_the_limit(roo
     (root / "pool/1001.png").unlink()
     counts = prepare(root, tmp_path / "faces")
     for source in counts["sources"].values():
-        assert source["found"] == sum(source[name] for name in ("used", "rejected", "filtered", "beyond_limit"))
+        parts = ("used", "rejected", "passed_over", "filtered", "beyond_limit")
+        assert source["found"] == sum(source[name] for name in parts)
     rejected = pd.read_parquet(tmp_path / "faces/rejected.parquet")
     assert set(rejected["image_id"]) == {"ours:0-0.png", "pool:1001.png"}
     assert rejected["reason"].str.len().min() > 5
@@ -162,7 +163,7 @@ def test_labels_of_one_attribute_of_one_source_may_be_hidden(tmp_path: Path) -> 
     faces = FacesConfig.model_validate(
         {
             "root": str(root),
-            "image_size": 16,
+            "image_size": 24,
             "labeled": {"sources": [source | {"name": "ours", "path": "ours"}], "test_fraction": 0.25},
             "unlabeled": {
                 "hide_labels": {"one": ["gender", "age"], "other": ["mask", "gender", "age"]},
@@ -308,7 +309,7 @@ def test_a_leak_is_counted_by_the_strictest_split_and_held_out_persons_leave_the
             "person_id": ["q", "p3", "p1", "r"],
         }
     )
-    labeled["picture"], pool["picture"] = labeled["content_hash"], pool["content_hash"]
+    labeled["picture_id"], pool["picture_id"] = labeled["content_hash"], pool["content_hash"]
     left, leakage = remove_overlap(pool, labeled)
     assert left["image_id"].tolist() == ["y", "z"]  # p1 is trained on, so may be learned from again
     assert leakage == {
@@ -428,7 +429,7 @@ def test_the_rejections_of_each_source_are_logged_once(
         prepare(root, tmp_path / "faces")
     assert [record.getMessage() for record in caplog.records] == [
         "ours: 5 faces rejected: 5 × the file is empty",
-        "pool: 1 faces rejected: 1 × not a JPEG, PNG, WebP, BMP, GIF or TIFF image",
+        "pool: 1 faces rejected: 1 × not an image (JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF, BMP, JPEG 2000 or PPM)",
     ]
 
 

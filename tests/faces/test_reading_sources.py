@@ -79,7 +79,9 @@ def test_images_below_the_smallest_side_are_filtered_and_headerless_ones_rejecte
     result = read(tmp_path, type="folder", filter={"min_side_pixels": 20})
     assert result.faces["image_id"].tolist() == ["folder:large.png"]
     assert result.num_filtered == 1
-    assert result.rejected["reason"].tolist() == ["not a JPEG, PNG, WebP, BMP, GIF or TIFF image"]
+    assert result.rejected["reason"].tolist() == [
+        "not an image (JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF, BMP, JPEG 2000 or PPM)"
+    ]
 
 
 def put_uneven(folder):

@@ -89,7 +89,7 @@ def put_maskbase(images):
 def test_maskbase_is_found_from_each_of_its_parent_folders(tmp_path, inside):
     put_maskbase(tmp_path / inside)
     result = read(tmp_path, type="maskbase")
-    assert (result.num_found, len(result.faces)) == (10, 10)
+    assert (result.num_found, len(result.faces), len(result.passed_over)) == (11, 10, 1)
     assert (tmp_path / inside / "000001_female_Asian_45" / "normal.png").samefile(result.faces["image_path"].iloc[6])
 
 
@@ -109,7 +109,7 @@ def test_a_repeated_id_is_two_people(tmp_path):
     assert len(people) == 4
 
 
-def test_maskbase_rejects_malformed_folders_stems_and_depths_and_ignores_other_files(tmp_path):
+def test_maskbase_rejects_malformed_folders_stems_and_depths_and_passes_over_other_files(tmp_path):
     put_maskbase(tmp_path)
     put(tmp_path / "000002_femlae_Asian_30" / "mask1.jpg")
     put(tmp_path / "000003_male_Asian" / "normal.jpg")
@@ -120,6 +120,7 @@ def test_maskbase_rejects_malformed_folders_stems_and_depths_and_ignores_other_f
     reasons = dict(rows_of(result.rejected, "image_id", "reason"))
     assert len(result.faces) == 10
     assert len(reasons) == 4
+    assert result.passed_over == ["000001_female_Asian_45/._normal.png", "000001_female_Asian_45/notes.txt"]
     assert "malformed folder name" in reasons["maskbase:000002_femlae_Asian_30/mask1.jpg"]
     assert "malformed folder name" in reasons["maskbase:000003_male_Asian/normal.jpg"]
     assert "got 'mask6'" in reasons["maskbase:000004_male_Asian_30/mask6.jpg"]
@@ -154,14 +155,18 @@ def test_a_level_may_name_the_person(tmp_path):
     assert faces["person_id"].tolist() == ["folder:Ann_Lee", "folder:Ann_Lee", "folder:Bo_Ek"]
 
 
-def test_hidden_files_and_other_files_are_neither_found_nor_rejected(tmp_path):
-    names = ["a.jpg", "b.JPEG", "c.Png", "d.webp", "e.bmp", "f.gif", "g.tif", "h.TIFF"]
+def test_images_are_found_by_content_and_all_other_files_are_passed_over_and_counted(tmp_path):
+    names = ["a.jpg", "b.JPEG", "c.Png", "d.webp", "e", "f.jfif", "g.jpe", "h.mpo", "i.ppm", "j.dat", "text.jpg"]
     for name in [*names, "._a.jpg", ".hidden.jpg", ".cache/x.jpg"]:
         put(tmp_path / name)
-    for name in ("labels.csv", "README", "a.jpg.txt"):
-        (tmp_path / name).write_text("")
+    (tmp_path / "text.jpg").write_text("named like an image: decoding gives the reason")
+    others = ["labels.csv", "README", "a.jpg.txt", ".DS_Store", "Thumbs.db"]
+    for name in others:
+        (tmp_path / name).write_text("P1")
     result = read(tmp_path, type="folder")
-    assert result.num_found == len(result.faces) == len(names)
+    assert [name.split(":")[1] for name in result.faces["image_id"]] == names
+    assert result.passed_over == sorted([*others, "._a.jpg", ".hidden.jpg", ".cache/"])
+    assert result.num_found == len(names) + len(others) + 3
 
 
 def test_a_linked_folder_is_read_and_circular_links_are_ignored(tmp_path):
@@ -190,7 +195,7 @@ def test_a_missing_or_empty_folder_is_reported_with_its_path_and_the_cure(tmp_pa
         read(tmp_path, type=kind, name="x", path="gone")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / ".DS_Store").write_text("")
-    with pytest.raises(FaceTableError, match=r"empty: nothing found for source 'x', expected .*faces\.root"):
+    with pytest.raises(FaceTableError, match=r"empty: no image found for source 'x', expected .*faces\.root"):
         read(tmp_path, type=kind, name="x", path="empty")
     (tmp_path / "file").write_text("")
     with pytest.raises(FaceTableError, match="file: not a folder"):

@@ -99,7 +99,7 @@ def test_a_user_error_inside_a_run_is_one_message_and_exit_code_one(
     result = run(operator.environment, "full_cycle", config, "--set", empty)
     assert result.returncode == 1
     assert "Traceback" not in result.stdout + result.stderr
-    assert f"{tmp_path / 'empty'}: nothing found for source 'folder'" in result.stderr
+    assert f"{tmp_path / 'empty'}: no image found for source 'folder'" in result.stderr
 
 
 def test_masks_are_drawn_by_a_run_that_needs_them_and_by_their_own_flow(tmp_path: Path, alone: dict[str, str]) -> None:

@@ -54,11 +54,14 @@ def test_every_image_of_a_folder_has_a_row_and_an_unreadable_one_its_reason(
     out = tmp_path / f"out{suffix}"
     model = predictor(checkpoint)
     counts = predict_images(model, folder, out)
-    assert (counts.num_found, counts.num_read, counts.num_unreadable) == (23, 22, 1)
-    assert counts.first_failures == ("broken.jpg: not a JPEG, PNG, WebP, BMP, GIF or TIFF image",)
+    assert (counts.num_found, counts.num_read, counts.num_unreadable) == (25, 22, 1)
+    assert counts.passed_over == ["._a.png", "notes.txt"]
+    assert counts.first_failures == (
+        "broken.jpg: not an image (JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF, BMP, JPEG 2000 or PPM)",
+    )
 
     rows = read(out)
-    assert rows["image_path"].tolist() == [file.name for file in find_images(folder)]
+    assert rows["image_path"].tolist() == [file.name for file in find_images(folder).files]
     assert rows["unreadable"].notna().tolist() == [path == "broken.jpg" for path in rows["image_path"]]
     assert rows[rows["image_path"] == "broken.jpg"].drop(columns=["image_path", "unreadable"]).isna().all(axis=None)
 
@@ -218,7 +221,7 @@ def test_an_image_is_cropped_before_prediction_and_one_without_a_face_has_a_reas
     framer = Cropper(find, FaceSettings(min_face_pixels=1))
     model = predictor(checkpoint)
     counts = predict_images(model, folder, tmp_path / "out.parquet", framer=framer)
-    assert (counts.num_found, counts.num_read) == (23, 1)
+    assert (counts.num_found, counts.num_read) == (25, 1)
     row = read(tmp_path / "out.parquet").set_index("image_path")
     assert row.loc["many/01.png", "unreadable"] == "no face found (min_score 0.5)"
     crop = crop_face(Image.open(folder / "many/00.png").convert("RGB"), faces["many/00.png"], size=16)

@@ -34,7 +34,7 @@ def test_the_vote_is_the_weighted_mean_of_probabilities_each_at_its_own_size(
     write_images(tmp_path / "faces", names, size=40)
     vote = SoftVote.load(checkpoints, prediction_config(batch_size=4), weights=weights, device="cpu")
     assert vote.image_sizes == (16, 24)
-    got = np.concatenate([batch.probabilities for batch in predict_stream(vote, find_images(tmp_path / "faces"))])
+    got = np.concatenate([batch.probabilities for batch in predict_stream(vote, find_images(tmp_path / "faces").files)])
 
     votes = []
     for checkpoint, size in zip(checkpoints, (16, 24, 16), strict=True):

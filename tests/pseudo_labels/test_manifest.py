@@ -60,6 +60,7 @@ def pool_of(names: list[str] | None = None) -> pd.DataFrame:
             "image_path": [f"=raw/{name}" for name in names],
             "content_hash": [f"hash of {name}" for name in names],
             "person_id": [f"person of {name}" for name in names],
+            "picture_id": names,
             "source": [name.split(":")[0] for name in names],
             "derived": ["gender" if name == "far:[x]=y.jpg" else None for name in names],
             "pixel_row": [10 + list(FACES).index(name) for name in names],

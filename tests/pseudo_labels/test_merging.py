@@ -24,6 +24,7 @@ def labeled() -> pd.DataFrame:
             "image_id": names,
             "content_hash": [f"hash of {name}" for name in names],
             "person_id": names,
+            "picture_id": names,
             "pixel_row": range(4),
             "split": "train",
         }

@@ -21,7 +21,7 @@ from ssl_pipeline.runs.files import write_json
 FACES: dict[str, Any] = {
     "labeled": {"train": 1200, "validation": 300, "test": 400, "unused": 0},
     "unlabeled": 5000,
-    "sources": {"a|b": {"role": "labeled", "found": 2000, "used": 1900, "rejected": 60}},
+    "sources": {"a|b": {"role": "labeled", "found": 2000, "used": 1900, "rejected": 60, "passed_over": 7}},
     "leakage": {"test": 3, "validation": 0, "train": 2, "pool": 0},
     "by_class": {"male/<30": {"train": 700, "validation": 150, "test": 200}},
 }
@@ -54,7 +54,7 @@ def test_the_faces_page_accounts_for_every_face(tmp_path: Path) -> None:
     write_rejected(tmp_path, ["too *small*"] * 57 + ["no such file"] * 3)
     text = faces_page(FACES, tmp_path).markdown
     assert "**1,200** for training, **300** for validation, **400** for testing, **5,000** in the pool" in text
-    assert "| a\\|b | 2,000 | 1,900 | 60 | 40 |" in text
+    assert "| a\\|b | 2,000 | 1,900 | 60 | 7 | 33 |" in text
     assert "3 of test, 2 of train" in text
     assert "| male/&lt;30 | 700 | 150 | 200 |" in text
     assert "| a\\|b | too \\*small\\* | 57 |\n| a\\|b | no such file | 3 |" in text
@@ -70,11 +70,19 @@ def test_reasons_beyond_the_most_frequent_are_counted_together(tmp_path: Path) -
 
 
 def test_the_masks_page_counts_drawn_masks_and_reasons_for_rejection() -> None:
-    counts = {"found": 10, "used": 6, "rejected": 3, "filtered": 1, "beyond_limit": 0, "not_needed": 0}
+    counts = {
+        "found": 10,
+        "used": 6,
+        "rejected": 3,
+        "passed_over": 0,
+        "filtered": 1,
+        "beyond_limit": 0,
+        "not_needed": 0,
+    }
     record = {**counts, "folder": "masked", "pictures": 12, "kept": 4, "reasons": {"no landmarks": 3}}
     text = masks_page([record | {"drawn": {"wear": 8, "normal": 4}}]).markdown
     assert "`masked`: **12 pictures** (8 wear, 4 normal), 4 of them existed already." in text
-    assert "10 faces found = 6 used + 3 rejected + 1 filtered + 0 beyond limit + 0 not needed." in text
+    assert "10 faces found = 6 used + 3 rejected + 0 passed over + 1 filtered + 0 beyond limit + 0 not needed." in text
     assert "| masked | no landmarks | 3 |" in text
 
 

@@ -131,13 +131,19 @@ def test_the_verdict_speaks_of_faces_if_no_person_is_known() -> None:
     assert "resampling 300 faces" in compare(teacher, student)[0].overall_words
 
 
-def test_the_changed_share_counts_new_and_changed_labels_among_the_accepted(tmp_path: Path) -> None:
+def test_the_changed_share_counts_new_and_changed_labels_among_the_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssl_pipeline.stages.selection.check_selected", lambda *_: None)  # tests/stages/test_resume.py
+
     def manifest_of(run: RunDir, round_index: int, probabilities: list[list[float]]) -> None:
         ids = [f"face-{number}" for number in range(len(probabilities))]
         config = FixedThreshold(type="fixed_threshold", confidence_threshold=0.8)
         known = np.full((len(ids), 2), -1)
         selection = select(np.array(probabilities), known, labels=SPACE, config=config, image_ids=ids)
-        pool = pd.DataFrame({"image_id": ids, "image_path": ids, "content_hash": ids, "person_id": ids})
+        pool = pd.DataFrame(
+            {"image_id": ids, "image_path": ids, "content_hash": ids, "person_id": ids, "picture_id": ids}
+        )
         table = build_manifest(
             pool.assign(source="pool", derived=None),
             selection,

@@ -11,8 +11,7 @@ from ssl_pipeline.faces.sources.raw_faces import RawFaces, Values, source_name
 def read_folder(source: FolderSource, *, root: Path) -> RawFaces:
     """List the images; `levels` names the columns that the leading folders give.
 
-    Without a level ``person_id``, every image is a different person. Files without the suffix of an image are ignored.
-    A file with fewer folders above it than `levels` is rejected.
+    Without a level ``person_id``, every image is a different person.    A file with fewer folders above it than `levels` is rejected.
 
     Raises:
         FaceTableError: if there are no images, or `levels` repeats a column.

@@ -7,14 +7,13 @@ from pathlib import Path, PurePosixPath
 
 from ssl_pipeline.config.sources import Source
 from ssl_pipeline.errors import FaceTableError
+from ssl_pipeline.faces.image_files import list_images
 from ssl_pipeline.faces.sources.raw_faces import (
     Entry,
     RawFaces,
     Values,
     collect_faces,
     existing_folder,
-    is_image_name,
-    list_files,
     source_name,
 )
 
@@ -27,7 +26,6 @@ def list_by_path(
     expected: str,
     parse: Callable[[PurePosixPath], Values | str],
     subfolder: str = ".",
-    is_candidate: Callable[[str], bool] = is_image_name,
 ) -> RawFaces:
     """List the images of a source at any depth and read labels from their paths.
 
@@ -38,20 +36,27 @@ def list_by_path(
         expected: expected files in words, for the message if there are none.
         parse: returns one value per column for a path relative to `subfolder`, or the reason for rejection.
         subfolder: folder to list, relative to the source's.
-        is_candidate: selects the files to parse; others are ignored.
 
     Raises:
-        FaceTableError: if there are no candidates.
+        FaceTableError: if there are no images.
     """
     folder = existing_folder(source, root=root)
-    paths = [PurePosixPath(path) for path in list_files(folder / subfolder) if is_candidate(path)]
-    if not paths:
+    listing = list_images(folder / subfolder)
+    if not listing.images:
+        instead = [f"'{path}': {fault}" for path, fault in listing.faults.items()]
+        if listing.passed_over:
+            instead.append(
+                f"only {len(listing.passed_over):,} files that are no images, e.g. '{listing.passed_over[0]}'"
+            )
         raise FaceTableError(
-            f"{folder}: nothing found for source '{source_name(source)}', expected {expected} "
-            f"(paths are relative to faces.root, {root}; hidden files are ignored); put the faces there, or correct the "
-            "source's path or faces.root"
+            f"{folder}: no image found for source '{source_name(source)}', expected {expected} "
+            f"(paths are relative to faces.root, {root}){''.join(f'; {text}' for text in instead)}; put the faces there, "
+            "or correct the source's path or faces.root"
         )
-    return collect_faces((Entry(str(PurePosixPath(subfolder, path)), parse(path)) for path in paths), columns)
+    entries = [Entry(str(PurePosixPath(subfolder, path)), fault) for path, fault in listing.faults.items()]
+    entries += [Entry(str(PurePosixPath(subfolder, path)), parse(PurePosixPath(path))) for path in listing.images]
+    passed_over = [path if subfolder == "." else f"{subfolder}/{path}" for path in listing.passed_over]
+    return replace(collect_faces(entries, columns), passed_over=passed_over)
 
 
 def list_by_entry(

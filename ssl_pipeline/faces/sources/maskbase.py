@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from ssl_pipeline.config.sources import MaskBaseSource
 from ssl_pipeline.faces.sources.listing import list_by_path
-from ssl_pipeline.faces.sources.raw_faces import RawFaces, Values, existing_folder, is_image_name
+from ssl_pipeline.faces.sources.raw_faces import RawFaces, Values, existing_folder
 
 MASKS = {**{f"mask{number}": "wear" for number in range(1, 6)}, "incorrect_mask": "incorrect", "normal": "normal"}
 
@@ -30,7 +30,6 @@ def read_maskbase(source: MaskBaseSource, *, root: Path) -> RawFaces:
         expected="folders named {id}_{gender}_{race}_{age} with mask1 … mask5, incorrect_mask and normal",
         parse=_parse,
         subfolder=next((name for name in ("train/images", "images") if (folder / name).is_dir()), "."),
-        is_candidate=lambda path: is_image_name(path) or PurePosixPath(path).stem in MASKS,
     )
 
 

@@ -1,14 +1,12 @@
-"""Faces of a source as its own files describe them, and the files in its folder."""
+"""Faces of a source as its own files describe them."""
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from ssl_pipeline.config.sources import Source
 from ssl_pipeline.errors import FaceTableError
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+from ssl_pipeline.faces.image_files import escape_name
 
 Values = Sequence[str | None]
 """Labels of a face, one per column; None or the empty string is unknown."""
@@ -44,21 +42,23 @@ class RawFaces:
     Attributes:
         paths: image paths relative to the source's folder, with forward slashes.
         columns: {the source's column: its values}; None or the empty string is unknown.
-        rejected: entries that cannot be faces; N + len(rejected) entries were found.
+        rejected: entries that cannot be faces; N + len(rejected) + len(passed_over) were found.
         locations: see `Entry`.
+        passed_over: files in the source's folder that are not images, by their paths relative to it.
     """
 
     paths: list[str]
     columns: Mapping[str, list[str | None]]
     rejected: list[Rejection]
     locations: list[str]
+    passed_over: list[str] = field(default_factory=list)
 
 
 def collect_faces(entries: Iterable[Entry], columns: Sequence[str]) -> RawFaces:
     """Separate faces from rejected entries. A path that is not valid UTF-8 is rejected: no table can store it."""
     faces, rejected = [], []
     for entry in entries:
-        path = entry.path.encode(errors="backslashreplace").decode()
+        path = escape_name(entry.path)
         if isinstance(entry.values, str):
             rejected.append(Rejection(path, entry.location + entry.values))
         elif path != entry.path:
@@ -97,48 +97,3 @@ def existing_folder(source: Source, *, root: Path) -> Path:
             "the source's path or faces.root"
         )
     return folder
-
-
-def is_image_name(path: str) -> bool:
-    """Return whether a file has the suffix of an image, in upper or lower case."""
-    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
-
-
-def list_files(folder: Path, *, on_error: Callable[[str, OSError], None] | None = None) -> list[str]:
-    """List all files below a folder, relative to it, with forward slashes, sorted.
-
-    Hidden files and folders are ignored (their names begin with a dot, e.g. macOS's ``._*``). Links to folders are
-    followed, except back into a folder that they lie in. A broken link is listed as a file.
-
-    Args:
-        folder: where to look, at any depth.
-        on_error: receives the relative path (with a slash at its end) and the error of each folder that cannot be
-            listed; None raises the error.
-    """
-    return sorted(_walk(folder, "", (os.path.realpath(folder),), on_error))
-
-
-def _walk(
-    folder: Path, prefix: str, above: tuple[str, ...], on_error: Callable[[str, OSError], None] | None
-) -> Iterator[str]:
-    try:
-        entries = list(os.scandir(folder))
-    except OSError as error:
-        if on_error is None:
-            raise
-        on_error(prefix, error)
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if not _is_folder(entry):
-            yield prefix + entry.name
-        elif (real := os.path.realpath(entry.path)) not in above:
-            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, real), on_error)
-
-
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself is listed as a file; reading it gives the reason for rejection
-        return False

@@ -32,6 +32,7 @@ from ssl_pipeline.config.sources import (
 )
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.decoding import UnreadableFace, short_side_pixels
+from ssl_pipeline.faces.image_files import list_files
 from ssl_pipeline.faces.sampling import stratified_sample
 from ssl_pipeline.faces.sources.all_age_faces import read_all_age_faces
 from ssl_pipeline.faces.sources.appa_real import read_appa_real
@@ -46,7 +47,7 @@ from ssl_pipeline.faces.sources.imdb_wiki import read_imdb_wiki
 from ssl_pipeline.faces.sources.maskbase import read_maskbase
 from ssl_pipeline.faces.sources.megaage_asian import read_megaage_asian
 from ssl_pipeline.faces.sources.path_patterns import read_path_pattern
-from ssl_pipeline.faces.sources.raw_faces import RawFaces, existing_folder, list_files, source_folder, source_name
+from ssl_pipeline.faces.sources.raw_faces import RawFaces, existing_folder, source_folder, source_name
 from ssl_pipeline.labels import LabelSpace
 
 __all__ = ["REJECTED_COLUMNS", "SourceFaces", "fingerprint", "read_source", "source_name"]
@@ -56,7 +57,9 @@ REJECTED_COLUMNS = ["source", "image_id", "image_path", "reason"]
 
 @dataclass(frozen=True)
 class SourceFaces:
-    """Faces and counts of a source. ``num_found == len(faces) + len(rejected) + num_filtered + num_beyond_limit``.
+    """Faces and counts of a source.
+
+    ``num_found == len(faces) + len(rejected) + len(passed_over) + num_filtered + num_beyond_limit``.
 
     Attributes:
         faces: one row per face, sorted by image_id: image_id (``name:relative path``), image_path (``root/path/…``),
@@ -64,7 +67,8 @@ class SourceFaces:
             origin, null if unknown; derived, the known attributes that follow from how the image was made, joined by
             commas, null if there are none.
         rejected: REJECTED_COLUMNS; one row per file or table row that cannot be used.
-        num_found: files or table rows considered.
+        passed_over: files in a listed folder that are not images, by their paths relative to the source's folder.
+        num_found: files or table rows found.
         num_filtered: faces excluded by the source's filter.
         num_beyond_limit: faces excluded by the source's limit.
         corrections: counts over all faces found.
@@ -72,6 +76,7 @@ class SourceFaces:
 
     faces: pd.DataFrame
     rejected: pd.DataFrame
+    passed_over: list[str]
     num_found: int
     num_filtered: int
     num_beyond_limit: int
@@ -83,7 +88,7 @@ def read_source(
 ) -> SourceFaces:
     """Read a source's faces: map columns, derive attributes, correct, check, filter and limit, in this order.
 
-    Hidden files (``.DS_Store``, ``._0001.jpg``) are neither read nor counted. The limit keeps the proportions of the
+    Files that are not images, and hidden ones (``.DS_Store``, ``._0001.jpg``), are passed over and counted. The limit keeps the proportions of the
     combinations of known attributes; it depends on the seed and the source's name, not on the order of rows or files.
     No image is decoded; `min_side_pixels` reads headers.
 
@@ -118,7 +123,8 @@ def read_source(
         .assign(derived=_derived_names(kept, source))
         .reset_index(drop=True),
         rejected=_rejected_table(raw, all_faces, faults, source, root=root),
-        num_found=len(raw.paths) + len(raw.rejected),
+        passed_over=raw.passed_over,
+        num_found=len(raw.paths) + len(raw.rejected) + len(raw.passed_over),
         num_filtered=len(usable) - len(passing) - len(headers.unreadable),
         num_beyond_limit=len(passing) - len(kept),
         corrections=corrected.counts,

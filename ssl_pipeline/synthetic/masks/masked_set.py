@@ -44,7 +44,7 @@ def build_masked_faces(config: MaskingConfig, *, execution: ExecutionConfig = IN
         execution: where to draw: on this machine or on a Ray cluster.
 
     Returns:
-        The record: `found` = `filtered` + `beyond_limit` + `rejected` + `not_needed` + `used`; `reasons` {reason: number
+        The record: `found` = `passed_over` + `filtered` + `beyond_limit` + `rejected` + `not_needed` + `used`; `reasons` {reason: number
         of rejected}; `drawn` {wear, incorrect, normal}, with the sum `pictures`; `kinds`, `ways`; `outputs` {file:
         digest}. Two keys differ from run to run and are not in the file: `kept`, the number of pictures that existed
         before, and `folder`.
@@ -152,13 +152,14 @@ def _read(config: MaskingConfig) -> tuple[pd.DataFrame, list[tuple[str, str]], d
     """Read the sources; return the bare faces sorted by image id, (image_id, reason) of the rejected ones, and counts."""
     labels = _reading_labels(config)
     tables, rejected = [], []
-    counts = {"found": 0, "filtered": 0, "beyond_limit": 0}
+    counts = {"found": 0, "passed_over": 0, "filtered": 0, "beyond_limit": 0}
     for source in config.sources:
         read = read_source(source, root=config.root, labels=labels, seed=config.seed)
         prefix = len(source_name(source)) + 1
         tables.append(read.faces.assign(path_in_source=read.faces["image_id"].str[prefix:]))
         rejected += list(read.rejected[["image_id", "reason"]].itertuples(index=False, name=None))
         counts["found"] += read.num_found
+        counts["passed_over"] += len(read.passed_over)
         counts["filtered"] += read.num_filtered
         counts["beyond_limit"] += read.num_beyond_limit
     faces = pd.concat(tables, ignore_index=True).sort_values("image_id", ignore_index=True)

@@ -1,7 +1,7 @@
 """Draw the pictures of one person or face and write them as JPEG files; finished files are kept."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ from ssl_pipeline.config.masking import MaskingConfig
 from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels
 from ssl_pipeline.runs.files import atomic_path, digest_of
 from ssl_pipeline.synthetic.masks.head_pose import Landmarks
-from ssl_pipeline.synthetic.masks.landmarks import LandmarkFinder, NoLandmarks
+from ssl_pipeline.synthetic.masks.landmarks import LandmarkFinder, NoLandmarks, validate_landmarks
 from ssl_pipeline.synthetic.masks.parameters import MaskParameters, picture_rng, sample_mask
-from ssl_pipeline.synthetic.masks.rendering import render_mask
+from ssl_pipeline.synthetic.masks.rendering import NoMask, render_mask
 
-DRAWING_VERSION = 1
+DRAWING_VERSION = 2
 """To be raised whenever the same parameters give other pixels; older pictures are then drawn again."""
 
 
@@ -81,7 +81,10 @@ class _DecodedFace:
 
 
 def draw_pictures(group: HostGroup, config: MaskingConfig, finder: LandmarkFinder) -> GroupResult:
-    """Draw the missing pictures of a group, cycling through its usable faces in order."""
+    """Draw the missing pictures of a group, cycling through its usable faces in order.
+
+    A face on which one of its masks would not be visible is rejected; the others take its pictures.
+    """
     decoded: list[_DecodedFace] = []
     rejected: dict[str, str] = {}
     values = [value for value in ("wear", "incorrect", "normal") for _ in range(getattr(config.pictures, value))]
@@ -98,7 +101,15 @@ def draw_pictures(group: HostGroup, config: MaskingConfig, finder: LandmarkFinde
     num_kept = 0
     for number, value in enumerate(values if decoded else []):
         name = f"{group.folder}/{'mask' if value == 'wear' else value}{values[:number].count(value) + 1}.jpg"
-        picture, kept = _draw_picture(decoded[number % len(decoded)], value, number, name, config)
+        face = decoded[number % len(decoded)]
+        try:
+            picture, kept = _draw_picture(face, value, number, name, config)
+        except NoMask as error:
+            for drawn in pictures:
+                (config.folder / drawn.file).unlink()
+            others = tuple(host for host in group.hosts if host != face.host)
+            result = draw_pictures(replace(group, hosts=others), config, finder)
+            return replace(result, rejected={**result.rejected, face.host.image_id: str(error)})
         pictures.append(picture)
         num_kept += kept
     return GroupResult(pictures, rejected, unused, num_kept)
@@ -115,6 +126,7 @@ def _decode(host: HostFace, config: MaskingConfig, finder: LandmarkFinder) -> _D
         scale = config.size / side
         chin = None if landmarks.chin is None else (landmarks.chin - corner) * scale
         landmarks = Landmarks((landmarks.points - corner) * scale, chin)
+        landmarks = validate_landmarks(landmarks, (config.size, config.size))  # the square may have lost the face
         image = Image.fromarray(square_pixels(image, size=config.size))
     return _DecodedFace(host, image, landmarks, hashlib.sha256(content).hexdigest())
 

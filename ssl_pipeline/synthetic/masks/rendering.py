@@ -8,13 +8,19 @@ from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
 from ssl_pipeline.synthetic.masks.appearance import LUMA, Appearance, FloatImage, estimate_appearance
-from ssl_pipeline.synthetic.masks.head_pose import HeadPose, Landmarks, fit_pose, half_width
+from ssl_pipeline.synthetic.masks.head_pose import CHIN, HeadPose, Landmarks, fit_pose, half_width
 from ssl_pipeline.synthetic.masks.parameters import MaskParameters
 from ssl_pipeline.synthetic.masks.shapes import COLUMNS, ROWS, MaskShape, shape_mask
 from ssl_pipeline.synthetic.masks.textures import WIDTH, cover, draw_cloth
 
 _SUPERSAMPLING_SIDE = 200  # masks narrower than this are drawn at twice the size
 _LIGHT_DIRECTION = np.array([0.0, -0.45, 0.9])
+MIN_VISIBLE_SHARE = 1 / 3
+"""Smallest share of a mask's sheet that must lie inside the picture; with less, the mask's label would be wrong."""
+
+
+class NoMask(Exception):  # noqa: N818 - callers count such pictures; it is no fault of the program
+    """A picture shows nothing, or too little, of its mask; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,10 @@ def render_mask(image: Image.Image, landmarks: Landmarks, mask: MaskParameters) 
 
     Returns:
         RGB, the same size. Pixels away from the mask, its loops and its shadow are unchanged.
+
+    Raises:
+        NoMask: if less than `MIN_VISIBLE_SHARE` of the mask lies inside the picture, if nothing opaque was drawn, or if
+            the mask leaves the chin bare and the chin lies outside of the picture.
     """
     rng = np.random.default_rng(mask.seed)
     pose, shape = fit_pose(landmarks), shape_mask(mask)
@@ -44,8 +54,6 @@ def render_mask(image: Image.Image, landmarks: Landmarks, mask: MaskParameters) 
     skin = _skin_area(pose, pixels.shape[:2])
     appearance = estimate_appearance(pixels, skin, eyes=pose.origin, eye_distance=pose.scale)
     layer = _render_layer(shape, pose, appearance, mask, rng, pixels)
-    if layer is None:
-        return image.copy()
     return _composite(image, pixels, layer, appearance, pose, rng)
 
 
@@ -69,18 +77,28 @@ def _render_layer(
     mask: MaskParameters,
     rng: np.random.Generator,
     pixels: FloatImage,
-) -> _Layer | None:
-    """Render mask and loops for the part of the picture that contains them; None if they lie outside of it."""
+) -> _Layer:
+    """Render mask and loops for the part of the picture that contains them.
+
+    Raises:
+        NoMask: see `render_mask`.
+    """
     corners, loops = pose.project(shape.sheet), pose.project(shape.loops)
+    is_inside = ((corners >= 0) & (corners < pixels.shape[1::-1])).all(axis=-1)
+    if is_inside.mean() < MIN_VISIBLE_SHARE:
+        raise NoMask("the mask lies outside of the picture")
+    chin = pose.project(np.array(CHIN))
+    if mask.way == "chin_out" and not ((chin >= 0) & (chin < pixels.shape[1::-1])).all():
+        raise NoMask("the chin that the mask leaves bare lies outside of the picture")
     points = np.concatenate([corners.reshape(-1, 2), loops.reshape(-1, 2)])
     margin = 0.35 * pose.scale + 4 * appearance.blur
     left, top = np.maximum(np.floor(points.min(axis=0) - margin), 0).astype(int).tolist()
     right, bottom = np.minimum(np.ceil(points.max(axis=0) + margin), pixels.shape[1::-1]).astype(int).tolist()
-    if right - left < 2 or bottom - top < 2:
-        return None
     factor = 2 if np.ptp(corners[..., 0]) < _SUPERSAMPLING_SIDE else 1
     window = (right - left) * factor, (bottom - top) * factor
     rgba = _render_sheet(shape, (corners - (left, top)) * factor, pose, mask, rng, window)
+    if not (rgba[..., 3] > 0.5).any():  # degenerate triangles, or the sheet turned away from the camera
+        raise NoMask("nothing of the mask is visible")
     loops_opacity = _render_loops(shape, (loops - (left, top)) * factor, pose, mask, window, pose.scale * factor)
     rows, columns = np.nonzero(loops_opacity)
     visibility = _loop_visibility(pixels[top:bottom, left:right], appearance)[rows // factor, columns // factor]

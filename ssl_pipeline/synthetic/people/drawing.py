@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ssl_pipeline.config.sources import DrawnSource
 from ssl_pipeline.errors import FaceTableError
+from ssl_pipeline.faces.image_files import list_files
 from ssl_pipeline.faces.sources.drawn import (
     INDEX_NAME,
     STARTED_NAME,
@@ -17,7 +18,7 @@ from ssl_pipeline.faces.sources.drawn import (
     drawing_parameters,
     read_digest,
 )
-from ssl_pipeline.faces.sources.raw_faces import list_files, source_folder
+from ssl_pipeline.faces.sources.raw_faces import source_folder
 from ssl_pipeline.runs.files import write_json
 from ssl_pipeline.synthetic.people.face import draw_face
 from ssl_pipeline.synthetic.people.parameters import DrawnFace, sample_faces, sample_people

@@ -15,7 +15,7 @@ from ssl_pipeline.errors import ConfigError, FaceTableError
 from ssl_pipeline.synthetic.masks import drawing, masked_set
 from ssl_pipeline.synthetic.masks.masked_set import build_masked_faces
 from tests.faces.sources_support import read, rows_of
-from tests.synthetic.masks.support import config_of, put_sources
+from tests.synthetic.masks.support import SIZE, config_of, put_sources
 
 ROOT = Path(__file__).parents[3]
 
@@ -54,11 +54,11 @@ def test_each_person_gets_the_configured_pictures_and_the_csv_source_reads_them_
 
 def test_every_face_found_is_counted(bare, tmp_path) -> None:
     record = build_masked_faces(config_of(bare, out=tmp_path / "out"))
-    parts = ("filtered", "beyond_limit", "rejected", "not_needed", "used")
+    parts = ("passed_over", "filtered", "beyond_limit", "rejected", "not_needed", "used")
     assert record["found"] == 9 == sum(record[part] for part in parts)
     assert record["used"] == 6
     assert rows_of(pd.read_csv(tmp_path / "out" / "rejected.csv"), "image_id", "reason") == [
-        ("bare:broken.png", "not a JPEG, PNG, WebP, BMP, GIF or TIFF image"),
+        ("bare:broken.png", "not an image (JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF, BMP, JPEG 2000 or PPM)"),
         ("bare:masked.png", "wears a mask already"),
         ("bare:unknown.png", "not in the landmark file"),
     ]
@@ -159,6 +159,25 @@ def test_a_set_without_any_landmarks_is_refused_with_the_reasons(bare, tmp_path)
     with pytest.raises(FaceTableError, match="none of the 9 faces found can be masked: 7 × not in the landmark file"):
         build_masked_faces(config_of(bare, out=tmp_path / "out", landmarks=landmarks))
     assert not (tmp_path / "out" / "masked_set.json").exists()
+
+
+@pytest.mark.parametrize(("size", "reason"), [(64, "the nose lies outside"), (None, "the mask lies outside")])
+def test_a_face_whose_mask_would_not_be_visible_is_rejected_and_never_labeled_as_masked(tmp_path, size, reason) -> None:
+    put_sources(tmp_path, people=1, images=2)
+    path = tmp_path / "bare" / "0.png"
+    wide = Image.new("RGB", (3 * SIZE, SIZE), "gray")  # its central square has lost the face at the left
+    if size is None:
+        wide = Image.new("RGB", (SIZE, SIZE * 5 // 8), "gray")  # below the nose there is no room for a mask
+    with Image.open(path) as face:
+        wide.paste(face)
+    wide.save(path)
+    record = build_masked_faces(config_of(tmp_path, size=size))
+    assert set(table_of(tmp_path / "out")["host"]) == {"bare:1.png"}
+    assert record["pictures"] == 4 == len(list((tmp_path / "out").rglob("*.jpg")))
+    reasons = dict(rows_of(pd.read_csv(tmp_path / "out" / "rejected.csv"), "image_id", "reason"))
+    assert reasons["bare:0.png"].startswith(reason)
+    parts = ("passed_over", "filtered", "beyond_limit", "rejected", "not_needed", "used")
+    assert record["found"] == sum(record[part] for part in parts)
 
 
 def test_bare_pictures_are_unchanged_and_size_and_quality_are_as_set(bare, tmp_path) -> None:

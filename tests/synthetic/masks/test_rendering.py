@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from ssl_pipeline.synthetic.masks import rendering
 from ssl_pipeline.synthetic.masks.head_pose import Landmarks, fit_pose
 from ssl_pipeline.synthetic.masks.parameters import KINDS, WAYS, picture_rng, sample_mask
-from ssl_pipeline.synthetic.masks.rendering import render_mask
+from ssl_pipeline.synthetic.masks.rendering import NoMask, render_mask
+from ssl_pipeline.synthetic.masks.textures import cover
 from tests.synthetic.masks.support import PLAIN, SIZE, bare_face
 
 NOSE, MOUTH, CHIN, BROW, CHEEKS = (0.0, 0.24), (0.0, 0.57), (0.0, 0.9), (0.0, -0.3), ((-0.4, 0.45), (0.4, 0.45))
@@ -128,6 +130,27 @@ def test_a_face_at_the_picture_s_edge_is_masked_where_it_is_visible() -> None:
     masked = render_mask(half, landmarks, PLAIN)
     assert masked.size == half.size
     assert difference(half, masked).max() > 25
+
+
+@pytest.mark.parametrize(
+    ("way", "height", "message"),
+    [
+        ("on_chin", SIZE // 2 + 8, "the mask lies outside"),
+        ("right", SIZE // 2 - 8, "the mask lies outside"),
+        ("chin_out", SIZE * 2 // 3, "the chin .* lies outside"),
+    ],
+)
+def test_a_mask_that_the_picture_does_not_show_is_refused(way, height, message) -> None:
+    picture, landmarks, _ = bare_face()
+    with pytest.raises(NoMask, match=message):
+        render_mask(picture.crop((0, 0, SIZE, height)), landmarks, replace(PLAIN, way=way))
+
+
+def test_a_transparent_mask_is_refused(monkeypatch) -> None:
+    picture, landmarks, _ = bare_face()
+    monkeypatch.setattr(rendering, "cover", lambda kind: np.zeros_like(cover(kind)))
+    with pytest.raises(NoMask, match="nothing of the mask is visible"):
+        render_mask(picture, landmarks, PLAIN)
 
 
 def test_parameters_depend_on_seed_face_and_number_and_colors_have_their_documented_shares() -> None:

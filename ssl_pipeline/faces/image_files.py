@@ -1,0 +1,101 @@
+"""Files below a folder: its images, by content and not by suffix, and the files that are passed over."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ssl_pipeline.faces.decoding import has_image_signature
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".jpe", ".jfif", ".mpo", ".avif", ".heic", ".heif", ".jp2", ".ppm", ".pgm"),
+)
+"""Files with such a name are meant as images: what they hold instead is a reason for rejection. Others are opened."""
+
+
+@dataclass(frozen=True)
+class FolderListing:
+    """Files below a folder, by paths relative to it with forward slashes, sorted.
+
+    Attributes:
+        images: files that begin like an image or are named like one; whether they can be decoded is not known yet.
+        passed_over: all other files, and hidden files and folders (a folder ends with a slash).
+        faults: {folder that cannot be listed, with a slash at its end: reason}.
+    """
+
+    images: list[str]
+    passed_over: list[str]
+    faults: dict[str, str]
+
+    @property
+    def num_found(self) -> int:
+        """All files."""
+        return len(self.images) + len(self.passed_over) + len(self.faults)
+
+
+def list_images(folder: Path) -> FolderListing:
+    """List the images below a folder at any depth, and what else there is.
+
+    Hidden files and folders (their names begin with a dot, e.g. macOS's ``._*``) are passed over. Links to folders are
+    followed, except back into a folder that they lie in. A broken link counts by its name.
+    """
+    listing = FolderListing([], [], {})
+
+    def note_fault(path: str, error: OSError) -> None:
+        listing.faults[path or "."] = f"this folder cannot be listed ({error.strerror or error})"
+
+    for path, is_hidden in sorted(_walk(folder, "", (os.path.realpath(folder),), note_fault)):
+        is_image = not is_hidden and (_is_named_like_an_image(path) or has_image_signature(folder / path))
+        if is_image:
+            listing.images.append(path)
+        else:
+            listing.passed_over.append(escape_name(path))
+    return listing
+
+
+def escape_name(name: str) -> str:
+    r"""Escape the bytes of a file name that are not UTF-8, e.g. ``\xe9``: a table holds text only."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def list_files(folder: Path) -> list[str]:
+    """List all files below a folder except hidden ones, as `list_images` does, without opening any.
+
+    Raises:
+        OSError: if a folder cannot be listed.
+    """
+    files = _walk(folder, "", (os.path.realpath(folder),), None)
+    return sorted(path for path, is_hidden in files if not is_hidden)
+
+
+def _is_named_like_an_image(path: str) -> bool:
+    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _walk(
+    folder: Path, prefix: str, above: tuple[str, ...], on_error: Callable[[str, OSError], None] | None
+) -> Iterator[tuple[str, bool]]:
+    """Yield the relative path of each file, and whether it is hidden; a hidden folder is one path with a slash."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        if on_error is None:
+            raise
+        on_error(prefix, error)
+        return
+    for entry in entries:
+        is_folder = _is_folder(entry)
+        if entry.name.startswith("."):
+            yield f"{prefix}{entry.name}{'/' if is_folder else ''}", True
+        elif not is_folder:
+            yield prefix + entry.name, False
+        elif (real := os.path.realpath(entry.path)) not in above:
+            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, real), on_error)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself is listed as a file; reading it gives the reason for rejection
+        return False
