@@ -18,11 +18,21 @@ import pytest
 from ssl_pipeline import stages
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.faces.table import face_columns, write_faces
+from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of, write_json, write_text
 from ssl_pipeline.runs.records import StageRecord, run_stage
+from ssl_pipeline.stages.cross_fit import train_fold_teachers
+from ssl_pipeline.stages.evaluate import evaluate
+from ssl_pipeline.stages.gate import gate
+from ssl_pipeline.stages.predict import predict
+from ssl_pipeline.stages.prepare import prepare
+from ssl_pipeline.stages.selection import select
+from ssl_pipeline.stages.train import train_student, train_teacher
 
 NUM_LABELED, NUM_POOL = 48, 12
+LABELS = LabelSpace.of({"gender": ["male", "female"], "age": ["<45", ">=45"]})
+"""Of `tests.cycle_config.TINY`."""
 _SPLITS = ("train", "train", "validation", "test")
 
 
@@ -110,11 +120,8 @@ def _prepare(directory: Path) -> dict[str, Any]:
     """Write tiny face tables of the labels in `tests.cycle_config`."""
     labeled, pool = _faces(NUM_LABELED, "home"), _faces(NUM_POOL, "elsewhere")
     labeled["split"] = [_SPLITS[row % len(_SPLITS)] for row in range(NUM_LABELED)]
-    from ssl_pipeline.labels import LabelSpace
-
-    labels = LabelSpace.of({"gender": ["male", "female"], "age": ["<45", ">=45"]})
-    write_faces(directory / "labeled.parquet", labeled, labels)
-    write_faces(directory / "unlabeled.parquet", pool.assign(gender=None, age=None, split="unlabeled"), labels)
+    write_faces(directory / "labeled.parquet", labeled, LABELS)
+    write_faces(directory / "unlabeled.parquet", pool.assign(gender=None, age=None, split="unlabeled"), LABELS)
     counts = {split: int((labeled["split"] == split).sum()) for split in ("train", "validation", "test")}
     return {"labeled": counts | {"unused": 0}, "unlabeled": NUM_POOL, "leakage": {}}
 
@@ -125,14 +132,7 @@ def _faces(number: int, source: str) -> pd.DataFrame:
     genders, ages = np.where(rows // 4 % 2, "female", "male"), np.where(rows // 8 % 2, ">=45", "<45")
     values = {"gender": genders, "age": ages, "age_years": 40.0, "pixel_row": rows, "source": source}
     table = pd.DataFrame({**dict.fromkeys(["image_id", "image_path", "content_hash", "person_id"], ids), **values})
-    return table.assign(picture_id=ids, origin=None, derived=None).reindex(columns=[*face_columns_of(), "split"])
-
-
-def face_columns_of() -> list[str]:
-    from ssl_pipeline.labels import LabelSpace
-
-    labels = LabelSpace.of({"gender": ["male", "female"], "age": ["<45", ">=45"]})
-    return [name for name in face_columns(labels) if name != "split"]
+    return table.assign(picture_id=ids, origin=None, derived=None).reindex(columns=face_columns(LABELS))
 
 
 def _predictions(accuracy: float, digest: str) -> pd.DataFrame:
@@ -149,14 +149,6 @@ def _predictions(accuracy: float, digest: str) -> pd.DataFrame:
 
 def run_cycle(config: RunConfig, run: RunDir, rounds: int = 1) -> None:
     """Run the stages of a cycle; every student becomes the next teacher."""
-    from ssl_pipeline.stages.cross_fit import train_fold_teachers
-    from ssl_pipeline.stages.evaluate import evaluate
-    from ssl_pipeline.stages.gate import gate
-    from ssl_pipeline.stages.predict import predict
-    from ssl_pipeline.stages.prepare import prepare
-    from ssl_pipeline.stages.selection import select
-    from ssl_pipeline.stages.train import train_student, train_teacher
-
     prepare(config, run)
     teacher = train_teacher(config, run).directory
     train_fold_teachers(config, run)
