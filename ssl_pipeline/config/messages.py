@@ -88,7 +88,6 @@ def with_whole_keys(message: str, key: str) -> str:
     '--set teacher.training.epochs=5 or --set seed=1'
     """
 
-
     def whole(start: re.Match[str]) -> str:
         quote, is_whole, is_section = start.groups()
         return f"--set {quote}{'' if is_whole else key}{'' if is_whole else is_section or '.'}"

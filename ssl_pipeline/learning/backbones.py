@@ -7,7 +7,6 @@ from typing import Any
 
 import timm
 import torch
-from torch import nn
 
 from ssl_pipeline.config.training import ModelConfig
 from ssl_pipeline.errors import CheckpointError, ConfigError
@@ -122,7 +121,9 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= 200 else f"{text[:197]}…"
 
 
-def own_image_size(backbone: nn.Module) -> int | None:
-    """Return the image side that a timm model was made for."""
-    size = (getattr(backbone, "pretrained_cfg", None) or {}).get("input_size")
-    return int(size[-1]) if size else None
+def own_image_size(architecture: str) -> int | None:
+    """Return the image side that a timm model was made for; None if it has none, or one that a run cannot have."""
+    name = timm_name(architecture)
+    settings = None if _HUB_PREFIX.match(name) else timm.get_pretrained_cfg(name, allow_unregistered=True)
+    size = int(settings.input_size[-1]) if settings is not None else 0
+    return size if 16 <= size <= 1024 else None

@@ -1,5 +1,7 @@
 """A trial of a role's network before any work: one batch of the run's size on the meta device, which allocates no memory."""
 
+from contextlib import suppress
+
 import torch
 from torch import Tensor
 
@@ -38,29 +40,41 @@ def check_network(
     try:
         check_optimizer(role, model)
     except ConfigError as error:
-        raise ConfigError(f"'{key}.training.optimizer': {with_whole_keys(str(error), f'{key}.training.optimizer')}") from None
+        raise ConfigError(
+            f"'{key}.training.optimizer': {with_whole_keys(str(error), f'{key}.training.optimizer')}"
+        ) from None
 
 
 def _try(config: ModelConfig, labels: LabelSpace, image_size: int, *, needs_features: bool) -> FaceClassifier:
-    """Build the model on the meta device, or, if its code needs real tensors, on the CPU, and pass a batch through it."""
+    """Build the model and pass a batch through it, on the meta device or, if its code needs real tensors, on the CPU."""
+    try:
+        return _build_and_pass(config, labels, image_size, needs_features=needs_features)
+    except (ConfigError, CheckpointError):
+        raise
+    except Exception as error:  # whatever the model's code raises for a size that it cannot have
+        message = one_line(error)
+    cure, own = "choose another architecture", own_image_size(config.architecture)
+    if own not in (None, image_size):
+        with suppress(Exception):
+            _build_and_pass(config, labels, own, needs_features=needs_features)
+            cure = f"--set /faces.image_size={own}, the size that it was made for, or choose another architecture"
+    raise ConfigError(
+        f"architecture '{config.architecture}' does not take faces of {image_size} × {image_size} pixels ({message}); {cure}"
+    )
+
+
+def _build_and_pass(
+    config: ModelConfig, labels: LabelSpace, image_size: int, *, needs_features: bool
+) -> FaceClassifier:
     try:
         with _META:
             model = build_model(config, labels=labels, image_size=image_size, load_pretrained=False).to(_META)
         _pass(model, image_size, needs_features, _META)
-        return model
-    except (ConfigError, CheckpointError):
-        raise
-    except Exception:  # of the model's code; the CPU tells whether it is the size or the meta device
-        model = build_model(config, labels=labels, image_size=image_size, load_pretrained=False)
-    try:
-        _pass(model, image_size, needs_features, torch.device("cpu"))
-    except CheckpointError:
-        raise
     except Exception as error:
-        raise ConfigError(
-            f"architecture '{config.architecture}' does not take faces of {image_size} × {image_size} pixels "
-            f"({one_line(error)}); {_size_cure(config, labels, image_size, model)}"
-        ) from None
+        if not isinstance(error, NotImplementedError) and "meta" not in str(error):
+            raise
+        model = build_model(config, labels=labels, image_size=image_size, load_pretrained=False)
+        _pass(model, image_size, needs_features, torch.device("cpu"))
     return model
 
 
@@ -77,17 +91,3 @@ def _pass(model: FaceClassifier, image_size: int, needs_features: bool, device: 
             raise ValueError(f"it returns {getattr(output, 'shape', type(output).__name__)} for {_BATCH} faces")
         if needs_features:
             model.eval().features(pixels)
-
-
-def _size_cure(config: ModelConfig, labels: LabelSpace, image_size: int, model: FaceClassifier) -> str:
-    """Name the size that the model was made for, if it works with it."""
-    own = own_image_size(model.backbone)
-    if own is None or own == image_size or own > 1024:
-        return "choose another architecture"
-    try:
-        _pass(
-            build_model(config, labels=labels, image_size=own, load_pretrained=False), own, False, torch.device("cpu")
-        )
-    except Exception:
-        return "choose another architecture"
-    return f"--set /faces.image_size={own}, the size that it was made for, or choose another architecture"
