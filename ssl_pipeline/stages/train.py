@@ -135,7 +135,7 @@ def train_model(
         **training.inputs,
         "role": role.fingerprint_fields(),
         "weights": _digest_weights(role.model.weights_file),
-        "labels": config.labels.space.to_dict(),
+        "labels": config.labels,
         "seed": str(training.seed),
         "device": str(resolve_device(config.device)),
         "calibration": [calibration, config.prediction.model_dump(exclude={"batch_size", "shard_size"})],
