@@ -171,6 +171,8 @@ def other_value(key: str, value: Any) -> Any:
         return value[::-1]
     if key == "out_of_fold.num_folds":
         return value - 1
+    if key.endswith("weights_file"):
+        return Path(__file__)  # its content counts
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
