@@ -165,14 +165,13 @@ def with_value(section: Any, key: str, value: Any) -> Any:
 
 
 def other_value(key: str, value: Any) -> Any:
-    if key == "device":
-        return "cpu"
+    fixed = {"device": "cpu", "zooms": (1.0, 1.5), "weights_file": Path(__file__)}  # of a file the content counts
+    if (name := key.rpartition(".")[2]) in fixed:
+        return fixed[name]
     if key == "labels.attributes":
         return value[::-1]
     if key == "out_of_fold.num_folds":
         return value - 1
-    if key.endswith("weights_file"):
-        return Path(__file__)  # its content counts
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
@@ -181,8 +180,6 @@ def other_value(key: str, value: Any) -> Any:
         return f"{value}x"
     if isinstance(value, Path):
         return value / "other"
-    if key.endswith("zooms"):
-        return (1.0, 1.5)
     if isinstance(value, dict):
         return {"gender": 0.5}
     return 3 if value is None else () if value else ("other.csv",)
