@@ -90,7 +90,7 @@ def predict(
         raise ConfigError(f"--zoom {zooms}: expected different numbers from 1 to 2") from None
     checkpoints = [model_of(path) for path in checkpoints]
     predictor = SoftVote.load(checkpoints, config, weights=weights, device=device)
-    framer = cropper_of([member.checkpoint for member in predictor.members], detector=crop, crop=not no_crop)
+    framer = cropper_of(predictor.checkpoints, detector=crop, crop=not no_crop)
     if submission is None:
         counts = predict_images(
             predictor, images, target, framer=framer, table_format=table_format, all_probabilities=probabilities

@@ -201,6 +201,7 @@ def test_the_command_refuses_whole_photographs_for_a_model_of_crops(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     model = tmp_path / "crops.safetensors"
     save_checkpoint(
@@ -216,3 +217,5 @@ def test_the_command_refuses_whole_photographs_for_a_model_of_crops(
         assert run(monkeypatch, *arguments, "--device", "cpu") == 1
         assert "give the detector's ONNX file: --crop FILE, or --no-crop" in capsys.readouterr().err
         assert run(monkeypatch, *arguments, "--device", "cpu", "--no-crop") == 0
+        assert "trained on cropped faces; these images are taken as they are" in caplog.text
+        caplog.clear()
