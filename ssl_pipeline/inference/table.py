@@ -20,6 +20,7 @@ from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.predict import FacePredictor
 from ssl_pipeline.runs.files import atomic_path
 from ssl_pipeline.runs.progress import ProgressBar
+from ssl_pipeline.runs.spreadsheet_cells import safe_cell
 
 ROWS_IN_GROUP = 16_384
 """Fewest rows in a Parquet row group, but for the last; many small groups make a file that is slow to read."""
@@ -134,11 +135,15 @@ def _csv_writer(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], 
 
         def write(table: pa.Table) -> None:
             for row in table.to_pylist():
-                writer.writerow(
-                    {name: f"{value:.6f}" if isinstance(value, float) else value for name, value in row.items()}
-                )
+                writer.writerow({name: _csv_cell(value) for name, value in row.items()})
 
         yield write
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:.6f}"
+    return safe_cell(value) if isinstance(value, str) else value
 
 
 @contextmanager

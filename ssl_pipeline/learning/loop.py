@@ -30,10 +30,10 @@ from ssl_pipeline.learning.dataset import (
     AugmentedFaces,
     LabeledSet,
     TrainingFaces,
+    class_masses,
     epoch_batches,
     load_batches,
     sampling_weights,
-    taught_targets,
 )
 from ssl_pipeline.learning.device import Compute, Device
 from ssl_pipeline.learning.fixmatch import FixMatch, UnlabeledBatch
@@ -90,18 +90,9 @@ class TrainingLoop:
             labeled_fraction=training.labeled_fraction,
         )
         self.augmented = AugmentedFaces(faces.train, training.augmentation, seed=seed, randaugment=training.randaugment)
-        taught = taught_targets(faces.train, faces.labels)
-        weights = faces.train.taught_weights
-        class_mass = torch.from_numpy(weights.max(axis=1) @ taught).to(self.compute.device)
-        attribute_mass = torch.from_numpy(weights.T @ taught).to(self.compute.device)
         self.numbers, value_numbers = self._standardized_numbers()
-        self.loss = BatchLoss(
-            training.loss,
-            faces.labels,
-            class_mass=class_mass,
-            attribute_mass=attribute_mass,
-            value_numbers=value_numbers,
-        )
+        masses = [torch.from_numpy(mass).to(self.compute.device) for mass in class_masses(faces.train, faces.labels)]
+        self.loss = BatchLoss(training.loss, faces.labels, *masses, value_numbers=value_numbers)
         self.fixmatch: FixMatch | None = None
         if training.fixmatch is not None:
             if faces.unlabeled is None or len(faces.unlabeled.pixel_rows) == 0:
@@ -112,7 +103,7 @@ class TrainingLoop:
         self.targets = torch.from_numpy(faces.train.targets)
         self.known = torch.from_numpy(faces.train.known)
         self.weights = torch.from_numpy(faces.train.weights)
-        self.face_weights = torch.from_numpy(weights.max(axis=1))
+        self.face_weights = torch.from_numpy(faces.train.taught_weights.max(axis=1))
         self.steps_per_epoch = -(-len(faces.train.pixel_rows) // training.batch_size)
         self.optimizer: Optimizer = build_optimizer(training.optimizer, self.model)
         self.freezable = FreezableBackbone(self.model, epochs=training.optimizer.freeze_backbone_epochs)

@@ -30,9 +30,9 @@ class BatchLoss:
         self,
         config: LossConfig,
         labels: LabelSpace,
-        *,
         class_mass: Tensor | None = None,
         attribute_mass: Tensor | None = None,
+        *,
         value_numbers: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Check that the loss has what it needs.

@@ -205,8 +205,10 @@ def _interval(
         return lower, exact_interval(possibly[0], units[0], confidence=confidence)[1]
     surely, possibly = np.minimum(surely, units), np.minimum(possibly, units)  # rounding may have left them above
     alpha = (1 - confidence) / 2
-    lower = lower_bounds(surely[None], units, weights, alpha=alpha)
-    return float(lower[0]), float(upper_bounds(possibly[None], units, weights, alpha=alpha)[0])
+    return (
+        float(lower_bounds(surely[None], units, weights, alpha=alpha)[0]),
+        float(upper_bounds(possibly[None], units, weights, alpha=alpha)[0]),
+    )
 
 
 def audit(

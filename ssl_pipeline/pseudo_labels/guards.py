@@ -35,7 +35,7 @@ def selection_faults(
         config: the strategy, its settings and guards.
         held_out: labeled faces that the teacher was not trained on; None skips the guards that need them.
     """
-    guessed, accepted = ~selection.known.all(axis=1), selection.accepted.any(axis=1)
+    guessed, accepted = np.asarray(~selection.known.all(axis=1)), selection.accepted.any(axis=1)
     has_candidates = guessed.any() or not len(guessed)  # a pool that is fully known has nothing to accept
     faults = [*_acceptance_faults(int(accepted.sum()), int(guessed.sum()), config)] if has_candidates else []
     faults += _one_class_faults(selection, labels, config)

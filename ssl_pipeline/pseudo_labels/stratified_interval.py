@@ -71,7 +71,7 @@ def _likeliest(correct: FloatArray, judged: FloatArray, weights: FloatArray, mul
     root = np.sqrt(np.maximum(middle**2 - 4 * slope * correct, 0.0))
     with np.errstate(divide="ignore", invalid="ignore"):
         proportions = np.where(middle > 0, 2 * correct / (middle + root), (middle - root) / (2 * slope))
-    return np.clip(np.nan_to_num(proportions), 0.0, 1.0)
+    return np.asarray(np.clip(np.nan_to_num(proportions), 0.0, 1.0))
 
 
 def _tail(proportions: FloatArray, judged: FloatArray, scale: FloatArray, value: FloatArray) -> FloatArray:
@@ -90,7 +90,7 @@ def _tail(proportions: FloatArray, judged: FloatArray, scale: FloatArray, value:
         cumulant = (judged * np.log1p(proportions * np.expm1(exponent))).sum(axis=1)
         r = np.sign(theta) * np.sqrt(np.maximum(2 * (theta * value - cumulant), 0.0))
         tail = ndtr(-r) + np.exp(-(r**2) / 2) / np.sqrt(2 * np.pi) * (1 / (theta * np.sqrt(variance)) - 1 / r)
-    return np.where(np.isfinite(tail) & (np.abs(r) > 1e-4), np.clip(tail, 0.0, 1.0), 0.5)
+    return np.asarray(np.where(np.isfinite(tail) & (np.abs(r) > 1e-4), np.clip(tail, 0.0, 1.0), 0.5))
 
 
 def _bisect(
@@ -102,4 +102,4 @@ def _bisect(
         middle = (lows + highs) / 2
         below = is_below(middle)
         lows, highs = np.where(below, middle, lows), np.where(below, highs, middle)
-    return (lows + highs) / 2
+    return np.asarray((lows + highs) / 2)

@@ -12,8 +12,8 @@ from PIL import Image
 from ssl_pipeline.errors import ManifestError, list_of_faults
 from ssl_pipeline.faces.decoding import read_picture
 from ssl_pipeline.reports.contact_sheet import contact_sheet
-from ssl_pipeline.reports.spreadsheets import without_formulas
 from ssl_pipeline.runs.files import atomic_path
+from ssl_pipeline.runs.spreadsheet_cells import without_formulas
 
 FACES_PER_PAGE, COLUMNS, SIDE = 100, 10, 128
 SHEET_COLUMNS = ("number", "image_id", "attribute", "value", "confidence", "right")

@@ -22,6 +22,7 @@ from ssl_pipeline.faces.splitting import assign_folds
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.labels import UNKNOWN
 from ssl_pipeline.learning.calibrate import fit_and_report, save_calibrated, too_few_faces
+from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.learning.predict import CheckpointPredictor
 from ssl_pipeline.learning.shard_prediction import write_shard
 from ssl_pipeline.pseudo_labels.merging import human_table, write_training_table
@@ -71,6 +72,7 @@ def train_fold_teachers(config: RunConfig, run: RunDir) -> CrossFit | None:
         "folds": digest_of(folds.tolist()),
         "calibration": config.calibration,
         "prediction": config.prediction.model_dump(exclude={"batch_size", "shard_size"}),
+        "device": str(resolve_device(config.device)),
     }
     record = run_stage(
         run.out_of_fold,

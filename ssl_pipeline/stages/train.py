@@ -134,7 +134,8 @@ def train_model(
         "faces": faces_digest(config, run),
         **training.inputs,
         "role": role.fingerprint_fields(),
-        "labels": config.labels.space.to_dict(),
+        "weights": _digest_weights(role.model.weights_file),
+        "labels": config.labels,
         "seed": str(training.seed),
         "device": str(resolve_device(config.device)),
         "calibration": [calibration, config.prediction.model_dump(exclude={"batch_size", "shard_size"})],
@@ -176,6 +177,11 @@ def train_model(
     )
     pictures = tuple(directory / name for name in record.outputs if name.endswith(".png"))
     return TrainedModel(directory, **record.result, pictures=pictures, seconds=record.seconds, skipped=record.skipped)
+
+
+def _digest_weights(path: Path | None) -> str | None:
+    """Digest the content of a file of pretrained weights; `build_model` refuses a missing one."""
+    return digest_file(path) if path is not None and path.is_file() else None
 
 
 def _plot_curves(directory: Path, *, title: str, monitor: str) -> None:
