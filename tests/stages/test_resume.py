@@ -164,13 +164,18 @@ def with_value(section: Any, key: str, value: Any) -> Any:
     return section.model_copy(update={name: with_value(getattr(section, name), rest, value) if rest else value})
 
 
+SPECIAL_VALUES: dict[str, Callable[[Any], Any]] = {
+    "device": lambda value: "cpu",
+    "labels.attributes": lambda value: value[::-1],
+    "out_of_fold.num_folds": lambda value: value - 1,
+    "teacher.model.weights_file": lambda value: Path(__file__),  # any file: its content counts, not its name
+    "student.model.weights_file": lambda value: Path(__file__),
+}
+
+
 def other_value(key: str, value: Any) -> Any:
-    if key == "device":
-        return "cpu"
-    if key == "labels.attributes":
-        return value[::-1]
-    if key == "out_of_fold.num_folds":
-        return value - 1
+    if key in SPECIAL_VALUES:
+        return SPECIAL_VALUES[key](value)
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
@@ -401,3 +406,15 @@ def test_edited_pseudo_labels_are_never_overwritten(copied: tuple[RunConfig, Run
         ):
             select(settings, run, 1)
     assert manifest.read_text() == "edited by hand"
+
+
+def test_other_faces_repeat_every_stage_that_reads_them(
+    base: tuple[RunConfig, RunDir], plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = base
+    before = plan.of(config, run)
+    for info in pkgutil.iter_modules(stages.__path__):
+        module = importlib.import_module(f"ssl_pipeline.stages.{info.name}")
+        if hasattr(module, "faces_digest"):
+            monkeypatch.setattr(module, "faces_digest", lambda *_: "other faces")
+    assert differing(before, plan.of(config, run)) == EVERY - FACES
