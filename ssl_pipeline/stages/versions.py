@@ -8,10 +8,10 @@ from typing import Final
 
 VERSIONS: Final = {
     "prepare": 1,
-    "train": 1,
-    "cross_fit": 1,
+    "train": 2,
+    "cross_fit": 2,
     "predict": 1,
     "shift": 1,
-    "select": 1,
+    "select": 2,
     "evaluate": 1,
 }
