@@ -269,3 +269,13 @@ def test_what_ended_a_run_is_raised_even_if_its_status_cannot_be_written(
         run.review(1).mkdir(parents=True)
         (run.review(1) / "request.json").write_text("damaged")
         raise KeyboardInterrupt
+
+
+def test_a_holder_on_another_host_counts_as_alive(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    start("import sys; from filelock import FileLock\n"
+          "with FileLock(sys.argv[1]): print('held', flush=True); sys.stdin.read()", run.lock_file)  # fmt: skip
+    note = {"pid": 2**30, "host": "elsewhere", "since": "2026-01-01T00:00:00+00:00"}
+    write_json(tmp_path / ".lock.json", note)
+    with pytest.raises(RunError, match=r"process 1073741824 on host elsewhere is working in this run"), run.lock():
+        pass

@@ -20,13 +20,14 @@ from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import PipelineError, ReviewPending, RunError, SelectionError
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import read_json, write_json
 from ssl_pipeline.runs.records import StageRecord
 from ssl_pipeline.stages.cross_fit import train_fold_teachers
 from ssl_pipeline.stages.evaluate import evaluate
 from ssl_pipeline.stages.finish import RoundOutcome, finish
 from ssl_pipeline.stages.predict import RoundFaces, predict
 from ssl_pipeline.stages.prepare import prepare
-from ssl_pipeline.stages.review import ask_review, digest_selection, selection_inputs
+from ssl_pipeline.stages.review import ask_review, assess_shift, digest_selection, selection_inputs
 from ssl_pipeline.stages.selection import changed_label_share, select
 from ssl_pipeline.stages.train import train_student, train_teacher
 from ssl_pipeline.stages.versions import VERSIONS
@@ -418,3 +419,15 @@ def test_other_faces_repeat_every_stage_that_reads_them(
         if hasattr(module, "faces_digest"):
             monkeypatch.setattr(module, "faces_digest", lambda *_: "other faces")
     assert differing(before, plan.of(config, run)) == EVERY - FACES
+
+
+@pytest.mark.parametrize(("auc", "error", "strong"), [(0.6, 0.049, True), (0.6, 0.051, False), (0.59, 0.01, False)])
+def test_shift_is_strong_only_two_standard_errors_above_chance(
+    copied: tuple[RunConfig, RunDir], auc: float, error: float, strong: bool
+) -> None:
+    config, run = copied
+    path = run.pseudo_labels(1) / "shift/done.json"
+    record = read_json(path)
+    write_json(path, {**record, "result": {**record["result"], "auc": auc, "standard_error": error}})
+    shift = assess_shift(config, run, 1)
+    assert shift is not None and shift["strong"] == strong
