@@ -1,9 +1,9 @@
 """The config of a run: all sections, and the checks between them. `loading.load_config` reads it from YAML."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,7 +15,7 @@ from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.config.losses import ExpectedNumber, terms_of
 from ssl_pipeline.config.masking import MaskingConfig
 from ssl_pipeline.config.metrics import check_metric
-from ssl_pipeline.config.selection import DEFAULT, EnsembleAgreement, SelectionConfig
+from ssl_pipeline.config.selection import DEFAULT, EnsembleAgreement, PrecisionGuarantee, SelectionConfig
 from ssl_pipeline.config.storage import StorageConfig
 from ssl_pipeline.config.training import RoleConfig, TrainingConfig
 
@@ -69,7 +69,7 @@ class RunConfig(Section):
     """Sets of faces with drawn masks, built before the faces are read; sources of type csv read them."""
     calibration: CalibrationConfig = NoCalibration(type="none")
     out_of_fold: OutOfFoldConfig | None = None
-    """None: one teacher labels the pool, and the validation faces are the held-out faces."""
+    """None: one teacher labels the pool. By default five folds for a precision guarantee without `guarantee_fraction`."""
     selection: SelectionConfig = DEFAULT
     shift: ShiftConfig | None = ShiftConfig()
     """None skips the diagnosis."""
@@ -80,6 +80,19 @@ class RunConfig(Section):
     """Remote copy of the run; None keeps it on this machine only."""
     execution: ExecutionConfig = InProcess()
     """Where the pool is predicted and masks are drawn; results do not depend on it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _give_guarantee_its_faces(cls, values: Any) -> Any:
+        """Default of `out_of_fold`: five folds if a guarantee would otherwise have no faces to be tested on."""
+        if not isinstance(values, Mapping) or "out_of_fold" in values:
+            return values
+        selection, labeled = values.get("selection", {"type": "precision_guarantee"}), None
+        if isinstance(faces := values.get("faces"), Mapping):
+            labeled = faces.get("labeled")
+        kept = labeled.get("guarantee_fraction") if isinstance(labeled, Mapping) else None
+        is_guarantee = isinstance(selection, Mapping) and selection.get("type") == "precision_guarantee"
+        return {**values, "out_of_fold": {}} if is_guarantee and not kept else values
 
     @model_validator(mode="after")
     def _check_bin_edges(self) -> Self:
@@ -124,6 +137,15 @@ class RunConfig(Section):
             for masking in self.masking
         )
 
+    @property
+    def guarantees_out_of_fold(self) -> bool:
+        """Whether training faces, predicted out of fold, test the first round's precision guarantee."""
+        return (
+            isinstance(self.selection, PrecisionGuarantee)
+            and self.out_of_fold is not None
+            and not self.faces.labeled.guarantee_fraction
+        )
+
     def num_members(self, round_index: int) -> int:
         """Return how many predictions per pool face a round (from 1) stores: out-of-fold teachers, views of one teacher, or 1."""
         if self.out_of_fold is not None and round_index == 1:
@@ -132,8 +154,18 @@ class RunConfig(Section):
 
     def _selection_faults(self) -> Iterator[str]:
         """Yield contradictions between the selection and the predictions."""
-        if self.selection.align == "validation" and self.out_of_fold is not None:
-            yield "selection.align: with out_of_fold the held-out faces are the training faces; use align: training"
+        if isinstance(self.selection, PrecisionGuarantee) and not self.faces.labeled.guarantee_fraction:
+            cure = "set faces.labeled.guarantee_fraction=0.2, or another selection.type, e.g. fixed_threshold"
+            if self.out_of_fold is None:
+                yield (
+                    "selection.type: precision_guarantee needs labeled faces that chose nothing, and the validation faces "
+                    f"choose the best epoch; set out_of_fold={{num_folds: 5}}, or {cure}"
+                )
+            elif self.rounds > 1:
+                yield (
+                    "selection.type: precision_guarantee needs labeled faces that chose nothing; out_of_fold gives them in "
+                    f"the first round only, and rounds is {self.rounds}; {cure}"
+                )
         if (
             isinstance(self.selection, EnsembleAgreement)
             and min(self.num_members(1), self.num_members(self.rounds)) < 2

@@ -36,7 +36,8 @@ OUTPUT_NAMES = (
     "corrections.json",
     "pixels.npy",
 )
-_TEST_SEED, _LIMIT_SEED, _VALIDATION_SEED = 1, 2, 3
+_TEST_SEED, _LIMIT_SEED, _VALIDATION_SEED, _GUARANTEE_SEED = 1, 2, 3, 4
+_SPLITS = ("train", "validation", "guarantee", "test")
 
 
 def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, directory: Path) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     Returns:
         Counts: ``sources.<name>.{role, found, passed_over, rejected, filtered, beyond_limit, used}``, where found is the sum of the
         others; for a cropped source also ``cropped``, the number of crops by type (``face``, ``center_square``,
-        ``whole``; listed in ``crops.parquet``); ``labeled.{train, validation, test, unused}``,
+        ``whole``; listed in ``crops.parquet``); ``labeled.{train, validation, guarantee, test, unused}``,
         ``corrections.{rows, applied, unmatched, values_changed}``, ``near_bin_edge`` (faces excluded from training),
         ``unlabeled``, ``unreadable_unlabeled``, ``rejected``, ``leakage`` (pool faces removed, by what they equal) and
         ``by_class``.
@@ -73,7 +74,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     known["split"] = _split(known, config, space, seed=seed)
     near = _near_bin_edges(known, config, labels)
     known.loc[near, "split"] = "near bin edge"
-    labeled = known[known["split"].isin(["train", "validation", "test"])]
+    labeled = known[known["split"].isin(_SPLITS)]
     _check_classes(labeled, space)
     pool = inventory.faces[inventory.faces["role"] == "unlabeled"].assign(split="unlabeled")
     # Other pictures of a test person, and faces excluded near a bin edge, must not return through the pool.
@@ -96,7 +97,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     splits = Counter(known["split"])
     return {
         "sources": inventory.counts_by_source(),
-        "labeled": {split: splits[split] for split in ("train", "validation", "test", "unused")},
+        "labeled": {split: splits[split] for split in (*_SPLITS, "unused")},
         "corrections": inventory.corrections["counts"],
         "near_bin_edge": _near_bin_edge_counts(known[near], config, labels),
         "unlabeled": len(pool),
@@ -191,7 +192,7 @@ def _check_roles(inventory: FaceInventory) -> None:
 
 
 def _split(faces: pd.DataFrame, config: FacesConfig, space: LabelSpace, *, seed: int) -> "pd.Series[str]":
-    """Assign ``train``, ``validation``, ``test``, ``unused`` (over the limit) or ``held out`` (linked to a test face)."""
+    """Assign one of `_SPLITS`, ``unused`` (over the limit) or ``held out`` (linked to a test face)."""
     strata = space.class_ids(space.encode(faces))
     groups = independent_units(faces)
     split = np.full(len(faces), "train", dtype=object)
@@ -207,6 +208,11 @@ def _split(faces: pd.DataFrame, config: FacesConfig, space: LabelSpace, *, seed:
         kept = limit_faces(strata[rest], groups[rest], limit=settings.limit, seed=(seed, _LIMIT_SEED))
         split[rest[~kept]] = "unused"
         rest = rest[kept]
+    if settings.guarantee_fraction:
+        fraction = settings.guarantee_fraction
+        is_kept = hold_out(strata[rest], groups[rest], fraction=fraction, seed=(seed, _GUARANTEE_SEED), keep=2)
+        split[rest[is_kept]] = "guarantee"
+        rest = rest[~is_kept]
     fraction = settings.validation_fraction
     is_validation = hold_out(strata[rest], groups[rest], fraction=fraction, seed=(seed, _VALIDATION_SEED))
     split[rest[is_validation]] = "validation"
@@ -275,8 +281,7 @@ def _check_classes(labeled: pd.DataFrame, space: LabelSpace) -> None:
 def _by_class(labeled: pd.DataFrame, space: LabelSpace) -> dict[str, dict[str, int]]:
     ids = space.class_ids(space.encode(labeled))
     counts = Counter(zip(ids.tolist(), labeled["split"], strict=True))
-    splits = ("train", "validation", "test")
-    return {name: {split: counts[number, split] for split in splits} for number, name in enumerate(space.class_names)}
+    return {name: {split: counts[number, split] for split in _SPLITS} for number, name in enumerate(space.class_names)}
 
 
 def _write_leakage(directory: Path, leakage: dict[str, Any], faces: pd.DataFrame) -> None:

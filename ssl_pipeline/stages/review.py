@@ -46,6 +46,7 @@ def selection_inputs(config: RunConfig, run: RunDir, round_index: int) -> dict[s
     return {
         "predicted": [digest_of([record.inputs, record.outputs]) for record in records],
         "selection": config.selection,
+        "calibration": config.calibration,  # of the mean of the fold teachers
         "shift": assess_shift(config, run, round_index),
         "labels": config.labels,
         "faces": faces_digest(run),

@@ -21,15 +21,15 @@ from ssl_pipeline.pseudo_labels.manifest import (
     read_manifest,
     write_manifest,
 )
-from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces
 from ssl_pipeline.pseudo_labels.selection import select as select_labels
 from ssl_pipeline.pseudo_labels.summary import precision, summarize
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of, write_json
 from ssl_pipeline.runs.records import faces_digest, run_stage
 from ssl_pipeline.runs.review import apply_decision
-from ssl_pipeline.stages.predict import RoundFaces
+from ssl_pipeline.stages.calibrate import PLOT, plot
 from ssl_pipeline.stages.review import current_decision, selection_inputs
+from ssl_pipeline.stages.round_faces import RoundFaces
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
     config = config.model_copy(update={"selection": selection})
 
     def work() -> dict[str, Any]:
-        faces = RoundFaces(run, round_index)
+        faces = RoundFaces(config, run, round_index)
         manifest = _make_manifest(faces, config, run, round_index, shift=shift, change=change)
         if shift is None:
             (directory / "shift.json").unlink(missing_ok=True)
@@ -86,6 +86,8 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
         summary = summarize(manifest)
         truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet")
         summary["precision"] = precision(manifest, truth) if len(truth) else None
+        _, summary["calibration"] = faces.mean_calibration
+        plot(directory / PLOT, summary["calibration"], title="Mean of the fold teachers on validation")
         write_json(directory / "selection.json", summary)
         counts = summary["counts"]
         logger.info("round %d: accepted %d of %d candidates", round_index, counts["accepted"], counts["candidates"])
@@ -97,7 +99,7 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
 
     outputs = ["manifest.parquet", "selection.json", *(["shift.json"] if shift is not None else [])]
     try:
-        record = run_stage(directory, inputs=inputs, outputs=outputs, work=work)
+        record = run_stage(directory, inputs=inputs, outputs=outputs, optional_outputs=[PLOT], work=work)
     except SelectionError as error:
         if not change:
             raise
@@ -148,8 +150,7 @@ def _make_manifest(
     """
     directory, labels, settings = run.pseudo_labels(round_index), config.labels.space, config.selection
     pool = faces.pool
-    name = "out-of-fold" if faces.is_out_of_fold else "validation"
-    held_out = HeldOutFaces(faces.held_out_probabilities, labels.encode(faces.held_out), name)
+    held_out = faces.held_out
     training_codes = labels.encode(faces.train)
     selection = select_labels(
         faces.pool_probabilities,

@@ -32,7 +32,7 @@ def held_out_faces() -> HeldOutFaces:
     rows = np.repeat(np.array([[0, 1.0, 0, 0, 0, 0], [0, 0, 0, 0, 1.0, 0]]), 30, axis=0)
     codes = np.repeat(np.array([[0, 1], [1, 1]]), 30, axis=0)
     codes[0, 0] = 1
-    return HeldOutFaces(rows, codes)
+    return HeldOutFaces(rows, codes, np.arange(60))
 
 
 def manifest_of(
