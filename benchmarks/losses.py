@@ -12,13 +12,11 @@ from benchmarks.runner import ConfigPath, Jobs, Measurement, Out, Overrides, See
 from benchmarks.tables import Json
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.training import RoleConfig
-from ssl_pipeline.learning.dataset import TrainingFaces
-from ssl_pipeline.learning.fit import fit
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of, read_json
-from ssl_pipeline.runs.records import faces_digest
 from ssl_pipeline.stages.evaluate import evaluate
 from ssl_pipeline.stages.prepare import prepare
+from ssl_pipeline.stages.train import Training, train_model
 
 CROSS_ENTROPY: dict[str, Any] = {"type": "cross_entropy"}
 FOCAL: dict[str, Any] = {"type": "focal", "gamma": 2.0}
@@ -69,16 +67,8 @@ def train_and_evaluate(config: RunConfig, run: RunDir, row: str) -> Json:
     role = config.teacher.model_dump(mode="json")
     role["training"] |= {"loss": loss, "class_balanced": class_balanced}
     directory = run.root / f"losses/{digest_of(role)[:12]}"
-    faces = TrainingFaces.from_directory(run.faces, labels=config.labels)
-    fit(
-        RoleConfig.model_validate(role),
-        faces,
-        directory=directory,
-        seed=config.seed,
-        device=config.device,
-        inputs=faces_digest(run),
-        name=row,
-    )
+    training = Training(row, directory, seed=config.seed, calibrated=False)
+    train_model(config, RoleConfig.model_validate(role), run, training)
     evaluate(config, run, directory, "test")
     return read_json(directory / "test" / "scores.json")
 

@@ -28,7 +28,7 @@ def pseudo_label(
 ) -> dict[str, Any]:
     """Label the pool with a teacher and write the manifest: each label with its confidence, status and reason."""
     config = configure(config_path, run_name, overrides, seed=seed, device=device)
-    with open_run(config) as run:
+    with open_run(config, "pseudo-label") as run:
         tasks.draw(config)
         tasks.prepare(config, run)
         teacher = Path(checkpoint) if checkpoint else run.teacher / "best.safetensors"

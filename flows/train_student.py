@@ -28,7 +28,7 @@ def train_student(
 ) -> dict[str, Any]:
     """Train a student from fresh weights on the human labels and the accepted pseudo-labels of a manifest."""
     config = configure(config_path, run_name, overrides, seed=seed, device=device)
-    with open_run(config) as run:
+    with open_run(config, "train-student") as run:
         tasks.draw(config)
         tasks.prepare(config, run)
         student = tasks.train_student(config, run, round_index, Path(manifest) if manifest else None)

@@ -21,7 +21,7 @@ def train_teacher(
 ) -> dict[str, Any]:
     """Prepare the faces and train a teacher on the labeled ones."""
     config = configure(config_path, run_name, overrides, seed=seed, device=device)
-    with open_run(config) as run:
+    with open_run(config, "train-teacher") as run:
         tasks.draw(config)
         tasks.prepare(config, run)
         teacher = tasks.train_teacher(config, run)

@@ -1,6 +1,7 @@
 """Errors that a user can fix. Messages give what, where, the value got and the cure; commands print no traceback."""
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class PipelineError(Exception):
@@ -63,3 +64,9 @@ def list_of_faults(headline: str, faults: Sequence[str], *, at_most: int = 20) -
     if len(faults) > at_most:
         shown.append(f"  … and {len(faults) - at_most:,} more")
     return "\n".join([headline, *shown])
+
+
+def shorten(value: Any) -> str:
+    """Show a value in a message, cut after 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"

@@ -129,14 +129,15 @@ BAD_INPUTS = (
     BadInput(
         "a contradiction",
         "ConfigError: {dir}/config.yaml: 1 fault\n"
-        "  'faces.labeled': the test split comes from test_fraction or from test_sources: give exactly one of them",
+        "  'faces.labeled': the test split comes from test_fraction or from test_sources: give exactly one of them, "
+        "e.g. --set faces.labeled.test_fraction=null",
         overrides=("faces.labeled.test_sources=[{type: folder, path: x}]",),
     ),
     BadInput(
         "another contradiction",
         "ConfigError: {dir}/config.yaml: 1 fault\n"
         "  'teacher.training': batch_size 16 must be a multiple of accumulation_steps 3: a batch is split into that "
-        "many equal parts",
+        "many equal parts; --set teacher.training.batch_size=18",
         overrides=("teacher.training.accumulation_steps=3",),
     ),
     BadInput(

@@ -26,23 +26,26 @@ def evaluate(
     out: Annotated[Path | None, Option("--out", help="Also write the scores to this JSON file.")] = None,
     pictures: Annotated[Path | None, Option("--pictures", help="Also plot the scores into this folder.")] = None,
 ) -> None:
-    """Score a checkpoint on the config's labeled faces: jointly, per attribute, per class and per group."""
+    """Score a checkpoint on the config's labeled faces: jointly, per attribute, per class and per group.
+
+    Changes nothing in the run; where its faces are not prepared, they are prepared in a temporary folder.
+    """
+    from ssl_pipeline.learning.checkpoint import warn_if_unfinished
     from ssl_pipeline.learning.predict import CheckpointPredictor
     from ssl_pipeline.learning.shard_prediction import check_image_size
     from ssl_pipeline.reports.plots import plot_scores
     from ssl_pipeline.reports.scores import scores_tables
     from ssl_pipeline.runs.files import write_json
     from ssl_pipeline.stages.evaluate import evaluate_split
-    from ssl_pipeline.stages.open import open_run
-    from ssl_pipeline.stages.prepare import prepare
+    from ssl_pipeline.stages.open import open_faces
 
+    warn_if_unfinished(checkpoint)
     loaded = load_config(config, overrides=overrides or [], run_name=run_name)
     predictor = CheckpointPredictor.load(
         checkpoint, loaded.prediction, labels=loaded.labels.space, device=loaded.device
     )
     check_image_size(predictor.checkpoint, loaded.faces.image_size)
-    with open_run(loaded) as run:
-        prepare(loaded, run)
+    with open_faces(loaded) as run:
         scores = evaluate_split(predictor, loaded, run, split).scores
     for table in scores_tables(scores, title=f"{checkpoint} on {split}"):
         Console().print(table)

@@ -39,7 +39,11 @@ class CroppingConfig(FaceSettings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(set(self.detection_sides)) != len(self.detection_sides):
-            raise ValueError(f"detection_sides must differ from each other, got {list(self.detection_sides)}")
+            sides = list(dict.fromkeys(self.detection_sides))
+            raise ValueError(
+                f"detection_sides must differ from each other, got {list(self.detection_sides)}; "
+                f"--set 'detection_sides={sides}'"
+            )
         return self
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ssl_pipeline.config.base import Section
+from ssl_pipeline.config.base import ADDRESS, Section
 
 
 class InProcess(Section):
@@ -20,7 +20,7 @@ class RayExecution(Section):
     """
 
     type: Literal["ray"] = "ray"
-    address: str | None = Field(default=None, pattern=r"^(auto|[^\s:/]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5})$")
+    address: str | None = Field(default=None, pattern=ADDRESS)
     """``host:port`` of a cluster's head; ``auto`` for the cluster that this machine belongs to. None starts a cluster of
     this machine for the stage, reachable from this machine only, and stops it afterwards."""
     num_cpus_per_shard: int | None = Field(default=None, ge=1)

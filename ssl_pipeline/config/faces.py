@@ -35,10 +35,14 @@ class LabeledConfig(Section):
     def _check(self) -> Self:
         if self.drop_side != "both" and self.drop_near_bin_edges is None:
             raise ValueError(
-                f"drop_side {self.drop_side} has no effect without drop_near_bin_edges: give the years too"
+                f"drop_side {self.drop_side} has no effect without drop_near_bin_edges: give the years too, or "
+                "--set drop_side=both"
             )
         if bool(self.test_sources) == (self.test_fraction is not None):
-            raise ValueError("the test split comes from test_fraction or from test_sources: give exactly one of them")
+            cure = "--set test_fraction=null" if self.test_sources else "--set test_fraction=0.2"
+            raise ValueError(
+                f"the test split comes from test_fraction or from test_sources: give exactly one of them, e.g. {cure}"
+            )
         return self
 
 
@@ -71,7 +75,7 @@ class NearDuplicatesConfig(Section):
 
 
 def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, str | Path) else value
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
 class FacesConfig(Section):
@@ -95,10 +99,24 @@ class FacesConfig(Section):
         names = [source.name or source.type for source in self.all_sources]
         duplicates = sorted({name for name in names if names.count(name) > 1})
         if duplicates:
-            raise ValueError(f"sources need different names, since image ids begin with them; used twice: {duplicates}")
+            keys = [
+                f"{key}.{position}"
+                for key, sources in (
+                    ("labeled.sources", self.labeled.sources),
+                    ("labeled.test_sources", self.labeled.test_sources),
+                    ("unlabeled.sources", self.unlabeled.sources),
+                )
+                for position in range(len(sources))
+            ]
+            last = max(position for position, name in enumerate(names) if name in duplicates)
+            raise ValueError(
+                f"sources need different names, since image ids begin with them; used twice: {duplicates}; "
+                f"--set {keys[last]}.name={names[last]}-{last + 1}"
+            )
         if self.near_duplicates is not None and self.image_size < 17:
             raise ValueError(
-                f"near_duplicates need an image_size of at least 17 pixels, got {self.image_size}; set faces.near_duplicates to null"
+                f"near_duplicates need an image_size of at least 17 pixels, got {self.image_size}; "
+                "--set near_duplicates=null or --set image_size=17"
             )
         for name, source in zip(names, self.all_sources, strict=True):
             if self.cropping is None and isinstance(source.cropping, FaceCrop):

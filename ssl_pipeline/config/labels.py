@@ -4,10 +4,10 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from ssl_pipeline.config.base import Section
+from ssl_pipeline.config.base import ATTRIBUTE_NAME, Section
 from ssl_pipeline.labels import LabelSpace
 
-Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Identifier = Annotated[str, Field(pattern=ATTRIBUTE_NAME)]
 
 # Columns of the face table, the manifest and the training table; reports list `joint` next to the attributes.
 RESERVED_NAMES = frozenset(
@@ -65,7 +65,9 @@ class AttributeConfig(Section):
                 f"{len(self.values)} values need {len(self.values) - 1} bin_edges, got {len(self.bin_edges)}"
             )
         if list(self.bin_edges) != sorted(set(self.bin_edges)):
-            raise ValueError(f"bin_edges must ascend, got {list(self.bin_edges)}")
+            raise ValueError(
+                f"bin_edges must ascend, got {list(self.bin_edges)}; --set 'bin_edges={sorted(set(self.bin_edges))}'"
+            )
         return self
 
 

@@ -21,7 +21,7 @@ class LossBase(Section):
     @model_validator(mode="after")
     def _check_attribute_weights(self) -> Self:
         if self.attribute_weights and self.per == "class":
-            raise ValueError("attribute_weights need per: attribute; a loss over classes has no attribute weights")
+            raise ValueError("attribute_weights need per: attribute; a loss over classes has none; --set per=attribute")
         return self
 
     def unknown_names(self, labels: LabelSpace) -> list[str]:

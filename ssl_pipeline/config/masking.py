@@ -58,7 +58,7 @@ class PicturesConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.total == 0:
-            raise ValueError("wear, incorrect and normal are all 0: nothing would be drawn; set one of them")
+            raise ValueError("wear, incorrect and normal are all 0: nothing would be drawn; e.g. --set wear=5")
         return self
 
     @property
@@ -73,7 +73,8 @@ class Shares(Section):
     @model_validator(mode="after")
     def _check_sum(self) -> Self:
         if sum(self.model_dump().values()) <= 0:
-            raise ValueError("all shares are 0: nothing would be left to draw; set one of them")
+            first = next(iter(type(self).model_fields))
+            raise ValueError(f"all shares are 0: nothing would be left to draw; e.g. --set {first}=1")
         return self
 
 
@@ -136,11 +137,18 @@ class MaskingConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.per_person is None) == (self.per_face is None):
-            raise ValueError("per_person or per_face sets the number of pictures: give exactly one of them")
+            cure = "--set per_face=null" if self.per_person else "--set per_face.wear=5"
+            raise ValueError(
+                f"per_person or per_face sets the number of pictures: give exactly one of them, e.g. {cure}"
+            )
         names = [source.name or source.type for source in self.sources]
         duplicates = sorted({name for name in names if names.count(name) > 1})
         if duplicates:
-            raise ValueError(f"sources need different names, since image ids begin with them; used twice: {duplicates}")
+            last = max(position for position, name in enumerate(names) if name in duplicates)
+            raise ValueError(
+                f"sources need different names, since image ids begin with them; used twice: {duplicates}; "
+                f"--set sources.{last}.name={names[last]}-{last + 1}"
+            )
         for attribute in self.labels.attributes:
             if attribute.name == "mask" and not set(MASK_VALUES) <= set(attribute.values):
                 raise ValueError(

@@ -5,6 +5,7 @@ A name alone is a metric of the joint classes (``macro_f1``); with an attribute 
 """
 
 from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Annotated, Literal
 
@@ -90,7 +91,11 @@ def check_metric(name: str, *, attributes: Collection[str], with_numbers: Collec
 
 
 def _check_name(name: str) -> str:
-    split_metric(name)
+    try:
+        split_metric(name)
+    except ValueError as error:
+        close = get_close_matches(name.rpartition(".")[2], METRIC_DIRECTIONS.keys() - NUMBER_METRICS, n=1, cutoff=0.4)
+        raise ValueError(f"{error}; did you mean --set ={(close or ['macro_f1'])[0]}?") from None
     return name
 
 

@@ -33,7 +33,8 @@ class OptimizerBase(Section):
         if self.freeze_backbone_epochs > epochs:
             raise ValueError(
                 f"freeze_backbone_epochs {self.freeze_backbone_epochs} exceeds epochs {epochs}; "
-                f"{epochs} trains only the classifier, a smaller number trains the whole model afterwards"
+                f"--set optimizer.freeze_backbone_epochs={epochs} trains only the classifier, a smaller number trains the "
+                "whole model afterwards"
             )
 
 
@@ -82,14 +83,19 @@ class ScheduleBase(Section):
         """
         if self.warmup_epochs >= epochs:
             raise ValueError(
-                f"warmup_epochs {self.warmup_epochs} must be less than epochs {epochs}; shorten it or train longer"
+                f"warmup_epochs {self.warmup_epochs:g} must be less than epochs {epochs}; "
+                f"--set scheduler.warmup_epochs={epochs / 10:g}, or train longer"
             )
+
+    def _replaced_by(self, schedule: str) -> str:
+        """Return the setting of another schedule with the same warm-up."""
+        return f"--set 'scheduler={{type: {schedule}, warmup_epochs: {self.warmup_epochs:g}}}'"
 
     def _check_first_decrease(self, key: str, first_decrease: int) -> None:
         if self.warmup_epochs > first_decrease:
             raise ValueError(
-                f"warmup_epochs {self.warmup_epochs} exceeds {key} {first_decrease}: the learning rate would decrease "
-                f"before its peak; shorten the warm-up or raise {key}"
+                f"warmup_epochs {self.warmup_epochs:g} exceeds {key} {first_decrease}: the learning rate would decrease "
+                f"before its peak; --set scheduler.warmup_epochs={first_decrease}, or raise {key}"
             )
 
 
@@ -112,7 +118,7 @@ class StepSchedule(ScheduleBase):
         if self.step_epochs >= epochs:
             raise ValueError(
                 f"step_epochs {self.step_epochs} is not less than epochs {epochs}: the learning rate would never decrease; "
-                "lower it, train longer, or choose scheduler.type: constant"
+                f"lower it, train longer, or {self._replaced_by('constant')}"
             )
         self._check_first_decrease("step_epochs", self.step_epochs)
 
@@ -128,7 +134,10 @@ class MultiStepSchedule(ScheduleBase):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if any(later <= earlier for earlier, later in pairwise(self.milestones)):
-            raise ValueError(f"milestones {list(self.milestones)} must ascend without duplicates")
+            raise ValueError(
+                f"milestones {list(self.milestones)} must ascend without duplicates; "
+                f"--set 'milestones={sorted(set(self.milestones))}'"
+            )
         return self
 
     def check_epochs(self, epochs: int) -> None:
@@ -138,7 +147,7 @@ class MultiStepSchedule(ScheduleBase):
             late = [milestone for milestone in self.milestones if milestone >= epochs]
             raise ValueError(
                 f"milestones {late} lie beyond the last epoch (epochs {epochs} are 0…{epochs - 1}); "
-                "lower or remove them, or train longer"
+                f"lower or remove them, or --set epochs={late[-1] + 1}"
             )
         self._check_first_decrease("the first of milestones", self.milestones[0])
 
@@ -166,7 +175,7 @@ class CosineRestartsSchedule(ScheduleBase):
         if self.warmup_epochs + self.first_cycle_epochs >= epochs:
             raise ValueError(
                 f"first_cycle_epochs {self.first_cycle_epochs} after warmup_epochs {self.warmup_epochs:g} leaves no "
-                f"epoch of {epochs} for a restart; lower it, train longer, or choose scheduler.type: cosine"
+                f"epoch of {epochs} for a restart; lower it, train longer, or {self._replaced_by('cosine')}"
             )
 
 
@@ -201,7 +210,7 @@ class OneCycleSchedule(Section):
         if isinstance(data, dict) and "warmup_epochs" in data:
             raise ValueError(
                 "one_cycle has its own warm-up, the first peak_fraction of the training: remove warmup_epochs, "
-                "or choose another scheduler.type"
+                f"or --set '={{type: cosine, warmup_epochs: {data['warmup_epochs']}}}'"
             )
         return data
 

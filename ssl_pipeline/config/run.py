@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ssl_pipeline.config.base import Section
+from ssl_pipeline.config.base import RUN_NAME, Section
 from ssl_pipeline.config.evaluation import CalibrationConfig, GateConfig, NoCalibration, OutOfFoldConfig, ShiftConfig
 from ssl_pipeline.config.execution import ExecutionConfig, InProcess
 from ssl_pipeline.config.faces import FacesConfig
@@ -19,7 +19,7 @@ from ssl_pipeline.config.selection import DEFAULT, EnsembleAgreement, PrecisionG
 from ssl_pipeline.config.storage import StorageConfig
 from ssl_pipeline.config.training import RoleConfig, TrainingConfig
 
-RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+RunName = Annotated[str, Field(pattern=RUN_NAME)]
 
 
 class PredictionConfig(Section):
@@ -45,7 +45,9 @@ class PredictionConfig(Section):
     @model_validator(mode="after")
     def _check_zooms(self) -> Self:
         if len(set(self.zooms)) != len(self.zooms):
-            raise ValueError(f"zooms must differ from each other, got {list(self.zooms)}")
+            raise ValueError(
+                f"zooms must differ from each other, got {list(self.zooms)}; --set 'zooms={list(dict.fromkeys(self.zooms))}'"
+            )
         return self
 
 
@@ -99,7 +101,7 @@ class RunConfig(Section):
         if self.faces.labeled.drop_near_bin_edges is not None and not self.labels.made_from_age:
             raise ValueError(
                 "faces.labeled.drop_near_bin_edges: no attribute has bin_edges in years; set from_column: age_years and "
-                "bin_edges of one"
+                "bin_edges of one, or --set faces.labeled.drop_near_bin_edges=null"
             )
         return self
 
@@ -118,10 +120,14 @@ class RunConfig(Section):
             if unknown := [name for name in attributes if name not in names]:
                 faults.append(f"{key}: no attribute {unknown}; the attributes: {', '.join(names)}")
         if self.teacher.training.fixmatch is not None:
-            faults.append("teacher.training.fixmatch: the teacher does not train on the pool; set it for the student")
+            faults.append(
+                "teacher.training.fixmatch: the teacher does not train on the pool; set it for the student only: "
+                "--set teacher.training.fixmatch=null"
+            )
         if self.teacher.training.labeled_fraction is not None:
             faults.append(
-                "teacher.training.labeled_fraction: the teacher trains on human labels only; set it for the student"
+                "teacher.training.labeled_fraction: the teacher trains on human labels only; set it for the student only: "
+                "--set teacher.training.labeled_fraction=null"
             )
         faults += self._selection_faults()
         if faults:
@@ -173,7 +179,7 @@ class RunConfig(Section):
             where = "" if self.out_of_fold is None else " after the first round"
             yield (
                 f"selection.type: ensemble_agreement needs several teachers or views, got one{where}; "
-                "set out_of_fold, prediction.horizontal_flip or several prediction.zooms"
+                "--set prediction.horizontal_flip=true, set out_of_fold or several prediction.zooms"
             )
 
     def _role_faults(self, role: str) -> Iterator[str]:
@@ -183,12 +189,15 @@ class RunConfig(Section):
         try:
             check_metric(training.monitor, attributes=self.labels.space.names, with_numbers=with_numbers)
         except ValueError as error:
-            yield f"{role}.training.monitor: {error}"
+            yield f"{role}.training.monitor: {error}; e.g. --set {role}.training.monitor=macro_f1"
         for inner_key, _, loss in terms_of(training.loss):
             key = f"{role}.training.loss.{inner_key}"
             if isinstance(loss, ExpectedNumber):
                 if loss.attribute not in with_numbers:
-                    yield f"{key}attribute: expected an attribute with from_column and bin_edges, got '{loss.attribute}'"
+                    cure = f"; --set {key}attribute={with_numbers[0]}" if with_numbers else ""
+                    yield (
+                        f"{key}attribute: expected an attribute with from_column and bin_edges, got '{loss.attribute}'{cure}"
+                    )
                 continue
             expected = f"a class, e.g. {self.labels.space.class_names[0]!r}"
             if loss.per == "attribute":

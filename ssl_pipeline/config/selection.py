@@ -31,7 +31,8 @@ class GuardsConfig(Section):
     def _check(self) -> Self:
         if self.min_acceptance_rate > self.max_acceptance_rate:
             raise ValueError(
-                f"min_acceptance_rate {self.min_acceptance_rate} exceeds max_acceptance_rate {self.max_acceptance_rate}"
+                f"min_acceptance_rate {self.min_acceptance_rate} exceeds max_acceptance_rate {self.max_acceptance_rate}; "
+                "--set max_acceptance_rate=1"
             )
         return self
 
@@ -110,7 +111,7 @@ class PrecisionGuarantee(SelectionBase):
         if self.align == "validation":
             raise ValueError(
                 "align: validation would adapt the predictions to the faces that test the guarantee; "
-                "use align: training or none"
+                "--set align=training or --set align=none"
             )
         return self
 

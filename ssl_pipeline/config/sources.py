@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ssl_pipeline.config.base import Section
+from ssl_pipeline.config.base import SOURCE_NAME, Section
 from ssl_pipeline.config.cropping import SourceCropping
 
 
@@ -24,7 +24,7 @@ class FilterConfig(Section):
 class SourceBase(Section):
     """Common keys of all sources: path, filter, names of columns and values."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+    name: Annotated[str, Field(pattern=SOURCE_NAME)] | None = None
     """Prefix of the image ids; default: the type."""
     path: Path
     """Folder, relative to faces.root."""
@@ -37,7 +37,7 @@ class SourceBase(Section):
     """{column here: {value of the source: value here}}; other values keep their names."""
     cropping: SourceCropping | None = None
     """Replaces faces.cropping for this source; `type: none` is for pictures that are cropped already."""
-    people: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+    people: Annotated[str, Field(pattern=SOURCE_NAME)] | None = None
     """Sources with the same value here share their people: equal person ids (or, without person ids, equal files) are the
     same person. By default no source shares people."""
     derived: tuple[str, ...] = ()

@@ -28,7 +28,8 @@ class ModelConfig(Section):
     def _check(self) -> Self:
         if self.pretrained and self.weights_file is not None:
             raise ValueError(
-                "pretrained downloads weights from timm's hub, weights_file reads a file: give one of them"
+                "pretrained downloads weights from timm's hub, weights_file reads a file: give one of them, e.g. "
+                "--set pretrained=false"
             )
         return self
 
@@ -127,7 +128,7 @@ class TrainingConfig(Section):
             factor = f" × num_processes {self.num_processes}" if self.num_processes > 1 else ""
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of accumulation_steps {self.accumulation_steps}{factor}: "
-                "a batch is split into that many equal parts"
+                f"a batch is split into that many equal parts; --set batch_size={-(-self.batch_size // num_micro_batches) * num_micro_batches}"
             )
         self.scheduler.check_epochs(self.epochs)
         self.optimizer.check_epochs(self.epochs)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ssl_pipeline.config.run import PredictionConfig
 from ssl_pipeline.errors import CheckpointError, ConfigError
 from ssl_pipeline.labels import IntArray, LabelSpace
-from ssl_pipeline.learning.checkpoint import describe_labels
+from ssl_pipeline.learning.checkpoint import describe_labels, warn_if_unfinished
 from ssl_pipeline.learning.device import Device
 from ssl_pipeline.learning.predict import CheckpointPredictor
 
@@ -50,6 +50,8 @@ class SoftVote:
             )
         if bad := [weight for weight in weights if not (math.isfinite(weight) and weight > 0)]:
             raise ConfigError(f"weights of checkpoints: expected numbers above 0, got {bad[0]}")
+        for path in paths:
+            warn_if_unfinished(path)
         members = tuple(CheckpointPredictor.load(path, config, device=device) for path in paths)
         for member in members[1:]:
             _check_same_labels(members[0], member)

@@ -17,6 +17,7 @@ from ssl_pipeline.evaluation.temperature import TemperatureCalibration
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.model import FaceClassifier, build_model
 from ssl_pipeline.runs.files import atomic_path, digest_file
+from ssl_pipeline.runs.records import RECORD
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,12 @@ def digest_checkpoint(path: Path) -> str:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; a trained model is best.safetensors in its run's directory")
     return digest_file(path)
+
+
+def warn_if_unfinished(path: Path) -> None:
+    """Warn that a checkpoint is the best epoch so far of a training that has not finished, neither final nor calibrated."""
+    if (path.parent / "last.pt").is_file() and not (path.parent / RECORD).is_file():
+        logger.warning("%s: its training has not finished; this is its best epoch so far", path)
 
 
 def load_checkpoint(path: Path, *, labels: LabelSpace | None = None) -> Checkpoint:

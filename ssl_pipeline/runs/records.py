@@ -1,6 +1,7 @@
 """Records of finished stages: a stage is skipped while the digests of its inputs and outputs match.
 
-A stage writes its outputs, then its record with the digests.
+A stage writes its outputs, then its record with the digests. What another stage reads, it reads through
+`finished_stage`, which asks the record.
 """
 
 import json
@@ -8,19 +9,22 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
-from ssl_pipeline.errors import PipelineError, RunError
+from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.errors import RunError
+from ssl_pipeline.runs.changes import changed_values
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_file, digest_of, jsonable, read_json, write_json
 from ssl_pipeline.runs.uploads import request_upload
 
-VERSION = version("ssl-pipeline")
-
 logger = logging.getLogger(__name__)
+
+RECORD = "done.json"
+_KEEP_OR_DELETE = "to keep your version, move it to another folder; to discard it, delete it"
 
 
 @dataclass(frozen=True)
@@ -44,33 +48,61 @@ class StageRecord:
         """Read the record of a directory.
 
         Raises:
-            RunError: if the stage has not finished.
+            RunError: if the stage has not finished, or the record is damaged or of another format.
         """
-        return cls(**read_json(directory / "done.json"))
+        content = read_json(directory / RECORD)
+        expected = {field.name for field in fields(cls)} - {"skipped"}
+        if set(content) != expected:
+            raise RunError(f"{directory / RECORD}: not a stage's record; delete it and run again")
+        return cls(**content)
+
+    def missing_outputs(self, directory: Path) -> list[str]:
+        """List the outputs that are no longer in the stage's directory."""
+        return [name for name in self.outputs if not (directory / name).is_file()]
+
+    def edited_outputs(self, directory: Path) -> list[str]:
+        """List the outputs whose content changed after the stage.
+
+        A file with the recorded size and modification time counts as unchanged; any other is digested. So asking takes
+        no longer for large outputs.
+        """
+        return [
+            name
+            for name, digest in self.outputs.items()
+            if (path := directory / name).is_file()
+            and (version := _size_and_mtime(path)) != self.as_written.get(name)
+            and _digest_version(path, *version) != digest
+        ]
 
 
-def finished_record(directory: Path, inputs: Mapping[str, Any]) -> StageRecord | None:
-    """Return the record if the stage is finished with the same inputs and unchanged outputs, else None.
+def finished_stage(directory: Path, *, cure: str, inputs: Mapping[str, Any] | None = None) -> StageRecord:
+    """Return the record of a stage, before another stage reads its outputs.
 
-    A file with the recorded size and modification time counts as unchanged; any other is digested. So skipping a stage
-    takes no longer for large outputs.
+    Args:
+        directory: of the stage.
+        cure: what to do if the outputs cannot be read, as part of a sentence.
+        inputs: the inputs that must be the same now, all or some of them.
+
+    Raises:
+        RunError: if the stage has not finished, an output was changed or removed since, or an input is another one now.
     """
-    try:
-        record = StageRecord.read(directory)
-    except (RunError, TypeError):  # no record, or one of another format
-        return None
-    if record.inputs != _with_version(inputs):
-        return None
-    for name, digest in record.outputs.items():
-        path, as_written = directory / name, record.as_written.get(name)
-        if not path.is_file() or (_size_and_mtime(path) != as_written and digest_file(path) != digest):
-            return None
+    if not (directory / RECORD).is_file():
+        raise RunError(f"{directory}: this stage has not finished; {cure}")
+    record = StageRecord.read(directory)
+    if missing := record.missing_outputs(directory):
+        raise RunError(f"{directory}: {', '.join(missing)}: removed since the stage finished; {cure}")
+    if edited := record.edited_outputs(directory):
+        raise RunError(f"{directory}: {', '.join(edited)}: changed since the stage finished; {_KEEP_OR_DELETE}; {cure}")
+    now = _plain(inputs or {})
+    if changed := changed_values({name: record.inputs.get(name) for name in now}, now):
+        raise RunError(f"{directory}: made with other settings ({', '.join(changed)}); {cure}")
     return record
 
 
 def run_stage(
     directory: Path,
     *,
+    version: int,
     inputs: Mapping[str, Any],
     outputs: Sequence[str],
     work: Callable[[], Mapping[str, Any]],
@@ -81,6 +113,7 @@ def run_stage(
 
     Args:
         directory: where the stage writes; its record is ``done.json`` there.
+        version: of the stage's code; another one computes other results.
         inputs: what the result depends on, as digests and plain values.
         outputs: names of the files that `work` writes to `directory`.
         optional_outputs: names of files that `work` may write.
@@ -89,19 +122,32 @@ def run_stage(
 
     Returns:
         The record.
+
+    Raises:
+        RunError: if the stage has to work again and would overwrite an output that was changed after it.
     """
-    name = f"{directory.parent.name}/{directory.name}"
-    if (record := finished_record(directory, inputs)) is not None:
-        logger.info("%s: finished before, skipped", name)
-        return replace(record, skipped=True)
-    for stale in ("done.json", *optional_outputs):
+    name, recorded_inputs = f"{directory.parent.name}/{directory.name}", _plain({**inputs, "version": version})
+    try:
+        before = StageRecord.read(directory)
+    except RunError:  # no record, or one of another format
+        before = None
+    if before is not None:
+        if edited := before.edited_outputs(directory):
+            raise RunError(
+                f"{directory}: {', '.join(edited)}: changed since the stage finished, and would be overwritten; "
+                f"{_KEEP_OR_DELETE}; then run again"
+            )
+        if before.inputs == recorded_inputs and not before.missing_outputs(directory):
+            logger.info("%s: finished before, skipped", name)
+            return replace(before, skipped=True)
+    for stale in (RECORD, *optional_outputs):
         (directory / stale).unlink(missing_ok=True)
     with around or nullcontext():
         started = time.monotonic()
         result = work()
     written = [*outputs, *(name for name in optional_outputs if (directory / name).is_file())]
     record = StageRecord(
-        inputs=_with_version(inputs),
+        inputs=recorded_inputs,
         outputs={output: digest_file(directory / output) for output in written},
         as_written={output: _size_and_mtime(directory / output) for output in written},
         seconds=round(time.monotonic() - started, 2),
@@ -109,21 +155,23 @@ def run_stage(
     )
     content = asdict(record)
     del content["skipped"]
-    write_json(directory / "done.json", content)
+    write_json(directory / RECORD, content)
     logger.info("%s: done in %.1f s", name, record.seconds)
     request_upload(now=True)
     return record
 
 
-def faces_digest(run: RunDir) -> str:
+def faces_digest(config: RunConfig, run: RunDir) -> str:
     """Digest of the prepared faces.
 
     Raises:
-        PipelineError: if the faces are not prepared.
+        RunError: if the faces are not prepared, changed since, or prepared with other settings.
     """
-    if not (run.faces / "done.json").is_file():
-        raise PipelineError(f"{run.faces}: no faces are prepared here; run `ssl-pipeline run` with this config first")
-    return digest_of(StageRecord.read(run.faces).outputs)
+    settings = {"faces": config.faces, "labels": config.labels, "seed": config.seed}
+    record = finished_stage(
+        run.faces, inputs=settings, cure="prepare the faces: run `ssl-pipeline run` with this config"
+    )
+    return digest_of(record.outputs)
 
 
 def _size_and_mtime(path: Path) -> list[int]:
@@ -131,7 +179,13 @@ def _size_and_mtime(path: Path) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def _with_version(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Inputs as read back from JSON, with the library's version: other versions may compute different results."""
-    plain: dict[str, Any] = json.loads(json.dumps({**inputs, "version": VERSION}, default=jsonable))
+@lru_cache(maxsize=4096)
+def _digest_version(path: Path, size: int, mtime: int) -> str:
+    """Digest a file once per version, e.g. one that was copied from a storage."""
+    return digest_file(path)
+
+
+def _plain(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs as they are read back from JSON."""
+    plain: dict[str, Any] = json.loads(json.dumps(inputs, default=jsonable))
     return plain

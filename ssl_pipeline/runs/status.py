@@ -34,7 +34,7 @@ class RunStatus:
 
     root: Path
     state: str
-    """``running``, ``left as running``, or the status in run.json: ``finished``, ``failed``, ``cancelled``, …"""
+    """``running``, ``left as running``, or the status in run.json: ``finished``, ``partly finished``, ``failed``, …"""
     detail: str
     """Why it is in this state: the process, or the error."""
     holder: Holder | None
@@ -64,6 +64,8 @@ def run_status(root: Path) -> RunStatus:
         detail = f"{holder} is working in it since {holder.since}" if holder else "a process is working in it"
     elif state == "running":
         state, detail = LEFT_AS_RUNNING, _interruption(holder)
+    elif state == "partly finished":
+        detail = f"the flow {metadata.get('flow')} has ended, the cycle has not"
     else:
         detail = str(metadata.get("error", ""))
     stages = tuple(_stages(run, config))
@@ -129,7 +131,7 @@ def _stage(
     """Read the progress of a stage; `epochs` of a training, `shards` of a prediction: faces per shard, predictions per face."""
     name, record = _name(run, directory), directory / "done.json"
     if record.exists():
-        return StageStatus(name, "finished", f"{StageRecord.read(directory).seconds:,.1f} s")
+        return _finished_stage(name, directory)
     if epochs is not None and (directory / "last.pt").exists():
         history = directory / "history.csv"
         num_epochs = len(history.read_text(encoding="utf-8").splitlines()) - 1 if history.exists() else 0
@@ -139,6 +141,17 @@ def _stage(
         num_faces = StageRecord.read(run.faces).result["unlabeled"]
         return StageStatus(name, "begun", f"{num_saved} of {num_members * -(-num_faces // shard_size)} shards saved")
     return StageStatus(name, "to do")
+
+
+def _finished_stage(name: str, directory: Path) -> StageStatus:
+    try:
+        record = StageRecord.read(directory)
+    except RunError:
+        return StageStatus(name, "begun", "its record is damaged")
+    for outputs, state in ((record.missing_outputs, "removed"), (record.edited_outputs, "changed")):
+        if names := outputs(directory):
+            return StageStatus(name, "begun", f"{', '.join(names)}: {state} since it finished")
+    return StageStatus(name, "finished", f"{record.seconds:,.1f} s")
 
 
 def _name(run: RunDir, path: Path) -> str:

@@ -22,6 +22,7 @@ from ssl_pipeline.reports.calibration_plot import plot_calibration
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_file
 from ssl_pipeline.runs.records import faces_digest, run_stage
+from ssl_pipeline.stages.versions import VERSIONS
 
 PLOT = "calibration.png"
 
@@ -49,7 +50,7 @@ def calibrate(config: RunConfig, run: RunDir, model_dir: Path, *, name: str) -> 
         name: the model's name in the plot.
     """
     trained, directory = model_dir / TRAINED, model_dir / "calibration"
-    inputs = {"trained": digest_file(trained), "faces": faces_digest(run), **calibration_inputs(config)}
+    inputs = {"trained": digest_file(trained), "faces": faces_digest(config, run), **calibration_inputs(config)}
 
     def work() -> dict[str, Any]:
         predictor = CheckpointPredictor.load(trained, config.prediction, device=config.device)
@@ -64,7 +65,14 @@ def calibrate(config: RunConfig, run: RunDir, model_dir: Path, *, name: str) -> 
         save_calibrated(model_dir / "best.safetensors", predictor.checkpoint, calibration)
         return {"calibration": report}
 
-    record = run_stage(directory, inputs=inputs, outputs=["../best.safetensors"], optional_outputs=[PLOT], work=work)
+    record = run_stage(
+        directory,
+        version=VERSIONS["calibrate"],
+        inputs=inputs,
+        outputs=["../best.safetensors"],
+        optional_outputs=[PLOT],
+        work=work,
+    )
     pictures = tuple(directory / output for output in record.outputs if output == PLOT)
     return CalibratedModel(model_dir / "best.safetensors", record.result["calibration"], pictures, record.skipped)
 

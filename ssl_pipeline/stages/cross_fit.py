@@ -28,6 +28,7 @@ from ssl_pipeline.runs.files import digest_file, digest_of
 from ssl_pipeline.runs.records import faces_digest, run_stage
 from ssl_pipeline.stages.calibrate import PLOT, calibration_inputs, fit_on, plot
 from ssl_pipeline.stages.train import TrainedModel, Training, train_model
+from ssl_pipeline.stages.versions import VERSIONS
 
 _SEED_OFFSET = 500  # the teacher has 0, the students 1, 2, …
 _PREDICTIONS = "part-00000.parquet"
@@ -64,12 +65,13 @@ def train_fold_teachers(config: RunConfig, run: RunDir) -> CrossFit | None:
     checkpoints = [run.fold_teacher(fold) / TRAINED for fold in range(num_folds)]
     inputs = {
         "checkpoints": [digest_file(path) for path in checkpoints],
-        "faces": faces_digest(run),
+        "faces": faces_digest(config, run),
         "folds": digest_of(folds.tolist()),
         **calibration_inputs(config),
     }
     record = run_stage(
         run.out_of_fold,
+        version=VERSIONS["cross_fit"],
         inputs=inputs,
         outputs=[_PREDICTIONS, *(f"fold-{fold}.safetensors" for fold in range(num_folds))],
         optional_outputs=[PLOT],

@@ -13,11 +13,13 @@ from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.inference.voting import SoftVote
 from ssl_pipeline.learning.dataset import LabeledSet
+from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.learning.predict import CheckpointPredictor
 from ssl_pipeline.reports.plots import SCORE_PICTURES, plot_scores
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import atomic_path, digest_file, write_json
-from ssl_pipeline.runs.records import faces_digest, run_stage
+from ssl_pipeline.runs.records import faces_digest, finished_stage, run_stage
+from ssl_pipeline.stages.versions import VERSIONS
 
 Split = Literal["validation", "test"]
 PREDICTIONS = "predictions.parquet"
@@ -42,13 +44,18 @@ def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> S
         run: the run directory.
         model_dir: directory of the model's ``best.safetensors``.
         split: which labeled faces.
+
+    Raises:
+        RunError: if the training has not finished, or its checkpoint was changed.
     """
     directory = model_dir / split
     checkpoint = model_dir / "best.safetensors"
+    finished_stage(model_dir / "calibration", cure=f"train the model first: {run.command}")
     inputs = {
         "checkpoint": digest_file(checkpoint),
-        "faces": faces_digest(run),
+        "faces": faces_digest(config, run),
         "prediction": config.prediction.model_dump(exclude={"batch_size", "shard_size"}),
+        "device": str(resolve_device(config.device)),
     }
 
     def work() -> dict[str, Any]:
@@ -63,7 +70,8 @@ def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> S
         plot_scores(directory, evaluation.scores, title=f"{model} on {split}")
         return drop_tables(evaluation.scores)
 
-    record = run_stage(directory, inputs=inputs, outputs=["scores.json", PREDICTIONS, *SCORE_PICTURES], work=work)
+    outputs = ["scores.json", PREDICTIONS, *SCORE_PICTURES]
+    record = run_stage(directory, version=VERSIONS["evaluate"], inputs=inputs, outputs=outputs, work=work)
     return SplitScores(record.result, record.skipped)
 
 

@@ -1,6 +1,6 @@
 """End of a cycle: comparison of teacher and student on the test split, summary.json."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.reports.plots import plot_class_f1
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json, write_json
-from ssl_pipeline.runs.records import StageRecord
+from ssl_pipeline.runs.records import RECORD, StageRecord, finished_stage
 from ssl_pipeline.runs.review import ReviewDecision
 from ssl_pipeline.stages.evaluate import PREDICTIONS, evaluate
 from ssl_pipeline.stages.gate import GateResult, compare_models
@@ -65,14 +65,18 @@ def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> di
     selected = compared or rounds[-1]
     promoted_dir = run.student(promoted[-1].round_index) if promoted else run.teacher
     changed = rounds[-1].changed
-    counts = StageRecord.read(run.faces).result
+    cure = f"run the cycle again: {run.command}"
+    counts = finished_stage(run.faces, cure=cure).result
+    finished_stage(run.pseudo_labels(selected.round_index), cure=cure)
     selection = read_json(run.pseudo_labels(selected.round_index) / "selection.json")
+    scores = _compare_on_test(config, run, compared.round_index) if compared else _evaluate_teacher(config, run)
+    records = _records(config, run, rounds, compared)
     summary = {
         "status": "stopped by review" if stopped else "finished",
         "run_name": config.run_name,
         "promoted": "student" if promoted else "teacher",
         "promoted_checkpoint": str(promoted_dir / "best.safetensors"),
-        **(_compare_on_test(config, run, compared.round_index) if compared else _evaluate_teacher(config, run)),
+        **scores,
         "counts": {
             "labeled": counts["labeled"]["train"] + counts["labeled"]["validation"],
             "train": counts["labeled"]["train"],
@@ -92,8 +96,8 @@ def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> di
         "changed_labels": None if changed is None else asdict(changed),
         "rounds": [asdict(outcome.gate) for outcome in students if outcome.gate is not None],
         "manifest": str(run.pseudo_labels(selected.round_index) / "manifest.parquet"),
-        "pictures": [*(["class_f1.png"] if compared else []), *_stage_pictures(run)],
-        "seconds": _stage_seconds(run),
+        "pictures": [*(["class_f1.png"] if compared else []), *_stage_pictures(records)],
+        "seconds": {name: record.seconds for name, record in records.items()},
         "seed": config.seed,
         **environment(config),
     }
@@ -134,17 +138,36 @@ def _test_difference(config: RunConfig, teacher_dir: Path, student_dir: Path) ->
     return {"metric": config.gate.metric, "comparison": asdict(comparison), "regressions": regressions}
 
 
-def _stage_seconds(run: RunDir) -> dict[str, float]:
-    """Duration of each finished stage, by its directory relative to the run directory."""
-    records = sorted(run.root.rglob("done.json"))
-    return {str(path.parent.relative_to(run.root)): StageRecord.read(path.parent).seconds for path in records}
+def _records(
+    config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome], compared: RoundOutcome | None
+) -> dict[str, StageRecord]:
+    """Read the records of the stages that this cycle used, by directory relative to the run's.
+
+    The directory may also hold stages of an earlier cycle, e.g. of more rounds or folds.
+    """
+    models = [run.teacher]
+    directories = [run.faces, *models]
+    if config.out_of_fold is not None:
+        directories += [run.out_of_fold, *(run.fold_teacher(fold) for fold in range(config.out_of_fold.num_folds))]
+    for outcome in rounds:
+        labels = run.pseudo_labels(outcome.round_index)
+        directories.append(labels)
+        for predictions in (labels / "predictions", labels / "held_out"):
+            members = StageRecord.read(predictions).inputs["members"]
+            directories += [predictions, *(predictions / name for name in members if name != ".")]
+        directories += [labels / "shift"] if config.shift is not None else []
+        models += [run.student(outcome.round_index)] if outcome.gate is not None else []
+    on_test = [] if compared is None else [run.teacher, run.student(compared.round_index)]
+    directories += [*models[1:], *(model / "validation" for model in models), *(model / "test" for model in on_test)]
+    used = sorted(directory for directory in directories if (directory / RECORD).is_file())
+    return {str(directory.relative_to(run.root)): StageRecord.read(directory) for directory in used}
 
 
-def _stage_pictures(run: RunDir) -> list[str]:
-    """List the PNG outputs of all finished stages, by their paths relative to the run directory."""
+def _stage_pictures(records: Mapping[str, StageRecord]) -> list[str]:
+    """List the PNG outputs of stages, by their paths relative to the run directory."""
     return [
-        str((record.parent / name).relative_to(run.root))
-        for record in sorted(run.root.rglob("done.json"))
-        for name in StageRecord.read(record.parent).outputs
+        f"{directory}/{name}"
+        for directory, record in records.items()
+        for name in record.outputs
         if name.endswith(".png")
     ]

@@ -15,14 +15,15 @@ from ssl_pipeline.config.selection import EnsembleAgreement
 from ssl_pipeline.evaluation.shift import separability
 from ssl_pipeline.execution.shards import IN_PROCESS
 from ssl_pipeline.faces.pixels import open_pixels
-from ssl_pipeline.learning.checkpoint import digest_checkpoint
+from ssl_pipeline.learning.checkpoint import digest_checkpoint, warn_if_unfinished
 from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.learning.predict import CheckpointPredictor, pooled_features
 from ssl_pipeline.learning.shard_prediction import check_image_size, predict_shards
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of
-from ssl_pipeline.runs.records import StageRecord, faces_digest, run_stage
+from ssl_pipeline.runs.records import StageRecord, faces_digest, finished_stage, run_stage
 from ssl_pipeline.stages.round_faces import FOLD, SINGLE, RoundFaces, parts_of
+from ssl_pipeline.stages.versions import VERSIONS
 
 _SHIFT_SEED = 11  # independent of other samples with the run's seed
 
@@ -53,7 +54,7 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
         "teacher": digests[0] if len(digests) == 1 else digest_of(digests),
         "members": list(members),
         "in_parts": in_parts,
-        "faces": faces_digest(run),
+        "faces": faces_digest(config, run),
         "prediction": prediction.model_dump(exclude={"batch_size"}),
         "device": str(resolve_device(config.device)),
     }
@@ -96,6 +97,7 @@ def _members(config: RunConfig, run: RunDir, teacher: Path) -> dict[str, Member]
 
     Raises:
         CheckpointError: if a checkpoint is missing.
+        RunError: if a training of the run has not finished.
     """
 
     @cache  # shared by the views of one teacher
@@ -104,12 +106,18 @@ def _members(config: RunConfig, run: RunDir, teacher: Path) -> dict[str, Member]
         check_image_size(predictor.checkpoint, config.faces.image_size)
         return predictor
 
+    cure = f"train it first: {run.command}"
+
     def member(path: Path, view: int | None = None) -> Member:
         return Member(digest_checkpoint(path), lambda: load(path) if view is None else load(path).by_view()[view])
 
-    if config.out_of_fold is not None and teacher.parent == run.teacher:
+    if config.out_of_fold is not None and teacher.resolve().parent == run.teacher.resolve():
         folds = [f"{FOLD}{fold}" for fold in range(config.out_of_fold.num_folds)]
+        finished_stage(run.out_of_fold, cure=cure)
         return {name: member(run.out_of_fold / f"{name}.safetensors") for name in folds}
+    if teacher.resolve().is_relative_to(run.root.resolve()) and teacher.is_file():
+        finished_stage(teacher.parent / "calibration", cure=cure)
+    warn_if_unfinished(teacher)
     if isinstance(config.selection, EnsembleAgreement):
         return {f"view-{view}": member(teacher, view) for view in range(len(config.prediction.views))}
     return {SINGLE: member(teacher)}
@@ -149,6 +157,7 @@ def _predict_faces(
         inputs = identity if name == SINGLE else {**identity, "member": name}
         return run_stage(
             directory / name,
+            version=VERSIONS["predict"],
             inputs=inputs,
             outputs=outputs,
             work=lambda: predict_shards(
@@ -167,7 +176,8 @@ def _predict_faces(
     if list(records) == [SINGLE]:
         return records[SINGLE]
     inputs = {**identity, "outputs": {name: record.outputs for name, record in records.items()}}
-    return run_stage(directory, inputs=inputs, outputs=[], work=lambda: {"num_faces": len(faces)})
+    work = lambda: {"num_faces": len(faces)}  # noqa: E731
+    return run_stage(directory, version=VERSIONS["predict"], inputs=inputs, outputs=[], work=work)
 
 
 def measure_shift(
@@ -209,4 +219,4 @@ def measure_shift(
         )
 
     inputs = {**identity, "max_faces": settings.max_faces, "seed": config.seed}
-    run_stage(directory, inputs=inputs, outputs=[], work=work)
+    run_stage(directory, version=VERSIONS["shift"], inputs=inputs, outputs=[], work=work)

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.errors import RunError
 from ssl_pipeline.faces.cropper import detector_identity
 from ssl_pipeline.faces.preparation import OUTPUT_NAMES, prepare_faces
 from ssl_pipeline.faces.sources.corrections import digest_correction
 from ssl_pipeline.faces.sources.reading import fingerprint
 from ssl_pipeline.runs.directory import RunDir
-from ssl_pipeline.runs.records import run_stage
+from ssl_pipeline.runs.records import finished_stage, run_stage
+from ssl_pipeline.stages.versions import VERSIONS
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,27 @@ def prepare(config: RunConfig, run: RunDir) -> PreparedFaces:
 
     Run `stages.draw` first for sources of type `drawn` and for masked sets.
     """
-    inputs = {
+    record = run_stage(
+        run.faces,
+        version=VERSIONS["prepare"],
+        inputs=_inputs(config),
+        outputs=OUTPUT_NAMES,
+        work=lambda: prepare_faces(config.faces, config.labels, seed=config.seed, directory=run.faces),
+    )
+    return PreparedFaces(record.result, record.skipped)
+
+
+def is_prepared(config: RunConfig, run: RunDir) -> bool:
+    """Return whether a run has the faces of this config, i.e. whether `prepare` would skip itself."""
+    try:
+        finished_stage(run.faces, inputs={**_inputs(config), "version": VERSIONS["prepare"]}, cure="")
+    except RunError:
+        return False
+    return True
+
+
+def _inputs(config: RunConfig) -> dict[str, Any]:
+    return {
         "faces": config.faces,
         "labels": config.labels,
         "seed": config.seed,
@@ -35,10 +57,3 @@ def prepare(config: RunConfig, run: RunDir) -> PreparedFaces:
         "corrections": [digest_correction(path) for path in config.faces.correction_paths],
         "face_detector": detector_identity(config.faces.cropping),
     }
-    record = run_stage(
-        run.faces,
-        inputs=inputs,
-        outputs=OUTPUT_NAMES,
-        work=lambda: prepare_faces(config.faces, config.labels, seed=config.seed, directory=run.faces),
-    )
-    return PreparedFaces(record.result, record.skipped)

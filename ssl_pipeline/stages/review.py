@@ -11,7 +11,7 @@ from rich.markdown import Markdown
 from rich.prompt import FloatPrompt, Prompt
 
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.config.selection import PrecisionGuarantee
+from ssl_pipeline.config.selection import PrecisionGuarantee, SelectionConfig
 from ssl_pipeline.errors import ReviewError, ReviewPending
 from ssl_pipeline.pseudo_labels.audit import accepted_labels, captions, sample_audit
 from ssl_pipeline.pseudo_labels.manifest import Manifest, read_manifest
@@ -20,17 +20,19 @@ from ssl_pipeline.reports.audit_sheet import render_audit_sheets, write_sheet
 from ssl_pipeline.reports.review_page import review_markdown
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_file, digest_of, write_text
-from ssl_pipeline.runs.records import VERSION, StageRecord, faces_digest
+from ssl_pipeline.runs.records import StageRecord, faces_digest, finished_stage
 from ssl_pipeline.runs.review import (
     Choice,
     ReviewDecision,
     ReviewRequest,
     WaitingFlowRun,
+    apply_decision,
     read_decision,
     record_decision,
     valid_decision,
     write_request,
 )
+from ssl_pipeline.stages.versions import VERSIONS
 
 logger = logging.getLogger(__name__)
 
@@ -39,25 +41,44 @@ NUM_AUDITED = 100
 
 
 def selection_inputs(config: RunConfig, run: RunDir, round_index: int) -> dict[str, Any]:
-    """Return all inputs of a round's selection by the config. A decision is valid while they are unchanged."""
-    directory = run.pseudo_labels(round_index)
-    sources = (directory / "predictions", directory / "held_out", run.out_of_fold)
-    records = [StageRecord.read(source) for source in sources if (source / "done.json").is_file()]
+    """Return all inputs of a round's selection by the config. A decision is valid while they are unchanged.
+
+    Raises:
+        RunError: if the predictions that it reads are not finished, or were made with other settings.
+    """
     return {
-        "predicted": [digest_of([record.inputs, record.outputs]) for record in records],
+        "predicted": [digest_of([record.inputs, record.outputs]) for record in _predictions(config, run, round_index)],
         "selection": config.selection,
         "calibration": config.calibration,  # of the mean of the fold teachers
         "shift": assess_shift(config, run, round_index),
         "labels": config.labels,
-        "faces": faces_digest(run),
+        "faces": faces_digest(config, run),
         "round": round_index,
         "run_name": config.run_name,
     }
 
 
+def _predictions(config: RunConfig, run: RunDir, round_index: int) -> list[StageRecord]:
+    """Return the records of the predictions that a round's selection reads."""
+    cure = f"predict the pool first: {run.command}"
+    made_with = {
+        "faces": faces_digest(config, run),
+        "prediction": config.prediction.model_dump(exclude={"batch_size"}),
+    }
+    records = []
+    for folder in ("predictions", "held_out"):
+        directory = run.pseudo_labels(round_index) / folder
+        records.append(finished_stage(directory, inputs=made_with, cure=cure))
+        for member in (name for name in records[-1].inputs["members"] if name != "."):
+            finished_stage(directory / member, cure=cure)
+    if records[0].inputs["in_parts"]:
+        records.append(finished_stage(run.out_of_fold, cure=cure))
+    return records
+
+
 def digest_selection(inputs: dict[str, Any]) -> str:
-    """Return one digest of a selection's inputs and the library's version."""
-    return digest_of(inputs | {"version": VERSION})
+    """Return one digest of a selection's inputs and the version of its code."""
+    return digest_of(inputs | {"version": VERSIONS["select"]})
 
 
 def current_decision(config: RunConfig, run: RunDir, round_index: int) -> ReviewDecision | None:
@@ -65,6 +86,33 @@ def current_decision(config: RunConfig, run: RunDir, round_index: int) -> Review
     if config.review == "none":
         return None
     return valid_decision(run, round_index, digest_selection(selection_inputs(config, run, round_index)))
+
+
+def decided_selection(
+    config: RunConfig, run: RunDir, round_index: int
+) -> tuple[SelectionConfig, dict[str, Any], dict[str, Any]]:
+    """Return a round's selection as a person decided on it.
+
+    Returns:
+        The settings, the change that the decision made to them (see `apply_decision`), and all inputs of the stage.
+    """
+    inputs = selection_inputs(config, run, round_index)
+    settings, change = apply_decision(config.selection, current_decision(config, run, round_index))
+    return settings, change, inputs | {"selection": settings, **change}
+
+
+def check_selected(config: RunConfig, run: RunDir, round_index: int) -> StageRecord:
+    """Return the record of a round's selection, before something reads its manifest.
+
+    Raises:
+        RunError: if it has not finished, a guard refused it, its manifest was changed, or its inputs are others now.
+    """
+    *_, inputs = decided_selection(config, run, round_index)
+    cure = (
+        f"if a guard refused the selection, change the config; select again: {run.command}; a manifest of your own is "
+        "given to the flow train-student as manifest"
+    )
+    return finished_stage(run.pseudo_labels(round_index), inputs=inputs, cure=cure)
 
 
 def check_accepted(config: RunConfig, run: RunDir, round_index: int) -> None:
@@ -126,6 +174,7 @@ def ask_review(
         round_index: from 1.
         flow_run: the flow run that continues after the decision; None if the person starts the run again.
     """
+    check_selected(config, run, round_index)
     path = run.pseudo_labels(round_index) / "manifest.parquet"
     manifest, digest = read_manifest(path), digest_file(path)
     if (earlier := read_decision(run, round_index)) is not None:

@@ -26,10 +26,10 @@ from ssl_pipeline.pseudo_labels.summary import precision, summarize
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of, write_json
 from ssl_pipeline.runs.records import faces_digest, run_stage
-from ssl_pipeline.runs.review import apply_decision
 from ssl_pipeline.stages.calibrate import PLOT, plot
-from ssl_pipeline.stages.review import current_decision, selection_inputs
+from ssl_pipeline.stages.review import check_selected, decided_selection
 from ssl_pipeline.stages.round_faces import RoundFaces
+from ssl_pipeline.stages.versions import VERSIONS
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +67,8 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
         SelectionError: if a guard finds a fault and ``on_fault`` is ``stop``, or the strategy lacks an input.
     """
     directory = run.pseudo_labels(round_index)
-    inputs = selection_inputs(config, run, round_index)
-    decision = current_decision(config, run, round_index)
-    selection, change = apply_decision(config.selection, decision)
-    shift, inputs = inputs["shift"], inputs | {"selection": selection, **change}
+    selection, change, inputs = decided_selection(config, run, round_index)
+    shift = inputs["shift"]
     config = config.model_copy(update={"selection": selection})
 
     def work() -> dict[str, Any]:
@@ -99,7 +97,14 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
 
     outputs = ["manifest.parquet", "selection.json", *(["shift.json"] if shift is not None else [])]
     try:
-        record = run_stage(directory, inputs=inputs, outputs=outputs, optional_outputs=[PLOT], work=work)
+        record = run_stage(
+            directory,
+            version=VERSIONS["select"],
+            inputs=inputs,
+            outputs=outputs,
+            optional_outputs=[PLOT],
+            work=work,
+        )
     except SelectionError as error:
         if not change:
             raise
@@ -114,6 +119,8 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
 
 def changed_label_share(config: RunConfig, run: RunDir, round_index: int) -> ChangedLabels:
     """Compare a round's accepted labels with those of the previous round."""
+    for index in (round_index - 1, round_index):
+        check_selected(config, run, index)
     before, after = (
         read_manifest(run.pseudo_labels(index) / "manifest.parquet") for index in (round_index - 1, round_index)
     )
@@ -172,7 +179,7 @@ def _make_manifest(
         identity=ManifestIdentity(
             run_name=config.run_name,
             round_index=round_index,
-            faces_digest=faces_digest(run),
+            faces_digest=faces_digest(config, run),
             teacher_digest=faces.teacher_digest,
             selection_digest=digest_of(settings.model_dump(mode="json")),
         ),

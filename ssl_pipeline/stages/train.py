@@ -13,6 +13,7 @@ from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.learning.fit import TRAINED
+from ssl_pipeline.pseudo_labels.guards import stop_on
 from ssl_pipeline.pseudo_labels.manifest import check_belongs, read_manifest
 from ssl_pipeline.pseudo_labels.merging import merge, write_training_table
 from ssl_pipeline.reports.plots import plot_learning_curves
@@ -22,7 +23,8 @@ from ssl_pipeline.runs.gpu_slots import gpu_slots
 from ssl_pipeline.runs.records import faces_digest, run_stage
 from ssl_pipeline.stages.calibrate import calibrate
 from ssl_pipeline.stages.launch import TrainingJob, run_job
-from ssl_pipeline.stages.review import check_accepted
+from ssl_pipeline.stages.review import check_accepted, check_selected
+from ssl_pipeline.stages.versions import VERSIONS
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,18 @@ def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_pat
         ReviewPending: if the round's manifest is used and a person has not yet decided on it.
         ReviewError: if it was rejected.
         ManifestError: if the manifest belongs to another run, other faces or other labels.
+        RunError: if the round's manifest is used and its selection has not finished, or not with these settings.
+        SelectionError: if a guard refused the selection.
     """
-    if manifest_path is None:
-        check_accepted(config, run, round_index)
     directory, labels = run.student(round_index), config.labels.space
-    path = manifest_path or run.pseudo_labels(round_index) / "manifest.parquet"
+    of_round = run.pseudo_labels(round_index) / "manifest.parquet"
+    path = manifest_path or of_round
+    if path.resolve() == of_round.resolve():
+        check_accepted(config, run, round_index)
+        check_selected(config, run, round_index)
     manifest = read_manifest(path)
-    check_belongs(manifest, labels=labels, faces_digest=faces_digest(run), run_name=config.run_name)
+    check_belongs(manifest, labels=labels, faces_digest=faces_digest(config, run), run_name=config.run_name)
+    stop_on(manifest.selection["faults"], config.selection)
 
     def merge_labels() -> Path:
         labeled = read_faces(run.faces / "labeled.parquet")
@@ -121,7 +128,7 @@ def train_model(
     """
     directory = training.directory
     inputs = {
-        "faces": faces_digest(run),
+        "faces": faces_digest(config, run),
         **training.inputs,
         "role": role.fingerprint_fields(),
         "labels": config.labels.space.to_dict(),
@@ -153,6 +160,7 @@ def train_model(
 
     record = run_stage(
         directory,
+        version=VERSIONS["train"],
         inputs=inputs,
         outputs=[TRAINED, "history.csv", "curves.png"],
         work=work,

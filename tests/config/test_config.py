@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ssl_pipeline.config import loading
+from ssl_pipeline.config import messages
 from ssl_pipeline.config.loading import dump_config, load_config
 from ssl_pipeline.config.optimization import Sgd
 from ssl_pipeline.config.run import RunConfig
@@ -71,7 +71,7 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
         (
             "selection={type: precision_guarantee, align: validation}",
             "'selection': align: validation would adapt the predictions to the faces that test the guarantee; "
-            "use align: training or none",
+            "--set selection.align=training or --set selection.align=none",
         ),
         ("selection={type: precision_guarantee, target: 1}", "'selection.target': expected less than 1, got 1"),
         (
@@ -79,7 +79,10 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
             "'selection.guards.on_fault': expected 'stop' or",
         ),
         ("selection={type: balanced_top_k}", "'selection.k': missing; it has no default"),
-        ("run_name=../../etc", "'run_name': expected a name like"),
+        (
+            "run_name=../../etc",
+            "'run_name': expected up to 100 letters, digits, '.', '_' or '-', the first a letter or digit, e.g. first-run, got '../../etc'",
+        ),
         (
             "faces.labeled.test_sources=[{type: folder, path: x}]",
             "'faces.labeled': the test split comes from test_fraction or from test_sources: give exactly one of them",
@@ -88,7 +91,10 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
             "teacher.training.accumulation_steps=3",
             "'teacher.training': batch_size 64 must be a multiple of accumulation_steps 3",
         ),
-        ("teacher.training.scheduler={type: cosine, warmup_epochs: 10}", "warmup_epochs 10.0 must be less than epochs"),
+        (
+            "teacher.training.scheduler={type: cosine, warmup_epochs: 10}",
+            "warmup_epochs 10 must be less than epochs 10; --set teacher.training.scheduler.warmup_epochs=1",
+        ),
         (
             "faces.unlabeled.sources.0={type: utkface, path: elsewhere}",
             "sources need different names, since image ids begin with them; used twice: ['utkface']",
@@ -102,7 +108,7 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
         ("teacher.training.labeled_fraction=0.5", "the teacher trains on human labels only"),
         ("faces.labeled.drop_near_bin_edges=0", "expected greater than 0, got 0"),
         ("faces.labeled.drop_side=below", "drop_side below has no effect without drop_near_bin_edges"),
-        ("faces.corrections=3", "'faces.corrections': expected a valid tuple, got 3"),
+        ("faces.corrections=3", "'faces.corrections.0': expected text, got 3; quote it"),
         (
             "faces.labeled.sources.0={type: fairface, path: x, subsets: [test]}",
             "'faces.labeled.sources.0.subsets.0': expected 'train' or 'val', got 'test'",
@@ -112,7 +118,7 @@ def test_the_valid_config_loads_and_reads_back_equal(path: Path) -> None:
             "student.training.loss={type: focal, class_weights: {child: -1}}",
             "'student.training.loss.class_weights.child': expected greater than 0, got -1",
         ),
-        ("nonsense", "'nonsense': expected dotted.key=value, e.g. teacher.training.epochs=5"),
+        ("nonsense", "'nonsense': expected dotted.key=value, e.g. --set teacher.training.epochs=5"),
         ("run_name.x=1", "there is no 'x' to set in 'test'"),
         ("faces.labeled.sources.7.path=x", "there is no '7' to set a value in"),
     ],
@@ -157,7 +163,7 @@ def test_a_renamed_type_is_refused_with_its_new_name(path: Path, old: str, new: 
 
 def test_every_renamed_key_is_tested() -> None:
     tested = {override.partition("=")[0].rpartition(".")[2]: new for override, new in RENAMED_KEYS}
-    assert tested == loading._RENAMED_KEYS
+    assert tested == messages._RENAMED_KEYS
 
 
 def test_drop_near_bin_edges_needs_an_attribute_with_bin_edges_in_years(path: Path) -> None:
@@ -236,7 +242,7 @@ def test_overrides_are_yaml_and_reach_into_lists(path: Path) -> None:
     ("content", "message"),
     [
         (None, "config.yaml: no such config file"),
-        ("a: [", "not a YAML file"),
+        ("a: [", "not YAML: line 1, column 5: "),
         ("- 1", "expected sections such as 'labels:' and 'faces:', got [1]"),
         ("", "got None"),
     ],

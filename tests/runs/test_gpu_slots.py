@@ -30,7 +30,7 @@ def stage(directory: Path, limit: Limit, *, fails: bool = False) -> bool:
         limit.events.append("work")
         return {"x": 1 // (0 if fails else 1)}
 
-    record = run_stage(directory, inputs={"fails": fails}, outputs=[], work=work, around=gpu_slots(2))
+    record = run_stage(directory, version=1, inputs={"fails": fails}, outputs=[], work=work, around=gpu_slots(2))
     return bool(record.skipped)
 
 

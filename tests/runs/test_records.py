@@ -11,14 +11,14 @@ from ssl_pipeline.errors import RunError
 from ssl_pipeline.runs import records as runs
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import atomic_path, digest_of, read_json, write_text
-from ssl_pipeline.runs.records import run_stage
+from ssl_pipeline.runs.records import finished_stage, run_stage
 
 
 class Stage:
     """A stage that writes one file and counts how often it worked."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory, self.times = directory, 0
+        self.directory, self.times, self.version = directory, 0, 1
 
     def __call__(self, **inputs: object) -> dict:
         def work() -> dict:
@@ -26,7 +26,7 @@ class Stage:
             write_text(self.directory / "out.txt", "result")
             return {"answer": 42}
 
-        return run_stage(self.directory, inputs=inputs, outputs=["out.txt"], work=work)
+        return run_stage(self.directory, version=self.version, inputs=inputs, outputs=["out.txt"], work=work)
 
 
 def test_a_finished_stage_is_skipped_and_returns_the_same_result(tmp_path: Path) -> None:
@@ -42,22 +42,63 @@ def test_a_stage_works_again_if_inputs_or_outputs_changed(tmp_path: Path) -> Non
     stage(a=1)
     stage(a=2)
     assert stage.times == 2
-    (tmp_path / "out.txt").write_text("tampered")
-    stage(a=2)
-    assert stage.times == 3
     (tmp_path / "out.txt").unlink()
     stage(a=2)
-    assert stage.times == 4
+    assert stage.times == 3
     (tmp_path / "done.json").write_text("{ cut short")
     stage(a=2)
+    assert stage.times == 4
+    (tmp_path / "done.json").write_text('{"inputs": {}}')  # of another format
+    stage(a=2)
     assert stage.times == 5
+    stage.version = 2  # the code computes other results now
+    stage(a=2)
+    assert stage.times == 6
+
+
+@pytest.mark.parametrize("inputs", [{"a": 1}, {"a": 2}])
+def test_a_stage_never_overwrites_an_output_that_somebody_edited(tmp_path: Path, inputs: dict) -> None:
+    stage = Stage(tmp_path)
+    stage(a=1)
+    (tmp_path / "out.txt").write_text("edited")
+    with pytest.raises(
+        RunError, match=r"out\.txt: changed since the stage finished, and would be overwritten; to keep your"
+    ):
+        stage(**inputs)
+    assert ((tmp_path / "out.txt").read_text(), stage.times) == ("edited", 1)
+    (tmp_path / "out.txt").unlink()
+    stage(**inputs)
+    assert ((tmp_path / "out.txt").read_text(), stage.times) == ("result", 2)
+
+
+def test_a_stage_reads_only_what_a_finished_stage_left(tmp_path: Path) -> None:
+    def read(**inputs: object) -> object:
+        return finished_stage(tmp_path, inputs=inputs, cure="do it first").result["answer"]
+
+    with pytest.raises(RunError, match="this stage has not finished; do it first"):
+        read()
+    stage, output = Stage(tmp_path), tmp_path / "out.txt"
+    stage(a={"b": 1, "c": 2}, d=3)
+    assert read() == read(d=3) == read(a={"b": 1, "c": 2}) == 42
+    with pytest.raises(RunError, match=r"made with other settings \(a\.c\); do it first"):
+        read(a={"b": 1, "c": 4}, d=3)
+    output.write_text("edited")
+    with pytest.raises(RunError, match=r"out\.txt: changed since the stage finished; .*; do it first"):
+        read()
+    output.unlink()
+    with pytest.raises(RunError, match=r"out\.txt: removed since the stage finished; do it first"):
+        read()
+    for content in ("{}", '{"inputs": {}, "outputs": {}}', "[]", "{"):
+        (tmp_path / "done.json").write_text(content)
+        with pytest.raises(RunError):
+            read()
 
 
 def test_a_stage_that_fails_leaves_no_record(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     stage(a=1)
     with pytest.raises(ZeroDivisionError):
-        run_stage(tmp_path, inputs={"a": 2}, outputs=["out.txt"], work=lambda: {"x": 1 / 0})
+        run_stage(tmp_path, version=1, inputs={"a": 2}, outputs=["out.txt"], work=lambda: {"x": 1 / 0})
     assert not (tmp_path / "done.json").exists()
 
 

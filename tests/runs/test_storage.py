@@ -57,7 +57,9 @@ def stage(root: Path, *, text: str = "result", number: int = 2, name: str = "sta
         return {}
 
     outputs = [f"part-{index}.txt" for index in range(number)]
-    return not run_stage(directory, inputs={"text": text, "number": number}, outputs=outputs, work=work).skipped
+    return not run_stage(
+        directory, version=1, inputs={"text": text, "number": number}, outputs=outputs, work=work
+    ).skipped
 
 
 def stored(directory: Path) -> dict[str, str]:
@@ -301,7 +303,7 @@ def test_without_the_pixels_the_faces_have_no_record_in_the_storage(tmp_path: Pa
         return {}
 
     with mirror_run(settings(tmp_path, pixels=False), root):
-        run_stage(root / "faces", inputs={}, outputs=["labeled.parquet", "pixels.npy"], work=work)
+        run_stage(root / "faces", version=1, inputs={}, outputs=["labeled.parquet", "pixels.npy"], work=work)
     assert stored_names(tmp_path) == {"faces/labeled.parquet"}
     with mirror_run(settings(tmp_path), root):
         pass

@@ -298,12 +298,12 @@ def test_a_checkpoint_of_other_labels_or_another_size_is_refused(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
 ) -> None:
     teacher = finished[1].teacher / "best.safetensors"
-    config, run = copy_of(finished, tmp_path, "labels.attributes.0.values=[man, woman]")
-    shutil.rmtree(run.pseudo_labels(1))  # as after `prepare`, whose faces are others now
+    config, run = copy_of(finished, tmp_path, "labels.attributes.0.values=[female, male]")
+    draw_and_prepare(config, run)
     with pytest.raises(CheckpointError, match="the checkpoint has other labels"):
         predict(config, run, 1, teacher)
     config, run = copy_of(finished, tmp_path / "size", "faces.image_size=32")
-    shutil.rmtree(run.pseudo_labels(1))
+    draw_and_prepare(config, run)
     with pytest.raises(CheckpointError, match=r"trained on faces of 24 pixels, faces\.image_size is 32"):
         predict(config, run, 1, teacher)
 
@@ -332,7 +332,10 @@ def test_a_run_in_use_is_refused_and_a_failed_run_records_its_error(tmp_path: Pa
 
 def test_training_a_student_before_the_faces_are_prepared_is_refused(tmp_path: Path, raw: Path) -> None:
     config = load_config(write_tiny_config(tmp_path, root=raw))
-    with open_run(config) as run, pytest.raises(PipelineError, match=r"no such|no faces are prepared"):
+    with (
+        open_run(config) as run,
+        pytest.raises(RunError, match="faces: this stage has not finished; prepare the faces"),
+    ):
         train_student(config, run, 1)
 
 
