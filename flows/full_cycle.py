@@ -17,6 +17,7 @@ from . import tasks
 from .operations.artifacts import show
 from .operations.command import run_flow, run_from_command_line
 from .operations.events import announce_failure, announce_finished
+from .operations.naming import this_flow
 from .operations.parameters import configure
 from .operations.pipeline_flow import pipeline_flow
 from .operations.review import review_selection
@@ -39,7 +40,7 @@ def full_cycle(
 ) -> dict[str, Any]:
     """Train a teacher, pseudo-label the pool, train students, and compare them on the test split."""
     config = configure(config_path, run_name, overrides, seed=seed, rounds=rounds, review=review, device=device)
-    with open_run(config) as run:
+    with open_run(config, *this_flow()) as run:
         tasks.draw(config)
         tasks.prepare(config, run)
         teacher = tasks.train_teacher(config, run).directory

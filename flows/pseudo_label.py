@@ -8,6 +8,7 @@ from ssl_pipeline.stages.open import open_run
 
 from . import tasks
 from .operations.command import run_from_command_line
+from .operations.naming import this_flow
 from .operations.parameters import configure
 from .operations.pipeline_flow import pipeline_flow
 
@@ -28,7 +29,7 @@ def pseudo_label(
 ) -> dict[str, Any]:
     """Label the pool with a teacher and write the manifest: each label with its confidence, status and reason."""
     config = configure(config_path, run_name, overrides, seed=seed, device=device)
-    with open_run(config, "pseudo-label") as run:
+    with open_run(config, *this_flow()) as run:
         tasks.draw(config)
         tasks.prepare(config, run)
         teacher = Path(checkpoint) if checkpoint else run.teacher / "best.safetensors"

@@ -8,6 +8,7 @@ from ssl_pipeline.stages.open import open_run
 
 from . import tasks
 from .operations.command import run_from_command_line
+from .operations.naming import this_flow
 from .operations.parameters import configure
 from .operations.pipeline_flow import pipeline_flow
 
@@ -28,7 +29,7 @@ def train_student(
 ) -> dict[str, Any]:
     """Train a student from fresh weights on the human labels and the accepted pseudo-labels of a manifest."""
     config = configure(config_path, run_name, overrides, seed=seed, device=device)
-    with open_run(config, "train-student") as run:
+    with open_run(config, *this_flow()) as run:
         tasks.draw(config)
         tasks.prepare(config, run)
         student = tasks.train_student(config, run, round_index, Path(manifest) if manifest else None)

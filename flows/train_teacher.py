@@ -7,6 +7,7 @@ from ssl_pipeline.stages.open import open_run
 
 from . import tasks
 from .operations.command import run_from_command_line
+from .operations.naming import this_flow
 from .operations.parameters import configure
 from .operations.pipeline_flow import pipeline_flow
 
@@ -21,7 +22,7 @@ def train_teacher(
 ) -> dict[str, Any]:
     """Prepare the faces and train a teacher on the labeled ones."""
     config = configure(config_path, run_name, overrides, seed=seed, device=device)
-    with open_run(config, "train-teacher") as run:
+    with open_run(config, *this_flow()) as run:
         tasks.draw(config)
         tasks.prepare(config, run)
         teacher = tasks.train_teacher(config, run)

@@ -7,6 +7,7 @@ from typing import Any
 from prefect import runtime
 
 from ssl_pipeline.errors import PipelineError
+from ssl_pipeline.stages.open import CYCLE
 
 from .parameters import DEFAULT_CONFIG, configure
 
@@ -27,6 +28,11 @@ def run_name(parameters: Mapping[str, Any]) -> str:
         return str(parameters["run_name"])
     folder = run_folder(parameters)
     return folder.name if folder is not None else str(parameters.get("config_path") or DEFAULT_CONFIG)
+
+
+def this_flow() -> tuple[str, str]:
+    """Return the name of the running flow, and the ID of its flow run."""
+    return str(runtime.flow_run.flow_name or CYCLE), str(runtime.flow_run.id or "")
 
 
 def name_flow_run() -> str:

@@ -5,7 +5,7 @@
 
 A process that is killed together with its worker cannot report its state. The server knows a process by its number, not
 its host, so this command reads the note beside the lock of the run's folder instead: call it on the worker's host, in
-the worker's working directory. Flow runs without such a note are left alone.
+the worker's working directory. Flow runs without such a note, e.g. of build-masked-faces, are left alone.
 """
 
 from dataclasses import dataclass
@@ -42,8 +42,15 @@ def diagnose(flow_run: FlowRun) -> Diagnosis:
     # flow runs without a config path belong to other projects on the server
     folder = run_folder(flow_run.parameters) if "config_path" in flow_run.parameters else None
     holder = last_holder(RunDir(folder).lock_file) if folder is not None else None
-    if holder is None or not holder.is_here or datetime.fromisoformat(holder.since) < _attempt_start(flow_run):
-        return Diagnosis(None, "no process of this host has opened its folder since it started; check its own host")
+    if (
+        holder is None
+        or holder.flow_run != str(flow_run.id)
+        or not holder.is_here
+        or datetime.fromisoformat(holder.since) < _attempt_start(flow_run)
+    ):
+        return Diagnosis(
+            None, "none of its processes is noted as the last one that worked in a run on this host; check its own host"
+        )
     if is_alive(holder.pid):
         return Diagnosis(False, f"its {holder} is alive")
     return Diagnosis(True, f"{holder} took {folder} {holder.since} and is dead")

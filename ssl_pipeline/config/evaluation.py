@@ -42,17 +42,24 @@ CalibrationConfig = Annotated[NoCalibration | TemperatureScaling, Field(discrimi
 
 
 class GateConfig(Section):
-    """When to promote a student: a better metric on the validation faces, tested by a bootstrap over persons."""
+    """When to promote a student: a better metric on the validation faces, and no group of faces in which it is worse.
+
+    Evidence is counted in independent units: a person's faces and copies of a picture are one unit.
+    """
 
     metric: Literal["macro_f1", "accuracy"] = "macro_f1"
     min_probability: Annotated[float, Field(ge=0.5, le=1)] = 0.5
-    """Minimum share of the bootstrap samples in which the student is better. 0.5 only requires a better point estimate;
-    0.95 requires evidence that a hundred faces rarely provide."""
+    """Minimum share of the bootstrap samples (over units) in which the student is better. 0.5 only requires a better
+    point estimate; 0.95 requires evidence that a hundred faces rarely provide."""
     num_draws: int = Field(default=2000, ge=100, le=100_000)
     """Number of bootstrap samples."""
-    refuse_regressions: bool = False
-    """Refuse a student whose accuracy is clearly worse on some group of faces: the 95 % interval of the difference lies
-    below 0. Groups are tested separately, without correction: one in twenty equal ones may look worse by chance."""
+    refuse_regressions: bool = True
+    """Refuse a student that is worse in some group of faces (an attribute's value or an origin): exact sign test over the
+    group's units, with Holm's correction over all groups, so that at most one equal student in twenty is refused."""
+    min_units: int = Field(default=10, ge=2)
+    """Smallest number of units of a group to test it, and of all faces to compute an interval. With 8 groups, 8 units
+    that got worse and none that got better are the least evidence, so smaller groups could hardly ever be called worse
+    and would only weaken the test of the others."""
 
 
 class ShiftConfig(Section):

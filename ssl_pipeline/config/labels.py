@@ -1,13 +1,21 @@
 """Config section `labels`: the attributes, their values, and the bins of numeric columns."""
 
+import unicodedata
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ssl_pipeline.config.base import ATTRIBUTE_NAME, Section
 from ssl_pipeline.labels import LabelSpace
 
 Identifier = Annotated[str, Field(pattern=ATTRIBUTE_NAME)]
+
+
+def _clean(value: str) -> str:
+    return unicodedata.normalize("NFC", value).strip()  # as the values of a source are read
+
+
+Value = Annotated[str, AfterValidator(_clean)]
 
 # Columns of the face table, the manifest and the training table; reports list `joint` next to the attributes.
 RESERVED_NAMES = frozenset(
@@ -46,7 +54,7 @@ class AttributeConfig(Section):
     """An attribute; its values may be bins of a numeric column, e.g. of age in years."""
 
     name: Identifier
-    values: tuple[str, ...] = Field(min_length=2)
+    values: tuple[Value, ...] = Field(min_length=2)
     from_column: str | None = None
     """Numeric column whose bins are the values, e.g. age_years."""
     bin_edges: tuple[float, ...] = ()
@@ -86,6 +94,14 @@ class LabelsConfig(Section):
                 f"the attributes span {self.space.num_classes:,} classes; at most {MAX_CLASSES:,} are supported"
             )
         return self
+
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        """The columns that a source may give."""
+        columns = ["person_id", "age_years", "age_range", "origin"]
+        for attribute in self.attributes:
+            columns += [attribute.name, *([attribute.from_column] if attribute.from_column else [])]
+        return tuple(dict.fromkeys(columns))
 
     @property
     def made_from_age(self) -> tuple[AttributeConfig, ...]:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from ssl_pipeline.config.base import Section
 from ssl_pipeline.config.execution import ExecutionConfig, InProcess
 from ssl_pipeline.config.labels import AttributeConfig, LabelsConfig
-from ssl_pipeline.config.sources import Source
+from ssl_pipeline.config.sources import FolderSource, Source
 
 Share = Annotated[float, Field(ge=0)]
 Point = tuple[float, float]
@@ -149,6 +149,15 @@ class MaskingConfig(Section):
                 f"sources need different names, since image ids begin with them; used twice: {duplicates}; "
                 f"--set sources.{last}.name={names[last]}-{last + 1}"
             )
+        columns = dict.fromkeys((*self.labels.source_columns, "mask"))
+        faults = [
+            fault
+            for source in self.sources
+            if isinstance(source, FolderSource)
+            for fault in source.level_faults(tuple(columns))
+        ]
+        if faults:
+            raise ValueError("\n".join(faults))
         for attribute in self.labels.attributes:
             if attribute.name == "mask" and not set(MASK_VALUES) <= set(attribute.values):
                 raise ValueError(

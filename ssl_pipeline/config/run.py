@@ -16,6 +16,7 @@ from ssl_pipeline.config.losses import ExpectedNumber, terms_of
 from ssl_pipeline.config.masking import MaskingConfig
 from ssl_pipeline.config.metrics import check_metric
 from ssl_pipeline.config.selection import DEFAULT, EnsembleAgreement, PrecisionGuarantee, SelectionConfig
+from ssl_pipeline.config.sources import FolderSource
 from ssl_pipeline.config.storage import StorageConfig
 from ssl_pipeline.config.training import RoleConfig, TrainingConfig
 
@@ -116,6 +117,8 @@ class RunConfig(Section):
             ("faces.unlabeled.hide_labels", self.faces.unlabeled.hidden_of(source, names))
             for source in self.faces.unlabeled.sources
         ]
+        for source in (source for source in self.faces.all_sources if isinstance(source, FolderSource)):
+            faults += source.level_faults(self.labels.source_columns)
         for key, attributes in mentions:
             if unknown := [name for name in attributes if name not in names]:
                 faults.append(f"{key}: no attribute {unknown}; the attributes: {', '.join(names)}")

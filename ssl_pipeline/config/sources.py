@@ -1,12 +1,26 @@
 """Config sections for sources of faces; docs/face-sets.md describes the folder of each set."""
 
+import codecs
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ssl_pipeline.config.base import SOURCE_NAME, Section
 from ssl_pipeline.config.cropping import SourceCropping
+
+
+def _known_encoding(name: str) -> str:
+    try:
+        codecs.lookup(name)
+    except LookupError:
+        raise ValueError(f"unknown encoding '{name}'; e.g. utf-8, cp949, cp932, gb18030, cp1252") from None
+    return name
+
+
+UNUSED_LEVEL = "_"
 
 
 class FilterConfig(Section):
@@ -60,13 +74,30 @@ class FolderSource(SourceBase):
 
     type: Literal["folder"]
     levels: tuple[str, ...] = ()
+    """``_`` is a level that names nothing."""
+
+    def level_faults(self, columns: Sequence[str]) -> Iterator[str]:
+        """Yield a sentence for each level that is none of the columns that a source may give, and would be ignored."""
+        used = [*columns, *self.columns.values(), UNUSED_LEVEL]
+        for level in self.levels:
+            if level not in used:
+                similar = get_close_matches(level.casefold(), columns, n=1)
+                guess = f"did you mean '{similar[0]}'? " if similar else ""
+                yield (
+                    f"source '{self.name or self.type}': level '{level}' would be ignored; {guess}expected one of "
+                    f"{', '.join(columns)}, or {UNUSED_LEVEL} for folders that name nothing"
+                )
 
 
 class CsvSource(SourceBase):
-    """A CSV table inside `path`; its image paths are relative to `path`."""
+    """A table inside `path`: CSV, Excel (xlsx) or Parquet, by its content; its image paths are relative to `path`."""
 
     type: Literal["csv"]
     table: Path
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """Of a CSV; None takes the comma, semicolon or tab that splits the header."""
+    encoding: Annotated[str, AfterValidator(_known_encoding)] | None = None
+    """Of a CSV, e.g. cp949; None takes UTF-8 (or UTF-16, if it begins with its mark)."""
 
 
 class UtkFaceSource(SourceBase):

@@ -1,13 +1,12 @@
-"""Paired bootstrap over persons: difference of two models on the same faces, with its interval.
+"""Paired bootstrap over independent units: difference of two models on the same faces, with its interval.
 
-Shapes: N faces, P persons, K classes, D draws.
+Shapes: N faces, U units, K classes, D draws.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ssl_pipeline.labels import FloatArray, IntArray
 
@@ -25,30 +24,32 @@ class PairedDifference:
     """With `lower`: the central 95 % of the draws."""
     probability: float
     """Share of the draws in which the second model is better; a tie counts half."""
-    num_persons: int
+    num_units: int
+    """Independent units that were resampled, see `faces.independence`."""
 
 
 def paired_bootstrap(
     truth: IntArray,
     first: IntArray,
     second: IntArray,
-    persons: npt.ArrayLike,
+    units: IntArray,
     *,
     num_classes: int,
     metric: str = "macro_f1",
     num_draws: int = 2000,
     seed: int = 0,
 ) -> PairedDifference:
-    """Resample persons with all their faces, with replacement, and score both models on each draw.
+    """Resample units with all their faces, with replacement, and score both models on each draw.
 
-    Persons are the sampling unit because the faces of a person are not independent (cluster bootstrap: Field and Welsh
-    2007; paired for classifiers: Efron and Tibshirani 1993, chapter 16).
+    Faces of a person and copies of a picture are not independent, hence units (cluster bootstrap: Field and Welsh 2007;
+    paired for classifiers: Efron and Tibshirani 1993, chapter 16). With few units the interval is too narrow, and with
+    one it has width zero: use `sign_test` for small groups.
 
     Args:
         truth: int [N], in 0 … K - 1.
         first: classes predicted by the first model, int [N].
         second: classes predicted by the second model, int [N].
-        persons: person ids, [N].
+        units: the unit of each face, int [N], see `faces.independence`.
         num_classes: K.
         metric: ``macro_f1`` (over the classes that occur in a draw) or ``accuracy``.
         num_draws: D.
@@ -61,42 +62,42 @@ def paired_bootstrap(
         raise ValueError("a comparison needs at least one face, got none")
     if metric not in ("macro_f1", "accuracy"):
         raise ValueError(f"metric: expected macro_f1 or accuracy, got '{metric}'")
-    person_ids, person_indices = np.unique(np.asarray(persons, dtype=object).astype(str), return_inverse=True)
-    num_persons = len(person_ids)
-    counts = [_counts_per_person(truth, chosen, person_indices, num_persons, num_classes) for chosen in (first, second)]
+    unit_ids, unit_indices = np.unique(units, return_inverse=True)
+    num_units = len(unit_ids)
+    counts = [_counts_per_unit(truth, chosen, unit_indices, num_units, num_classes) for chosen in (first, second)]
 
     def differences(multiplicities: FloatArray) -> FloatArray:
         return _scores(multiplicities, counts[1], metric) - _scores(multiplicities, counts[0], metric)
 
-    difference = float(differences(np.ones((1, num_persons)))[0])
-    drawn = np.concatenate([differences(draws) for draws in _draw_persons(num_persons, num_draws, seed)])
+    difference = float(differences(np.ones((1, num_units)))[0])
+    drawn = np.concatenate([differences(draws) for draws in _draw_units(num_units, num_draws, seed)])
     lower, upper = np.quantile(drawn, [0.025, 0.975])
     probability = float((drawn > 0).mean() + 0.5 * (drawn == 0).mean())
-    return PairedDifference(difference, float(lower), float(upper), probability, num_persons)
+    return PairedDifference(difference, float(lower), float(upper), probability, num_units)
 
 
-def _counts_per_person(
-    truth: IntArray, predicted: IntArray, person_indices: IntArray, num_persons: int, num_classes: int
+def _counts_per_unit(
+    truth: IntArray, predicted: IntArray, unit_indices: IntArray, num_units: int, num_classes: int
 ) -> FloatArray:
-    """Count, per person and class, the true faces, the predicted faces and the true positives; float [P, 3 K]."""
+    """Count, per unit and class, the true faces, the predicted faces and the true positives; float [U, 3 K]."""
     is_correct = truth == predicted
     parts = []
     for class_ids, rows in ((truth, slice(None)), (predicted, slice(None)), (truth, is_correct)):
-        cells = person_indices[rows] * num_classes + class_ids[rows]
-        parts.append(np.bincount(cells, minlength=num_persons * num_classes).reshape(num_persons, num_classes))
+        cells = unit_indices[rows] * num_classes + class_ids[rows]
+        parts.append(np.bincount(cells, minlength=num_units * num_classes).reshape(num_units, num_classes))
     return np.concatenate(parts, axis=1).astype(np.float64)
 
 
-def _draw_persons(num_persons: int, num_draws: int, seed: int) -> Iterator[FloatArray]:
-    """Draw how often each person occurs in each draw, float [≤ 256, P] per batch."""
+def _draw_units(num_units: int, num_draws: int, seed: int) -> Iterator[FloatArray]:
+    """Draw how often each unit occurs in each draw, float [≤ 256, U] per batch."""
     rng = np.random.default_rng(seed)
     for start in range(0, num_draws, _DRAWS_PER_BATCH):
         size = min(_DRAWS_PER_BATCH, num_draws - start)
-        yield rng.multinomial(num_persons, np.full(num_persons, 1 / num_persons), size=size).astype(np.float64)
+        yield rng.multinomial(num_units, np.full(num_units, 1 / num_units), size=size).astype(np.float64)
 
 
 def _scores(multiplicities: FloatArray, counts: FloatArray, metric: str) -> FloatArray:
-    """Score each draw, float [D], from the persons' multiplicities, [D, P], and `_counts_per_person`, [P, 3 K]."""
+    """Score each draw, float [D], from the units' multiplicities, [D, U], and `_counts_per_unit`, [U, 3 K]."""
     num_true, num_predicted, num_correct = np.split(multiplicities @ counts, 3, axis=1)
     if metric == "accuracy":
         return np.asarray(num_correct.sum(axis=1) / num_true.sum(axis=1))

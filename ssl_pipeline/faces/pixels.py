@@ -1,6 +1,7 @@
 """Decoded faces of a run, all at one size: a memory-mapped array on disk."""
 
 import hashlib
+import mmap
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -102,3 +103,10 @@ def open_pixels(path: Path) -> npt.NDArray[np.uint8]:
     except (OSError, ValueError) as error:
         raise FaceTableError(f"{path}: cannot be read ({error}); delete its folder and run again") from None
     return pixels
+
+
+def mapped_file(pixels: npt.NDArray[np.uint8]) -> Path | None:
+    """Return the file of an array that `open_pixels` mapped as a whole; None for any other array."""
+    if isinstance(pixels, np.memmap) and isinstance(pixels.base, mmap.mmap) and pixels.filename is not None:
+        return Path(pixels.filename)
+    return None

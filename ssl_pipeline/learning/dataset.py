@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.config.training import RandAugment
-from ssl_pipeline.faces.pixels import open_pixels
+from ssl_pipeline.faces.pixels import mapped_file, open_pixels
 from ssl_pipeline.faces.regression_targets import RegressionTargets, regression_targets
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.labels import BoolArray, FloatArray, IntArray, LabelSpace
@@ -216,19 +216,29 @@ class AugmentedFaces(Dataset[tuple[Tensor, int]]):
         seed: int,
         randaugment: RandAugment = RandAugment(),  # noqa: B008 - frozen
     ) -> None:
-        self._faces = faces
+        self._pixels, self._pixel_rows = faces.pixels, faces.pixel_rows
         self._transform = augmentation(kind, image_size=int(faces.pixels.shape[1]), randaugment=randaugment)
         self._seed = seed
 
     def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, int]:
         """Return (pixels uint8 [3, S, S], face index) for (epoch, position in the epoch, face index)."""
         epoch, position, index = key
-        face = torch.from_numpy(np.array(self._faces.pixels[self._faces.pixel_rows[index]])).permute(2, 0, 1)
+        face = torch.from_numpy(np.array(self._pixels[self._pixel_rows[index]])).permute(2, 0, 1)
         seed_generators(self._seed, epoch, position)
         return self._transform(face), index
 
     def __len__(self) -> int:
-        return len(self._faces.pixel_rows)
+        return len(self._pixel_rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the pixels of a file: a spawned worker opens the file instead of receiving its content."""
+        path = mapped_file(self._pixels)
+        return self.__dict__ if path is None else self.__dict__ | {"_pixels": path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self._pixels, Path):
+            self._pixels = open_pixels(self._pixels)
 
 
 def load_batches(

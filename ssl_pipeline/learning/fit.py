@@ -60,13 +60,20 @@ def fit(
         name: the model's name in progress bars, logs and errors.
 
     Raises:
-        TrainingError: if there are no training or validation faces, the loss is not finite, memory runs out, or the
+        TrainingError: if there are no training or validation faces, fewer faces than processes, the loss is not finite, memory runs out, or the
             monitored metric is undefined on the validation faces.
     """
     if len(faces.train.pixel_rows) == 0 or len(faces.validation.pixel_rows) == 0:
         raise TrainingError(
             f"{name}: expected training and validation faces, got {len(faces.train.pixel_rows)} and "
             f"{len(faces.validation.pixel_rows)}; label more faces"
+        )
+    num_faces, training = len(faces.train.pixel_rows), config.training
+    smallest_batch = num_faces // -(-num_faces // training.batch_size)  # see `dataset.epoch_batches`
+    if smallest_batch < training.num_processes:
+        raise TrainingError(
+            f"{name}: {num_faces} training faces make batches of {smallest_batch}, too few for num_processes "
+            f"{training.num_processes}; set training.num_processes to at most {smallest_batch}, or label more faces"
         )
     with deterministic_algorithms(config.training.deterministic):
         loop = TrainingLoop(config, faces, seed=seed, device=device, name=name)

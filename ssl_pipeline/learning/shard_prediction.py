@@ -18,7 +18,7 @@ from ssl_pipeline.config.execution import ExecutionConfig, InProcess
 from ssl_pipeline.config.run import PredictionConfig
 from ssl_pipeline.errors import CheckpointError, RunError
 from ssl_pipeline.execution.shards import IN_PROCESS, map_shards
-from ssl_pipeline.faces.pixels import open_pixels
+from ssl_pipeline.faces.pixels import mapped_file, open_pixels
 from ssl_pipeline.labels import IntArray
 from ssl_pipeline.learning.checkpoint import Checkpoint
 from ssl_pipeline.learning.device import Device
@@ -92,7 +92,7 @@ class ShardPrediction:
 
     def recipe(self) -> Callable[[], "ShardPrediction"]:
         """Return a function that rebuilds this work in another process, with the same precision and number of threads."""
-        if not isinstance(self.pixels, np.memmap) or self.pixels.filename is None:
+        if (pixels := mapped_file(self.pixels)) is None:
             raise ValueError("pixels: expected a memory map, which other processes can open, got an array")
         return partial(
             _open_work,
@@ -101,7 +101,7 @@ class ShardPrediction:
             config=self.predictor.config.model_copy(update={"precision": self.predictor.compute.precision}),
             device="cuda" if self.on_gpu else "cpu",
             views=self.predictor.views,
-            pixels=Path(self.pixels.filename),
+            pixels=pixels,
             identity=self.identity,
             num_threads=self.num_threads,
         )
@@ -181,7 +181,8 @@ def read_shards(directory: Path, faces: pd.DataFrame) -> npt.NDArray[np.float32]
     Raises:
         RunError: if the shards contain other faces.
     """
-    tables = [pq.read_table(path) for path in sorted(directory.glob("part-*.parquet"))]
+    parts = sorted(directory.glob("part-*.parquet"), key=lambda path: int(path.stem.removeprefix("part-")))
+    tables = [pq.read_table(path) for path in parts]
     table = pa.concat_tables(tables)
     if table["image_id"].to_pylist() != faces["image_id"].tolist():
         raise RunError(f"{directory}: the predictions are of other faces; delete this folder and run again")

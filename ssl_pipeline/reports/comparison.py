@@ -34,7 +34,7 @@ def verdict(summary: dict[str, Any]) -> str:
         if metric.endswith("macro F1") and not metric.startswith("joint") and student_value < teacher_value
     ]
     if losses:
-        sentences.append(f"It is worse than the teacher on {' and '.join(losses)}.")
+        sentences.append(f"Its macro F1 on test is below the teacher's on {' and '.join(losses)}.")
     return " ".join([*endings, *sentences, _interval_sentence(summary), *warning])
 
 
@@ -44,20 +44,13 @@ def _review_sentence(review: dict[str, Any]) -> str:
 
 
 def _interval_sentence(summary: dict[str, Any]) -> str:
-    """State the interval of the difference on test, and the groups of faces that got worse."""
-    difference = summary["test_difference"]["comparison"]
-    metric = summary["test_difference"]["metric"].replace("_", " ").replace("f1", "F1")
-    lower, upper = 100 * difference["lower"], 100 * difference["upper"]
-    text = (
-        f"95 % interval of the difference in {metric}: {lower:+.1f} to {upper:+.1f}, resampling "
-        f"{difference['num_persons']:,} persons"
-    )
-    text += "; the test faces cannot decide which model is better." if lower <= 0 <= upper else "."
-    groups = [
-        f"{group['column']} {group['value']} ({100 * group['difference']:+.1f} points of accuracy, {group['num_faces']:,} faces)"
-        for group in summary["test_difference"]["regressions"]
-    ]
-    return f"{text} It is clearly worse for {', '.join(groups)}." if groups else text
+    """State the difference on test with its interval, and the groups of faces that got worse."""
+    difference = summary["test_difference"]
+    overall = difference["overall"]
+    undecided = not difference["has_enough_units"] or overall["lower"] <= 0 <= overall["upper"]
+    ending = "; the test faces cannot decide which model is better." if undecided else "."
+    groups = f" By groups: {difference['group_words']}." if difference["group_words"] else ""
+    return f"Difference on test: {difference['overall_words']}{ending}{groups}"
 
 
 def comparison_rows(summary: dict[str, Any]) -> list[tuple[str, float, float]]:

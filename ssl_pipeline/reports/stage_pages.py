@@ -258,12 +258,19 @@ def gate_page(decision: Mapping[str, Any], round_index: int, root: Path) -> Page
     teacher_scores, student_scores = (read_json(model / "validation" / "scores.json") for model in models)
     verdict = markdown_safe(decision["verdict"])
     lines = [f"# Gate of round {round_index}", "", f"{verdict[:1].upper()}{verdict[1:]}."]
-    if decision["regressions"]:
-        lines += ["", "| clearly worse in | faces | accuracy |", "|---|---:|---:|"]
+    comparison = decision["comparison"]
+    if comparison["regressions"]:
+        unit = comparison["unit"]
+        lines += [
+            "",
+            f"| worse in | faces | accuracy | {unit} better | {unit} worse | p |",
+            "|---|---:|---:|---:|---:|---:|",
+        ]
         lines += [
             f"| {markdown_safe(group['column'])} {markdown_safe(group['value'])} | {group['num_faces']:,} "
-            f"| {100 * group['difference']:+.1f} |"
-            for group in decision["regressions"]
+            f"| {100 * group['difference']:+.1f} | {group['test']['num_better']:,} | {group['test']['num_worse']:,} "
+            f"| {group['p_value']:.2g} |"
+            for group in comparison["regressions"]
         ]
     lines += ["", *_score_table(teacher_scores, student_scores)]
     pictures = [student / "validation" / "confusion.png", student / "validation" / "reliability.png"]

@@ -58,15 +58,18 @@ class RunDir:
         return f"ssl-pipeline run {self.root / 'config.yaml'}"
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, flow_run: str = "") -> Iterator[None]:
         """Hold the run for this process. The lock is released when the process ends, however it ends.
+
+        Args:
+            flow_run: the ID of the flow run that this process works for.
 
         Raises:
             RunError: if another process holds it.
         """
         with catch_disk_full(self.lock_file):
             self.root.mkdir(parents=True, exist_ok=True)
-        with hold_lock(self.lock_file):
+        with hold_lock(self.lock_file, flow_run):
             remove_leftovers(self.root)
             yield
 

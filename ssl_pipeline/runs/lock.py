@@ -7,6 +7,7 @@ The operating system releases the lock when the process ends, so a dead process 
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from ssl_pipeline.errors import RunError
 from ssl_pipeline.runs.files import write_json
 
 _ORPHAN_TIMEOUT_SECONDS = 15  # while the noted holder is dead and yet the lock is held, e.g. by its child or by a check
+_CHECK_SECONDS = 1  # `is_locked` holds a lock for a moment: who holds it longer works in the run
 _POLL_SECONDS = 0.2
 
 
@@ -30,11 +32,13 @@ class Holder:
     host: str
     since: str
     """When it took the lock, ISO 8601 in UTC."""
+    flow_run: str = ""
+    """The ID of the flow run that it works for, if any."""
 
     @classmethod
-    def this_process(cls) -> "Holder":
+    def this_process(cls, flow_run: str = "") -> "Holder":
         """Describe the current process."""
-        return cls(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
+        return cls(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"), flow_run)
 
     @property
     def is_here(self) -> bool:
@@ -46,20 +50,23 @@ class Holder:
 
 
 @contextmanager
-def hold_lock(path: Path) -> Iterator[None]:
-    """Hold a lock file for this process.
+def hold_lock(path: Path, flow_run: str = "") -> Iterator[None]:
+    """Hold a lock file for this process, and note the flow run that it works for.
 
     Raises:
         RunError: if another process holds it.
     """
+    check_ends = time.monotonic() + _CHECK_SECONDS
+
+    def is_held() -> bool:
+        return time.monotonic() > check_ends and _may_be_alive(last_holder(path))
+
     try:
-        held = FileLock(path, thread_local=False).acquire(
-            _ORPHAN_TIMEOUT_SECONDS, _POLL_SECONDS, cancel_check=lambda: _may_be_alive(last_holder(path))
-        )
+        held = FileLock(path, thread_local=False).acquire(_ORPHAN_TIMEOUT_SECONDS, _POLL_SECONDS, cancel_check=is_held)
     except Timeout:
         raise _locked(path) from None
     with held:
-        write_json(_note(path), asdict(Holder.this_process()))
+        write_json(_note(path), asdict(Holder.this_process(flow_run)))
         yield
 
 

@@ -5,16 +5,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.reports.plots import plot_class_f1
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json, write_json
 from ssl_pipeline.runs.records import RECORD, StageRecord, finished_stage
 from ssl_pipeline.runs.review import ReviewDecision
-from ssl_pipeline.stages.evaluate import PREDICTIONS, evaluate
-from ssl_pipeline.stages.gate import GateResult, compare_models
+from ssl_pipeline.stages.evaluate import evaluate
+from ssl_pipeline.stages.gate import GateResult, compare_on_split
 from ssl_pipeline.stages.open import environment
 from ssl_pipeline.stages.selection import ChangedLabels
 from ssl_pipeline.stages.train import TrainedModel
@@ -114,7 +112,7 @@ def _compare_on_test(config: RunConfig, run: RunDir, student_round: int) -> dict
     return {
         "teacher": teacher,
         "student": {"round": student_round, **student},
-        "test_difference": _test_difference(config, run.teacher, student_dir),
+        "test_difference": compare_on_split(config, run.teacher, student_dir, "test").to_dict(),
     }
 
 
@@ -129,13 +127,6 @@ def _scores(config: RunConfig, run: RunDir, model_dir: Path) -> dict[str, Any]:
         "validation": evaluate(config, run, model_dir, "validation").scores,
         "test": evaluate(config, run, model_dir, "test").scores,
     }
-
-
-def _test_difference(config: RunConfig, teacher_dir: Path, student_dir: Path) -> dict[str, Any]:
-    """Student minus teacher on the test faces, with its interval, and the groups in which the student is clearly worse."""
-    teacher, student = (pd.read_parquet(directory / "test" / PREDICTIONS) for directory in (teacher_dir, student_dir))
-    comparison, regressions = compare_models(teacher, student, config.gate, labels=config.labels.space)
-    return {"metric": config.gate.metric, "comparison": asdict(comparison), "regressions": regressions}
 
 
 def _records(

@@ -6,20 +6,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ssl_pipeline.config.evaluation import GateConfig
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.evaluation.paired_bootstrap import PairedDifference, paired_bootstrap
+from ssl_pipeline.evaluation.model_comparison import ModelComparison, compare_models
+from ssl_pipeline.faces.independence import independent_units
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import write_json
 from ssl_pipeline.stages.evaluate import PREDICTIONS, evaluate
 
 logger = logging.getLogger(__name__)
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -30,11 +28,8 @@ class GateResult:
     """Its directory, relative to the run directory."""
     student: str
     """Its directory, relative to the run directory."""
-    metric: str
     comparison: Mapping[str, Any]
-    """A `PairedDifference` as a dict."""
-    regressions: list[Record]
-    """Groups in which the student is clearly worse, see `compare_models`."""
+    """`ModelComparison.to_dict` on the validation faces."""
     promoted: bool
     verdict: str
     """The decision and its reasons in one sentence."""
@@ -45,82 +40,61 @@ def gate(config: RunConfig, run: RunDir, round_index: int, teacher_dir: Path) ->
     student_dir = run.student(round_index)
     for directory in (teacher_dir, student_dir):
         evaluate(config, run, directory, "validation")
-    teacher, student = (
-        pd.read_parquet(directory / "validation" / PREDICTIONS) for directory in (teacher_dir, student_dir)
-    )
+    comparison = compare_on_split(config, teacher_dir, student_dir, "validation")
+    promoted = is_promoted(comparison, config.gate)
     result = GateResult(
         teacher=str(teacher_dir.relative_to(run.root)),
         student=str(student_dir.relative_to(run.root)),
-        **decide_promotion(teacher, student, config.gate, labels=config.labels.space),
+        comparison=comparison.to_dict(),
+        promoted=promoted,
+        verdict=_verdict(comparison, config.gate, promoted=promoted),
     )
     write_json(student_dir / "gate.json", asdict(result))
     logger.info("round %d: %s", round_index, result.verdict)
     return result
 
 
-def decide_promotion(teacher: pd.DataFrame, student: pd.DataFrame, config: GateConfig, *, labels: LabelSpace) -> Record:
-    """Decide on the predictions of two models for the same faces.
-
-    Args:
-        teacher: `Evaluation.faces` of the teacher.
-        student: `Evaluation.faces` of the student.
-        config: the rule.
-        labels: the label space.
-
-    Returns:
-        ``metric, comparison, regressions, promoted, verdict``, as in `GateResult`.
-    """
-    comparison, regressions = compare_models(teacher, student, config, labels=labels)
-    is_better = comparison.difference > 0 and comparison.probability >= config.min_probability
-    promoted = is_better and not (config.refuse_regressions and regressions)
-    return {
-        "metric": config.metric,
-        "comparison": asdict(comparison),
-        "regressions": regressions,
-        "promoted": promoted,
-        "verdict": _verdict(comparison, regressions, config, promoted=promoted),
-    }
+def compare_on_split(config: RunConfig, teacher_dir: Path, student_dir: Path, split: str) -> ModelComparison:
+    """Compare two models by the predictions of `evaluate` for a split."""
+    teacher, student = (pd.read_parquet(directory / split / PREDICTIONS) for directory in (teacher_dir, student_dir))
+    return compare_predictions(teacher, student, config.gate, labels=config.labels.space)
 
 
-def compare_models(
+def compare_predictions(
     teacher: pd.DataFrame, student: pd.DataFrame, config: GateConfig, *, labels: LabelSpace
-) -> tuple[PairedDifference, list[Record]]:
-    """Compare the predictions of two models for the same faces; arguments as in `decide_promotion`.
-
-    Returns:
-        The difference on all faces, and the groups in which the student is clearly worse, i.e. the 95 % interval of the
-        accuracy difference lies below 0: column, value, num_faces and difference of each.
-    """
-
-    def compare(rows: "pd.Series[bool]", metric: str) -> PairedDifference:
-        return paired_bootstrap(
-            teacher.loc[rows, "class_id"].to_numpy(np.int64),
-            teacher.loc[rows, "predicted_class_id"].to_numpy(np.int64),
-            student.loc[rows, "predicted_class_id"].to_numpy(np.int64),
-            teacher.loc[rows, "person_id"].to_numpy(object),
-            num_classes=labels.num_classes,
-            metric=metric,
-            num_draws=config.num_draws,
-        )
-
-    regressions = []
-    for column in (name for name in (*labels.names, "origin") if name in teacher):
-        for value in sorted(teacher[column].dropna().unique()):
-            group = (teacher[column] == value).fillna(False).astype(bool)
-            accuracy = compare(group, "accuracy")
-            if accuracy.upper < 0:
-                group_key = {"column": column, "value": value, "num_faces": int(group.sum())}
-                regressions.append({**group_key, **asdict(accuracy)})
-    return compare(pd.Series(True, index=teacher.index), config.metric), regressions
-
-
-def _verdict(comparison: PairedDifference, regressions: list[Record], config: GateConfig, *, promoted: bool) -> str:
-    metric = config.metric.replace("_", " ").replace("f1", "F1")
-    sentence = (
-        f"the student is {'promoted' if promoted else 'not promoted'}: validation {metric} "
-        f"{100 * comparison.difference:+.1f} points (95 % interval {100 * comparison.lower:+.1f} to "
-        f"{100 * comparison.upper:+.1f}), better with probability {comparison.probability:.2f} (required: "
-        f"{config.min_probability:g})"
+) -> ModelComparison:
+    """Compare two models by `Evaluation.faces` of the same faces, grouped by each attribute and the origin."""
+    units = independent_units(teacher)
+    return compare_models(
+        teacher,
+        student,
+        units,
+        unit=_unit_name(teacher, num_units=len(set(units.tolist()))),
+        columns=[name for name in (*labels.names, "origin") if name in teacher],
+        num_classes=labels.num_classes,
+        config=config,
     )
-    groups = ", ".join(f"{group['column']} {group['value']} {100 * group['difference']:+.1f}" for group in regressions)
-    return f"{sentence}; clearly worse in {groups}" if groups else sentence
+
+
+def is_promoted(comparison: ModelComparison, config: GateConfig) -> bool:
+    """Decide: better, with the required probability (one half if the units are too few), and worse in no group."""
+    if config.refuse_regressions and comparison.regressions:
+        return False
+    probability = comparison.overall.probability if comparison.has_enough_units else 0.5
+    return comparison.overall.difference > 0 and probability >= config.min_probability
+
+
+def _unit_name(faces: pd.DataFrame, *, num_units: int) -> str:
+    """Say what the independent units are: a face whose person is unknown is its own person."""
+    persons, images = (faces[name].astype("str").str.split(":", n=1).str[-1] for name in ("person_id", "image_id"))
+    if (persons != images).any():
+        return "persons"
+    return "faces" if num_units == len(faces) else "pictures"
+
+
+def _verdict(comparison: ModelComparison, config: GateConfig, *, promoted: bool) -> str:
+    """State the decision and its reasons."""
+    sentence = f"the student is {'promoted' if promoted else 'not promoted'}: validation {comparison.overall_words}"
+    probability = f"{comparison.overall.probability:.2f}" if comparison.has_enough_units else "unknown"
+    sentence += f", better with probability {probability} (required: {config.min_probability:g})"
+    return f"{sentence}; {comparison.group_words}" if comparison.group_words else sentence

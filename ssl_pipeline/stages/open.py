@@ -32,7 +32,7 @@ _PACKAGES = ("torch", "torchvision", "timm", "accelerate", "matplotlib", "numpy"
 
 
 @contextmanager
-def open_run(config: RunConfig, flow: str = CYCLE) -> Iterator[RunDir]:
+def open_run(config: RunConfig, flow: str = CYCLE, flow_run: str = "") -> Iterator[RunDir]:
     """Open a run directory to work in it; writes config.yaml, and run.json with environment, status and error.
 
     The status after a full cycle is ``finished``, after another flow ``partly finished``; it stays ``finished`` if the
@@ -41,6 +41,7 @@ def open_run(config: RunConfig, flow: str = CYCLE) -> Iterator[RunDir]:
     Args:
         config: of the run. Settings that differ from those in config.yaml are logged, and kept in run.json.
         flow: the name of what works in the run.
+        flow_run: the ID of its flow run, if any.
 
     Raises:
         ConfigError: if the config needs something that is missing here.
@@ -50,7 +51,7 @@ def open_run(config: RunConfig, flow: str = CYCLE) -> Iterator[RunDir]:
     check(config)
     run = RunDir(config.runs_root / config.run_name)
     metadata = {"run_name": config.run_name, "flow": flow, "seed": config.seed, **environment(config)}
-    with run.lock(), mirror_run(config.storage, run.root):
+    with run.lock(flow_run), mirror_run(config.storage, run.root):
         metadata["changed_settings"] = _tell_changes(config, run)
         had_finished, before = _status(run) == "finished", _records(run)
         write_text(run.root / "config.yaml", dump_config(config))

@@ -265,7 +265,7 @@ def _render_audit(manifest: Manifest, directory: Path, *, seed: int) -> tuple[in
         return 0, []
     sample = sample_audit(manifest, num=max(NUM_AUDITED, labels["stratum"].nunique()), seed=seed)
     if (directory / "audit.csv").is_file():  # written last; may hold answers
-        return len(sample), sorted(directory.glob("audit-*.png"))
+        return len(sample), sorted(directory.glob("audit-*.png"), key=lambda page: (len(page.name), page.name))
     title = f"{manifest.path}: {len(sample):,} accepted labels"
     pages, _ = render_audit_sheets(directory, sample["image_path"].tolist(), captions(sample), title=title)
     write_sheet(directory / "audit.csv", sample)

@@ -223,6 +223,17 @@ def test_unknown_attributes_and_sources_are_named(path: Path) -> None:
         load_config(path, overrides=["faces.unlabeled.hide_labels={nobody: [age]}"])
 
 
+def test_a_level_that_would_be_ignored_is_refused_with_the_nearest_name(path: Path) -> None:
+    key = "faces.unlabeled.sources.0"
+    with pytest.raises(ConfigError) as error:
+        load_config(path, overrides=[f"{key}.levels=[person, gendr, split, _, gender]"])
+    assert "source 'folder': level 'person' would be ignored; did you mean 'person_id'?" in str(error.value)
+    assert "level 'gendr' would be ignored; did you mean 'gender'?" in str(error.value)
+    assert "level 'split' would be ignored; expected one of person_id, age_years" in str(error.value)
+    mapped = load_config(path, overrides=[f"{key}.levels=[sex, _]", f"{key}.columns={{gender: sex}}"])
+    assert mapped.faces.unlabeled.sources[0].columns == {"gender": "sex"}
+
+
 def test_overrides_are_yaml_and_reach_into_lists(path: Path) -> None:
     config = load_config(
         path,

@@ -36,7 +36,7 @@ def test_a_difference_and_its_interval_equal_a_loop_over_persons(metric: str) ->
     rows = np.arange(len(truth))
     assert result.difference == pytest.approx(score(second, rows) - score(first, rows))
     assert (result.lower, result.upper) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.02)
-    assert result.num_persons == len(everyone)
+    assert result.num_units == len(everyone)
     assert result.probability > 0.99
 
 

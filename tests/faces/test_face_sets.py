@@ -56,6 +56,13 @@ def test_fairface_ranges_give_the_value_that_contains_them_and_no_age_in_years(t
     ]
 
 
+def test_fairface_tables_may_name_files_without_their_folder(tmp_path):
+    put_fairface(tmp_path)
+    table = tmp_path / "fairface_label_val.csv"
+    table.write_text(table.read_text().replace("val/1.jpg", "1.jpg"))
+    assert rows_of(read(tmp_path, type="fairface", subsets=["val"]).faces, "image_id") == [("fairface:val/1.jpg",)]
+
+
 def test_unusable_fairface_rows_are_rejected_with_table_and_line(tmp_path):
     put_fairface(tmp_path / "ff")
     result = read(tmp_path, type="fairface", path="ff")
@@ -232,6 +239,24 @@ def test_celeba_gives_gender_person_and_any_mapped_attribute(tmp_path):
     assert "expected 1 or -1 for each attribute, got ['0']" in reasons[f"{folder}/000003.jpg"]
     assert "line 6: 2 values for 3 attributes" in reasons[f"{folder}/000004.jpg"]
     assert "no such file" in reasons[f"{folder}/000005.jpg"]
+
+
+def test_celeba_is_read_from_csv_copies_of_its_tables(tmp_path):
+    put_celeba(tmp_path)
+    text = [read(tmp_path, type="celeba", subsets=["train", "test"])]
+    for name, header in (
+        ("Anno/list_attr_celeba", "image_id,Eyeglasses,Male,Young"),
+        ("Anno/identity_CelebA", "image_id,identity"),
+        ("Eval/list_eval_partition", "image_id,partition"),
+    ):
+        path = tmp_path / f"{name}.txt"
+        lines = [",".join(line.split()) for line in path.read_text().splitlines() if ".jpg" in line]
+        write(tmp_path / f"{path.stem}.csv", header, *lines)
+        path.unlink()
+    text.append(read(tmp_path, type="celeba", subsets=["train", "test"]))
+    columns = ("image_id", "person_id", "gender")
+    assert rows_of(text[0].faces, *columns) == rows_of(text[1].faces, *columns)
+    assert len(text[1].faces) == 3
 
 
 def test_celeba_subsets_follow_the_partition(tmp_path):

@@ -148,6 +148,12 @@ def test_a_file_with_fewer_folders_than_levels_is_rejected(tmp_path):
     assert "<gender>/<age>/" in result.rejected["reason"].item()
 
 
+def test_a_level_of_the_underscore_names_nothing_and_may_repeat(tmp_path):
+    put(tmp_path / "batch 1" / "male" / "camera" / "a.png")
+    faces = read(tmp_path, type="folder", levels=["_", "gender", "_"]).faces
+    assert rows_of(faces, "gender") == [("male",)]
+
+
 def test_a_level_may_name_the_person(tmp_path):
     for name in ("Ann_Lee/1.jpg", "Ann_Lee/2.jpg", "Bo_Ek/1.jpg"):
         put(tmp_path / name)

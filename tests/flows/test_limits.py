@@ -96,12 +96,12 @@ def test_a_flow_run_of_a_dead_process_is_found_and_set_to_crashed(operator: Oper
     """A local flow is killed inside its run; no worker reports that."""
     config = write_tiny_config(tmp_path)
     code = (
-        "import sys, os, signal; from pathlib import Path; from prefect import flow\n"
+        "import sys, os, signal; from pathlib import Path; from prefect import flow; from prefect.runtime import flow_run\n"
         "from ssl_pipeline.config.loading import load_config; from ssl_pipeline.runs.records import RunDir\n"
         "@flow(name='full-cycle')\n"
         "def dies(config_path, overrides, run_name):\n"
         "    config = load_config(Path(config_path))\n"
-        "    with RunDir(config.runs_root / config.run_name).lock(): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    with RunDir(config.runs_root / config.run_name).lock(str(flow_run.id)): os.kill(os.getpid(), signal.SIGKILL)\n"
         "dies(sys.argv[1], [], None)"
     )
     process = python(operator, "-c", code, str(config))
@@ -130,7 +130,7 @@ def test_a_flow_run_that_may_run_on_another_host_is_left_alone(operator: Operato
     process = python(operator, "-c", code, str(config))
     assert process.stdout is not None and process.stdout.readline() == "here\n"
     output, _ = python(operator, "-m", "flows.operations.stuck", "--mark").communicate(timeout=60)
-    assert "unknown: no process of this host has opened its folder since it started" in output
+    assert "unknown: none of its processes is noted as the last one that worked in a run on this host" in output
     process.communicate(timeout=60)
     assert process.returncode == 0
 

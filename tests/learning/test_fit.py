@@ -364,3 +364,9 @@ def test_deterministic_mode_gives_the_same_bytes_and_is_reset_afterwards(tmp_pat
     fit(make_role(), make_faces(), directory=tmp_path / "b")
     assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_batches_too_small_for_the_processes_are_refused(tmp_path: Path) -> None:
+    role = make_role(batch_size=8, num_processes=8)
+    with pytest.raises(TrainingError, match="9 training faces make batches of 4, too few for num_processes 8; set"):
+        fit(role, make_faces(9, 6), directory=tmp_path)

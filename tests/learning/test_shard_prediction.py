@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ssl_pipeline.errors import RunError
-from ssl_pipeline.learning.shard_prediction import predict_shards, read_shards
+from ssl_pipeline.learning.shard_prediction import predict_shards, read_shards, write_shard
 from tests.conftest import SPACE, colored_pixels
 from tests.learning.prediction_support import predictor, save_random_model
 
@@ -59,3 +59,10 @@ def test_predictions_of_other_faces_are_rejected(checkpoint: Path, tmp_path: Pat
     predict_shards(predictor(checkpoint), faces, pixels, directory=tmp_path, shard_size=8, identity="a")
     with pytest.raises(RunError, match="the predictions are of other faces"):
         read_shards(tmp_path, faces.iloc[::-1])
+
+
+def test_shards_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    faces, _ = pool(2)
+    for number, image_id in ((100_000, "f1"), (99_999, "f0")):
+        write_shard(tmp_path / f"part-{number:05d}.parquet", [image_id], np.full((1, 2), number, np.float32), "a")
+    assert read_shards(tmp_path, faces)[:, 0].tolist() == [99_999, 100_000]

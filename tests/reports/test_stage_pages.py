@@ -159,13 +159,15 @@ def scores(macro_f1: float, f1: float | None) -> dict[str, Any]:
 
 
 def test_the_gate_page_names_worse_groups_and_has_both_models_scores(tmp_path: Path) -> None:
-    regressions = [{"column": "age", "value": ">=60", "num_faces": 30, "difference": -0.12}]
-    decision = {"verdict": "the student is not promoted", "regressions": regressions, "teacher": "t", "student": "s"}
+    test = {"num_better": 1, "num_worse": 12}
+    group = {"column": "age", "value": ">=60", "num_faces": 30, "difference": -0.12, "test": test, "p_value": 0.0123}
+    comparison = {"regressions": [group], "unit": "persons"}
+    decision = {"verdict": "the student is not promoted", "comparison": comparison, "teacher": "t", "student": "s"}
     for name, own in (("t", scores(0.4, 0.25)), ("s", scores(0.35, None))):
         write_json(tmp_path / name / "validation/scores.json", own)
     page = gate_page(decision, 1, tmp_path)
     assert "The student is not promoted." in page.markdown
-    assert "| age &gt;=60 | 30 | -12.0 |" in page.markdown
+    assert "| age &gt;=60 | 30 | -12.0 | 1 | 12 | 0.012 |" in page.markdown
     assert "| **joint macro F1** | | 40.0 | 35.0 | -5.0 |" in page.markdown
     assert "| age &gt;=60: F1 | 30 | 25.0 | – |  |" in page.markdown
     assert "| male/&gt;=60: F1 | 30 | 25.0 | – |  |" in page.markdown

@@ -16,7 +16,7 @@ from ssl_pipeline.cli.main import app
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.errors import RunError
 from ssl_pipeline.runs.directory import RunDir
-from ssl_pipeline.runs.files import write_json
+from ssl_pipeline.runs.files import read_json, write_json
 from ssl_pipeline.runs.lock import is_alive, is_locked, last_holder
 from ssl_pipeline.runs.status import run_status
 from ssl_pipeline.stages.open import open_run
@@ -201,3 +201,71 @@ def test_a_zombie_process_is_not_alive() -> None:
     assert not is_alive(child.pid)
     child.join()
     assert not is_alive(child.pid)
+
+
+def test_a_status_asked_at_the_same_moment_does_not_refuse_a_run(tmp_path: Path) -> None:
+    """The last holder is alive, this process, and `is_locked` of another one holds the lock for a moment."""
+    run = RunDir(tmp_path)
+    with run.lock():
+        pass
+    start("import sys, time; from filelock import FileLock\n"
+          "with FileLock(sys.argv[1]): print('held', flush=True); time.sleep(0.4)", run.lock_file)  # fmt: skip
+    with run.lock():
+        assert is_locked(run.lock_file)
+
+
+def test_a_stage_whose_outputs_changed_is_not_shown_as_finished(config: Path) -> None:
+    with open_run(load_config(config)) as run:
+        for directory in (run.faces, run.teacher):
+            record(directory, seconds=1, unlabeled=3)
+    (run.faces / "done.json").write_text("{}")
+    content = read_json(run.teacher / "done.json")
+    write_json(run.teacher / "done.json", content | {"outputs": {"a.txt": "0" * 64, "b.txt": "0" * 64}})
+    stages = {stage.name: (stage.state, stage.note) for stage in run_status(run.root).stages}
+    assert stages["faces"] == ("begun", "its record is damaged")
+    assert stages["round-00/teacher"] == ("begun", "a.txt, b.txt: removed since it finished")
+    (run.teacher / "a.txt").touch()
+    (run.teacher / "b.txt").touch()
+    assert run_status(run.root).stages[1].note == "a.txt, b.txt: changed since it finished"
+
+
+def test_a_single_flow_neither_finishes_a_run_nor_changes_its_config_in_silence(
+    config: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = load_config(config)
+    with pytest.raises(RunError), open_run(first) as run:
+        raise RunError("no room")
+    changed = load_config(config, overrides=["selection.confidence_threshold=0.7"])
+    with open_run(changed, "pseudo-label"):
+        assert run_status(run.root).state == "running"
+    key = "selection.confidence_threshold"
+    assert f"{key} was 0.55, is 0.7 from now on" in caplog.text
+    assert read_json(run.root / "run.json")["changed_settings"] == {key: [0.55, 0.7]}
+    status = run_status(run.root)
+    assert (status.state, status.detail) == ("partly finished", "the flow pseudo-label has ended, the cycle has not")
+    assert "ssl-pipeline run" in status.next_step
+    with open_run(changed):
+        pass
+    assert run_status(run.root).state == "finished"
+    with open_run(changed, "train-teacher"):
+        pass
+    assert run_status(run.root).state == "finished"  # nothing worked
+    with open_run(changed, "train-teacher"):
+        record(run.teacher, seconds=1)
+    assert run_status(run.root).state == "partly finished"
+
+
+def test_what_ended_a_run_is_raised_even_if_its_status_cannot_be_written(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("read-only")
+
+    with pytest.raises(KeyboardInterrupt), open_run(load_config(config)):
+        monkeypatch.setattr("ssl_pipeline.stages.open.write_json", fail)
+        raise KeyboardInterrupt
+    monkeypatch.undo()
+    with pytest.raises(KeyboardInterrupt), open_run(load_config(config)) as run:
+        run.review(1).mkdir(parents=True)
+        (run.review(1) / "request.json").write_text("damaged")
+        raise KeyboardInterrupt

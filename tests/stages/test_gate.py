@@ -1,6 +1,7 @@
-"""The gate: the student must be better, with enough probability, and optionally clearly worse in no group."""
+"""The gate: the student must be better, with enough probability, and worse in no group of independent units."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,10 +10,11 @@ import pytest
 from ssl_pipeline.config.evaluation import GateConfig
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.selection import FixedThreshold
+from ssl_pipeline.evaluation.model_comparison import ModelComparison
 from ssl_pipeline.pseudo_labels.manifest import ManifestIdentity, build_manifest, write_manifest
 from ssl_pipeline.pseudo_labels.selection import select
 from ssl_pipeline.runs.directory import RunDir
-from ssl_pipeline.stages.gate import decide_promotion
+from ssl_pipeline.stages.gate import compare_predictions, is_promoted
 from ssl_pipeline.stages.selection import changed_label_share
 from tests.conftest import SPACE
 from tests.cycle_config import write_tiny_config
@@ -22,13 +24,9 @@ def predictions(right: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
     """Predictions for faces of 6 classes, one face per person; `right` marks the correct ones."""
     truth = np.arange(len(right)) % SPACE.num_classes
     wrong = (truth + 1 + np.random.default_rng(seed).integers(0, 5, len(right))) % SPACE.num_classes
-    identity = pd.DataFrame(
-        {
-            "image_id": [f"f{n}" for n in range(len(right))],
-            "person_id": range(len(right)),
-            "picture_id": range(len(right)),
-        }
-    )
+    identity = pd.DataFrame({"image_id": [f"f{n}" for n in range(len(right))]})
+    identity["person_id"] = [f"p{number}" for number in range(len(right))]
+    identity["picture_id"] = identity["image_id"]
     known = SPACE.decode(SPACE.class_codes[truth]).astype("string")
     origin = pd.Series(np.where(np.arange(len(right)) // 6 % 5 == 0, "near", "far"), name="origin")
     faces = pd.concat([identity, known, origin], axis=1)
@@ -39,21 +37,23 @@ def random_mask(probability: float, *, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).random(300) < probability
 
 
+def compare(teacher: pd.DataFrame, student: pd.DataFrame, **config: Any) -> tuple[ModelComparison, bool]:
+    gate = GateConfig(**config)
+    comparison = compare_predictions(teacher, student, gate, labels=SPACE)
+    return comparison, is_promoted(comparison, gate)
+
+
 def test_a_better_student_is_promoted_and_a_worse_one_is_not() -> None:
     teacher, student = predictions(random_mask(0.5, seed=1)), predictions(random_mask(0.8, seed=2))
-    decision = decide_promotion(teacher, student, GateConfig(), labels=SPACE)
-    assert decision["promoted"]
-    assert decision["comparison"]["lower"] > 0
-    assert decision["regressions"] == []
-    assert decision["verdict"].startswith("the student is promoted: validation macro F1 +")
-    back = decide_promotion(student, teacher, GateConfig(), labels=SPACE)
-    assert not back["promoted"]
-    assert {(group["column"], group["value"]) for group in back["regressions"]} >= {
-        ("gender", "male"),
-        ("origin", "far"),
-    }
-    equal = decide_promotion(teacher, teacher, GateConfig(), labels=SPACE)
-    assert not equal["promoted"]
+    comparison, promoted = compare(teacher, student)
+    assert promoted
+    assert comparison.overall.lower > 0
+    assert comparison.group_words == ""
+    assert comparison.overall_words.startswith("macro F1 +")
+    back, promoted_back = compare(student, teacher)
+    assert not promoted_back
+    assert {(group.column, group.value) for group in back.regressions} >= {("gender", "male"), ("origin", "far")}
+    assert not compare(teacher, teacher)[1]
 
 
 def test_a_minimum_probability_may_be_required() -> None:
@@ -62,28 +62,73 @@ def test_a_minimum_probability_may_be_required() -> None:
     slightly[np.flatnonzero(~right)[:3]] = True
     slightly[np.flatnonzero(right)[:2]] = False
     teacher, student = predictions(right), predictions(slightly)
-    lenient = decide_promotion(teacher, student, GateConfig(metric="accuracy"), labels=SPACE)
-    assert lenient["promoted"]
-    assert lenient["comparison"]["difference"] == pytest.approx(1 / 300)
-    assert 0.5 < lenient["comparison"]["probability"] < 0.9
-    strict = decide_promotion(teacher, student, GateConfig(metric="accuracy", min_probability=0.9), labels=SPACE)
-    assert not strict["promoted"]
-    assert "not promoted" in strict["verdict"]
-    assert "required: 0.9" in strict["verdict"]
+    comparison, promoted = compare(teacher, student, metric="accuracy")
+    assert promoted
+    assert comparison.overall.difference == pytest.approx(1 / 300)
+    assert 0.5 < comparison.overall.probability < 0.9
+    assert not compare(teacher, student, metric="accuracy", min_probability=0.9)[1]
 
 
-def test_a_group_with_lower_accuracy_is_named_and_may_prevent_the_promotion() -> None:
+def test_a_group_in_which_the_student_is_worse_is_named_and_refused_unless_the_config_allows_it() -> None:
     right = random_mask(0.6, seed=1)
     near = (predictions(right)["origin"] == "near").to_numpy()
     student_right = np.where(near, random_mask(0.2, seed=3), random_mask(0.9, seed=4))
-    teacher, student = predictions(right), predictions(student_right)
-    named = decide_promotion(teacher, student, GateConfig(), labels=SPACE)
-    assert named["promoted"]
-    groups = [(group["column"], group["value"], group["num_faces"]) for group in named["regressions"]]
-    assert groups == [("origin", "near", 60)]
-    assert "clearly worse in origin near -" in named["verdict"]
-    refused = decide_promotion(teacher, student, GateConfig(refuse_regressions=True), labels=SPACE)
-    assert not refused["promoted"]
+    comparison, promoted = compare(predictions(right), predictions(student_right))
+    assert not promoted
+    (group,) = comparison.regressions
+    num_better, num_worse = (int((near & (a & ~b)).sum()) for a, b in ((student_right, right), (right, student_right)))
+    assert (group.column, group.value, group.num_faces) == ("origin", "near", 60)
+    assert (group.test.num_better, group.test.num_worse) == (num_better, num_worse)
+    assert f"worse in origin near (fewer faces right of {num_worse} persons, more of {num_better}; accuracy -" in (
+        comparison.group_words
+    )
+    assert compare(predictions(right), predictions(student_right), refuse_regressions=False)[1]
+
+
+def test_one_face_alone_in_its_group_refuses_nothing_and_is_named_as_untested() -> None:
+    teacher, student = predictions(random_mask(0.5, seed=1)), predictions(random_mask(0.8, seed=2))
+    worse = np.flatnonzero(
+        (teacher["predicted_class_id"] == teacher["class_id"]) & (student["predicted_class_id"] != student["class_id"])
+    )[0]
+    for frame in (teacher, student):
+        frame.loc[worse, "origin"] = "rare"
+    comparison, promoted = compare(teacher, student)
+    assert promoted
+    assert comparison.regressions == []
+    assert comparison.group_words == "too few persons to test origin rare"
+
+
+def test_copies_of_a_person_or_of_a_picture_are_one_unit() -> None:
+    """Sixty worse faces are a regression, sixty faces of six people or of six pictures are not."""
+    right = np.ones(300, dtype=bool)
+    student_right = right.copy()
+    student_right[:60] = False
+    for column in ("person_id", "picture_id"):
+        teacher, student = predictions(right), predictions(student_right)
+        assert compare(teacher, student)[0].regressions
+        for frame in (teacher, student):
+            frame[column] = [f"{column}-{number % 6 if number < 60 else number}" for number in range(300)]
+        comparison, _ = compare(teacher, student)
+        assert comparison.regressions == []
+        assert comparison.overall.num_units == 246
+
+
+def test_with_too_few_units_nothing_is_more_probable_than_its_opposite() -> None:
+    teacher, student = predictions(np.zeros(300, dtype=bool)), predictions(np.ones(300, dtype=bool))
+    for frame in (teacher, student):
+        frame["person_id"] = "one person"
+    comparison, promoted = compare(teacher, student)
+    assert promoted  # the better point estimate
+    assert comparison.overall_words == "macro F1 +100.0 points on 1 persons, too few for an interval"
+    assert not compare(teacher, student, min_probability=0.6)[1]
+
+
+def test_the_verdict_speaks_of_faces_if_no_person_is_known() -> None:
+    teacher, student = predictions(random_mask(0.5, seed=1)), predictions(random_mask(0.8, seed=2))
+    assert compare(teacher, student)[0].unit == "persons"
+    for frame in (teacher, student):
+        frame["person_id"] = frame["image_id"]
+    assert "resampling 300 faces" in compare(teacher, student)[0].overall_words
 
 
 def test_the_changed_share_counts_new_and_changed_labels_among_the_accepted(

@@ -3,18 +3,20 @@
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from ssl_pipeline.config.labels import AttributeConfig, LabelsConfig
 from ssl_pipeline.config.sources import CsvSource, Source
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.sources.raw_faces import RawFaces, source_name
+from ssl_pipeline.faces.sources.raw_faces import RawFaces, clean_text, source_name
 
 Texts = list[str | None]
 Faults = dict[int, dict[str, str]]
@@ -72,32 +74,33 @@ def label_rows(raw: RawFaces, source: Source, labels: LabelsConfig) -> LabeledRo
 
 
 def map_columns(raw_columns: Mapping[str, Texts], source: Source, labels: LabelsConfig) -> dict[str, Texts]:
-    """Rename a source's columns and translate their values; the empty string becomes None.
+    """Rename a source's columns and translate their values; blanks around a value are dropped, nothing becomes None.
 
     `source.columns` is {target column: the source's column}. A mapped column no longer counts under its old name; an
     unmapped column keeps its name. Columns that the config does not use are dropped.
 
     Raises:
-        FaceTableError: if the mapping names a target column or a source column that does not exist.
+        FaceTableError: if the mapping names a target column or a source column that does not exist, or a column has
+            nearly the name of a target (another case, blanks, hyphens).
     """
-    name = source_name(source)
-    targets = ["person_id", "age_years", "age_range", "origin"]
-    for attribute in labels.attributes:
-        targets += [attribute.name, *([attribute.from_column] if attribute.from_column else [])]
-    mapping = dict(source.columns)
+    name, targets = source_name(source), labels.source_columns
+    mapping = {target: clean_text(raw_name) for target, raw_name in source.columns.items()}
     if isinstance(source, CsvSource):
         mapping.pop("image_path", None)  # applied when the table is read
     for target, raw_name in mapping.items():
         if target not in targets:
-            expected = _quoted(dict.fromkeys(targets))
-            raise FaceTableError(f"source '{name}': columns.{target}: expected one of {expected}, got '{target}'")
+            raise FaceTableError(
+                f"source '{name}': columns.{target}: expected one of {_quoted(targets)}, got '{target}'"
+                + _did_you_mean(target, targets)
+            )
         if raw_name not in raw_columns:
             raise FaceTableError(
                 f"source '{name}': columns.{target}: no column '{raw_name}'; the source's columns: "
-                f"{_quoted(raw_columns) or 'none'}"
+                f"{_quoted(raw_columns) or 'none'}" + _did_you_mean(raw_name, raw_columns)
             )
-    unmapped = {name: name for name in raw_columns if name not in mapping.values() and name not in mapping}
+    unmapped = {raw: raw for raw in raw_columns if raw not in mapping.values() and raw not in mapping}
     columns = {target: raw_columns[raw] for target, raw in {**unmapped, **mapping}.items() if target in targets}
+    _check_near_misses(unmapped, columns, name, labels)
     for target in source.values:
         if target not in columns:
             raise FaceTableError(
@@ -107,13 +110,45 @@ def map_columns(raw_columns: Mapping[str, Texts], source: Source, labels: Labels
     return {target: _translate(texts, source.values.get(target, {})) for target, texts in columns.items()}
 
 
-def _quoted(names: Mapping[str, Any]) -> str:
+def _check_near_misses(
+    unmapped: Mapping[str, str], columns: Mapping[str, Texts], source: str, labels: LabelsConfig
+) -> None:
+    """Refuse a column whose name differs from a missing target in case, blanks, hyphens or underscores only."""
+    by_key = {_key(raw): raw for raw in unmapped}
+    for target in labels.source_columns:
+        raw = by_key.get(_key(target))
+        if target not in columns and raw is not None:
+            numbers = {attribute.name: attribute.from_column for attribute in labels.attributes}.get(target)
+            or_number = f" (or columns: {_yaml({numbers: raw})}, if it holds numbers)" if numbers else ""
+            raise FaceTableError(
+                f"source '{source}': its column '{raw}' would not be read as '{target}'; rename it, or write in this "
+                f"source: columns: {_yaml({target: raw})}{or_number}"
+            )
+
+
+def _yaml(mapping: Mapping[str, Any]) -> str:
+    """Format a mapping so that it can be pasted into a config."""
+    return str(yaml.safe_dump(mapping, default_flow_style=True, allow_unicode=True, width=10_000)).strip()
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", name.casefold())
+
+
+def _quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
+def _did_you_mean(name: str, names: Iterable[str]) -> str:
+    similar = get_close_matches(name, names, n=1)
+    return f"; did you mean '{similar[0]}'?" if similar else ""
+
+
 def _translate(texts: Texts, values: Mapping[str, str]) -> Texts:
-    """Translate the values that the mapping contains; afterwards the empty string is unknown."""
-    return [(values.get(text, text) or None) if text is not None else None for text in texts]
+    """Clean the values and translate those that the mapping contains; afterwards the empty string is unknown."""
+    values = {clean_text(theirs): clean_text(ours) for theirs, ours in values.items()}
+    cleaned = {text: clean_text(text) for text in set(texts) if text is not None}
+    return [(values.get(cleaned[text], cleaned[text]) or None) if text is not None else None for text in texts]
 
 
 def _parse_numbers(texts: Texts, column: str, faults: Faults, *, minimum: float = -math.inf) -> list[float]:
@@ -164,13 +199,22 @@ def bin_values(
 
 def _check_values(texts: Texts, attribute: AttributeConfig, faults: Faults) -> Texts:
     """Replace texts that are not values of the attribute by None; each is a fault of its row."""
-    expected = ", ".join(f"'{value}'" for value in attribute.values)
-    checked = list(texts)
+    allowed = set(attribute.values)
+    faulty = {text: _value_fault(text, attribute) for text in set(texts) if text is not None and text not in allowed}
     for row, text in enumerate(texts):
-        if text is not None and text not in attribute.values:
-            faults[row][attribute.name] = f"column '{attribute.name}': expected one of {expected}, got '{text}'"
-            checked[row] = None
-    return checked
+        if text in faulty:
+            faults[row][attribute.name] = faulty[text]
+    return [None if text in faulty else text for text in texts]
+
+
+def _value_fault(text: str, attribute: AttributeConfig) -> str:
+    fault = f"column '{attribute.name}': expected one of {_quoted(attribute.values)}, got '{text}'"
+    similar = [value for value in attribute.values if _key(value) == _key(text)]
+    if len(similar) == 1:
+        return f"{fault}; write in this source: values: {_yaml({attribute.name: {text: similar[0]}})}"
+    if attribute.from_column is not None and text.replace(".", "", 1).isdigit():
+        return f"{fault}; write in this source: columns: {_yaml({attribute.from_column: attribute.name})}"
+    return fault
 
 
 def _text_series(texts: Texts) -> "pd.Series[Any]":

@@ -20,7 +20,7 @@ import pandas as pd
 from ssl_pipeline.config.labels import AttributeConfig, LabelsConfig
 from ssl_pipeline.errors import FaceTableError, list_of_faults
 from ssl_pipeline.faces.sources.columns import bin_values
-from ssl_pipeline.faces.sources.csv_table import TableRow, read_table
+from ssl_pipeline.faces.sources.tables import TableRow, read_table
 from ssl_pipeline.runs.files import digest_file
 
 logger = logging.getLogger(__name__)

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ssl_pipeline.config.sources import FairFaceSource
-from ssl_pipeline.faces.sources.csv_table import TableRow, read_subset_tables
+from ssl_pipeline.faces.sources.csv_table import read_subset_tables
 from ssl_pipeline.faces.sources.listing import list_by_entry
-from ssl_pipeline.faces.sources.raw_faces import Entry, RawFaces, Values
+from ssl_pipeline.faces.sources.raw_faces import Entry, RawFaces, Values, existing_folder
+from ssl_pipeline.faces.sources.tables import TableRow
 
 GENDERS = {"Male": "male", "Female": "female"}
 
@@ -30,8 +31,12 @@ def read_fairface(source: FairFaceSource, *, root: Path) -> RawFaces:
 
 def _entries(source: FairFaceSource, root: Path) -> Iterator[Entry]:
     columns = ("file", "age", "gender", "race")
-    for _, location, row in read_subset_tables(source, root=root, name="fairface_label_{}.csv", columns=columns):
-        yield Entry(row.values.get("file", ""), row.fault or _values(row), location)
+    folder = existing_folder(source, root=root)
+    for subset, location, row in read_subset_tables(source, root=root, name="fairface_label_{}.csv", columns=columns):
+        path = row.values.get("file", "")
+        if path and "/" not in path and not (folder / path).exists():
+            path = f"{subset}/{path}"  # some copies name the file without its folder
+        yield Entry(path, row.fault or _values(row), location)
 
 
 def _values(row: TableRow) -> Values | str:

@@ -1,6 +1,8 @@
 """Faces listed by the paths of a source's images, or by the entries of its tables."""
 
 import os
+import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -82,6 +84,7 @@ def list_by_entry(
     def check(entry: Entry) -> Entry:
         if isinstance(entry.values, str):
             return entry
+        entry = replace(entry, path=existing_spelling(entry.path, folder))
         if fault := path_fault(entry.path, folder=folder, real_folder=real_folder):
             return replace(entry, values=path_field + fault)
         return replace(entry, path=normalize_path(entry.path, folder))
@@ -92,6 +95,15 @@ def list_by_entry(
             f"{folder}: the lists of source '{source_name(source)}' contain no face; correct the lists or its path"
         )
     return raw
+
+
+def existing_spelling(path: str, folder: Path) -> str:
+    """Return the spelling of a path that exists: as it stands, without blanks, with slashes, composed or decomposed."""
+    if not path or "\0" in path or (folder / path).is_file():
+        return path
+    slashed = path.strip().replace("\\", "/")
+    spellings = (path.strip(), *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD")), slashed)
+    return next((spelling for spelling in spellings if spelling and (folder / spelling).is_file()), path)
 
 
 def normalize_path(path: str, folder: Path) -> str:
@@ -109,6 +121,8 @@ def path_fault(path: str, *, folder: Path, real_folder: Path) -> str | None:
     if relative.split("/")[0] == ".." or not Path(os.path.realpath(folder / relative)).is_relative_to(real_folder):
         return f"'{path}' lies outside {folder}; images must lie inside the source's path"
     if not (folder / relative).is_file():
+        if re.match(r"[A-Za-z]:[\\/]", path):
+            return f"expected a path relative to {folder}, not of a Windows machine, got '{path}'"
         return f"no such file {folder / relative} (paths are relative to {folder})"
     return None
 

@@ -1,5 +1,6 @@
 """Faces of a source as its own files describe them."""
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,11 @@ def collect_faces(entries: Iterable[Entry], columns: Sequence[str]) -> RawFaces:
         rejected=rejected,
         locations=[location for _, _, location in faces],
     )
+
+
+def clean_text(text: str) -> str:
+    """Normalize a name or value: composed letters (NFC; macOS decomposes them in file names), no blanks around it."""
+    return unicodedata.normalize("NFC", text).strip("\ufeff\u200b").strip()
 
 
 def source_name(source: Source) -> str:

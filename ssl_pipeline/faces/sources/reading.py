@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -189,10 +190,11 @@ def _with_identity(raw: RawFaces, rows: LabeledRows, source: Source, *, root: Pa
     """Add the identity columns; an image without a named person is a different person."""
     name, folder = source_name(source), source_folder(source, root=root)
     persons, people = rows.table["person_id"], source.people or name
+    paths = [unicodedata.normalize("NFC", path) for path in raw.paths]  # macOS decomposes letters in file names
     identity = {
-        "image_id": [f"{name}:{path}" for path in raw.paths],
+        "image_id": [f"{name}:{path}" for path in paths],
         "image_path": [str(folder / path) for path in raw.paths],
-        "person_id": [f"{people}:{person or path}" for person, path in zip(persons, raw.paths, strict=True)],
+        "person_id": [f"{people}:{person or path}" for person, path in zip(persons, paths, strict=True)],
         "source": [name] * len(raw.paths),
     }
     return pd.concat([pd.DataFrame(identity, dtype="str"), rows.table.drop(columns="person_id")], axis=1)

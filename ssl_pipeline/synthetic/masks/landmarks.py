@@ -1,6 +1,7 @@
 """Landmarks of a face: canonical ones of aligned crops, from a file, or from YuNet."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, assert_never
@@ -131,7 +132,7 @@ def read_landmark_file(path: Path) -> Mapping[str, Landmarks]:
             continue
         name, numbers = _fields(line)
         if len(numbers) in (10, 136) and name:
-            landmarks[name] = _from_numbers(np.array(numbers))
+            landmarks[unicodedata.normalize("NFC", name)] = _from_numbers(np.array(numbers))
         elif number > 1 or numbers:
             faults.append(f"line {number}: expected a path and 10 or 136 numbers, got {len(numbers)} numbers")
     if faults:
