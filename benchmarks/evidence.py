@@ -50,7 +50,7 @@ def copies(num_pictures: int, num_copies: int, *, draws: int, by_unit: bool, see
     for _ in range(draws):
         correct = (rng.random(num_pictures) < 0.8)[pictures]
         units = pictures if by_unit else np.arange(len(pictures))
-        evidence = Evidence(np.full(len(pictures), 0.95), correct, units, np.ones(len(pictures)))
+        evidence = Evidence(np.full(len(pictures), 0.95), correct, units)
         given += choose_threshold(np.array([0.9]), evidence, target=TARGET, delta=DELTA).threshold is not None
     return given / draws
 

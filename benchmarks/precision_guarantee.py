@@ -105,8 +105,8 @@ def simulate(
         confidence = sample_confidence(rng, num_held_out)
         right = rng.random(num_held_out) < curve(confidence)
         thresholds[test, : len(grid)] = grid
-        counts = Evidence(confidence, right, np.arange(num_held_out), np.ones(num_held_out)).count(grid)
-        num_right[test, : len(grid)], num_faces[test, : len(grid)] = counts.num_correct, counts.num_units
+        evidence = Evidence(confidence, right, np.arange(num_held_out))
+        num_right[test, : len(grid)], num_faces[test, : len(grid)] = evidence.count(grid)
     last = fixed_sequence(num_right, num_faces, target=target, delta=test_delta)
     chosen = np.where(last >= 0, thresholds[np.arange(num_tests), np.maximum(last, 0)], np.inf)
     accepted = pools >= chosen[:, None]

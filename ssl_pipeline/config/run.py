@@ -1,9 +1,9 @@
 """The config of a run: all sections, and the checks between them. `loading.load_config` reads it from YAML."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -72,7 +72,7 @@ class RunConfig(Section):
     """Sets of faces with drawn masks, built before the faces are read; sources of type csv read them."""
     calibration: CalibrationConfig = NoCalibration(type="none")
     out_of_fold: OutOfFoldConfig | None = None
-    """None: one teacher labels the pool. By default five folds for a precision guarantee without `guarantee_fraction`."""
+    """None: one teacher labels the pool."""
     selection: SelectionConfig = DEFAULT
     shift: ShiftConfig | None = ShiftConfig()
     """None skips the diagnosis."""
@@ -83,19 +83,6 @@ class RunConfig(Section):
     """Remote copy of the run; None keeps it on this machine only."""
     execution: ExecutionConfig = InProcess()
     """Where the pool is predicted and masks are drawn; results do not depend on it."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _give_guarantee_its_faces(cls, values: Any) -> Any:
-        """Default of `out_of_fold`: five folds if a guarantee would otherwise have no faces to be tested on."""
-        if not isinstance(values, Mapping) or "out_of_fold" in values:
-            return values
-        selection, labeled = values.get("selection", {"type": "precision_guarantee"}), None
-        if isinstance(faces := values.get("faces"), Mapping):
-            labeled = faces.get("labeled")
-        kept = labeled.get("guarantee_fraction") if isinstance(labeled, Mapping) else None
-        is_guarantee = isinstance(selection, Mapping) and selection.get("type") == "precision_guarantee"
-        return {**values, "out_of_fold": {}} if is_guarantee and not kept else values
 
     @model_validator(mode="after")
     def _check_bin_edges(self) -> Self:
@@ -164,11 +151,11 @@ class RunConfig(Section):
     def _selection_faults(self) -> Iterator[str]:
         """Yield contradictions between the selection and the predictions."""
         if isinstance(self.selection, PrecisionGuarantee) and not self.faces.labeled.guarantee_fraction:
-            cure = "set faces.labeled.guarantee_fraction=0.2, or another selection.type, e.g. fixed_threshold"
+            cure = "--set faces.labeled.guarantee_fraction=0.2, or --set selection.type=fixed_threshold"
             if self.out_of_fold is None:
                 yield (
                     "selection.type: precision_guarantee needs labeled faces that chose nothing, and the validation faces "
-                    f"choose the best epoch; set out_of_fold={{num_folds: 5}}, or {cure}"
+                    f"choose the best epoch; --set out_of_fold.num_folds=5, {cure}"
                 )
             elif self.rounds > 1:
                 yield (

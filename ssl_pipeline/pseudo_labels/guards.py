@@ -35,6 +35,11 @@ def selection_faults(
         config: the strategy, its settings and guards.
         held_out: labeled faces that the teacher was not trained on; None skips the guards that need them.
     """
+    if held_out is not None and held_out.shift and isinstance(config, PrecisionGuarantee):
+        return [
+            f"the guarantee is withheld, nothing is accepted: {held_out.shift}; to select without a guarantee: "
+            "--set selection.type=fixed_threshold"
+        ]
     faults = [*_acceptance_faults(int(selection.accepted_faces.sum()), len(selection.class_ids), config)]
     faults += _one_class_faults(selection, labels, config)
     if held_out is not None:
@@ -95,7 +100,7 @@ def _cure(config: SelectionConfig, *, more: bool) -> str:
             if more:
                 return (
                     f"lower selection.target (now {config.target}), raise selection.delta (now {config.delta}), "
-                    "give more validation faces"
+                    "label more faces"
                 )
             return f"raise selection.target (now {config.target})"
         case _:

@@ -9,7 +9,7 @@ Shapes: M held-out faces, N faces of the pool, G thresholds of a grid.
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +32,8 @@ class Evidence:
     """bool [M]"""
     units: IntArray
     """The independent unit of each face, int [M]; see `faces.independence.independent_units`."""
-    weights: FloatArray
-    """float [M], > 0: how much likelier such a face is in the pool than among the held-out faces; 1 if equally likely."""
 
-    def count(self, thresholds: FloatArray) -> "UnitCounts":
+    def count(self, thresholds: FloatArray) -> tuple[IntArray, IntArray]:
         """Count the units with a face at each threshold or above; a unit counts by the first of these faces.
 
         Its first face is one draw, whatever the number of its faces: so the counts are binomial, which counts of faces
@@ -43,35 +41,17 @@ class Evidence:
 
         Args:
             thresholds: float [G].
+
+        Returns:
+            The units that are correct and all, int [G] each.
         """
-        rows = [np.flatnonzero(self.confidence >= threshold) for threshold in thresholds]
-        firsts = [at_least[np.unique(self.units[at_least], return_index=True)[1]] for at_least in rows]
-        weights = [self.weights[first] for first in firsts]
-        right = [self.correct[first] for first in firsts]
-        total = np.array([weight.sum() for weight in weights])
-        squares = np.array([(weight**2).sum() for weight in weights])
-        effective = np.divide(total**2, squares, out=np.zeros(len(rows)), where=squares > 0)
-        share = np.array([weight[one].sum() for weight, one in zip(weights, right, strict=True)])
-        share = np.divide(share, total, out=np.zeros(len(rows)), where=total > 0)
-        return UnitCounts(
-            np.array([one.sum() for one in right], dtype=np.int64),
-            np.array([len(first) for first in firsts], dtype=np.int64),
-            share * effective,
-            effective,
-        )
-
-
-class UnitCounts(NamedTuple):
-    """Independent units at each of G thresholds or above."""
-
-    num_correct: IntArray
-    """int [G]"""
-    num_units: IntArray
-    """int [G]"""
-    effective_correct: FloatArray
-    """float [G]: weighted share of correct units × `effective_units`; `num_correct` without weights."""
-    effective_units: FloatArray
-    """float [G]: (Σ w)² / Σ w² (Kish 1965); `num_units` without weights."""
+        num_correct, num_units = [], []
+        for threshold in thresholds:
+            rows = np.flatnonzero(self.confidence >= threshold)
+            firsts = rows[np.unique(self.units[rows], return_index=True)[1]]
+            num_correct.append(self.correct[firsts].sum())
+            num_units.append(len(firsts))
+        return np.array(num_correct, dtype=np.int64), np.array(num_units, dtype=np.int64)
 
 
 class GuaranteeTest(NamedTuple):
@@ -84,8 +64,6 @@ class GuaranteeTest(NamedTuple):
     num_held_out: int
     """Held-out units at the reported threshold or above."""
     num_correct: int
-    effective_units: float
-    """`num_held_out` without weights, else less."""
     lower_bound: float
     """Of the precision, with confidence 1 - δ."""
 
@@ -99,17 +77,15 @@ def choose_threshold(grid: FloatArray, evidence: Evidence, *, target: float, del
         target: the precision to guarantee.
         delta: δ.
     """
-    counts = evidence.count(grid)
-    last = int(fixed_sequence(counts.effective_correct, counts.effective_units, target=target, delta=delta))
+    num_correct, num_units = evidence.count(grid)
+    last = int(fixed_sequence(num_correct, num_units, target=target, delta=delta))
     reported = max(last, 0)
-    bound = precision_lower_bound(counts.effective_correct[reported], counts.effective_units[reported], delta=delta)
     return GuaranteeTest(
         threshold=float(grid[last]) if last >= 0 else None,
         reported=float(grid[reported]),
-        num_held_out=int(counts.num_units[reported]),
-        num_correct=int(counts.num_correct[reported]),
-        effective_units=float(counts.effective_units[reported]),
-        lower_bound=float(bound),
+        num_held_out=int(num_units[reported]),
+        num_correct=int(num_correct[reported]),
+        lower_bound=float(precision_lower_bound(num_correct[reported], num_units[reported], delta=delta)),
     )
 
 
@@ -128,8 +104,8 @@ def precision_lower_bound(
     """Exact one-sided binomial lower bound of a precision, with confidence 1 - δ (Clopper and Pearson 1934).
 
     Args:
-        num_correct: any shape; whole numbers, or effective ones of weighted units.
-        num_units: same shape.
+        num_correct: int, any shape.
+        num_units: int, same shape.
         delta: δ, in (0, 1).
 
     Returns:
@@ -138,14 +114,13 @@ def precision_lower_bound(
     >>> precision_lower_bound([22, 0], [22, 5], delta=0.1).round(3)
     array([0.901, 0.   ])
     """
-    correct = np.asarray(num_correct, dtype=np.float64)
-    wrong = np.maximum(np.asarray(num_units, dtype=np.float64) - correct, 0)
-    bound = beta.ppf(delta, np.where(correct > 0, correct, 1), wrong + 1)
+    correct, wrong = np.asarray(num_correct), np.asarray(num_units) - np.asarray(num_correct)
+    bound = beta.ppf(delta, np.maximum(correct, 1), wrong + 1)
     return np.asarray(np.where(correct > 0, bound, 0.0), dtype=np.float64)
 
 
 def fixed_sequence(
-    num_correct: npt.NDArray[Any], num_units: npt.NDArray[Any], *, target: float, delta: float
+    num_correct: npt.NDArray[np.integer], num_units: npt.NDArray[np.integer], *, target: float, delta: float
 ) -> npt.NDArray[np.int64]:
     """Test thresholds from the highest down, each at level δ, and stop at the first failure.
 
@@ -154,8 +129,8 @@ def fixed_sequence(
     their order must not depend on which predictions are correct.
 
     Args:
-        num_correct: correct held-out units at each threshold or above, [..., G], the highest threshold first.
-        num_units: all held-out units there, [..., G].
+        num_correct: correct held-out units at each threshold or above, int [..., G], the highest threshold first.
+        num_units: all held-out units there, int [..., G].
         target: the precision to guarantee.
         delta: δ.
 

@@ -28,8 +28,8 @@ class HeldOutFaces:
     """The independent unit of each face, int [M]; see `faces.independence.independent_units`."""
     name: str = "validation"
     """Used in messages."""
-    weights: FloatArray | None = None
-    """float [M], > 0: how much likelier such a face is in the pool than among these faces; None: equally likely."""
+    shift: str = ""
+    """Why these faces are unlike the pool, in words; then they guarantee nothing about it."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class HeldOutPredictions:
     """bool [M']"""
     units: IntArray
     """int [M'], the independent unit of each face."""
-    weights: FloatArray
-    """float [M'], see `HeldOutFaces.weights`; 1 without any."""
+    shift: str = ""
+    """See `HeldOutFaces`."""
 
     def of_value(self, value: int) -> "Evidence":
         """The faces predicted as a value."""
         rows = self.predicted == value
-        return Evidence(self.confidence[rows], self.correct[rows], self.units[rows], self.weights[rows])
+        return Evidence(self.confidence[rows], self.correct[rows], self.units[rows])
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def predict_held_out(
                 confidence=confidence,
                 correct=predicted == truth,
                 units=held_out.units[usable],
-                weights=np.ones(int(usable.sum())) if held_out.weights is None else held_out.weights[usable],
+                shift=held_out.shift,
             )
         )
     return tuple(predictions)

@@ -233,11 +233,14 @@ def _guarantee(
         bound = format_away_from(np.array([test.lower_bound]), limit=config.target)[0]
         correct = f"{test.num_correct} of {test.num_held_out} held-out persons correct at {test.reported:.4f}"
         note = f"{correct}, lower bound {bound} < {config.target}"
+    threshold = test.threshold
+    if held_out.shift:  # weights by the odds of a classifier do not mend it: docs/guarantee.md
+        threshold, note = None, f"withheld, {held_out.shift}"
     return ThresholdRow(
         *identity,
-        threshold=test.threshold,
+        threshold=threshold,
         num_candidates=len(confidence),
-        num_accepted=0 if test.threshold is None else int((confidence >= test.threshold).sum()),
+        num_accepted=0 if threshold is None else int((confidence >= threshold).sum()),
         num_held_out=test.num_held_out,
         num_correct=test.num_correct,
         lower_bound=test.lower_bound,
@@ -290,11 +293,10 @@ def _acceptance(
 
 def _measure(held_out: HeldOutPredictions, value: int, threshold: float) -> dict[str, Any]:
     """Count the correct held-out persons of a value at a threshold or above, and bound their precision."""
-    counts = held_out.of_value(value).count(np.array([threshold]))
-    bound = precision_lower_bound(counts.effective_correct[0], counts.effective_units[0], delta=MEASUREMENT_DELTA)
+    num_correct, num_units = held_out.of_value(value).count(np.array([threshold]))
     return {
-        "num_held_out": int(counts.num_units[0]),
-        "num_correct": int(counts.num_correct[0]),
-        "lower_bound": float(bound),
+        "num_held_out": int(num_units[0]),
+        "num_correct": int(num_correct[0]),
+        "lower_bound": float(precision_lower_bound(num_correct[0], num_units[0], delta=MEASUREMENT_DELTA)),
         "bound_confidence": 1 - MEASUREMENT_DELTA,
     }

@@ -14,6 +14,7 @@ from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.selection import EnsembleAgreement
 from ssl_pipeline.evaluation.shift import separability
 from ssl_pipeline.execution.shards import IN_PROCESS
+from ssl_pipeline.faces.independence import independent_units
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.learning.checkpoint import digest_checkpoint, warn_if_unfinished
 from ssl_pipeline.learning.device import resolve_device
@@ -205,18 +206,14 @@ def measure_shift(
 
     def work() -> dict[str, Any]:
         rng = np.random.default_rng((config.seed, _SHIFT_SEED))
-        pixels, predictor, sides = open_pixels(run.faces / "pixels.npy"), member.load(), {}
-        for side, table in (("pool", faces.pool), ("validation", faces.validation)):
-            sample = np.sort(rng.choice(len(table), size=min(settings.max_faces, len(table)), replace=False))
-            rows = table.iloc[sample]
-            features = pooled_features(predictor, pixels, rows["pixel_row"].to_numpy(np.int64))
-            sides[side] = features, rows["person_id"].tolist()
-        (pool, pool_people), (validation, validation_people) = sides["pool"], sides["validation"]
-        return asdict(
-            separability(
-                pool, validation, pool_people=pool_people, validation_people=validation_people, seed=config.seed
-            )
+        pixels, predictor, samples = open_pixels(run.faces / "pixels.npy"), member.load(), []
+        for table in (faces.pool, faces.validation):
+            rows = np.sort(rng.choice(len(table), size=min(settings.max_faces, len(table)), replace=False))
+            samples.append(table.iloc[rows])
+        pool, validation = (
+            pooled_features(predictor, pixels, sample["pixel_row"].to_numpy(np.int64)) for sample in samples
         )
+        return asdict(separability(pool, validation, units=independent_units(pd.concat(samples)), seed=config.seed))
 
     inputs = {**identity, "max_faces": settings.max_faces, "seed": config.seed}
     run_stage(directory, version=VERSIONS["shift"], inputs=inputs, outputs=[], work=work)

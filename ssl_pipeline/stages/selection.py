@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +157,7 @@ def _make_manifest(
     """
     directory, labels, settings = run.pseudo_labels(round_index), config.labels.space, config.selection
     pool = faces.pool
-    held_out = faces.held_out
+    held_out = replace(faces.held_out, shift=shift["separability"] if shift is not None and shift["strong"] else "")
     training_codes = labels.encode(faces.train)
     selection = select_labels(
         faces.pool_probabilities,

@@ -41,7 +41,7 @@ def manifest_of(directory: Path, *, settings: dict[str, Any] | None = None, per:
     rows = np.stack([gender * (1 - old), gender * old, (1 - gender) * (1 - old), (1 - gender) * old], axis=1)
     ids = [f"=pool:{number:02d}.png" for number in range(60)]
     pool = pd.DataFrame({"image_id": ids, "image_path": [str(directory / f"{n:02d}.png") for n in range(60)]})
-    pool = pool.assign(content_hash=ids, person_id=ids, source="pool", derived=None)
+    pool = pool.assign(content_hash=ids, person_id=ids, picture_id=ids, source="pool", derived=None)
     config = FixedThreshold(type="fixed_threshold", confidence_threshold=0.9, per=per)
     selection = select(rows, np.full((60, 2), -1), labels=SPACE, config=config, image_ids=ids)
     table = build_manifest(

@@ -81,40 +81,36 @@ def test_the_grid_of_few_faces_is_short_and_of_none_empty() -> None:
 def test_correct_units_are_counted_at_each_threshold() -> None:
     rng = np.random.default_rng(0)
     confidence, right, thresholds = rng.random(50).round(2), rng.random(50) < 0.5, np.array([0.9, 0.5, 0.51, 0.0])
-    counts = Evidence(confidence, right, np.arange(50), np.ones(50)).count(thresholds)
-    assert counts.num_units.tolist() == [(confidence >= t).sum() for t in thresholds]
-    assert counts.num_correct.tolist() == [(right & (confidence >= t)).sum() for t in thresholds]
-    assert counts.effective_units == pytest.approx(counts.num_units)
-    assert counts.effective_correct == pytest.approx(counts.num_correct)
+    num_right, num = Evidence(confidence, right, np.arange(50)).count(thresholds)
+    assert num.tolist() == [(confidence >= t).sum() for t in thresholds]
+    assert num_right.tolist() == [(right & (confidence >= t)).sum() for t in thresholds]
 
 
 def test_a_person_counts_once_at_each_threshold_by_the_first_face_there() -> None:
     confidence = np.array([0.5, 0.9, 0.9, 0.7, 0.8])
     correct = np.array([False, True, True, True, False])
-    counts = Evidence(confidence, correct, np.array([3, 3, 3, 7, 7]), np.ones(5)).count(
-        np.array([0.95, 0.85, 0.6, 0.0])
-    )
-    assert counts.num_units.tolist() == [0, 1, 2, 2]
-    assert counts.num_correct.tolist() == [0, 1, 2, 1]  # at 0 person 3 counts by the wrong face
+    evidence = Evidence(confidence, correct, np.array([3, 3, 3, 7, 7]))
+    num_right, num = evidence.count(np.array([0.95, 0.85, 0.6, 0.0]))
+    assert num.tolist() == [0, 1, 2, 2]
+    assert num_right.tolist() == [0, 1, 2, 1]  # at 0 person 3 counts by the wrong face
 
 
 def test_copies_of_five_pictures_prove_nothing() -> None:
     """Thirty faces would suffice for a precision of 0.9."""
     sure, grid = np.full(30, 0.95), np.array([0.9])
-    copies = Evidence(sure, np.ones(30, bool), np.arange(30) // 6, np.ones(30))
+    copies = Evidence(sure, np.ones(30, bool), np.arange(30) // 6)
     test = choose_threshold(grid, copies, target=0.9, delta=0.1)
     assert (test.threshold, test.num_held_out) == (None, 5)
-    thirty = Evidence(sure, np.ones(30, bool), np.arange(30), np.ones(30))
+    thirty = Evidence(sure, np.ones(30, bool), np.arange(30))
     assert choose_threshold(grid, thirty, target=0.9, delta=0.1).threshold == 0.9
 
 
-def test_weights_count_by_their_effective_number() -> None:
-    """Of 40 units, the 20 that resemble the pool most weigh nine times as much, and half of these are wrong."""
-    correct, weights = np.repeat([True, False, True], [20, 10, 10]), np.repeat([1.0, 9.0], 20)
-    counts = Evidence(np.full(40, 0.9), correct, np.arange(40), weights).count(np.array([0.5]))
-    assert counts.effective_units[0] == pytest.approx((20 + 180) ** 2 / (20 + 20 * 81))
-    assert counts.effective_correct[0] / counts.effective_units[0] == pytest.approx((20 + 90) / 200)
-    assert (counts.num_units[0], counts.num_correct[0]) == (40, 30)
+def test_under_strong_shift_the_guarantee_is_withheld_and_says_why() -> None:
+    withheld = answered(40, 40, shift="the pool is of another origin")
+    assert not withheld.accepted.any()
+    assert withheld.reasons[0, 0] == "no guarantee for male: withheld, the pool is of another origin"
+    row = withheld.thresholds[0]
+    assert (row.threshold, row.num_accepted, row.num_held_out, row.num_correct) == (None, 0, 40, 40)
 
 
 @pytest.mark.parametrize("teacher", list(TEACHERS))
@@ -129,7 +125,7 @@ def test_the_guarantee_is_broken_no_more_often_than_delta(teacher: str, num_valu
         assert result.num_kept > 0.9 * draws and result.acceptance > 0.4  # and it accepts much
 
 
-def answered(num_held_out: int, num_right: int, **settings: object) -> Selection:
+def answered(num_held_out: int, num_right: int, *, shift: str = "", **settings: object) -> Selection:
     """Select from 100 faces predicted as men at 0.8, with held-out faces predicted alike."""
     sure = np.array([0.8, 0, 0, 0.2, 0, 0])
     truth = np.array([[0, 0]] * num_right + [[1, 0]] * (num_held_out - num_right), dtype=np.int64).reshape(-1, 2)
@@ -140,7 +136,7 @@ def answered(num_held_out: int, num_right: int, **settings: object) -> Selection
         labels=SPACE,
         config=config,
         image_ids=[f"{number:03d}" for number in range(100)],
-        held_out=HeldOutFaces(np.tile(sure, (num_held_out, 1)), truth, np.arange(num_held_out)),
+        held_out=HeldOutFaces(np.tile(sure, (num_held_out, 1)), truth, np.arange(num_held_out), shift=shift),
     )
 
 

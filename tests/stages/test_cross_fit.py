@@ -218,12 +218,12 @@ def test_uploads_are_requested_while_shards_are_predicted_and_when_a_stage_ends(
     ("overrides", "fault"),
     [
         (
-            [GUARANTEE, "out_of_fold=null"],
+            [GUARANTEE],
             "precision_guarantee needs labeled faces that chose nothing, and the validation faces choose the best epoch",
         ),
         (
-            [GUARANTEE, "rounds=2"],
-            "out_of_fold gives them in the first round only, and rounds is 2; set faces.labeled.guarantee_fraction=0.2",
+            [GUARANTEE, "rounds=2", "out_of_fold={num_folds: 3}"],
+            "out_of_fold gives them in the first round only, and rounds is 2; --set faces.labeled.guarantee_fraction=0.2",
         ),
         (
             [AGREEMENT, "prediction.horizontal_flip=false"],
