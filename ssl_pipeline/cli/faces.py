@@ -1,22 +1,27 @@
 """`ssl-pipeline faces inspect`: counts, rejection reasons and contact sheets of a config's sources."""
 
+import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from ssl_pipeline.config.faces import Role
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.sources import Source
-from ssl_pipeline.errors import ConfigError
+from ssl_pipeline.errors import ConfigError, FaceTableError
+from ssl_pipeline.faces.arrangement import PEOPLE_UNKNOWN, arrange_faces
 from ssl_pipeline.faces.decoding import read_picture
-from ssl_pipeline.faces.inspection import ColumnSummary, count_reasons, sample_faces, summarize_columns
-from ssl_pipeline.faces.sources.corrections import CorrectionCounts, Corrections
-from ssl_pipeline.faces.sources.reading import SourceFaces, read_source, source_name
+from ssl_pipeline.faces.inspection import ColumnSummary, sample_faces, summarize_columns
+from ssl_pipeline.faces.inventory import FaceInventory, group_reasons, read_inventory
+from ssl_pipeline.faces.sources.reading import source_name
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.runs.files import atomic_path
 
@@ -39,55 +44,100 @@ def inspect(
         Path | None, typer.Option("--out", help="Write a contact sheet of sample faces to this .png file.")
     ] = None,
     per_source: Annotated[int, typer.Option("--per-source", min=1, max=100, help="Sample faces per source.")] = 16,
+    decode: Annotated[
+        int, typer.Option("--decode", min=1, help="Decode at most so many faces, a sample if there are more.")
+    ] = 10_000,
 ) -> None:
-    """Count found, known and rejected faces per source, and draw a contact sheet; nothing is prepared or trained."""
+    """Count found, known and rejected faces per source, run the checks of `prepare`, and draw a contact sheet.
+
+    Nothing is kept but the sheet. Exits with 1 if a run would stop.
+    """
     if out is not None and out.suffix != ".png":
         raise ConfigError(f"--out {out}: expected a name that ends with .png")
     loaded = load_config(config, overrides=overrides or [])
-    labels, console = loaded.labels.space, Console(highlight=False)
-    corrections = Corrections.read(loaded.faces.correction_paths, loaded.labels)
-    counts, sheets = [], []
-    for role, source in loaded.faces.roles:
-        faces = read_source(
-            source, root=loaded.faces.root, labels=loaded.labels, seed=loaded.seed, corrections=corrections
-        )
-        counts.append(faces.corrections)
-        console.print(_heading(faces, role, source), style="bold", soft_wrap=True)
-        console.print(_table(faces, labels))
-        if out is not None:
-            sheets.append(_sheet(faces, role, source, labels, size=per_source, seed=loaded.seed))
-    if corrections.rows:
-        totals = corrections.report(CorrectionCounts.total(counts))["counts"]
+    labels, console = loaded.labels.space, Console(highlight=False, markup=False)
+    inventory = read_inventory(loaded.faces, loaded.labels, seed=loaded.seed)
+    num_faces, fault = len(inventory.faces), None
+    with TemporaryDirectory() as directory, _quiet("ssl_pipeline.faces"):
+        pixels = Path(directory) / "pixels.npy"
+        try:
+            arrange_faces(inventory, loaded.faces, loaded.labels, seed=loaded.seed, pixels=pixels, max_decoded=decode)
+        except FaceTableError as error:
+            fault = error
+        is_decoded = pixels.exists()
+    for _, source in loaded.faces.roles:
+        console.print(_heading(inventory, source), style="bold", soft_wrap=True)
+        console.print(_table(inventory, source_name(source), labels))
+    if inventory.corrections["rows"]:
+        totals = inventory.corrections["counts"]
         console.print("corrections: " + ", ".join(f"{name} {number:,}" for name, number in totals.items()))
+    console.print(_decoded(min(num_faces, decode) if is_decoded else 0, num_faces), soft_wrap=True)
+    is_labeled = inventory.faces["role"] != "unlabeled"
+    if not inventory.faces.loc[is_labeled, "has_person"].any():
+        console.print(PEOPLE_UNKNOWN, soft_wrap=True)
     if out is not None:
+        sheets = [
+            _sheet(inventory, source, labels, size=per_source, seed=loaded.seed) for _, source in loaded.faces.roles
+        ]
         _save(sheets, out)
         console.print(f"contact sheet written to {out}", soft_wrap=True)
+    if fault is not None:
+        raise fault
 
 
-def _heading(faces: SourceFaces, role: Role, source: Source) -> str:
-    counts = {
-        "usable": len(faces.faces),
-        "rejected": len(faces.rejected),
-        "passed over": len(faces.passed_over),
-        "filtered": faces.num_filtered,
-        "beyond the limit": faces.num_beyond_limit,
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Drop the warnings of a logger: the tables show the same."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _decoded(num_decoded: int, num_faces: int) -> str:
+    if num_decoded == 0:
+        return "no face was decoded"
+    if num_decoded == num_faces:
+        return f"all {num_faces:,} faces were decoded"
+    return (
+        f"a sample of {num_decoded:,} of the {num_faces:,} faces was decoded (--decode {num_faces} for all); near "
+        "duplicates were not searched"
+    )
+
+
+def _heading(inventory: FaceInventory, source: Source) -> str:
+    name = source_name(source)
+    counts = inventory.counts_by_source()[name]
+    parts = {
+        "usable": counts["used"],
+        **{part.replace("_", " "): counts[part] for part in ("rejected", "passed_over", "filtered")},
+        "beyond the limit": counts["beyond_limit"],
     }
-    parts = " + ".join(f"{number:,} {name}" for name, number in counts.items() if number or name == "usable")
-    return f"{source_name(source)} ({source.type}, {role}): {faces.num_found:,} found = {parts}"
+    text = " + ".join(f"{number:,} {part}" for part, number in parts.items() if number or part == "usable")
+    return f"{name} ({source.type}, {counts['role']}): {counts['found']:,} found = {text}"
 
 
-def _table(faces: SourceFaces, labels: LabelSpace) -> Table:
+def _table(inventory: FaceInventory, name: str, labels: LabelSpace) -> Table:
+    faces = inventory.faces[inventory.faces["source"] == name]
     table = Table(show_header=False)
     for justify in ("left", "right", "left"):
         table.add_column(justify=justify, overflow="fold")
-    for name, summary in summarize_columns(faces.faces, labels).items():
-        table.add_row(name, f"{summary.num_known:,} known", _format_values(summary, len(faces.faces)))
+    for column, summary in summarize_columns(faces, labels).items():
+        table.add_row(column, f"{summary.num_known:,} known", _format_values(summary, len(faces)))
     table.add_section()
-    reasons = count_reasons(faces.rejected["reason"].tolist()).most_common()
-    for reason, number in reasons[:MAX_REASONS_SHOWN]:
-        table.add_row("rejected", f"{number:,} ×", reason)
-    if rest := reasons[MAX_REASONS_SHOWN:]:
-        table.add_row("rejected", f"{sum(number for _, number in rest):,} ×", f"{len(rest)} other reasons")
+    rejected = inventory.rejected[inventory.rejected["source"] == name]
+    groups = group_reasons(rejected["reason"].tolist())
+    for group in groups[:MAX_REASONS_SHOWN]:
+        path = rejected["image_path"].iloc[group.position]
+        example = f"{group.detail} in {path}" if group.detail else path
+        table.add_row("rejected", f"{group.number:,} ×", Text(f"{group.text}\ne.g. {example}"))
+    if rest := groups[MAX_REASONS_SHOWN:]:
+        table.add_row("rejected", f"{sum(group.number for group in rest):,} ×", f"{len(rest)} other reasons")
+    if passed_over := inventory.passed_over[name]:
+        table.add_row("passed over", f"{len(passed_over):,} ×", Text(f"no image\ne.g. {passed_over[0]}"))
     return table
 
 
@@ -102,20 +152,20 @@ def _format_values(summary: ColumnSummary, num_faces: int) -> str:
     return ", ".join([*shown, *rest, *unknown])
 
 
-def _sheet(faces: SourceFaces, role: Role, source: Source, labels: LabelSpace, *, size: int, seed: int) -> Image.Image:
+def _sheet(inventory: FaceInventory, source: Source, labels: LabelSpace, *, size: int, seed: int) -> Image.Image:
     from ssl_pipeline.reports.contact_sheet import contact_sheet
 
     images, captions = [], []
+    faces = inventory.faces[inventory.faces["source"] == source_name(source)]
     for face in sample_faces(faces, labels, size=size, seed=seed).to_dict("records"):
         picture = read_picture(face["image_path"])
-        if isinstance(picture, str):
+        if isinstance(picture, str):  # beyond the sample that was decoded
             images.append(Image.new("RGB", (TILE, TILE), "lightgray"))
             captions.append(f"cannot be read: {picture}")
         else:
             images.append(picture)
             captions.append(_caption(face, labels))
-    title = _heading(faces, role, source)
-    return contact_sheet(images, captions, columns=min(size, 8), title=title, side=TILE)
+    return contact_sheet(images, captions, columns=min(size, 8), title=_heading(inventory, source), side=TILE)
 
 
 def _caption(face: dict[Any, Any], labels: LabelSpace) -> str:

@@ -71,7 +71,7 @@ def _describe(details: ErrorDetails, schema: type[BaseModel]) -> str:
             return _describe_unknown_type(key, str(details["ctx"]["tag"]), str(details["ctx"]["expected_tags"]))
         case "value_error":
             message = str(details["ctx"]["error"])
-            return f"'{key}': {_with_whole_keys(message, key)}" if key else message
+            return f"'{key}': {with_whole_keys(message, key)}" if key else message
         case "model_attributes_type" | "model_type" | "dict_type" if sections:
             return _describe_no_section(key, details["input"], sections)
         case "string_type" if details["input"] is None:
@@ -82,8 +82,18 @@ def _describe(details: ErrorDetails, schema: type[BaseModel]) -> str:
             return f"'{key}': expected {_expected(details)}, got {shorten(details['input'])}"
 
 
-def _with_whole_keys(message: str, key: str) -> str:
-    return re.sub(r"--set ('?)(?=(=?))", lambda start: f"{start[0]}{key}{'' if start[2] else '.'}", message)
+def with_whole_keys(message: str, key: str) -> str:
+    """Put a section's key in front of its cures; ``--set =5`` sets the section itself, ``--set /seed=5`` has the whole key.
+
+    >>> with_whole_keys("--set epochs=5 or --set /seed=1", "teacher.training")
+    '--set teacher.training.epochs=5 or --set seed=1'
+    """
+
+    def whole(start: re.Match[str]) -> str:
+        quote, is_whole, is_section = start.groups()
+        return f"--set {quote}{'' if is_whole else key}{'' if is_whole else is_section or '.'}"
+
+    return re.sub(r"--set ('?)(/?)(=?)", whole, message)
 
 
 def _describe_no_member(key: str, errors: Sequence[ErrorDetails]) -> str:

@@ -142,5 +142,7 @@ class RoleConfig(Section):
     training: TrainingConfig
 
     def fingerprint_fields(self) -> dict[str, Any]:
-        """Return all values that the trained weights depend on, as plain values."""
-        return self.model_dump(mode="json", exclude={"training": {"num_workers", "save_every_steps"}})
+        """Return all values that the trained weights depend on, as plain values; of a weights file the content counts."""
+        return self.model_dump(
+            mode="json", exclude={"model": {"weights_file"}, "training": {"num_workers", "save_every_steps"}}
+        )

@@ -30,12 +30,12 @@ def check_execution(execution: ExecutionConfig, *, device: str) -> None:
     if device == "cpu" and execution.num_gpus_per_shard > 0:
         raise ConfigError(
             f"execution.num_gpus_per_shard: {execution.num_gpus_per_shard:g} GPUs for a network that computes on the CPU; "
-            "set it to 0, or set device: cuda on a machine with a GPU"
+            "--set execution.num_gpus_per_shard=0, or --set device=cuda on a machine with a GPU"
         )
     if device == "cuda" and execution.num_gpus_per_shard == 0:
         raise ConfigError(
-            "execution.num_gpus_per_shard: 0 for a network that computes on a GPU; set it to 1, or to a "
-            "fraction to share a GPU"
+            "execution.num_gpus_per_shard: 0 for a network that computes on a GPU; "
+            "--set execution.num_gpus_per_shard=1, or a fraction to share a GPU"
         )
     if execution.address not in (None, "auto"):
         check_reachable(execution.address)

@@ -1,9 +1,12 @@
 """Leakage from the labeled faces into the pool: equal pictures and held-out persons, removed and counted."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from ssl_pipeline.runs.files import read_json
 
 SPLITS = ("test", "guarantee", "validation", "train")
 """Splits by strictness: a pool face that equals labeled faces of several splits counts for the first."""
@@ -51,3 +54,12 @@ def _match(pool: pd.DataFrame, labeled: pd.DataFrame, *, by: str) -> pd.DataFram
     matches = pool[list(dict.fromkeys(["image_id", "content_hash", by]))].merge(first, on=by)
     matches["same_content"] = matches["content_hash"] == matches["labeled_content"]
     return matches[["image_id", "same_as", "split", "rank", "same_content"]]
+
+
+def persons_known(directory: Path) -> bool:
+    """Return whether each labeled face of a run has a person_id; if not, evidence counts faces, and a verdict says so.
+
+    Args:
+        directory: of the prepared faces, `RunDir.faces`.
+    """
+    return bool(read_json(directory / "leakage.json").get("persons_known", False))

@@ -42,7 +42,7 @@ def check_processes(num_processes: int, device: Device) -> None:
     if on_gpus and num_processes > torch.cuda.device_count():
         raise ConfigError(
             f"num_processes: expected at most one process per GPU, got {num_processes} for "
-            f"{torch.cuda.device_count()}; lower it, or set device: cpu"
+            f"{torch.cuda.device_count()}; --set num_processes={max(torch.cuda.device_count(), 1)}, or --set /device=cpu"
         )
 
 

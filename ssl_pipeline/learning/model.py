@@ -3,20 +3,18 @@
 Shapes: B batch, L logits, K classes, A attributes, D features, C×H×W image.
 """
 
-import difflib
 import re
-from pathlib import Path
 from typing import Any
 
-import timm
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_pipeline.config.training import ModelConfig
 from ssl_pipeline.errors import CheckpointError, ConfigError
 from ssl_pipeline.labels import LabelSpace
+from ssl_pipeline.learning.backbones import build_backbone, check_name
+from ssl_pipeline.learning.pretrained import load_into, read_weights
 from ssl_pipeline.learning.wide_resnet import WideResNet
 
 WIDE_RESNET = re.compile(r"wrn(\d+)_(\d+)")
@@ -36,16 +34,14 @@ def check_architecture(config: ModelConfig) -> None:
             )
         if config.pretrained:
             raise ConfigError(
-                f"architecture '{config.architecture}': there are no pretrained weights for it; use weights_file, or pretrained: false"
+                f"architecture '{config.architecture}': there are no pretrained weights for it; use weights_file, or --set pretrained=false"
             )
-    elif not timm.is_model(config.architecture.split(".")[0]):
-        close = difflib.get_close_matches(config.architecture, timm.list_models(), n=3)
-        hint = f"; did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
-        raise ConfigError(
-            f"architecture '{config.architecture}': expected a timm model name or wrn<depth>_<width>, e.g. wrn16_2{hint}"
-        )
+    else:
+        check_name(config.architecture)
     if config.weights_file is not None and not config.weights_file.is_file():
-        raise ConfigError(f"weights_file: no such file {config.weights_file}")
+        raise ConfigError(
+            f"weights_file: no such file {config.weights_file}; --set weights_file=null starts without it"
+        )
 
 
 class FaceClassifier(nn.Module):
@@ -88,7 +84,7 @@ class FaceClassifier(nn.Module):
         if not (hasattr(backbone, "forward_features") and hasattr(backbone, "forward_head")):
             raise CheckpointError(
                 f"{type(backbone).__name__} has no forward_features and forward_head, which the shift report needs; "
-                "disable it with shift: null"
+                "--set shift=null disables it"
             )
         pooled = backbone.forward_head(backbone.forward_features(self._normalized(pixels)), pre_logits=True)
         return torch.as_tensor(pooled).flatten(1)
@@ -153,55 +149,9 @@ def build_model(
             dropout=config.dropout,
             stochastic_depth=config.stochastic_depth,
         )
+        if load_pretrained and config.weights_file is not None:
+            load_into(config.weights_file, read_weights(config.weights_file), backbone)
     else:
-        backbone = _timm_backbone(config, num_logits, image_size, pretrained=config.pretrained and load_pretrained)
+        backbone = build_backbone(config, num_logits=num_logits, image_size=image_size, load_pretrained=load_pretrained)
         mean, std = backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"]
-    if load_pretrained and config.weights_file is not None:
-        _load_backbone(backbone, config.weights_file)
     return FaceClassifier(backbone, labels=labels, head=config.head, mean=torch.tensor(mean), std=torch.tensor(std))
-
-
-def _timm_backbone(config: ModelConfig, num_logits: int, image_size: int, *, pretrained: bool) -> Any:
-    options: dict[str, Any] = {
-        "num_classes": num_logits,
-        "drop_rate": config.dropout,
-        "drop_path_rate": config.stochastic_depth,
-    }
-    try:
-        model: Any = timm.create_model(config.architecture, pretrained=pretrained, **options)
-        if getattr(model, "patch_embed", None) is not None and hasattr(model, "set_input_size"):
-            model.set_input_size(img_size=image_size)  # transformers have a fixed input size
-    except TypeError as error:
-        raise ConfigError(
-            f"architecture '{config.architecture}' does not take dropout and stochastic_depth: {error}"
-        ) from None
-    except (OSError, RuntimeError, ValueError) as error:
-        if not pretrained:
-            raise ConfigError(f"architecture '{config.architecture}' cannot be built: {error}") from None
-        raise CheckpointError(
-            f"pretrained weights of '{config.architecture}' cannot be fetched ({type(error).__name__}: {error}); "
-            "without internet access, set model.weights_file to a local file"
-        ) from None
-    return model
-
-
-def _load_backbone(backbone: nn.Module, path: Path) -> None:
-    """Load the tensors that match in name and shape; only the classifier may remain random."""
-    try:
-        weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
-    except Exception as error:
-        raise CheckpointError(
-            f"{path}: cannot be read as weights ({type(error).__name__}); expected .safetensors or a plain state dict"
-        ) from None
-    weights = {name.removeprefix("backbone."): tensor for name, tensor in weights.items()}
-    expected = backbone.state_dict()
-    matching = {
-        name: tensor for name, tensor in weights.items() if name in expected and expected[name].shape == tensor.shape
-    }
-    missing = [name for name in expected if name not in matching and not name.endswith("num_batches_tracked")]
-    if len(missing) > 2:  # the classifier's weight and bias
-        raise CheckpointError(
-            f"{path}: {len(missing)} of {len(expected)} tensors are missing or have another shape, e.g. '{missing[0]}'; "
-            "use weights of the same architecture"
-        )
-    backbone.load_state_dict(matching, strict=False)

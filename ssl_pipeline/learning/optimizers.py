@@ -37,8 +37,8 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> Optimizer:
             assert_never(config)
 
 
-def check_optimizer(config: RoleConfig) -> None:
-    """Check that the optimizer can be built for the role's model.
+def check_optimizer(config: RoleConfig, model: nn.Module | None = None) -> None:
+    """Check that the optimizer can be built for the role's model; without one, it is built on the meta device.
 
     Raises:
         ConfigError: naming the fault in the name, the options, or the model's layers.
@@ -48,9 +48,10 @@ def check_optimizer(config: RoleConfig) -> None:
         _build_timm(optimizer, [{"params": [nn.Parameter(torch.zeros(2, 2))]}])
     needs_layers = optimizer.layer_decay is not None
     if needs_layers or optimizer.head_learning_rate_factor != 1 or optimizer.freeze_backbone_epochs:
-        labels = LabelSpace.of({"attribute": ["a", "b"]})
-        with torch.device("meta"):  # allocates no memory
-            model = build_model(config.model, labels=labels, image_size=64, load_pretrained=False)
+        if model is None:
+            labels = LabelSpace.of({"attribute": ["a", "b"]})
+            with torch.device("meta"):  # allocates no memory
+                model = build_model(config.model, labels=labels, image_size=64, load_pretrained=False)
         parameter_groups(optimizer, model)
         FreezableBackbone(model, epochs=optimizer.freeze_backbone_epochs)
 

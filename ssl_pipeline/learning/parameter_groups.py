@@ -27,7 +27,7 @@ def parameter_groups(config: OptimizerConfig, model: nn.Module) -> list[Paramete
     Raises:
         ConfigError: if the config needs the classifier or the order of layers and the model does not provide it.
     """
-    head = _head_names(model) if config.head_learning_rate_factor != 1 else frozenset()
+    head = _head_names(model, "head_learning_rate_factor=1") if config.head_learning_rate_factor != 1 else frozenset()
     scales = {} if config.layer_decay is None else layer_scales(model, layer_decay=config.layer_decay)
     undecayed = _names_without_decay(model)
     groups: dict[tuple[float, float], ParameterGroup] = {}
@@ -57,7 +57,7 @@ def layer_scales(model: nn.Module, *, layer_decay: float) -> dict[str, float]:
     if not hasattr(backbone, "group_matcher"):
         raise ConfigError(
             f"layer_decay: {type(backbone).__name__} has no order of layers (timm's group_matcher); "
-            "drop layer_decay, use head_learning_rate_factor, or choose another architecture"
+            "--set layer_decay=null, or choose another architecture"
         )
     layers = group_parameters(backbone, backbone.group_matcher(coarse=False), reverse=True)
     last = max(layers.values())
@@ -82,7 +82,7 @@ class FreezableBackbone:
         self._with_statistics: list[nn.Module] = []
         if not epochs:
             return
-        head = _head_names(model)
+        head = _head_names(model, "freeze_backbone_epochs=0")
         self._parameters = [
             parameter for name, parameter in model.named_parameters() if parameter.requires_grad and name not in head
         ]
@@ -118,13 +118,13 @@ def _head_modules(model: nn.Module) -> list[nn.Module]:
     return [module for module in (head if isinstance(head, tuple | list) else (head,)) if module is not None]
 
 
-def _head_names(model: nn.Module) -> frozenset[str]:
+def _head_names(model: nn.Module, cure: str) -> frozenset[str]:
     head_ids = {id(parameter) for module in _head_modules(model) for parameter in module.parameters()}
     names = frozenset(name for name, parameter in model.named_parameters() if id(parameter) in head_ids)
     if not names:
         raise ConfigError(
-            f"head_learning_rate_factor, freeze_backbone_epochs: {type(_backbone(model)).__name__} has no "
-            "classifier; drop these settings, or choose another architecture"
+            f"{cure.partition('=')[0]}: {type(_backbone(model)).__name__} has no classifier; --set {cure}, or choose "
+            "another architecture"
         )
     return names
 

@@ -16,6 +16,7 @@ from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.labels import UNKNOWN, FloatArray
 from ssl_pipeline.learning.calibrate import fit_and_report, save_calibrated
+from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.learning.fit import TRAINED
 from ssl_pipeline.learning.predict import CheckpointPredictor
 from ssl_pipeline.reports.calibration_plot import plot_calibration
@@ -80,7 +81,12 @@ def calibrate(config: RunConfig, run: RunDir, model_dir: Path, *, name: str) -> 
 def calibration_inputs(config: RunConfig) -> dict[str, Any]:
     """Return what every calibration depends on besides the models and faces."""
     prediction = config.prediction.model_dump(exclude={"batch_size", "shard_size"})
-    return {"calibration": config.calibration, "prediction": prediction, "labels": config.labels.space.to_dict()}
+    return {
+        "calibration": config.calibration,
+        "prediction": prediction,
+        "labels": config.labels.space.to_dict(),
+        "device": str(resolve_device(config.device)),
+    }
 
 
 def fit_on(

@@ -1,12 +1,12 @@
 """Check of a config before any work: execution, face detector, models, optimizers, processes."""
 
+from ssl_pipeline.config.messages import with_whole_keys
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError, FaceTableError, list_of_faults
 from ssl_pipeline.execution.shards import check_execution
 from ssl_pipeline.faces.cropper import detector_identity
 from ssl_pipeline.learning.device import check_processes, resolve_device
-from ssl_pipeline.learning.model import check_architecture
-from ssl_pipeline.learning.optimizers import check_optimizer
+from ssl_pipeline.learning.network_check import check_network
 
 
 def check(config: RunConfig) -> None:
@@ -25,18 +25,20 @@ def check(config: RunConfig) -> None:
     except FaceTableError as error:
         faults.append(f"'faces.cropping': {error}")
     for key, role in (("teacher", config.teacher), ("student", config.student)):
+        teaches = key == "teacher" or config.rounds > 1
         try:
-            check_architecture(role.model)
+            check_network(
+                role,
+                key=key,
+                labels=config.labels.space,
+                image_size=config.faces.image_size,
+                needs_features=config.shift is not None and teaches,
+            )
         except ConfigError as error:
-            faults.append(f"'{key}.model': {error}")
-            continue
-        try:
-            check_optimizer(role)
-        except ConfigError as error:
-            faults.append(f"'{key}.training.optimizer': {error}")
+            faults.append(str(error))
         try:
             check_processes(role.training.num_processes, config.device)
         except ConfigError as error:
-            faults.append(f"'{key}.training': {error}")
+            faults.append(f"'{key}.training': {with_whole_keys(str(error), f'{key}.training')}")
     if faults:
         raise ConfigError(list_of_faults("the config needs what is not available here", faults))

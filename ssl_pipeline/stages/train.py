@@ -131,7 +131,8 @@ def train_model(
         "faces": faces_digest(config, run),
         **training.inputs,
         "role": role.fingerprint_fields(),
-        "labels": config.labels.space.to_dict(),
+        "weights": _digest_weights(role.model.weights_file),
+        "labels": config.labels,
         "seed": str(training.seed),
         "device": str(resolve_device(config.device)),
     }
@@ -179,6 +180,11 @@ def train_model(
         seconds=record.seconds,
         skipped=record.skipped,
     )
+
+
+def _digest_weights(path: Path | None) -> str | None:
+    """Digest the content of a file of pretrained weights; `build_model` refuses a missing one."""
+    return digest_file(path) if path is not None and path.is_file() else None
 
 
 def _plot_curves(directory: Path, *, title: str, monitor: str) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from ssl_pipeline.config.faces import FacesConfig
 from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.leakage import remove_overlap
+from ssl_pipeline.faces.leakage import persons_known, remove_overlap
 from ssl_pipeline.faces.pixels import decode_into, open_pixels
 from ssl_pipeline.faces.preparation import OUTPUT_NAMES, prepare_faces
 from ssl_pipeline.faces.table import face_columns, read_faces, write_faces
@@ -285,6 +285,37 @@ def test_sources_without_a_readable_face_are_reported_with_the_reasons(root: Pat
         path.write_bytes(b"")
     with pytest.raises(FaceTableError, match="none of the 24 faces in 'pool' can be read: 24 × "):
         prepare(root, tmp_path / "faces")
+    rejected = pd.read_parquet(tmp_path / "faces/rejected.parquet")
+    assert len(rejected) == 24 and set(rejected["reason"]) == {"the file is empty"}
+
+
+def test_whether_people_are_known_is_recorded_and_their_absence_is_logged(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert prepare(root, tmp_path / "faces")["persons_known"] is True
+    assert persons_known(tmp_path / "faces") is True
+    assert "people unknown" not in caplog.text
+    table = root / "ours/labels.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([lines[0], lines[1].replace("p0", ""), *lines[2:]]))  # one person is unknown
+    assert prepare(root, tmp_path / "faces")["persons_known"] is False
+    assert "people unknown" not in caplog.text
+    table.write_text(table.read_text().replace("person_id", "someone"))
+    assert prepare(root, tmp_path / "faces")["persons_known"] is False
+    assert persons_known(tmp_path / "faces") is False
+    assert "people unknown: no labeled source gives person_id" in caplog.text
+
+
+def test_an_attribute_that_no_labeled_face_knows_is_refused_before_decoding(root: Path, tmp_path: Path) -> None:
+    table = root / "ours/labels.csv"
+    table.write_text(table.read_text().replace("gender", "sex"))
+    with pytest.raises(FaceTableError) as refusal:
+        prepare(root, tmp_path / "faces")
+    assert str(refusal.value) == (
+        "no labeled face has a known 'gender'; name what the folders give (levels: [gender]), or the column that holds "
+        "it (columns: {gender: …})\n  'ours' gives 'person_id', 'sex'"
+    )
+    assert not (tmp_path / "faces/pixels.npy").exists()
 
 
 def test_a_pool_of_leaks_only_is_refused(root: Path, tmp_path: Path) -> None:
@@ -414,9 +445,11 @@ def test_a_role_without_a_single_face_is_reported_with_the_reasons(
     with pytest.raises(FaceTableError) as error:
         prepare(root, tmp_path / "faces", **settings)
     message = str(error.value)
-    assert message.startswith(f"faces.{key}: none of the 3 faces found can be used: 1 × row ")
+    assert message.startswith(f"faces.{key}: none of the 3 faces found can be used: 2 × column ")
     assert "column 'gender': expected one of 'male', 'female', got 'man'" in message
     assert message.endswith("correct the files, widen the filter or add sources")
+    rejected = pd.read_parquet(tmp_path / "faces/rejected.parquet")
+    assert (rejected["source"] == name).sum() == 3
 
 
 def test_the_rejections_of_each_source_are_logged_once(

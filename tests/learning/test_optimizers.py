@@ -201,7 +201,7 @@ def test_an_invalid_optimizer_is_rejected(optimizer: dict[str, Any], message: st
 
 
 def test_layer_decay_is_rejected_for_an_architecture_without_an_order_of_layers() -> None:
-    with pytest.raises(ConfigError, match=r"layer_decay: MetaFormer has no order of layers .*; drop"):
+    with pytest.raises(ConfigError, match=r"layer_decay: MetaFormer has no order of layers .*; --set layer_decay=null"):
         check_optimizer(role({"type": "adamw", "layer_decay": 0.7}, architecture="poolformer_s12"))
     check_optimizer(role({"type": "adamw", "head_learning_rate_factor": 2}, architecture="poolformer_s12"))
     check_optimizer(role({"type": "adamw", "layer_decay": 0.7}, architecture="vit_tiny_patch16_224"))
@@ -218,7 +218,7 @@ def test_a_head_learning_rate_is_rejected_for_a_model_without_a_classifier() -> 
     [
         (
             {"type": "sgd", "freeze_backbone_epochs": 3},
-            "freeze_backbone_epochs 3 exceeds epochs 2; 2 trains only the class",
+            "freeze_backbone_epochs 3 exceeds epochs 2; --set optimizer.freeze_backbone_epochs=2 trains only the class",
         ),
         ({"type": "sgd", "layer_decay": 1.2}, "layer_decay"),
         ({"type": "timm", "name": "lamb"}, "learning_rate"),

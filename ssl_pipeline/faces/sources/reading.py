@@ -49,7 +49,7 @@ from ssl_pipeline.faces.sources.maskbase import read_maskbase
 from ssl_pipeline.faces.sources.megaage_asian import read_megaage_asian
 from ssl_pipeline.faces.sources.path_patterns import read_path_pattern
 from ssl_pipeline.faces.sources.raw_faces import RawFaces, existing_folder, source_folder, source_name
-from ssl_pipeline.labels import LabelSpace
+from ssl_pipeline.labels import BoolArray, LabelSpace
 
 __all__ = ["REJECTED_COLUMNS", "SourceFaces", "fingerprint", "read_source", "source_name"]
 
@@ -68,6 +68,8 @@ class SourceFaces:
             origin, null if unknown; derived, the known attributes that follow from how the image was made, joined by
             commas, null if there are none.
         rejected: REJECTED_COLUMNS; one row per file or table row that cannot be used.
+        has_person: whether the source names the person of a face, bool [len(faces)].
+        columns: names of the columns that the source's files give.
         passed_over: files in a listed folder that are not images, by their paths relative to the source's folder.
         num_found: files or table rows found.
         num_filtered: faces excluded by the source's filter.
@@ -77,6 +79,8 @@ class SourceFaces:
 
     faces: pd.DataFrame
     rejected: pd.DataFrame
+    has_person: BoolArray
+    columns: tuple[str, ...]
     passed_over: list[str]
     num_found: int
     num_filtered: int
@@ -124,6 +128,8 @@ def read_source(
         .assign(derived=_derived_names(kept, source))
         .reset_index(drop=True),
         rejected=_rejected_table(raw, all_faces, faults, source, root=root),
+        has_person=rows.table["person_id"].notna().to_numpy(bool)[kept.index],
+        columns=tuple(raw.columns),
         passed_over=raw.passed_over,
         num_found=len(raw.paths) + len(raw.rejected) + len(raw.passed_over),
         num_filtered=len(usable) - len(passing) - len(headers.unreadable),

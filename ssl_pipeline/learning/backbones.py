@@ -1,0 +1,129 @@
+"""Backbones from timm: names, building for an image size, and a trial on the meta device, which allocates no memory."""
+
+import difflib
+import re
+from functools import lru_cache
+from typing import Any
+
+import timm
+import torch
+
+from ssl_pipeline.config.training import ModelConfig
+from ssl_pipeline.errors import CheckpointError, ConfigError
+from ssl_pipeline.learning.pretrained import load_weights_file, read_weights
+
+_HUB_PREFIX = re.compile(r"^(hf-hub:|hf_hub:|local-dir:)", re.IGNORECASE)
+_OWN_PREFIX = re.compile(r"^((hf-hub:|hf_hub:)?timm/)", re.IGNORECASE)
+_OPTIONS = {"drop_rate": "dropout", "drop_path_rate": "stochastic_depth"}
+"""timm's name → the config's."""
+
+
+def check_name(architecture: str) -> None:
+    """Check that timm has an architecture; a name on a hub or in a folder is read only when the model is built.
+
+    Raises:
+        ConfigError: with the closest names.
+    """
+    name = timm_name(architecture)
+    if _HUB_PREFIX.match(name) or timm.is_model(name.split(".")[0]):
+        return
+    close = difflib.get_close_matches(name, timm.list_models(), n=3)
+    hint = f"; did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
+    raise ConfigError(
+        f"architecture '{architecture}': expected a timm model name or wrn<depth>_<width>, e.g. wrn16_2{hint}"
+    )
+
+
+def timm_name(architecture: str) -> str:
+    """Return the name for timm's registry: ``timm/`` and ``hf-hub:timm/`` in front of a known model are dropped.
+
+    >>> timm_name("hf-hub:timm/resnet18.a1_in1k"), timm_name("hf-hub:me/mine")
+    ('resnet18.a1_in1k', 'hf-hub:me/mine')
+    """
+    name = _OWN_PREFIX.sub("", architecture)
+    return name if timm.is_model(name.split(".")[0]) else architecture
+
+
+def build_backbone(config: ModelConfig, *, num_logits: int, image_size: int, load_pretrained: bool) -> Any:
+    """Build a timm model for an image size, with random weights from torch's global generator or pretrained ones.
+
+    Raises:
+        ConfigError: if the model rejects its options or the image size.
+        CheckpointError: if pretrained weights cannot be fetched, read, or do not fit.
+    """
+    options = _options(config, num_logits)
+    sized = _takes_image_size(timm_name(config.architecture), image_size)
+    if sized:
+        options["img_size"] = image_size
+    if config.weights_file is not None and load_pretrained:
+        weights = read_weights(config.weights_file)
+        model = load_weights_file(
+            config.weights_file, weights, lambda **overlay: _create(config, options, pretrained=True, **overlay)
+        )
+    else:
+        model = _create(config, options, pretrained=config.pretrained and load_pretrained)
+    if not sized and getattr(model, "patch_embed", None) is not None and hasattr(model, "set_input_size"):
+        model.set_input_size(img_size=image_size)
+    return model
+
+
+def _options(config: ModelConfig, num_logits: int) -> dict[str, Any]:
+    """Return what was asked for only: not every model takes every option."""
+    asked = {"drop_rate": config.dropout, "drop_path_rate": config.stochastic_depth}
+    return {"num_classes": num_logits, **{name: value for name, value in asked.items() if value}}
+
+
+def _create(config: ModelConfig, options: dict[str, Any], *, pretrained: bool, **overlay: Any) -> Any:
+    try:
+        return timm.create_model(
+            timm_name(config.architecture), pretrained=pretrained, pretrained_cfg_overlay=overlay or None, **options
+        )
+    except TypeError as error:
+        refused = [name for name in _OPTIONS if name in options and f"'{name}'" in str(error)]
+        if not refused:
+            raise ConfigError(f"architecture '{config.architecture}' cannot be built: {one_line(error)}") from None
+        name = _OPTIONS[refused[0]]
+        raise ConfigError(
+            f"architecture '{config.architecture}' does not take {name}; --set {name}=0, or choose another architecture"
+        ) from None
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever a model's code raises for options that it cannot have
+        if _HUB_PREFIX.match(timm_name(config.architecture)):
+            raise ConfigError(
+                f"architecture '{config.architecture}' cannot be read ({type(error).__name__}: {one_line(error)}); without "
+                "internet access, choose one of timm's own names and set model.weights_file to a local file"
+            ) from None
+        if not pretrained or overlay:
+            raise ConfigError(f"architecture '{config.architecture}' cannot be built: {one_line(error)}") from None
+        raise CheckpointError(
+            f"pretrained weights of '{config.architecture}' cannot be fetched ({type(error).__name__}: {one_line(error)}); "
+            "without internet access, --set pretrained=false, or set model.weights_file to a local file"
+        ) from None
+
+
+@lru_cache(maxsize=64)
+def _takes_image_size(name: str, image_size: int) -> bool:
+    """Return whether a model is built with ``img_size=``: transformers and mixers are, networks of convolutions are not."""
+    if _HUB_PREFIX.match(name):
+        return False
+    try:
+        with torch.device("meta"):
+            timm.create_model(name, img_size=image_size)
+    except Exception:  # a TypeError; or the size is impossible, which the model without it says again
+        return False
+    return True
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message, or its type, in one line of at most 200 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:197]}…"
+
+
+def own_image_size(architecture: str) -> int | None:
+    """Return the image side that a timm model was made for; None if it has none, or one that a run cannot have."""
+    name = timm_name(architecture)
+    settings = None if _HUB_PREFIX.match(name) else timm.get_pretrained_cfg(name, allow_unregistered=True)
+    size = int(settings.input_size[-1]) if settings is not None else 0
+    return size if 16 <= size <= 1024 else None
