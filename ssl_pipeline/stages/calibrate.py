@@ -54,6 +54,7 @@ def calibrate(config: RunConfig, run: RunDir, model_dir: Path, *, name: str) -> 
     inputs = {"trained": digest_file(trained), "faces": faces_digest(config, run), **calibration_inputs(config)}
 
     def work() -> dict[str, Any]:
+        directory.mkdir(exist_ok=True)  # the outputs are found through it
         predictor = CheckpointPredictor.load(trained, config.prediction, device=config.device)
         calibration, report = None, None
         if isinstance(config.calibration, TemperatureScaling):

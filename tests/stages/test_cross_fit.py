@@ -227,7 +227,7 @@ def test_uploads_are_requested_while_shards_are_predicted_and_when_a_stage_ends(
         ),
         (
             [AGREEMENT, "prediction.horizontal_flip=false"],
-            "several teachers or views, got one; set out_of_fold",
+            "several teachers or views, got one; --set prediction",
         ),
         (
             [AGREEMENT, "prediction.horizontal_flip=false", "out_of_fold={num_folds: 3}", "rounds=2"],
