@@ -144,7 +144,12 @@ def _predictions(accuracy: float, digest: str) -> pd.DataFrame:
     )
     table["gender"], table["age"] = np.where(truth % 2, "female", "male"), np.where(truth // 2, ">=45", "<45")
     predicted = np.where(right, truth, (truth + 1) % 4)
-    return table.assign(class_id=truth, predicted_class_id=predicted, confidence=0.9, picture_id=digest)
+    return table.assign(
+        class_id=truth,
+        predicted_class_id=predicted,
+        confidence=0.9,
+        picture_id=[f"{digest[:8]}-{row}" for row in range(100)],
+    )
 
 
 def run_cycle(config: RunConfig, run: RunDir, rounds: int = 1) -> None:

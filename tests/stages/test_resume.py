@@ -171,6 +171,8 @@ def other_value(key: str, value: Any) -> Any:
         return value[::-1]
     if key == "out_of_fold.num_folds":
         return value - 1
+    if key.endswith("weights_file"):
+        return Path("weights.safetensors")
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
@@ -401,3 +403,15 @@ def test_edited_pseudo_labels_are_never_overwritten(copied: tuple[RunConfig, Run
         ):
             select(settings, run, 1)
     assert manifest.read_text() == "edited by hand"
+
+
+def test_other_faces_repeat_every_stage_that_reads_them(
+    base: tuple[RunConfig, RunDir], plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = base
+    before = plan.of(config, run)
+    for info in pkgutil.iter_modules(stages.__path__):
+        module = importlib.import_module(f"ssl_pipeline.stages.{info.name}")
+        if hasattr(module, "faces_digest"):
+            monkeypatch.setattr(module, "faces_digest", lambda *_: "other faces")
+    assert differing(before, plan.of(config, run)) == EVERY - FACES
