@@ -138,6 +138,7 @@ RENAMED_KEYS = [
     ("student.training.consistency={}", "fixmatch"),
     ("student.training.human_share=0.4", "labeled_fraction"),
     ("student.training.strong={num_ops: 1}", "randaugment"),
+    ("calibration={type: temperature, min_faces: 50}", "min_persons"),
     ("selection.guards.flooded_above=2", "max_share_ratio"),
     ("selection.guards.starved_below=0.1", "min_share_ratio"),
     ("selection.guards.worse_than_majority=false", "worse_than_chance"),

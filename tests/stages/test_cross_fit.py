@@ -38,7 +38,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def labeled_pool(tmp_path_factory: pytest.TempPathFactory, raw: Path) -> tuple[RunConfig, RunDir]:
     path = write_tiny_config(tmp_path_factory.mktemp("folds"), root=raw)
-    config = load_config(path, overrides=[*FOLDS, AGREEMENT, "calibration={type: temperature}"])
+    config = load_config(path, overrides=[*FOLDS, AGREEMENT, "calibration={type: temperature, min_persons: 10}"])
     with open_run(config) as run:
         draw_and_prepare(config, run)
         train_teacher(config, run)
@@ -133,7 +133,7 @@ def test_a_guarantee_is_tested_on_training_faces_predicted_as_the_pool_is(
 ) -> None:
     """Each face of the pool, as each training face, is predicted by one of the fold teachers, with its calibration."""
     _, run = labeled_pool
-    again = load_config(run.root / "config.yaml", overrides=[GUARANTEE])
+    again = load_config(run.root / "config.yaml", overrides=[GUARANTEE, "shift=null"])
     with open_run(again):
         predict(again, run, 5, run.teacher / "best.safetensors")
         select(again, run, 5)
