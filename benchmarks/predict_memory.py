@@ -49,7 +49,7 @@ def main(
         draw_faces(root / "faces")
         model_config = ModelConfig(architecture="wrn10_1")
         model = build_model(model_config, labels=SPACE, image_size=SIZE)
-        save_checkpoint(root / "best.safetensors", model, model_config=model_config, image_size=SIZE)
+        save_checkpoint(root / "best.safetensors", model, model_config=model_config, image_size=SIZE, cropping=None)
         print(f"{'folder':8} {'images':>9} {'peak MiB':>9} {'images/s':>9}")
         for layout in ("nested", "flat"):
             peaks = []

@@ -61,7 +61,7 @@ def measure_labeling(directory: Path, num_faces: int, architecture: str) -> tupl
     config = ModelConfig(architecture=architecture)
     model = build_model(config, labels=LABELS, image_size=IMAGE_SIZE)
     checkpoint = directory / "best.safetensors"
-    save_checkpoint(checkpoint, model, model_config=config, image_size=IMAGE_SIZE)
+    save_checkpoint(checkpoint, model, model_config=config, image_size=IMAGE_SIZE, cropping=None)
     shape = (num_faces, IMAGE_SIZE, IMAGE_SIZE, 3)
     pixels = np.lib.format.open_memmap(directory / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
     pixels[:] = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

@@ -92,7 +92,7 @@ def save_checkpoint_of_other_labels(directory: Path) -> None:
     config = ModelConfig(architecture="wrn10_1")
     torch.manual_seed(0)
     model = build_model(config, labels=labels, image_size=24)
-    save_checkpoint(directory / "other.safetensors", model, model_config=config, image_size=24)
+    save_checkpoint(directory / "other.safetensors", model, model_config=config, image_size=24, cropping=None)
 
 
 def prepare_faces(directory: Path, overrides: tuple[str, ...]) -> None:
@@ -224,7 +224,7 @@ BAD_INPUTS = (
     ),
     BadInput(
         "predictions into an unknown format",
-        "ConfigError: --out out.xlsx: expected a name that ends with .csv or .parquet",
+        "ConfigError: --out out.xlsx: expected a name that ends with .csv, .json or .parquet, or --format",
         command=("predict", "--checkpoint", "x", "--images", ".", "--out", "out.xlsx"),
     ),
 )

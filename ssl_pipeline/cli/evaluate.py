@@ -30,6 +30,7 @@ def evaluate(
 
     Changes nothing in the run; where its faces are not prepared, they are prepared in a temporary folder.
     """
+    from ssl_pipeline.inference.framing import warn_of_other_cropping
     from ssl_pipeline.learning.checkpoint import warn_if_unfinished
     from ssl_pipeline.learning.predict import CheckpointPredictor
     from ssl_pipeline.learning.shard_prediction import check_image_size
@@ -45,6 +46,7 @@ def evaluate(
         checkpoint, loaded.prediction, labels=loaded.labels.space, device=loaded.device
     )
     check_image_size(predictor.checkpoint, loaded.faces.image_size)
+    warn_of_other_cropping(predictor.checkpoint, loaded.faces.crop_rules)
     with open_faces(loaded) as run:
         scores = evaluate_split(predictor, loaded, run, split).scores
     for table in scores_tables(scores, title=f"{checkpoint} on {split}"):

@@ -16,7 +16,11 @@ from ssl_pipeline.errors import ConfigError, FaceTableError
 from ssl_pipeline.runs.storage.remote import local_copy
 
 if TYPE_CHECKING:
+    from ssl_pipeline.faces.cropper import Cropper
+    from ssl_pipeline.inference.table import PredictionCounts
     from ssl_pipeline.inference.voting import SoftVote
+
+TableFormat = Literal["csv", "json", "parquet"]
 
 
 def predict(
@@ -25,13 +29,21 @@ def predict(
         Option(
             "--checkpoint",
             parser=local_copy,
-            help="A best.safetensors, or its URL; with several, the mean of their probabilities.",
+            help="A best.safetensors, its URL, or a finished run's folder; with several, the mean of their probabilities.",
         ),
     ],
     images: Annotated[
         Path, Option("--images", help="A folder at any depth, an image, or a .txt or .csv list of paths.")
     ],
-    out: Annotated[Path, Option("--out", help="A .csv or .parquet file.")],
+    out: Annotated[
+        Path, Option("--out", help="A .csv, .json or .parquet file, or - for standard output.", allow_dash=True)
+    ],
+    table_format: Annotated[
+        TableFormat | None, Option("--format", help="Format of --out; by default its suffix, CSV for -.")
+    ] = None,
+    probabilities: Annotated[
+        bool, Option("--probabilities", help="Also the probability of every value and class, e.g. gender=male.")
+    ] = False,
     weights: Annotated[
         list[float] | None, Option("--weight", help="Weight of a checkpoint, in the order of the checkpoints.")
     ] = None,
@@ -46,50 +58,61 @@ def predict(
         list[float] | None, Option("--zoom", help="1 (the whole face) to 2; repeat it to average several views.")
     ] = None,
     crop: Annotated[
-        Path | None, Option("--crop", help="YuNet's ONNX file: crop photographs to their largest face first.")
+        Path | None, Option("--crop", help="YuNet's ONNX file: crop as the checkpoint's faces were cropped.")
     ] = None,
+    no_crop: Annotated[bool, Option("--no-crop", help="The images are cropped already.")] = False,
     batch_size: Annotated[int, Option(min=1, help="Images per batch.")] = 256,
     device: Annotated[Literal["auto", "cpu", "cuda"], Option()] = "auto",
 ) -> None:
     """Predict images; one that cannot be read gets a row with the reason, or stops a submission."""
+    from ssl_pipeline.inference.framing import cropper_of
+    from ssl_pipeline.inference.table import format_of, predict_images
     from ssl_pipeline.inference.voting import SoftVote
+    from ssl_pipeline.runs.directory import model_of
 
-    if out.suffix not in (".csv", ".parquet"):
-        raise ConfigError(f"--out {out}: expected a name that ends with .csv or .parquet")
-    if out.resolve() in (images.resolve(), submission and submission.resolve()):
+    target = None if str(out) == "-" else out
+    if table_format is None:
+        table_format = format_of(target)
+    if target is None and (table_format == "parquet" or submission is not None):
+        raise ConfigError("--out -: standard output takes tables as csv or json; name a file")
+    if target is not None and target.resolve() in (images.resolve(), submission and submission.resolve()):
         raise ConfigError(f"--out {out}: this file is an input; name another file")
     if submission is None and fallback_class is not None:
         raise ConfigError("--fallback-class needs --submission; in a table, unreadable images have their own rows")
     if submission is not None and out.suffix != ".csv":
         raise ConfigError(f"--out {out}: a submission is a .csv file")
-    if submission is not None and crop is not None:
-        raise ConfigError("--crop works without --submission only; a submission does not crop its images")
+    if crop is not None and no_crop:
+        raise ConfigError("--crop and --no-crop exclude each other: give one of them")
     settings = {"batch_size": batch_size, "horizontal_flip": flip, "zooms": tuple(zooms or (1.0,))}
     try:
         config = PredictionConfig.model_validate(settings)
     except ValidationError:
         raise ConfigError(f"--zoom {zooms}: expected different numbers from 1 to 2") from None
+    checkpoints = [model_of(path) for path in checkpoints]
     predictor = SoftVote.load(checkpoints, config, weights=weights, device=device)
+    framer = cropper_of(predictor.checkpoints, detector=crop, crop=not no_crop)
     if submission is None:
-        _predict_table(predictor, images, out, crop)
+        counts = predict_images(
+            predictor, images, target, framer=framer, table_format=table_format, all_probabilities=probabilities
+        )
+        _report(counts, images, target)
     else:
-        _predict_submission(predictor, images, submission, out, fallback_class)
+        _predict_submission(predictor, images, submission, out, fallback_class, framer)
 
 
-def _predict_table(predictor: "SoftVote", images: Path, out: Path, crop: Path | None) -> None:
-    from ssl_pipeline.config.cropping import CroppingConfig
-    from ssl_pipeline.faces.cropper import uncached_cropper
-    from ssl_pipeline.inference.table import predict_images
-
-    framer = None if crop is None else uncached_cropper(CroppingConfig(model=crop))
-    counts = predict_images(predictor, images, out, framer=framer)
+def _report(counts: "PredictionCounts", images: Path, out: Path | None) -> None:
+    """Print the counts; on standard error if the table is on standard output."""
     passed_over = ""
     if counts.passed_over:
         passed_over = f" + {len(counts.passed_over):,} passed over (no images, e.g. {counts.passed_over[0]})"
-    _print(
+    line = (
         f"{counts.num_found:,} file{'s' if counts.num_found != 1 else ''} found = {counts.num_read:,} predicted + "
-        f"{counts.num_unreadable:,} unreadable{passed_over}; written to {out}"
+        f"{counts.num_unreadable:,} unreadable{passed_over}"
     )
+    if out is None:
+        print(line, file=sys.stderr)  # noqa: T201 - output of the command
+    else:
+        _print(f"{line}; written to {out}")
     if counts.num_unreadable:
         num_more = counts.num_unreadable - len(counts.first_failures)
         lines = [
@@ -98,10 +121,12 @@ def _predict_table(predictor: "SoftVote", images: Path, out: Path, crop: Path | 
         ]
         print(*(f"  {line}" for line in lines), sep="\n", file=sys.stderr)  # noqa: T201 - output of the command
     if not counts.num_read:
-        raise FaceTableError(f"{images}: not one image could be read; the reasons are in {out}")
+        raise FaceTableError(f"{images}: not one image could be read; the reasons are in {out or 'the table'}")
 
 
-def _predict_submission(predictor: "SoftVote", images: Path, info: Path, out: Path, fallback_class: str | None) -> None:
+def _predict_submission(
+    predictor: "SoftVote", images: Path, info: Path, out: Path, fallback_class: str | None, framer: "Cropper | None"
+) -> None:
     from ssl_pipeline.inference.submission import predict_submission
 
     fallback: int | Literal["most-common"] | None
@@ -112,7 +137,7 @@ def _predict_submission(predictor: "SoftVote", images: Path, info: Path, out: Pa
             fallback = int(text)
         case _:
             raise ConfigError(f"--fallback-class {fallback_class}: expected a class id, or most-common")
-    counts = predict_submission(predictor, images, info, out, fallback_class=fallback)
+    counts = predict_submission(predictor, images, info, out, fallback_class=fallback, framer=framer)
     _print(f"{counts.num_read:,} images predicted, written to {out}")
     if counts.num_filled:
         _print(

@@ -26,6 +26,17 @@ class FaceSettings(Section):
     by repeating its edges."""
 
 
+class CropRules(FaceSettings):
+    """How the faces of a trained model were cropped: all but the detector's file. A checkpoint carries them."""
+
+    detector: Literal["yunet"] = "yunet"
+    detection_sides: tuple[int, ...]
+
+    def with_detector(self, model: Path) -> "CroppingConfig":
+        """Return the same cropping with a detector's file."""
+        return CroppingConfig.model_validate({**self.model_dump(exclude={"detector"}), "model": model})
+
+
 class CroppingConfig(FaceSettings):
     """Crop every picture to its face, upright and in one geometry (YuNet)."""
 

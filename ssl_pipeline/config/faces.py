@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from ssl_pipeline.config.base import Section
-from ssl_pipeline.config.cropping import CroppingConfig, FaceCrop
+from ssl_pipeline.config.cropping import CroppingConfig, CropRules, FaceCrop, FaceSettings, NoCrop
 from ssl_pipeline.config.sources import Source
 
 Role = Literal["labeled", "test", "unlabeled"]
@@ -122,6 +122,21 @@ class FacesConfig(Section):
             if self.cropping is None and isinstance(source.cropping, FaceCrop):
                 raise ValueError(f"source '{name}' sets cropping, which needs the model of faces.cropping.model")
         return self
+
+    @property
+    def crop_rules(self) -> CropRules | None:
+        """How the run's faces are cropped: as all cropped labeled sources are, else by `cropping`; None if none is."""
+        if self.cropping is None:
+            return None
+        settings = [source.cropping or self.cropping for role, source in self.roles if role == "labeled"]
+        fields = list(FaceSettings.model_fields)
+        rules = [own.model_dump(include=set(fields)) for own in settings if not isinstance(own, NoCrop)]
+        agreed = (
+            rules[0]
+            if rules and all(own == rules[0] for own in rules)
+            else self.cropping.model_dump(include=set(fields))
+        )
+        return CropRules(**agreed, detection_sides=self.cropping.detection_sides)
 
     @property
     def correction_paths(self) -> tuple[Path, ...]:

@@ -25,6 +25,7 @@ OUTPUT_NAMES = (
     "leakage.json",
     "leakage.csv",
     "corrections.json",
+    "cropping.json",
     "pixels.npy",
 )
 
@@ -64,6 +65,8 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     write_crops(directory / "crops.parquet", inventory.crops)
     _write_leakage(directory, leakage, inventory.faces)
     write_json(directory / "corrections.json", inventory.corrections)
+    rules = config.crop_rules
+    write_json(directory / "cropping.json", {"rules": None if rules is None else rules.model_dump(mode="json")})
     splits = Counter(known["split"])
     return {
         "sources": inventory.counts_by_source(),

@@ -7,11 +7,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ssl_pipeline.config.cropping import CropRules
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.cropper import Crop
 from ssl_pipeline.faces.detection import POINT_NAMES
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.runs.files import atomic_path
+from ssl_pipeline.runs.files import atomic_path, read_json
 
 _IDENTITY = ("image_id", "image_path", "content_hash", "person_id", "picture_id", "source", "split")
 
@@ -64,6 +65,16 @@ def write_crops(path: Path, crops: pd.DataFrame) -> None:
     """Write a table of crops as Parquet, atomically, sorted by image id."""
     with atomic_path(path) as partial:
         crops.sort_values("image_id", ignore_index=True).to_parquet(partial, index=False)
+
+
+def read_crop_rules(directory: Path) -> CropRules | None:
+    """Read how the prepared faces of a directory were cropped; None: centered squares.
+
+    Raises:
+        RunError: if ``cropping.json`` is missing.
+    """
+    rules = read_json(directory / "cropping.json")["rules"]
+    return None if rules is None else CropRules.model_validate(rules)
 
 
 def read_faces(path: Path) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Prediction of a stream of images: threads decode ahead of the model, in order and in bounded memory."""
 
 import hashlib
+import logging
 import os
 import stat
 from collections import deque
@@ -12,10 +13,13 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
+from ssl_pipeline.config.cropping import CropRules
 from ssl_pipeline.faces.cropper import Cropper
 from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels
 from ssl_pipeline.inference.files import ImageFile
 from ssl_pipeline.learning.predict import FacePredictor
+
+logger = logging.getLogger(__name__)
 
 MAX_FILE_BYTES = 512 * 2**20
 """Largest file that is read; an uncompressed image of 100 megapixels is smaller."""
@@ -49,8 +53,13 @@ def predict_stream(
     Args:
         predictor: a model, or several that vote.
         files: the images.
-        framer: crops each image to its face; None takes the centered square.
+        framer: crops each image to its face (see `framing.cropper_of`); None takes the centered square, and warns if the
+            model was trained on cropped faces.
     """
+    if framer is None and (
+        of_crops := [model.path for model in predictor.checkpoints if isinstance(model.cropping, CropRules)]
+    ):
+        logger.warning("%s: trained on cropped faces; these images are taken as they are", of_crops[0])
     decoded = _decode_ahead(files, predictor.image_sizes, batch_size=predictor.batch_size, framer=framer)
     try:
         while batch := list(islice(decoded, predictor.batch_size)):

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from ssl_pipeline.errors import ConfigError, FaceTableError, list_of_faults
+from ssl_pipeline.faces.cropper import Cropper
 from ssl_pipeline.faces.image_files import IMAGE_SUFFIXES
 from ssl_pipeline.inference.files import ImageFile
 from ssl_pipeline.inference.stream import predict_stream
@@ -37,7 +38,13 @@ class SubmissionCounts:
 
 
 def predict_submission(
-    predictor: FacePredictor, folder: Path, info: Path, out: Path, *, fallback_class: FallbackClass | None = None
+    predictor: FacePredictor,
+    folder: Path,
+    info: Path,
+    out: Path,
+    *,
+    fallback_class: FallbackClass | None = None,
+    framer: Cropper | None = None,
 ) -> SubmissionCounts:
     """Write ``ImageID,ans``, one row for each of `info`'s and in its order; ans is the most probable class, 0 … K-1.
 
@@ -50,6 +57,7 @@ def predict_submission(
         fallback_class: the class of images that are missing or cannot be read; ``"most-common"`` takes the class
             predicted most often (the lowest id of several). Such rows are listed in ``<stem>.failed.csv`` next to
             `out`. None refuses to write a submission if there are any.
+        framer: crops each image to its face (see `framing.cropper_of`); None takes the centered square.
 
     Raises:
         FaceTableError: if `info` cannot be read, if an image is missing or cannot be read and there is no fallback
@@ -66,7 +74,7 @@ def predict_submission(
     missing = [f"{file.name}: {file.fault}" for file in files if file.fault is not None]
     if missing and fallback_class is None:  # now, not hours later when the model reaches the last of them
         raise _refusal(info, missing)
-    class_ids, reasons = _predict(predictor, files)
+    class_ids, reasons = _predict(predictor, files, framer)
     failures = [(file.name, reason) for file, reason in zip(files, reasons, strict=True) if reason is not None]
     if failures and fallback_class is None:
         raise _refusal(info, [f"{name}: {reason}" for name, reason in failures])
@@ -86,12 +94,14 @@ def predict_submission(
     return counts
 
 
-def _predict(predictor: FacePredictor, files: list[ImageFile]) -> tuple[IntArray, list[str | None]]:
+def _predict(
+    predictor: FacePredictor, files: list[ImageFile], framer: Cropper | None
+) -> tuple[IntArray, list[str | None]]:
     """Predict class ids, int [N], 0 where an image cannot be read; the reasons say where."""
     class_ids: list[int] = []
     reasons: list[str | None] = []
     with ProgressBar("predicting", len(files), unit="images") as progress:
-        for batch in predict_stream(predictor, files):
+        for batch in predict_stream(predictor, files, framer=framer):
             class_ids += batch.probabilities.argmax(axis=1).tolist()
             reasons += batch.reasons
             progress.advance(len(batch.names))

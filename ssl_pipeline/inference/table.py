@@ -1,12 +1,14 @@
-"""Table of predictions: one row per image, written batch by batch as CSV or Parquet."""
+"""Table of predictions: one row per image, written batch by batch as CSV, JSON or Parquet."""
 
 import csv
+import json
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +23,7 @@ from ssl_pipeline.learning.predict import FacePredictor
 from ssl_pipeline.runs.files import atomic_path
 from ssl_pipeline.runs.progress import ProgressBar
 
+TableFormat = Literal["csv", "json", "parquet"]
 ROWS_IN_GROUP = 16_384
 """Fewest rows in a Parquet row group, but for the last; many small groups make a file that is slow to read."""
 NUM_FAILURES_SHOWN = 5
@@ -44,33 +47,42 @@ class PredictionCounts:
 
 
 def predict_images(
-    predictor: FacePredictor, images: Path, out: Path, *, framer: Cropper | None = None
+    predictor: FacePredictor,
+    images: Path,
+    out: Path | None,
+    *,
+    framer: Cropper | None = None,
+    table_format: TableFormat | None = None,
+    all_probabilities: bool = False,
 ) -> PredictionCounts:
     """Write one row per image: its path, values and their probabilities, the class, or why it cannot be read.
 
     Args:
         predictor: a model, or several that vote.
         images: a folder, one image, or a list of paths; see `files.find_images`.
-        out: a ``.csv`` or ``.parquet`` file, written atomically.
-        framer: crops each image to its face; an image without a face counts as unreadable. None takes the centered
-            square.
+        out: a file, written atomically; None writes to standard output.
+        framer: crops each image to its face; an image without a face counts as unreadable (see `framing.cropper_of`).
+            None takes the centered square.
+        table_format: by default `out`'s suffix.
+        all_probabilities: also write the probability of each value and class, in columns ``gender=male``.
 
     Raises:
         FaceTableError: if there is no image.
         ConfigError: if `out` cannot be written.
     """
-    check_writable(out)
+    table_format = table_format or format_of(out)
+    if out is not None:
+        check_writable(out)
     found = find_images(images)
     files = found.files
     num_unreadable, failures = 0, list[str]()
-    open_writer = _csv_writer if out.suffix == ".csv" else _parquet_writer
+    schema = table_schema(predictor.labels, all_probabilities=all_probabilities)
     with (
-        atomic_path(out) as temporary,
-        open_writer(temporary, table_schema(predictor.labels)) as write,
+        _open_writer(out, table_format, schema) as write,
         ProgressBar("predicting", len(files), unit="images") as progress,
     ):
         for batch in predict_stream(predictor, files, framer=framer):
-            write(to_table(batch, predictor.labels))
+            write(to_table(batch, predictor.labels, all_probabilities=all_probabilities))
             failed = [f"{name}: {reason}" for name, reason in zip(batch.names, batch.reasons, strict=True) if reason]
             failures += failed[: NUM_FAILURES_SHOWN - len(failures)]
             num_unreadable += len(failed)
@@ -94,16 +106,36 @@ def check_writable(out: Path) -> None:
         raise ConfigError(f"--out {out}: cannot be written: {fault}")
 
 
-def table_schema(labels: LabelSpace) -> pa.Schema:
+def format_of(out: Path | None) -> TableFormat:
+    """Return the format that a file's suffix states; CSV for standard output.
+
+    Raises:
+        ConfigError: if it states none.
+    """
+    suffix = ".csv" if out is None else out.suffix
+    match suffix:
+        case ".csv":
+            return "csv"
+        case ".json":
+            return "json"
+        case ".parquet":
+            return "parquet"
+    raise ConfigError(f"--out {out}: expected a name that ends with .csv, .json or .parquet, or --format")
+
+
+def table_schema(labels: LabelSpace, *, all_probabilities: bool = False) -> pa.Schema:
     """Columns of the table: the path, each attribute's value and probability, the class and its probability, the reason."""
     fields = [("image_path", pa.string())]
     for name in labels.names:
         fields += [(name, pa.string()), (f"{name}_probability", pa.float32())]
     fields += [("class_id", pa.int64()), ("class_name", pa.string()), ("class_probability", pa.float32())]
+    if all_probabilities:
+        fields += [(f"{at.name}={value}", pa.float32()) for at in labels.attributes for value in at.values]
+        fields += [(f"class={name}", pa.float32()) for name in labels.class_names]
     return pa.schema([*fields, ("unreadable", pa.string())])
 
 
-def to_table(batch: PredictedBatch, labels: LabelSpace) -> pa.Table:
+def to_table(batch: PredictedBatch, labels: LabelSpace, *, all_probabilities: bool = False) -> pa.Table:
     """Convert a batch to the columns of `table_schema`.
 
     The class is the most probable one; an attribute's value is the one with the largest sum over its classes. For an
@@ -118,27 +150,67 @@ def to_table(batch: PredictedBatch, labels: LabelSpace) -> pa.Table:
     for attribute, marginal in zip(labels.attributes, labels.attribute_probabilities(batch.probabilities), strict=True):
         columns[attribute.name] = column(np.array(attribute.values, object)[marginal.argmax(axis=1)])
         columns[f"{attribute.name}_probability"] = column(marginal.max(axis=1))
+        if all_probabilities:
+            columns |= {f"{attribute.name}={value}": column(marginal[:, i]) for i, value in enumerate(attribute.values)}
     class_ids = batch.probabilities.argmax(axis=1)
     columns["class_id"] = column(class_ids)
     columns["class_name"] = column(np.array(labels.class_names, object)[class_ids])
     columns["class_probability"] = column(batch.probabilities.max(axis=1))
+    if all_probabilities:
+        columns |= {f"class={name}": column(batch.probabilities[:, i]) for i, name in enumerate(labels.class_names)}
     columns["unreadable"] = batch.reasons
-    return pa.table(columns, schema=table_schema(labels))
+    return pa.table(columns, schema=table_schema(labels, all_probabilities=all_probabilities))
 
 
 @contextmanager
-def _csv_writer(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=schema.names)
-        writer.writeheader()
+def _open_writer(
+    out: Path | None, table_format: TableFormat, schema: pa.Schema
+) -> Iterator[Callable[[pa.Table], None]]:
+    text_writer = _csv_writer if table_format == "csv" else _json_writer
+    if out is None:
+        with text_writer(sys.stdout, schema) as write:
+            yield write
+        return
+    with atomic_path(out) as temporary:
+        if table_format == "parquet":
+            with _parquet_writer(temporary, schema) as write:
+                yield write
+            return
+        with (
+            open(temporary, "w", newline="", encoding="utf-8") as file,
+            text_writer(file, schema) as write,
+        ):
+            yield write
 
-        def write(table: pa.Table) -> None:
-            for row in table.to_pylist():
-                writer.writerow(
-                    {name: f"{value:.6f}" if isinstance(value, float) else value for name, value in row.items()}
-                )
 
-        yield write
+@contextmanager
+def _csv_writer(file: TextIO, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    writer = csv.DictWriter(file, fieldnames=schema.names)
+    writer.writeheader()
+
+    def write(table: pa.Table) -> None:
+        for row in table.to_pylist():
+            writer.writerow(
+                {name: f"{value:.6f}" if isinstance(value, float) else value for name, value in row.items()}
+            )
+
+    yield write
+
+
+@contextmanager
+def _json_writer(file: TextIO, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    """Write a list of objects, one per line."""
+    separator = "[\n"
+
+    def write(table: pa.Table) -> None:
+        nonlocal separator
+        for row in table.to_pylist():
+            row = {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()}
+            file.write(separator + json.dumps(row, ensure_ascii=False))
+            separator = ",\n"
+
+    yield write
+    file.write("\n]\n")
 
 
 @contextmanager

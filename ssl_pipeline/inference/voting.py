@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ssl_pipeline.config.run import PredictionConfig
 from ssl_pipeline.errors import CheckpointError, ConfigError
 from ssl_pipeline.labels import IntArray, LabelSpace
-from ssl_pipeline.learning.checkpoint import describe_labels, warn_if_unfinished
+from ssl_pipeline.learning.checkpoint import Checkpoint, describe_labels, warn_if_unfinished
 from ssl_pipeline.learning.device import Device
 from ssl_pipeline.learning.predict import CheckpointPredictor
 
@@ -66,6 +66,11 @@ class SoftVote:
     def image_sizes(self) -> tuple[int, ...]:
         """Distinct image sizes of the members in pixels, ascending."""
         return tuple(sorted({size for member in self.members for size in member.image_sizes}))
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """The members' models."""
+        return tuple(member.checkpoint for member in self.members)
 
     @property
     def batch_size(self) -> int:

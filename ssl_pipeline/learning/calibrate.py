@@ -55,5 +55,6 @@ def save_calibrated(path: Path, checkpoint: Checkpoint, calibration: Temperature
         checkpoint.model,
         model_config=checkpoint.model_config,
         image_size=checkpoint.image_size,
+        cropping=checkpoint.cropping,
         calibration=calibration,
     )

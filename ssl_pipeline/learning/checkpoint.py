@@ -4,13 +4,14 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ssl_pipeline.config.cropping import CropRules
 from ssl_pipeline.config.training import ModelConfig
 from ssl_pipeline.errors import CheckpointError
 from ssl_pipeline.evaluation.temperature import TemperatureCalibration
@@ -39,6 +40,8 @@ class Checkpoint:
     """SHA-256 of the file."""
     calibration: TemperatureCalibration | None = None
     """Applied to the probabilities; None leaves them uncalibrated."""
+    cropping: CropRules | Literal["unknown"] | None = None
+    """How the faces that it learned from were cropped; None: centered squares. Earlier releases did not say."""
 
 
 def save_checkpoint(
@@ -47,6 +50,7 @@ def save_checkpoint(
     *,
     model_config: ModelConfig,
     image_size: int,
+    cropping: CropRules | Literal["unknown"] | None,
     calibration: TemperatureCalibration | None = None,
 ) -> None:
     """Write the weights and the metadata to rebuild the model. The same weights give the same bytes."""
@@ -57,6 +61,7 @@ def save_checkpoint(
         "image_size": image_size,
         "normalization": {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()},
         "calibration": None if calibration is None else asdict(calibration),
+        "cropping": cropping.model_dump(mode="json") if isinstance(cropping, CropRules) else cropping,
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(path) as temporary:
@@ -102,6 +107,9 @@ def load_checkpoint(path: Path, *, labels: LabelSpace | None = None) -> Checkpoi
         calibration = (
             None if metadata["calibration"] is None else TemperatureCalibration.from_dict(metadata["calibration"])
         )
+        cropping = metadata.get("cropping", "unknown")
+        if isinstance(cropping, dict):
+            cropping = CropRules.model_validate(cropping)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, ValidationError):
         raise CheckpointError(
             f"{path}: not a checkpoint of ssl-pipeline; expected the best.safetensors of a teacher or student"
@@ -115,7 +123,7 @@ def load_checkpoint(path: Path, *, labels: LabelSpace | None = None) -> Checkpoi
         raise CheckpointError(f"{path}: the weights do not fit the model in its metadata: {error}") from None
     model.mean.copy_(torch.tensor(normalization["mean"]).view(1, 3, 1, 1))
     model.std.copy_(torch.tensor(normalization["std"]).view(1, 3, 1, 1))
-    return Checkpoint(path, model.eval(), model_config, checkpoint_labels, image_size, digest, calibration)
+    return Checkpoint(path, model.eval(), model_config, checkpoint_labels, image_size, digest, calibration, cropping)
 
 
 def _other_labels(path: Path, actual: LabelSpace, expected: LabelSpace) -> str:

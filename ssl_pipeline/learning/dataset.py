@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ssl_pipeline.config.cropping import CropRules
 from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.config.training import RandAugment
 from ssl_pipeline.faces.pixels import mapped_file, open_pixels
 from ssl_pipeline.faces.regression_targets import RegressionTargets, regression_targets
-from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.faces.table import read_crop_rules, read_faces
 from ssl_pipeline.labels import BoolArray, FloatArray, IntArray, LabelSpace
 from ssl_pipeline.learning.augmentation import Augmentation, augmentation, seed_generators
 
@@ -135,6 +136,8 @@ class TrainingFaces:
     validation: LabeledSet
     unlabeled: UnlabeledSet | None = None
     """The pool, for FixMatch."""
+    cropping: CropRules | None = None
+    """How the faces were cropped; None: centered squares."""
 
     @property
     def image_size(self) -> int:
@@ -150,6 +153,7 @@ class TrainingFaces:
             labels=labels.space,
             train=TrainingSet.from_faces(train, pixels, labels=labels),
             validation=LabeledSet.from_faces(validation, pixels, labels=labels, train=train),
+            cropping=read_crop_rules(faces_dir),
         )
 
 

@@ -104,6 +104,7 @@ def _run(loop: TrainingLoop, config: RoleConfig, faces: TrainingFaces, *, direct
                     loop.eval_model,
                     model_config=config.model,
                     image_size=faces.image_size,
+                    cropping=faces.cropping,
                 )
             progress.epoch += 1
             if is_main:

@@ -39,6 +39,10 @@ class FacePredictor(Protocol):
         """The image sides in pixels that the models take."""
 
     @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """The models."""
+
+    @property
     def batch_size(self) -> int:
         """Faces per batch."""
 
@@ -82,6 +86,11 @@ class CheckpointPredictor:
     def image_sizes(self) -> tuple[int, ...]:
         """The image side that the model was trained on."""
         return (self.checkpoint.image_size,)
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """The model."""
+        return (self.checkpoint,)
 
     @property
     def batch_size(self) -> int:

@@ -64,6 +64,8 @@ def faces_page(counts: Mapping[str, Any], directory: Path) -> Page:
         numbers = [source[part] for part in ("found", "used", "rejected", "passed_over")]
         numbers.append(numbers[0] - sum(numbers[1:]))
         lines.append(f"| {markdown_safe(name)} | {' | '.join(f'{number:,}' for number in numbers)} |")
+    if not counts["persons_known"]:
+        lines += ["", "People unknown: faces without a person_id count as a person each."]
     leaks = [f"{number:,} of {split}" for split, number in counts["leakage"].items() if number]
     lines += [
         "",

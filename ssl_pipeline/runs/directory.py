@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssl_pipeline.errors import CheckpointError
 from ssl_pipeline.runs.disk import catch_disk_full
-from ssl_pipeline.runs.files import remove_leftovers
+from ssl_pipeline.runs.files import read_json, remove_leftovers
 from ssl_pipeline.runs.lock import hold_lock
 
 
@@ -77,3 +78,21 @@ class RunDir:
     def lock_file(self) -> Path:
         """The file that the process working in the run has locked."""
         return self.root / ".lock"
+
+
+def model_of(path: Path) -> Path:
+    """Return the checkpoint to use: of a finished run, the promoted model's; any other path is returned as it is.
+
+    Raises:
+        CheckpointError: if the folder is neither a model's nor a finished run's.
+    """
+    if not path.is_dir():
+        return path
+    if (path / "best.safetensors").is_file():
+        return path / "best.safetensors"
+    if RunDir(path).summary.is_file():
+        recorded = Path(read_json(RunDir(path).summary)["promoted_checkpoint"])
+        return path.joinpath(*recorded.parts[-3:])  # round-…/model/best.safetensors, wherever the run lies now
+    trained = [str(found) for found in sorted(path.glob("round-*/*/best.safetensors"))]
+    name_one = f"name one of its models: {', '.join(trained)}" if trained else "it holds no trained model"
+    raise CheckpointError(f"{path}: not a finished run; {name_one}")

@@ -72,7 +72,7 @@ class TrainingJob(Section):
         train = TrainingSet.from_table(table, human.train.pixels, labels=human.labels).with_regression_targets_of(
             human.train
         )
-        return TrainingFaces(human.labels, train, human.validation, unlabeled)
+        return TrainingFaces(human.labels, train, human.validation, unlabeled, human.cropping)
 
     def train(self) -> FitResult:
         """Train in this process, which may be one of several."""

@@ -16,6 +16,7 @@ from ssl_pipeline.evaluation.shift import separability
 from ssl_pipeline.execution.shards import IN_PROCESS
 from ssl_pipeline.faces.independence import independent_units
 from ssl_pipeline.faces.pixels import open_pixels
+from ssl_pipeline.inference.framing import warn_of_other_cropping
 from ssl_pipeline.learning.checkpoint import digest_checkpoint, warn_if_unfinished
 from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.learning.predict import CheckpointPredictor, pooled_features
@@ -105,6 +106,7 @@ def _members(config: RunConfig, run: RunDir, teacher: Path) -> dict[str, Member]
     def load(path: Path) -> CheckpointPredictor:
         predictor = CheckpointPredictor.load(path, config.prediction, labels=config.labels.space, device=config.device)
         check_image_size(predictor.checkpoint, config.faces.image_size)
+        warn_of_other_cropping(predictor.checkpoint, config.faces.crop_rules)
         return predictor
 
     cure = f"train it first: {run.command}"

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from ssl_pipeline.config.cropping import CroppingConfig
+from ssl_pipeline.config.cropping import CroppingConfig, CropRules
 from ssl_pipeline.config.faces import FacesConfig
 from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.config.loading import load_config
@@ -24,6 +24,7 @@ from ssl_pipeline.faces.detection_cache import open_cache
 from ssl_pipeline.faces.pixels import decode_into, open_pixels
 from ssl_pipeline.faces.preparation import OUTPUT_NAMES, prepare_faces
 from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.learning.dataset import TrainingFaces
 from ssl_pipeline.stages.check import check
 from tests.cycle_config import write_tiny_config
 
@@ -111,6 +112,9 @@ def test_the_pixels_show_the_face_and_not_the_center_of_the_picture(root: Path) 
     for row in faces.itertuples():
         image = Image.open(row.image_path)
         assert (pixels[row.pixel_row] == crop_face(image, POINTS, size=24, margin=0.1)).all()
+    assert TrainingFaces.from_directory(root / "faces", labels=LABELS).cropping == CropRules(
+        margin=0.1, detection_sides=(192, 640)
+    )
 
 
 @pytest.mark.parametrize(("fallback", "expected"), [("center_square", square_pixels), ("whole", crop_whole)])

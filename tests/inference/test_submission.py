@@ -1,5 +1,7 @@
 """Submissions: rows in the order of info.csv, failed images, and the command's exit codes."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +9,12 @@ import pandas as pd
 import pytest
 
 from ssl_pipeline.cli import main as cli
+from ssl_pipeline.config.cropping import CropRules
+from ssl_pipeline.config.training import ModelConfig
 from ssl_pipeline.errors import ConfigError, FaceTableError
 from ssl_pipeline.inference.submission import predict_submission
-from tests.learning.prediction_support import predictor, save_random_model, write_images
+from ssl_pipeline.learning.checkpoint import save_checkpoint
+from tests.learning.prediction_support import predictor, random_model, save_random_model, write_images
 
 NAMES = ["c0ffee.jpg", "000123.jpg", "ab.cd.png", "fe.jpeg", "0a.PNG"]
 
@@ -159,3 +164,58 @@ def test_the_command_votes_and_fails_if_no_image_or_not_all_of_a_submission_can_
     assert run(monkeypatch, *submission, "--fallback-class", "most-common") == 0
     assert "1 missing or unreadable, filled with class" in capsys.readouterr().out
     assert len(pd.read_csv(tmp_path / "answers.csv")) == 6
+
+
+def test_the_command_takes_a_run_and_writes_all_probabilities_as_json_to_standard_output(
+    checkpoint: Path,
+    faces: dict[str, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    student = tmp_path / "run/round-01/student/best.safetensors"
+    student.parent.mkdir(parents=True)
+    shutil.copy(checkpoint, student)
+    arguments = ["--checkpoint", tmp_path / "run", "--images", tmp_path / "images", "--out", "-", "--device", "cpu"]
+    assert run(monkeypatch, *arguments) == 1
+    assert f"not a finished run; name one of its models: {student}" in capsys.readouterr().err
+    summary = {"promoted_checkpoint": "elsewhere/run/round-01/student/best.safetensors"}
+    (tmp_path / "run/summary.json").write_text(json.dumps(summary))
+    assert run(monkeypatch, *arguments, "--format", "json", "--probabilities") == 0
+    captured = capsys.readouterr()
+    rows = json.loads(captured.out)
+    assert f"{len(rows)} files found = {len(rows)} predicted" in captured.err
+    labels = predictor(checkpoint).labels
+    for row in rows:
+        for attribute in labels.attributes:
+            shares = {value: row[f"{attribute.name}={value}"] for value in attribute.values}
+            assert sum(shares.values()) == pytest.approx(1, abs=1e-4)
+            assert max(shares, key=lambda value: shares[value]) == row[attribute.name]
+        assert sum(row[f"class={name}"] for name in labels.class_names) == pytest.approx(1, abs=1e-4)
+    assert run(monkeypatch, *arguments, "--format", "parquet") == 1
+    assert "--out -: standard output takes tables as csv or json" in capsys.readouterr().err
+
+
+def test_the_command_refuses_whole_photographs_for_a_model_of_crops(
+    faces: dict[str, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = tmp_path / "crops.safetensors"
+    save_checkpoint(
+        model,
+        random_model(),
+        model_config=ModelConfig(architecture="wrn10_1"),
+        image_size=16,
+        cropping=CropRules(detection_sides=(192,)),
+    )
+    info = write_info(tmp_path / "info.csv", NAMES)
+    for more in ([], ["--submission", info]):
+        arguments = ["--checkpoint", model, "--images", tmp_path / "images", "--out", tmp_path / "o.csv", *more]
+        assert run(monkeypatch, *arguments, "--device", "cpu") == 1
+        assert "give the detector's ONNX file: --crop FILE, or --no-crop" in capsys.readouterr().err
+        assert run(monkeypatch, *arguments, "--device", "cpu", "--no-crop") == 0
+        assert "trained on cropped faces; these images are taken as they are" in caplog.text
+        caplog.clear()

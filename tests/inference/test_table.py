@@ -168,7 +168,7 @@ class FailingPredictor:
 
     def __init__(self, model: CheckpointPredictor) -> None:
         self.labels, self.image_sizes, self.batch_size = model.labels, model.image_sizes, model.batch_size
-        self.model, self.num_batches = model, 0
+        self.model, self.num_batches, self.checkpoints = model, 0, model.checkpoints
 
     def predict_sizes(self, pixels: dict[int, np.ndarray]) -> np.ndarray:
         self.num_batches += 1

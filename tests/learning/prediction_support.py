@@ -33,7 +33,7 @@ def save_random_model(
 ) -> Path:
     built = random_model(seed=seed, labels=labels, image_size=image_size, **model)
     config = ModelConfig.model_validate({"architecture": "wrn10_1", **model})
-    save_checkpoint(path, built, model_config=config, image_size=image_size)
+    save_checkpoint(path, built, model_config=config, image_size=image_size, cropping=None)
     return path
 
 

@@ -21,7 +21,7 @@ SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=
 def save(path: Path, architecture: str = "wrn10_1", head: str = "joint") -> torch.nn.Module:
     config = ModelConfig(architecture=architecture, head=head, dropout=0.1)
     model = build_model(config, labels=SPACE, image_size=32).eval()
-    save_checkpoint(path, model, model_config=config, image_size=32)
+    save_checkpoint(path, model, model_config=config, image_size=32, cropping=None)
     return model
 
 

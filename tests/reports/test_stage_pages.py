@@ -19,6 +19,7 @@ from ssl_pipeline.reports.stage_pages import (
 from ssl_pipeline.runs.files import write_json
 
 FACES: dict[str, Any] = {
+    "persons_known": False,
     "labeled": {"train": 1200, "validation": 300, "test": 400, "unused": 0},
     "unlabeled": 5000,
     "sources": {"a|b": {"role": "labeled", "found": 2000, "used": 1900, "rejected": 60, "passed_over": 7}},
@@ -55,6 +56,8 @@ def test_the_faces_page_accounts_for_every_face(tmp_path: Path) -> None:
     text = faces_page(FACES, tmp_path).markdown
     assert "**1,200** for training, **300** for validation, **400** for testing, **5,000** in the pool" in text
     assert "| a\\|b | 2,000 | 1,900 | 60 | 7 | 33 |" in text
+    assert "People unknown" in text
+    assert "People unknown" not in faces_page(FACES | {"persons_known": True}, tmp_path).markdown
     assert "3 of test, 2 of train" in text
     assert "| male/&lt;30 | 700 | 150 | 200 |" in text
     assert "| a\\|b | too \\*small\\* | 57 |\n| a\\|b | no such file | 3 |" in text

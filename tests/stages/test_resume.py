@@ -164,15 +164,18 @@ def with_value(section: Any, key: str, value: Any) -> Any:
     return section.model_copy(update={name: with_value(getattr(section, name), rest, value) if rest else value})
 
 
+SPECIAL_VALUES: dict[str, Callable[[Any], Any]] = {
+    "device": lambda value: "cpu",
+    "labels.attributes": lambda value: value[::-1],
+    "out_of_fold.num_folds": lambda value: value - 1,
+    "teacher.model.weights_file": lambda value: Path(__file__),  # any file: its content counts, not its name
+    "student.model.weights_file": lambda value: Path(__file__),
+}
+
+
 def other_value(key: str, value: Any) -> Any:
-    if key == "device":
-        return "cpu"
-    if key == "labels.attributes":
-        return value[::-1]
-    if key == "out_of_fold.num_folds":
-        return value - 1
-    if key.endswith("weights_file"):
-        return Path("weights.safetensors")
+    if key in SPECIAL_VALUES:
+        return SPECIAL_VALUES[key](value)
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
