@@ -493,4 +493,4 @@ def test_one_person_with_most_faces_does_not_empty_any_split(root: Path, tmp_pat
     counts = prepare(root, tmp_path / "faces")
     labeled, _ = tables(tmp_path / "faces")
     assert set(labeled.loc[labeled["person_id"] == "ours:big", "split"]) == {"train"}
-    assert counts["by_class"]["male"] == {"train": 60, "validation": 1, "test": 9}
+    assert counts["by_class"]["male"] == {"train": 60, "validation": 1, "guarantee": 0, "test": 9}
