@@ -11,7 +11,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME := $(CURDIR)/.prefect
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: setup demo deploy undeploy test test-slow check faults bench clean
+.PHONY: setup demo deploy undeploy test test-slow check faults mutants bench clean
 
 setup: $(READY)
 
@@ -52,6 +52,10 @@ check: setup
 # Kills its own servers, workers and runs and fills a disk, for about twenty minutes; writes docs/faults.md.
 faults: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.run_faults
+
+# Changes the code in thousands of small ways and runs the tests of each, for hours; continues where it was stopped.
+mutants: setup
+	$(BIN)/python -m benchmarks.mutants
 
 bench: setup
 	$(BIN)/python -m benchmarks.bf16_speed

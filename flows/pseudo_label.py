@@ -4,6 +4,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+import typer
+
 from ssl_pipeline.stages.open import open_run
 
 from . import tasks
@@ -38,5 +40,17 @@ def pseudo_label(
     return asdict(selection) | {"manifest": str(selection.manifest)}
 
 
+def print_selection(selection: dict[str, Any]) -> None:
+    """Print the counts of pseudo-labels, the guards' faults and the manifest."""
+    counts = selection["counts"]
+    typer.echo(
+        f"Pseudo-labels: {counts['accepted']:,} of {counts['candidates']:,} candidates accepted, "
+        f"{counts['rejected']:,} rejected, {counts['unreadable']:,} unreadable."
+    )
+    for fault in selection["faults"]:
+        typer.echo(f"Fault: {fault}")
+    typer.echo(f"Manifest: {selection['manifest']}")
+
+
 if __name__ == "__main__":
-    run_from_command_line(pseudo_label, report=print)
+    run_from_command_line(pseudo_label, report=print_selection)

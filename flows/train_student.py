@@ -7,7 +7,7 @@ from typing import Any, Literal
 from ssl_pipeline.stages.open import open_run
 
 from . import tasks
-from .operations.command import run_from_command_line
+from .operations.command import print_training, run_from_command_line
 from .operations.naming import this_flow
 from .operations.parameters import configure
 from .operations.pipeline_flow import pipeline_flow
@@ -37,4 +37,4 @@ def train_student(
 
 
 if __name__ == "__main__":
-    run_from_command_line(train_student, report=print)
+    run_from_command_line(train_student, report=print_training)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from ssl_pipeline.stages.open import open_run
 
 from . import tasks
-from .operations.command import run_from_command_line
+from .operations.command import print_training, run_from_command_line
 from .operations.naming import this_flow
 from .operations.parameters import configure
 from .operations.pipeline_flow import pipeline_flow
@@ -32,4 +32,4 @@ def train_teacher(
 
 
 if __name__ == "__main__":
-    run_from_command_line(train_teacher, report=print)
+    run_from_command_line(train_teacher, report=print_training)

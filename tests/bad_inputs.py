@@ -235,7 +235,7 @@ OF_RUNS = {
     "other faces; run `ssl-pipeline run` for run 'other' first",
     "a selection that keeps too little": "SelectionError: accepted 0 of 100 candidates (0 %), outside "
     "selection.guards.min_acceptance_rate … max_acceptance_rate (1 % … 100 %); lower "
-    "selection.confidence_threshold (now 1.0) or lower selection.guards.min_acceptance_rate",
+    "selection.confidence_threshold (now 1.0) or --set selection.guards.min_acceptance_rate=0",
 }
 
 

@@ -2,13 +2,17 @@
 
 import inspect
 import logging
+import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import typer
 from prefect import Flow
+from prefect.settings import PREFECT_API_TLS_INSECURE_SKIP_VERIFY, PREFECT_API_URL
 from prefect.utilities.callables import parameter_docstrings
 
 from ssl_pipeline.config.loading import load_config
@@ -18,21 +22,30 @@ from ssl_pipeline.stages.check import check
 from .parameters import CONFIG_KEYS, as_overrides
 
 
-class _MessageOnly(logging.Filter):
-    """Remove the traceback of a user error from Prefect's log record."""
+class _OneMessage(logging.Filter):
+    """Let one of Prefect's four records of a user error through, its message without traceback; none if `is_printed`."""
+
+    is_printed = False
+    """Whether a command prints the message itself."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and isinstance(record.exc_info[1], PipelineError):
             record.msg, record.args, record.exc_info = "%s", (str(record.exc_info[1]),), None
-        return True
+            return record.name.startswith("prefect.flow") and not _OneMessage.is_printed
+        message = record.getMessage()  # the same error, once more, as the state's
+        names = [kind.__name__ for kind in PipelineError.__subclasses__()]
+        return not (_FAILED.match(message) and any(f"{name}: " in message for name in names))
+
+
+_FAILED = re.compile(r"Finished in state Failed\(")
 
 
 def hide_user_error_tracebacks() -> None:
-    """Log user errors without traceback, here and in a worker's flow process."""
+    """Log a user error once and without traceback, here and in a worker's flow process."""
     for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.flow_engine", "prefect.task_engine"):
         logger = logging.getLogger(name)
-        if not any(isinstance(existing, _MessageOnly) for existing in logger.filters):
-            logger.addFilter(_MessageOnly())
+        if not any(isinstance(existing, _OneMessage) for existing in logger.filters):
+            logger.addFilter(_OneMessage())
 
 
 def forward_library_logs() -> None:
@@ -65,9 +78,50 @@ def run_flow(
     """
     config_parameters = {name: value for name, value in parameters.items() if name in CONFIG_KEYS}
     validate(config, as_overrides(overrides, **config_parameters), run_name)
-    result = flow(config_path=str(config), overrides=overrides or [], run_name=run_name, **parameters)
+    check_server()
+    _OneMessage.is_printed = True
+    try:
+        result = flow(config_path=str(config), overrides=overrides or [], run_name=run_name, **parameters)
+    except httpx.TransportError as error:
+        raise _no_server(f"{type(error).__name__}: {error}") from None
+    finally:
+        _OneMessage.is_printed = False
     if report is not None:
         report(result)
+
+
+def check_server() -> None:
+    """Check that a Prefect server answers at PREFECT_API_URL, if it is set.
+
+    Raises:
+        PipelineError: naming the variable and the cure.
+    """
+    url = PREFECT_API_URL.value()
+    if not url:
+        return
+    try:
+        status = httpx.get(
+            f"{url.rstrip('/')}/health", timeout=20, verify=not PREFECT_API_TLS_INSECURE_SKIP_VERIFY.value()
+        ).status_code
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        raise _no_server(f"{type(error).__name__}: {error}") from None
+    if status == httpx.codes.NOT_FOUND or status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        raise _no_server(f"status {status}")
+
+
+def _no_server(reason: str) -> PipelineError:
+    cure = "unset PREFECT_API_URL" if "PREFECT_API_URL" in os.environ else "prefect config unset PREFECT_API_URL"
+    return PipelineError(
+        f"PREFECT_API_URL={PREFECT_API_URL.value()}: no Prefect server answers there ({reason}); start it, or run without "
+        f"one: {cure}"
+    )
+
+
+def print_training(model: dict[str, Any]) -> None:
+    """Print a trained model's metric, epochs and checkpoint."""
+    epochs = f"the best of {model['num_epochs']} epochs is {model['best_epoch'] + 1}"
+    typer.echo(f"{model['monitor']} {model['best_metric']:.3f} on the validation faces; {epochs}")
+    typer.echo(f"Checkpoint: {model['checkpoint']}")
 
 
 def run_from_command_line(flow: Flow[..., Any], **settings: Any) -> None:

@@ -50,7 +50,7 @@ def inspect(
 ) -> None:
     """Count found, known and rejected faces per source, run the checks of `prepare`, and draw a contact sheet.
 
-    Nothing is kept but the sheet. Exits with 1 if a run would stop.
+    Nothing is kept but the sheet and the cache of detected faces. Exits with 1 if a run would stop.
     """
     if out is not None and out.suffix != ".png":
         raise ConfigError(f"--out {out}: expected a name that ends with .png")
@@ -72,8 +72,8 @@ def inspect(
         totals = inventory.corrections["counts"]
         console.print("corrections: " + ", ".join(f"{name} {number:,}" for name, number in totals.items()))
     console.print(_decoded(min(num_faces, decode) if is_decoded else 0, num_faces), soft_wrap=True)
-    is_labeled = inventory.faces["role"] != "unlabeled"
-    if not inventory.faces.loc[is_labeled, "has_person"].any():
+    labeled = inventory.faces[inventory.faces["role"] != "unlabeled"]
+    if len(labeled) and not labeled["has_person"].any():
         console.print(PEOPLE_UNKNOWN, soft_wrap=True)
     if out is not None:
         sheets = [

@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from ssl_pipeline.cli.check import check
 from ssl_pipeline.cli.cycle import cycle_app
 from ssl_pipeline.cli.evaluate import evaluate
 from ssl_pipeline.cli.faces import faces_app
@@ -21,6 +22,7 @@ app.add_typer(cycle_app, name="cycle")
 app.command("predict")(predict)
 app.command("evaluate")(evaluate)
 app.command("run")(run)
+app.command("check")(check)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from ssl_pipeline.errors import ManifestError
+from ssl_pipeline.errors import ManifestError, RunError
 from ssl_pipeline.pseudo_labels.audit import audit, captions, sample_audit
 from ssl_pipeline.pseudo_labels.difference import difference
 from ssl_pipeline.pseudo_labels.explanation import describe_face, explain
@@ -119,7 +119,9 @@ def manifest_audit(
     opened = read_manifest(manifest)
     drawn = sample_audit(opened, num=sample, seed=seed)
     if answers is not None:
-        found = audit(opened, drawn, read_answers(answers, drawn), _hidden_truth(manifest))
+        found = audit(
+            opened, drawn, read_answers(answers, drawn), _hidden_truth(manifest, opened.identity.faces_digest)
+        )
         Console().print(render_audit(found))
         if json_file is not None:
             write_json(json_file, found)
@@ -127,13 +129,21 @@ def manifest_audit(
         _draw_audit(drawn, out, title=f"{manifest}: {len(drawn):,} accepted labels, --sample {sample} --seed {seed}")
 
 
-def _hidden_truth(manifest: Path) -> "pd.DataFrame | None":
-    """What the run of a manifest knows of its pool and hid, if the manifest lies where the run has written it."""
+def _hidden_truth(manifest: Path, faces_digest: str) -> "pd.DataFrame | None":
+    """What the run of a manifest knows of its pool and hid, if the run still has the faces of this manifest."""
     import pandas as pd
 
+    from ssl_pipeline.runs.files import digest_of
+    from ssl_pipeline.runs.records import finished_stage
+
     run = manifest.absolute().parent.parent.parent  # also of a path that has no three parents
-    path = run / "faces" / "unlabeled_truth.parquet"
-    return pd.read_parquet(path) if path.is_file() else None
+    try:
+        record = finished_stage(run / "faces", cure="")
+    except RunError:
+        return None
+    if digest_of(record.outputs) != faces_digest:
+        return None
+    return pd.read_parquet(run / "faces" / "unlabeled_truth.parquet")
 
 
 def _draw_audit(drawn: "pd.DataFrame", out: Path, *, title: str) -> None:

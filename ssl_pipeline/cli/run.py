@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.errors import PipelineError
 
 
@@ -18,6 +19,7 @@ def run(
     run_name: Annotated[str | None, typer.Option("--run-name", help="Names the folder under data/runs.")] = None,
 ) -> None:
     """Run the full cycle: train a teacher, pseudo-label the pool, train students, compare; again resumes it."""
+    load_config(config, overrides=overrides or [], run_name=run_name)  # its faults are told before Prefect is imported
     load_flow_command("run")(config, overrides, run_name)
 
 

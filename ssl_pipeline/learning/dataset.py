@@ -5,6 +5,7 @@ Shapes: N faces, B batch, A attributes, K classes, V values, S image side, M row
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from ssl_pipeline.config.cropping import CropRules
 from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.config.training import RandAugment
+from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.faces.pixels import mapped_file, open_pixels
 from ssl_pipeline.faces.regression_targets import RegressionTargets, regression_targets
 from ssl_pipeline.faces.table import read_crop_rules, read_faces
@@ -265,4 +267,24 @@ def load_batches(
         for end, batch in zip(ends, batches, strict=True)
     ]
     loader: DataLoader[Any] = DataLoader(faces, batch_sampler=keys[start:], num_workers=num_workers)
-    yield from loader
+    with _explain_loading_errors(num_workers):
+        yield from loader
+
+
+@contextmanager
+def _explain_loading_errors(num_workers: int) -> Iterator[None]:
+    """Turn failures of loading processes for want of shared memory or open files into TrainingError, with the cure."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        text, cure = str(error), "--set num_workers=0 loads in the training's own process"
+        if "Too many open files" in text or "ancdata" in text:
+            reason = f"too many open files; raise the limit (ulimit -n 65536), or {cure}"
+        elif any(sign in text for sign in ("Bus error", "shared memory", "/dev/shm", "No space left on device")):  # noqa: S108
+            reason = (
+                "the shared memory (/dev/shm) is full; enlarge it (docker run --shm-size=2g, or shm_size in a compose "
+                f"file), or {cure}"
+            )
+        else:
+            raise
+        raise TrainingError(f"{num_workers} loading processes: {reason}") from None

@@ -276,8 +276,9 @@ class TrainingLoop:
         more = f" and {len(indices) - len(shown):,} more" if len(indices) > len(shown) else ""
         return (
             f"{self.name}: the loss is {loss} at step {step} (epoch {self.progress.epoch}), learning rate "
-            f"{self.schedule.learning_rate:.3g}, faces {', '.join(shown)}{more}; lower "
-            "training.optimizer.learning_rate, set training.max_gradient_norm: 1 or training.precision: fp32"
+            f"{self.schedule.learning_rate:.3g}, faces {', '.join(shown)}{more}; "
+            f"--set optimizer.learning_rate={self.config.optimizer.learning_rate / 10:.3g}, --set max_gradient_norm=1 or "
+            "--set precision=fp32"
         )
 
     @contextmanager
@@ -287,16 +288,21 @@ class TrainingLoop:
             yield
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
-            raise TrainingError(f"{self.name}: torch.compile failed ({reason}); set training.compile: false") from None
+            raise TrainingError(f"{self.name}: torch.compile failed ({reason}); --set compile=false") from None
         except RuntimeError as error:
             if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
                 raise
             config = self.config
+            parts = [
+                n
+                for n in range(config.accumulation_steps + 1, config.batch_size + 1)
+                if config.batch_size % (n * config.num_processes) == 0
+            ]
             raise TrainingError(
                 f"{self.name}: out of memory at step {step} with {config.batch_size // config.accumulation_steps} faces "
-                f"of {self.faces.image_size} pixels per micro-batch; raise training.accumulation_steps (now "
-                f"{config.accumulation_steps}; same result for networks without batch norm), or lower "
-                f"training.batch_size (now {config.batch_size}) or faces.image_size"
+                f"of {self.faces.image_size} pixels per micro-batch; "
+                f"{f'--set accumulation_steps={parts[0]} (same result for networks without batch norm), ' if parts else ''}"
+                f"lower batch_size (now {config.batch_size}) or the faces' image_size"
             ) from None
 
     def _validate(self, faces: LabeledSet) -> Scores:

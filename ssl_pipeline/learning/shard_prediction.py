@@ -41,7 +41,7 @@ def check_image_size(checkpoint: Checkpoint, image_size: int) -> None:
     if checkpoint.image_size != image_size:
         raise CheckpointError(
             f"{checkpoint.path}: trained on faces of {checkpoint.image_size} pixels, faces.image_size is {image_size}; "
-            f"set faces.image_size={checkpoint.image_size} or train again"
+            f"--set faces.image_size={checkpoint.image_size}, or train again"
         )
 
 

@@ -69,7 +69,7 @@ def _acceptance_faults(num_accepted: int, num_candidates: int, config: Selection
         return
     bounds = f"{_percent(guards.min_acceptance_rate)} … {_percent(guards.max_acceptance_rate)}"
     too_few = rate < guards.min_acceptance_rate
-    guard = "lower selection.guards.min_acceptance_rate" if too_few else "raise selection.guards.max_acceptance_rate"
+    guard = "--set selection.guards." + ("min_acceptance_rate=0" if too_few else "max_acceptance_rate=1")
     yield (
         f"accepted {num_accepted:,} of {num_candidates:,} candidates ({_percent(rate)}), outside "
         f"selection.guards.min_acceptance_rate … max_acceptance_rate ({bounds}); "
@@ -88,7 +88,7 @@ def _cure(config: SelectionConfig, *, more: bool) -> str:
         case PercentileCurriculum():
             return f"{'raise' if more else 'lower'} selection.step_percent (now {config.step_percent})"
         case SelfAdaptive():
-            return "use another selection.type, e.g. fixed_threshold (self_adaptive has no settings)"
+            return "--set selection.type=fixed_threshold (self_adaptive has no settings)"
         case GaussianWeights():
             return f"{'lower' if more else 'raise'} selection.min_weight (now {config.min_weight})"
         case EnsembleAgreement():
@@ -113,8 +113,8 @@ def _one_class_faults(selection: Selection, labels: LabelSpace, config: Selectio
     if config.guards.one_class and len(class_ids) > 1 and (class_ids == class_ids[0]).all():
         yield (
             f"all {len(class_ids):,} accepted faces are most probably {labels.class_name(int(class_ids[0]))}; check "
-            "`ssl-pipeline manifest summary`, train a better teacher, or, if the pool has no other faces, set "
-            "selection.guards.one_class to false"
+            "`ssl-pipeline manifest summary`, train a better teacher, or, if the pool has no other faces, "
+            "--set selection.guards.one_class=false"
         )
 
 
@@ -151,15 +151,15 @@ def _mix_faults(
         expected_shares = _shares(true_codes[true_codes != UNKNOWN], len(values)).tolist()
         for value, share, expected in zip(values, shares, expected_shares, strict=True):
             fault = f"'{name}': {value} is {_percent(share)} of accepted labels, {_percent(expected)} of {held_out.name} faces"
-            cure = "set selection.type to balanced_top_k, selection.align to training"
+            cure = "--set selection.align=training, choose selection.type balanced_top_k"
             if share < guards.min_share_ratio * expected:
                 yield (
-                    f"{fault}: too rare; {cure}, or lower selection.guards.min_share_ratio (now {guards.min_share_ratio})"
+                    f"{fault}: too rare; {cure}, or --set selection.guards.min_share_ratio=0 (now {guards.min_share_ratio:g})"
                 )
             if guards.max_share_ratio is not None and share > guards.max_share_ratio * expected:
                 yield (
-                    f"{fault}: too frequent; {cure}, or raise selection.guards.max_share_ratio "
-                    f"(now {guards.max_share_ratio})"
+                    f"{fault}: too frequent; {cure}, or "
+                    f"--set selection.guards.max_share_ratio=null (now {guards.max_share_ratio:g})"
                 )
 
 
@@ -181,7 +181,7 @@ def _teacher_faults(labels: LabelSpace, config: SelectionConfig, held_out: HeldO
             yield (
                 f"'{attribute.name}': the teacher's balanced accuracy on {held_out.name} faces is {_percent(balanced)}, "
                 f"below {_percent(1 / len(present))} of a constant prediction; train a better teacher, give more "
-                "labeled faces, or set selection.guards.worse_than_chance to false"
+                "labeled faces, or --set selection.guards.worse_than_chance=false"
             )
 
 

@@ -213,16 +213,16 @@ def _check_requirements(
     if isinstance(config, PrecisionGuarantee) and held_out is None:
         raise SelectionError(
             "selection.type precision_guarantee needs labeled faces that the teacher was not trained on, and there are "
-            "none; set a validation_fraction in faces.labeled, or another selection.type, e.g. fixed_threshold"
+            "none; set a validation_fraction in faces.labeled, or --set selection.type=fixed_threshold"
         )
     if isinstance(config, EnsembleAgreement) and (members is None or len(members) < 2):
         raise SelectionError(
             "selection.type ensemble_agreement needs predictions by at least two views or teachers, got "
-            f"{0 if members is None else len(members)}; set another selection.type, e.g. fixed_threshold"
+            f"{0 if members is None else len(members)}; --set selection.type=fixed_threshold"
         )
     if (config.align == "training" and training_codes is None) or (config.align == "validation" and held_out is None):
         raise SelectionError(
-            f"selection.align {config.align} needs {config.align} faces, and there are none; set selection.align to none"
+            f"selection.align {config.align} needs {config.align} faces, and there are none; --set selection.align=none"
         )
 
 

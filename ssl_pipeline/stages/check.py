@@ -15,6 +15,12 @@ def check(config: RunConfig) -> None:
     Raises:
         ConfigError: listing every fault.
     """
+    if faults := find_faults(config):
+        raise ConfigError(list_of_faults("the config needs what is not available here", faults))
+
+
+def find_faults(config: RunConfig) -> list[str]:
+    """Describe what the config needs and is not available here."""
     faults = []
     try:
         check_execution(config.execution, device=resolve_device(config.device).type)
@@ -40,5 +46,4 @@ def check(config: RunConfig) -> None:
             check_processes(role.training.num_processes, config.device)
         except ConfigError as error:
             faults.append(f"'{key}.training': {with_whole_keys(str(error), f'{key}.training')}")
-    if faults:
-        raise ConfigError(list_of_faults("the config needs what is not available here", faults))
+    return faults

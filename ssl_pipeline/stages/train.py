@@ -7,9 +7,15 @@ from typing import Any
 
 import pandas as pd
 
+<<<<<<< HEAD
+=======
+from ssl_pipeline.config.evaluation import CalibrationConfig, NoCalibration
+from ssl_pipeline.config.messages import with_whole_keys
+>>>>>>> main
 from ssl_pipeline.config.metrics import metric_direction
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.training import RoleConfig
+from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.learning.fit import TRAINED
@@ -149,7 +155,11 @@ def train_model(
             device=config.device,
             inputs=digest_of(inputs),
         )
-        result = run_job(job)
+        try:
+            result = run_job(job)
+        except TrainingError as error:
+            key = "student" if role is config.student else "teacher"
+            raise TrainingError(with_whole_keys(str(error), f"{key}.training")) from None
         _plot_curves(directory, title=training.name, monitor=role.training.monitor)
         return {
             "best_epoch": result.best_epoch,

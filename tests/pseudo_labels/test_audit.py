@@ -27,6 +27,8 @@ from ssl_pipeline.pseudo_labels.manifest import (
 from ssl_pipeline.pseudo_labels.selection import select
 from ssl_pipeline.reports.audit_sheet import read_answers, write_sheet
 from ssl_pipeline.reports.manifest_tables import render_audit
+from ssl_pipeline.runs.files import digest_of
+from ssl_pipeline.runs.records import run_stage
 from tests.pseudo_labels.test_manifest import drawn as text_of
 
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["-30", ">=30"]})  # a value that looks like a formula
@@ -226,4 +228,19 @@ def test_known_truth_gives_a_true_precision_next_to_the_estimate(tmp_path: Path,
 
 
 def test_a_manifest_outside_a_run_has_no_hidden_truth() -> None:
-    assert _hidden_truth(Path("/manifest.parquet")) is None
+    assert _hidden_truth(Path("/manifest.parquet"), "faces") is None
+
+
+def test_the_truth_of_other_faces_is_not_that_of_a_manifest(tmp_path: Path) -> None:
+    faces, name = tmp_path / "faces", "unlabeled_truth.parquet"
+
+    def work() -> dict[str, int]:
+        pd.DataFrame({"image_id": ["a"]}).to_parquet(faces / name)
+        return {}
+
+    faces.mkdir()
+    record = run_stage(faces, version=1, inputs={}, outputs=[name], work=work)
+    manifest = tmp_path / "round-01/pseudo_labels/manifest.parquet"
+    truth = _hidden_truth(manifest, digest_of(record.outputs))
+    assert truth is not None and truth["image_id"].tolist() == ["a"]
+    assert _hidden_truth(manifest, "prepared before") is None

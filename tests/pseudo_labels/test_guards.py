@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ssl_pipeline.config.yaml_text import read_yaml
 from ssl_pipeline.errors import SelectionError
 from ssl_pipeline.labels import UNKNOWN
 from ssl_pipeline.pseudo_labels.guards import selection_faults, stop_on
 from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces
 from ssl_pipeline.pseudo_labels.selection import Selection
+from tests.config.test_cures import cures
 from tests.pseudo_labels.test_manifest import SPACE
 from tests.pseudo_labels.test_strategies import ALL, Case, config_of
 
@@ -37,10 +39,10 @@ def selection() -> Selection:
 def test_the_acceptance_rate_comes_with_counts_bounds_and_cures(selection: Selection) -> None:
     assert faults_of(selection, min_acceptance_rate=0.2) == [
         "accepted 12 of 100 candidates (12 %), outside selection.guards.min_acceptance_rate … max_acceptance_rate "
-        "(20 % … 100 %); lower selection.confidence_threshold (now 0.95) or lower selection.guards.min_acceptance_rate"
+        "(20 % … 100 %); lower selection.confidence_threshold (now 0.95) or --set selection.guards.min_acceptance_rate=0"
     ]
     assert faults_of(selection, max_acceptance_rate=0.1)[0].endswith(
-        "raise selection.confidence_threshold (now 0.95) or raise selection.guards.max_acceptance_rate"
+        "raise selection.confidence_threshold (now 0.95) or --set selection.guards.max_acceptance_rate=1"
     )
     assert faults_of(selection, min_acceptance_rate=0.12, max_acceptance_rate=0.12) == []  # both bounds are allowed
     nothing = replace(selection, accepted=np.zeros((100, 2), dtype=bool))
@@ -58,6 +60,23 @@ def test_every_strategy_names_its_own_cure(selection: Selection, settings: dict[
     assert "selection." in low.partition("; ")[2].replace("selection.guards", "") or settings["type"] == "self_adaptive"
 
 
+@pytest.mark.parametrize(
+    "guards",
+    [{"min_acceptance_rate": 0.2}, {"max_acceptance_rate": 0.1}, {"one_class": True}, {"worse_than_chance": True}],
+    ids=str,
+)
+def test_a_pasted_cure_of_a_guard_works(selection: Selection, guards: dict[str, Any]) -> None:
+    if "one_class" in guards:
+        selection = replace(selection, class_ids=np.zeros(100, dtype=int))
+    codes = SPACE.class_codes[np.arange(60) % 6]
+    wrong = np.eye(6)[(np.arange(60) + 1) % 6]
+    held_out = HeldOutFaces(wrong, codes) if "worse_than_chance" in guards else None
+    (fault, *_) = faults_of(selection, held_out=held_out, **guards)
+    (cure,) = [cure for cure in cures(fault) if cure.startswith("selection.guards.")]
+    key, _, value = cure.removeprefix("selection.guards.").partition("=")
+    assert fault not in faults_of(selection, held_out=held_out, **guards | {key: read_yaml(value)})
+
+
 def test_every_accepted_face_in_one_class_is_a_fault(selection: Selection) -> None:
     assert faults_of(selection, one_class=True) == []
     one = replace(selection, class_ids=np.full(100, 4))
@@ -70,8 +89,8 @@ def test_a_value_far_from_its_share_on_validation_is_too_rare_or_too_frequent(se
     held_out = HeldOutFaces(np.full((40, 6), 1 / 6), codes, np.arange(40))
     # accepted: each gender 50 %, each age a third; validation: each gender 50 %, ages 90 %, 0 %, 10 %
     assert faults_of(selection, held_out=held_out, min_share_ratio=0.3, max_share_ratio=4.0) == [
-        "'age': 30-59 is 33.33 % of accepted labels, 0 % of validation faces: too frequent; set selection.type to balanced_top_k, "
-        "selection.align to training, or raise selection.guards.max_share_ratio (now 4.0)"
+        "'age': 30-59 is 33.33 % of accepted labels, 0 % of validation faces: too frequent; --set selection.align=training, "
+        "choose selection.type balanced_top_k, or --set selection.guards.max_share_ratio=null (now 4)"
     ]
     assert faults_of(selection, held_out=held_out, min_share_ratio=0.5)[0].startswith(
         "'age': <30 is 33.33 % of accepted labels, 90 % of validation faces: too rare; "

@@ -1,0 +1,49 @@
+"""`ssl-pipeline check`: all that can be refused before work, at once."""
+
+from pathlib import Path
+
+import pytest
+
+from ssl_pipeline.cli import main as cli
+from tests.bad_inputs import remove_the_labeled_folder, write_folders
+from tests.cycle_config import write_tiny_config
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["ssl-pipeline", "check", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+def test_a_config_that_works_gets_one_line_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_tiny_config(tmp_path)
+    assert run(monkeypatch, str(path), "--set", "rounds=2") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert printed.startswith("OK: run 'tiny' in ")
+    assert "teacher wrn10_1, 3 epochs; 2 rounds of fixed_threshold" in printed
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_networks_devices_and_folders_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folders(tmp_path)
+    remove_the_labeled_folder(tmp_path)
+    faults = ["teacher.model.architecture=resnt18", "student.model.weights_file=absent.pth"]
+    options = [part for fault in faults for part in ("--set", fault)]
+    assert run(monkeypatch, str(tmp_path / "config.yaml"), *options) == 1
+    message = capsys.readouterr().err
+    assert "config.yaml: 3 faults" in message
+    for part in ("architecture 'resnt18'", "no such file absent.pth", "raw/labeled: no such folder"):
+        assert part in message
+
+
+def test_settings_are_refused_before_the_networks_are_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, str(write_tiny_config(tmp_path)), "--set", "seed=x", "--set", "rounds=0") == 1
+    assert "2 faults" in capsys.readouterr().err
