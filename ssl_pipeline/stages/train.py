@@ -7,11 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-<<<<<<< HEAD
-=======
-from ssl_pipeline.config.evaluation import CalibrationConfig, NoCalibration
 from ssl_pipeline.config.messages import with_whole_keys
->>>>>>> main
 from ssl_pipeline.config.metrics import metric_direction
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.training import RoleConfig
