@@ -29,7 +29,7 @@ def build_masked_faces(
 
 def print_records(records: list[dict[str, Any]]) -> None:
     """Print the faces found and left out and the pictures drawn, per masked set."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     for record in records:
         left_out = ("rejected", "passed_over", "filtered", "beyond_limit", "not_needed")
         parts = " + ".join(f"{record[part]:,} {part.replace('_', ' ')}" for part in ("used", *left_out))

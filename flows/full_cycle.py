@@ -75,7 +75,7 @@ def _run_round(config: RunConfig, run: RunDir, round_index: int, teacher: Path) 
 
 def print_summary(summary: dict[str, Any]) -> None:
     """Print the comparison of teacher and student, the counts of pseudo-labels, and the paths of the results."""
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False)
     if summary["student"] is not None:
         console.print(comparison_table(summary))
     console.print(verdict(summary))

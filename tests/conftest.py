@@ -35,7 +35,7 @@ def make_faces(num_train: int = 60, num_validation: int = 30, *, size: int = 16,
         image_ids=[f"face-{row}" for row in range(num_train)],
         targets=np.eye(SPACE.num_classes, dtype=np.float32)[class_ids[:num_train]],
         known=np.ones((num_train, 2), bool),
-        weights=np.ones(num_train, np.float32),
+        weights=np.ones((num_train, 2), np.float32),
         is_human=np.ones(num_train, bool),
     )
     rows = np.arange(num_train, num_train + num_validation)

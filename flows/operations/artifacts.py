@@ -17,6 +17,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.settings import get_current_settings
 
+from ssl_pipeline.reports.markdown import markdown_code, markdown_safe
 from ssl_pipeline.reports.stage_pages import Page
 from ssl_pipeline.runs.progress import listen
 
@@ -66,15 +67,15 @@ _published: dict[str, dict[str, tuple[str, UUID]]] = {}
 def _links(pages: Iterable[tuple[str, UUID]]) -> Iterator[str]:
     """Link to pages in the UI; a flow's temporary server has none."""
     ui = get_current_settings().ui_url
-    if ui and (links := [f"[{title}]({ui}/artifacts/artifact/{artifact})" for title, artifact in pages]):
+    if ui and (links := [f"[{markdown_safe(title)}]({ui}/artifacts/artifact/{artifact})" for title, artifact in pages]):
         yield "Before this: " + " · ".join(links)
 
 
 def _embed(picture: Path) -> str:
     if not picture.is_file() or picture.stat().st_size > _MAX_PICTURE_BYTES:
-        return f"Picture: `{picture}`"
+        return f"Picture: {markdown_code(picture)}"
     data = base64.b64encode(picture.read_bytes()).decode()
-    return f"![{picture.stem}](data:image/png;base64,{data})"
+    return f"![{markdown_safe(picture.stem)}](data:image/png;base64,{data})"
 
 
 class _ProgressBars:

@@ -43,7 +43,7 @@ def status(run: RunArgument) -> None:
     )
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for stage in status.stages:
-        table.add_row(f"[{_COLORS[stage.state]}]{stage.state}[/]", stage.name, stage.note)
+        table.add_row(f"[{_COLORS[stage.state]}]{stage.state}[/]", escape(stage.name), escape(stage.note))
     console.print(table)
     if status.next_step:
         console.print(escape(status.next_step))

@@ -50,7 +50,7 @@ def evaluate(
     with open_faces(loaded) as run:
         scores = evaluate_split(predictor, loaded, run, split).scores
     for table in scores_tables(scores, title=f"{checkpoint} on {split}"):
-        Console().print(table)
+        Console(markup=False).print(table)
     if out is not None:
         write_json(out, scores)
     if pictures is not None:

@@ -37,8 +37,8 @@ ManifestPath = Annotated[Path, typer.Argument(parser=local_copy, help="A manifes
 def manifest_summary(manifest: ManifestPath) -> None:
     """Count what was accepted and rejected, by attribute, value and reason, and say by which thresholds."""
     opened = read_manifest(manifest)
-    Console().print(render_summary(summarize(opened), opened.path))
-    Console().print(render_selection(opened.selection))
+    Console(markup=False).print(render_summary(summarize(opened), opened.path))
+    Console(markup=False).print(render_selection(opened.selection))
 
 
 @manifest_app.command("show")
@@ -57,7 +57,7 @@ def manifest_show(
     """Show faces of a manifest as a table, or one of them in full."""
     opened = read_manifest(manifest)
     if image is not None:
-        Console().print(render_face(describe_face(opened, image)))
+        Console(markup=False).print(render_face(describe_face(opened, image)))
         return
     filters = {}
     for condition in where or []:
@@ -66,7 +66,7 @@ def manifest_show(
             raise ManifestError(f"--where {condition}: expected attribute=value, as gender=female")
         filters[attribute] = value
     rows = filter_faces(opened, status=status, attribute_values=filters, sort=sort)
-    Console().print(render_faces(rows, opened.labels.names, limit=limit))
+    Console(markup=False).print(render_faces(rows, opened.labels.names, limit=limit))
 
 
 @manifest_app.command("explain")
@@ -75,7 +75,7 @@ def manifest_explain(
 ) -> None:
     """Show every number behind the decisions on one face."""
     opened = read_manifest(manifest)
-    Console().print(render_explanation(explain(opened, image_id), opened.selection))
+    Console(markup=False).print(render_explanation(explain(opened, image_id), opened.selection))
 
 
 @manifest_app.command("diff")
@@ -86,7 +86,7 @@ def manifest_diff(
 ) -> None:
     """Count the pseudo-labels that one manifest gained, lost or changed against another."""
     changes = difference(read_manifest(before), read_manifest(after), num_examples=examples)
-    Console().print(render_difference(changes, before=before, after=after))
+    Console(markup=False).print(render_difference(changes, before=before, after=after))
 
 
 @manifest_app.command("export")
@@ -97,7 +97,7 @@ def manifest_export(
     """Write a manifest as CSV, a column for each class's probability."""
     opened = read_manifest(manifest)
     num_rows = export_manifest(out, opened.table, opened.faces, opened.probabilities, opened.labels.class_names)
-    Console().print(f"{num_rows:,} faces written to {out}", highlight=False)
+    Console(markup=False).print(f"{num_rows:,} faces written to {out}", highlight=False)
 
 
 @manifest_app.command("audit")
@@ -122,7 +122,7 @@ def manifest_audit(
         found = audit(
             opened, drawn, read_answers(answers, drawn), _hidden_truth(manifest, opened.identity.faces_digest)
         )
-        Console().print(render_audit(found))
+        Console(markup=False).print(render_audit(found))
         if json_file is not None:
             write_json(json_file, found)
     elif out is not None:
@@ -158,4 +158,4 @@ def _draw_audit(drawn: "pd.DataFrame", out: Path, *, title: str) -> None:
     if unreadable:
         lines.append(f"{len(unreadable):,} pictures cannot be opened; mend them and draw again, or answer unsure:")
         lines += [f"  {number}. {drawn['image_path'][number - 1]}: {why}" for number, why in unreadable.items()]
-    Console().print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    Console(markup=False).print("\n".join(lines), highlight=False, soft_wrap=True)

@@ -64,7 +64,7 @@ def plot_schedule(
         subtitle=summary,
     )
     save_figure(figure, out)
-    Console().print(f"{summary}\nwritten to {out}", highlight=False, soft_wrap=True)
+    Console(markup=False).print(f"{summary}\nwritten to {out}", highlight=False, soft_wrap=True)
 
 
 def count_training_faces(config: RunConfig, role: Role) -> tuple[int, str]:

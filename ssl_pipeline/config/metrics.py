@@ -26,7 +26,6 @@ METRIC_DIRECTIONS: Mapping[str, Direction] = MappingProxyType(
         "roc_auc": "max",
         "average_precision": "max",
         "mean_reciprocal_rank": "max",
-        "mean_average_precision": "max",
         "ndcg": "max",
         "log_loss": "min",
         "brier_score": "min",

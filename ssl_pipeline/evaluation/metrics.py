@@ -13,7 +13,7 @@ scored by the same metrics, in [0, 1] unless noted; an undefined score is None, 
 - ``log_loss``: mean -ln p(truth), in nats, ≥ 0.
 - ``brier_score``: mean Σ_v (p(v) - [v is the truth])², in [0, 2] (Brier 1950); with two classes, twice the binary form.
 - ``expected_calibration_error``: 15 bins, see `calibration_error`.
-- ``mean_reciprocal_rank, mean_average_precision, ndcg``: rank of the true class, see `ranking`.
+- ``mean_reciprocal_rank, ndcg``: rank of the true class, see `ranking`.
 - ``mean_absolute_error, mean_squared_error``: only for an attribute with numbers, see `expected_number`.
 """
 

@@ -1,4 +1,4 @@
-"""Rank of the true class: mean reciprocal rank, NDCG and mean average precision with one relevant class per face."""
+"""Rank of the true class: mean reciprocal rank and NDCG with one relevant class per face."""
 
 import numpy as np
 
@@ -25,15 +25,13 @@ def true_class_ranks(truth: IntArray, probabilities: FloatArray) -> IntArray:
 def ranking_scores(truth: IntArray, probabilities: FloatArray) -> dict[str, float]:
     """Score the ranks r of the true classes, in (0, 1]; 1 if every true class comes first.
 
-    The mean reciprocal rank is mean(1 / r). With one relevant class per face, the average precision of a face is also
-    1 / r, and the ideal gain is 1, so that NDCG is mean(1 / log2(1 + r)). scikit-learn's
-    `label_ranking_average_precision_score` and `ndcg_score` agree but loop over faces in Python; for equal
+    The mean reciprocal rank is mean(1 / r). With one relevant class per face the ideal gain is 1, so that NDCG is
+    mean(1 / log2(1 + r)). The mean average precision over classes, as in detection and retrieval of one class, is the
+    metric `average_precision`. scikit-learn's `label_ranking_average_precision_score` and `ndcg_score` agree but loop over faces in Python; for equal
     probabilities, `ndcg_score` averages over their orders.
     """
     ranks = true_class_ranks(truth, probabilities)
-    reciprocal = float((1 / ranks).mean())
     return {
-        "mean_reciprocal_rank": reciprocal,
-        "mean_average_precision": reciprocal,
+        "mean_reciprocal_rank": float((1 / ranks).mean()),
         "ndcg": float((1 / np.log2(1 + ranks)).mean()),
     }

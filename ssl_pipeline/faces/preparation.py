@@ -15,6 +15,7 @@ from ssl_pipeline.faces.hidden_labels import hide_labels
 from ssl_pipeline.faces.inventory import read_inventory
 from ssl_pipeline.faces.table import write_crops, write_faces
 from ssl_pipeline.runs.files import atomic_path, write_json
+from ssl_pipeline.runs.spreadsheet_cells import without_formulas
 
 OUTPUT_NAMES = (
     "labeled.parquet",
@@ -106,7 +107,7 @@ def _write_leakage(directory: Path, leakage: dict[str, Any], faces: pd.DataFrame
     table.insert(1, "image_path", table["image_id"].map(paths))
     table.insert(3, "same_as_path", table["same_as"].map(paths))
     with atomic_path(directory / "leakage.csv") as partial:
-        table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
+        table.apply(without_formulas).to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:

@@ -22,6 +22,7 @@ from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.predict import FacePredictor
 from ssl_pipeline.runs.files import atomic_path
 from ssl_pipeline.runs.progress import ProgressBar
+from ssl_pipeline.runs.spreadsheet_cells import safe_cell
 
 TableFormat = Literal["csv", "json", "parquet"]
 ROWS_IN_GROUP = 16_384
@@ -186,13 +187,11 @@ def _open_writer(
 @contextmanager
 def _csv_writer(file: TextIO, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
     writer = csv.DictWriter(file, fieldnames=schema.names)
-    writer.writeheader()
+    writer.writerow({name: safe_cell(name) for name in schema.names})
 
     def write(table: pa.Table) -> None:
         for row in table.to_pylist():
-            writer.writerow(
-                {name: f"{value:.6f}" if isinstance(value, float) else value for name, value in row.items()}
-            )
+            writer.writerow({name: _csv_cell(value) for name, value in row.items()})
 
     yield write
 
@@ -211,6 +210,12 @@ def _json_writer(file: TextIO, schema: pa.Schema) -> Iterator[Callable[[pa.Table
 
     yield write
     file.write("\n]\n")
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:.6f}"
+    return safe_cell(value) if isinstance(value, str) else value
 
 
 @contextmanager

@@ -44,11 +44,16 @@ class TrainingSet:
     known: BoolArray
     """bool [N, A], which attributes the loss uses."""
     weights: npt.NDArray[np.float32]
-    """float [N], weight of each face in the loss."""
+    """float [N, A], weight of each label in the loss; ignored for unknown attributes."""
     is_human: BoolArray
     """bool [N], whether a person gave the label."""
     numbers: Mapping[str, RegressionTargets] = field(default_factory=dict)
     """Per attribute name, the numbers behind its values."""
+
+    @property
+    def taught_weights(self) -> npt.NDArray[np.float32]:
+        """Weights of the labels that the loss uses, float [N, A]; 0 for unknown attributes."""
+        return np.where(self.known, self.weights, np.float32(0))
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, pixels: PixelArray, *, labels: LabelSpace) -> "TrainingSet":
@@ -59,7 +64,7 @@ class TrainingSet:
             image_ids=table["image_id"].tolist(),
             targets=np.stack(table["target"].to_list()).astype(np.float32),
             known=table[[f"known_{name}" for name in labels.names]].to_numpy(bool, copy=True),
-            weights=table["weight"].to_numpy(np.float32, copy=True),
+            weights=table[[f"weight_{name}" for name in labels.names]].to_numpy(np.float32, copy=True),
             is_human=(table["label_source"] == "human").to_numpy(bool),
         )
 
@@ -76,7 +81,7 @@ class TrainingSet:
             image_ids=faces["image_id"].tolist(),
             targets=(candidates / candidates.sum(axis=1, keepdims=True)).astype(np.float32),
             known=codes >= 0,
-            weights=np.ones(len(faces), np.float32),
+            weights=np.ones(codes.shape, np.float32),
             is_human=np.ones(len(faces), bool),
             numbers=regression_targets(faces, labels, train=faces),
         )
@@ -159,23 +164,46 @@ class TrainingFaces:
         )
 
 
-def sampling_weights(train: TrainingSet, *, class_balanced: bool, labeled_fraction: float | None) -> FloatArray:
+def taught_targets(train: TrainingSet, labels: LabelSpace) -> npt.NDArray[np.float32]:
+    """Spread each target evenly over the values of the unknown attributes, about which the face teaches nothing.
+
+    A rejected guess is part of a soft target; without this it would count in class balances.
+
+    Returns:
+        float [N, K], rows sum to 1.
+    """
+    cube = train.targets.reshape(-1, *labels.num_values)
+    for axis in range(1, cube.ndim):
+        is_known = train.known[:, axis - 1].reshape(-1, *[1] * (cube.ndim - 1))
+        cube = np.where(is_known, cube, cube.mean(axis=axis, keepdims=True))
+    return cube.reshape(train.targets.shape).astype(np.float32)
+
+
+def class_masses(train: TrainingSet, labels: LabelSpace) -> tuple[FloatArray, FloatArray]:
+    """Sum the taught weight of each class, float [K], and by each attribute's weights, float [A, K]."""
+    weights, taught = train.taught_weights, taught_targets(train, labels)
+    return weights.max(axis=1) @ taught, weights.T @ taught
+
+
+def sampling_weights(
+    train: TrainingSet, labels: LabelSpace, *, class_balanced: bool, labeled_fraction: float | None
+) -> FloatArray:
     """Compute each face's probability of being sampled.
 
-    With `class_balanced`, face i weighs Σ_c q_i(c) / Σ_j q_j(c); for hard labels, this is the inverse of its class's
-    size, so that all classes are sampled equally often. With `labeled_fraction`, human-labeled faces get this fraction
+    With `class_balanced`, face i weighs Σ_c q_i(c) / Σ_j q_j(c) with q of `taught_targets`; for hard labels, this is the
+    inverse of its class's size, so that all classes are sampled equally often. With `labeled_fraction`, human-labeled faces get this fraction
     of the samples, and j runs over the faces of the same kind (human-labeled or not), so that each kind is balanced
     separately.
 
     Returns:
         float [N], sums to 1.
     """
-    human = train.is_human
+    human, targets = train.is_human, taught_targets(train, labels)
     if labeled_fraction is None or human.all() or not human.any():
-        return _class_balanced(train.targets) if class_balanced else np.full(len(human), 1 / len(human))
+        return _class_balanced(targets) if class_balanced else np.full(len(human), 1 / len(human))
     weights = np.zeros(len(human))
     for kind, share in ((human, labeled_fraction), (~human, 1 - labeled_fraction)):
-        weights[kind] = share * (_class_balanced(train.targets[kind]) if class_balanced else 1 / kind.sum())
+        weights[kind] = share * (_class_balanced(targets[kind]) if class_balanced else 1 / kind.sum())
     return weights
 
 

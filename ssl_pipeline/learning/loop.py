@@ -30,6 +30,7 @@ from ssl_pipeline.learning.dataset import (
     AugmentedFaces,
     LabeledSet,
     TrainingFaces,
+    class_masses,
     epoch_batches,
     load_batches,
     sampling_weights,
@@ -83,12 +84,15 @@ class TrainingLoop:
         self.forward: nn.Module = torch.compile(self.parallel) if training.compile else self.parallel  # type: ignore[assignment]
         self.ema = ModelEmaV3(self.model, decay=training.ema_decay, use_warmup=True) if training.ema_decay else None
         self.sampling_weights = sampling_weights(
-            faces.train, class_balanced=training.class_balanced, labeled_fraction=training.labeled_fraction
+            faces.train,
+            faces.labels,
+            class_balanced=training.class_balanced,
+            labeled_fraction=training.labeled_fraction,
         )
         self.augmented = AugmentedFaces(faces.train, training.augmentation, seed=seed, randaugment=training.randaugment)
-        class_mass = torch.from_numpy(faces.train.weights @ faces.train.targets).to(self.compute.device)
         self.numbers, value_numbers = self._standardized_numbers()
-        self.loss = BatchLoss(training.loss, faces.labels, class_mass=class_mass, value_numbers=value_numbers)
+        masses = [torch.from_numpy(mass).to(self.compute.device) for mass in class_masses(faces.train, faces.labels)]
+        self.loss = BatchLoss(training.loss, faces.labels, *masses, value_numbers=value_numbers)
         self.fixmatch: FixMatch | None = None
         if training.fixmatch is not None:
             if faces.unlabeled is None or len(faces.unlabeled.pixel_rows) == 0:
@@ -99,6 +103,7 @@ class TrainingLoop:
         self.targets = torch.from_numpy(faces.train.targets)
         self.known = torch.from_numpy(faces.train.known)
         self.weights = torch.from_numpy(faces.train.weights)
+        self.face_weights = torch.from_numpy(faces.train.taught_weights.max(axis=1))
         self.steps_per_epoch = -(-len(faces.train.pixel_rows) // training.batch_size)
         self.optimizer: Optimizer = build_optimizer(training.optimizer, self.model)
         self.freezable = FreezableBackbone(self.model, epochs=training.optimizer.freeze_backbone_epochs)
@@ -183,7 +188,7 @@ class TrainingLoop:
         """Take one optimizer step on a batch, in `accumulation_steps` micro-batches; return its loss.
 
         Each micro-batch's loss is divided by the weight of the whole batch over all processes, so that the gradients
-        add up to the batch's.
+        add up to the batch's. A face weighs as much as its heaviest label.
         """
         device, accelerator = self.compute.device, self.compute.accelerator
         labels = [(indices, 1.0)]  # faces whose labels the pixels have, and the weight of these labels
@@ -192,7 +197,7 @@ class TrainingLoop:
             pixels, label_weight = mixed.pixels, mixed.label_weight
             labels = [(indices, label_weight), (indices[mixed.partners], 1 - label_weight)]
         # also right for mixed batches: the partners are a permutation of the batch
-        total_weight = self.compute.sum(self.weights[indices].sum()).clamp_min(1e-8)
+        total_weight = self.compute.sum(self.face_weights[indices].sum()).clamp_min(1e-8)
         num_unlabeled = torch.tensor(0.0 if unlabeled is None else len(unlabeled.faces))
         total_unlabeled = self.compute.sum(num_unlabeled)
         total = torch.zeros((), device=device)
@@ -251,9 +256,7 @@ class TrainingLoop:
         weak, strong = torch.split(log_probabilities, len(batch.faces))
         targets, confident = self.fixmatch.pseudo_targets(weak, batch.faces)
         unknown = {name: strong.new_full((len(strong),), math.nan) for name in self.numbers}
-        return self.config.fixmatch.weight * self.loss(
-            strong, targets, confident, strong.new_ones(len(strong)), unknown
-        )
+        return self.config.fixmatch.weight * self.loss(strong, targets, confident, confident.to(strong), unknown)
 
     def _standardized_numbers(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the loss's regression targets of faces [N] and of values [V], in standard deviations."""

@@ -8,6 +8,7 @@ no effect, and a face without known attributes has a loss of 0.
 Shapes: B batch, A attributes, K classes, V values.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
@@ -29,8 +30,9 @@ class BatchLoss:
         self,
         config: LossConfig,
         labels: LabelSpace,
-        *,
         class_mass: Tensor | None = None,
+        attribute_mass: Tensor | None = None,
+        *,
         value_numbers: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Check that the loss has what it needs.
@@ -39,6 +41,7 @@ class BatchLoss:
             config: the loss.
             labels: the label space.
             class_mass: total weight of each class in the training faces, float [K]; for balanced class weights.
+            attribute_mass: the same by each attribute's weights, float [A, K]; by default `class_mass` for each.
             value_numbers: per attribute, the number that each value stands for, float [V]; for expected numbers.
 
         Raises:
@@ -50,6 +53,9 @@ class BatchLoss:
         if balanced and class_mass is None:
             raise ValueError("balanced class weights need class_mass")
         self._class_mass = class_mass
+        if attribute_mass is None and class_mass is not None:
+            attribute_mass = class_mass.expand(len(labels.attributes), -1)
+        self._attribute_mass = attribute_mass
         self._value_numbers = value_numbers or {}
         for _, loss in self._terms:
             if isinstance(loss, ExpectedNumber) and loss.attribute not in self._value_numbers:
@@ -69,19 +75,22 @@ class BatchLoss:
             log_probabilities: the model's, float [B, K].
             targets: class probabilities, float [B, K], rows sum to 1; ignored for unknown attributes.
             known: bool [B, A].
-            weights: weight of each face, float [B], ≥ 0.
+            weights: weight of each label, float [B, A], ≥ 0; ignored for unknown attributes.
             numbers: per attribute, each face's number, float [B], NaN if unknown; for expected numbers.
 
         Returns:
-            float [], ≥ 0: the sum over the faces of weight times loss.
+            float [], ≥ 0: the sum over the faces of weight times loss. With ``per: class``, a face's labels are weighed
+            by `_sum_over_levels`.
         """
         total = log_probabilities.new_zeros(())
         for term_weight, loss in self._terms:
             match loss:
                 case ExpectedNumber():
-                    term = self._expected_number(loss, log_probabilities, (numbers or {})[loss.attribute], weights)
+                    position = self._labels.names.index(loss.attribute)
+                    truth = (numbers or {})[loss.attribute]
+                    term = self._expected_number(loss, log_probabilities, truth, weights[:, position])
                 case CrossEntropy() | Focal() | F1() if loss.per == "class":
-                    term = self._term(loss, log_probabilities, targets, known, weights, self._labels.class_names)
+                    term = self._sum_over_levels(loss, log_probabilities, targets, known, weights)
                 case CrossEntropy() | Focal() | F1():
                     term = self._sum_over_attributes(loss, log_probabilities, targets, known, weights)
                 case _:
@@ -102,8 +111,37 @@ class BatchLoss:
             value_names = [f"{name}/{values[code]}" for code in self._labels.class_codes[:, position]]
             only = torch.zeros_like(known)
             only[:, position] = known[:, position]
-            term = self._term(loss, log_probabilities, targets, only, weights, value_names)
+            mass = None if self._attribute_mass is None else self._attribute_mass[position]
+            term = self._term(loss, log_probabilities, targets, only, weights[:, position], value_names, mass)
             total = total + loss.attribute_weights.get(name, 1.0) * term
+        return total
+
+    def _sum_over_levels(
+        self,
+        loss: CrossEntropy | Focal | F1,
+        log_probabilities: Tensor,
+        targets: Tensor,
+        known: Tensor,
+        weights: Tensor,
+    ) -> Tensor:
+        """Sum a loss over combinations, where a face's labels may differ in weight.
+
+        Let w_1 ≥ w_2 ≥ … be the weights of its known labels: the loss of the k heaviest labels together weighs
+        w_k − w_{k+1}. With cross-entropy that is −Σ_k w_k log p(label k | labels before it), so a label never weighs less
+        because another one is added.
+        """
+        weights = torch.where(known, weights, 0.0)
+        total, rest = log_probabilities.new_zeros(()), weights.clone()
+        for _ in range(known.shape[1]):
+            included = known & (rest > 0)
+            lightest = torch.where(included, rest, math.inf).amin(dim=1)
+            step = torch.where(included.any(dim=1), lightest, 0.0)
+            if not bool((step > 0).any()):
+                break
+            total = total + self._term(
+                loss, log_probabilities, targets, included, step, self._labels.class_names, self._class_mass
+            )
+            rest = torch.where(included, rest - step[:, None], 0.0)
         return total
 
     def _term(
@@ -114,8 +152,9 @@ class BatchLoss:
         known: Tensor,
         weights: Tensor,
         weight_names: Sequence[str],
+        class_mass: Tensor | None,
     ) -> Tensor:
-        """Sum a loss over the batch; `weight_names` are the classes' keys in `class_weights`, [K]."""
+        """Sum a loss over the batch, faces weighing float [B]; `weight_names` are the keys in `class_weights`, [K]."""
         weights = weights * known.any(dim=1)
         log_p = self._reduce_unknown(log_probabilities, known, torch.logsumexp)
         q = self._reduce_unknown(targets, known, torch.sum)
@@ -127,8 +166,8 @@ class BatchLoss:
         q = smooth_labels(q, label_smoothing=loss.label_smoothing, num_values=q.shape[1] / num_merged)
         match loss.class_weights:
             case "balanced":
-                assert self._class_mass is not None
-                mass = self._reduce_unknown(self._class_mass.to(q.device).double(), known, torch.sum)
+                assert class_mass is not None
+                mass = self._reduce_unknown(class_mass.to(q.device).double(), known, torch.sum)
                 q = q * balanced_class_weights(mass, num_merged=num_merged).to(q)
             case dict(by_name):  # merged classes take the mean of their weights
                 class_weights = q.new_tensor([by_name.get(name, 1.0) for name in weight_names])

@@ -16,8 +16,10 @@ import pandas as pd
 from scipy.stats import beta
 
 from ssl_pipeline.errors import ManifestError
-from ssl_pipeline.labels import IntArray
+from ssl_pipeline.faces.independence import independent_units
+from ssl_pipeline.labels import FloatArray, IntArray
 from ssl_pipeline.pseudo_labels.manifest import Manifest
+from ssl_pipeline.pseudo_labels.stratified_interval import lower_bounds, upper_bounds
 
 CONFIDENCE = 0.95
 """Of every interval, two-sided."""
@@ -39,10 +41,12 @@ def accepted_labels(manifest: Manifest) -> pd.DataFrame:
     """List the accepted pseudo-labels, one per row, sorted by attribute, value and image id.
 
     Returns:
-        image_id, image_path, attribute, value, confidence, and stratum, int from 0. With ``per: class`` a face has one
-        label, its class, and `attribute` is ``class``.
+        image_id, image_path, attribute, value, confidence, stratum, int from 0, and unit, int (see
+        `faces.independence`). With ``per: class`` a face has one label, its class, and `attribute` is ``class``.
     """
-    faces, parts = manifest.faces, []
+    readable = (manifest.faces["status"] != "unreadable").to_numpy(bool)
+    faces, parts = manifest.faces.assign(unit=-1), []
+    faces.loc[readable, "unit"] = independent_units(faces[readable])
     if manifest.selection["settings"].get("per") == "class":
         rows = faces[(faces["status"] == "accepted").to_numpy(bool)]
         class_ids = rows["class_id"].to_numpy(np.int64)
@@ -129,13 +133,13 @@ def sample_stratified(strata: IntArray, num: int, *, seed: int) -> IntArray:
         seed: equal seeds give equal samples of equal strata.
 
     Returns:
-        Positions, int [min(num, N)], stratum by stratum, ascending within each.
+        Positions, int [min(num, N)], stratum by stratum, in random order within each, so that the first answers are a
+        sample, too.
     """
     rng = np.random.default_rng(seed)
     shares = allocate(np.bincount(strata), num)
     sampled = [
-        np.sort(rng.choice(np.flatnonzero(strata == stratum), size=share, replace=False))
-        for stratum, share in enumerate(shares)
+        rng.choice(np.flatnonzero(strata == stratum), size=share, replace=False) for stratum, share in enumerate(shares)
     ]
     return np.concatenate([np.zeros(0, np.int64), *sampled])
 
@@ -158,31 +162,53 @@ def exact_interval(num_correct: float, num_judged: float, *, confidence: float =
     return lower, upper
 
 
-def weighted_precision(
-    num_correct: npt.ArrayLike, num_judged: npt.ArrayLike, sizes: npt.ArrayLike, *, confidence: float = CONFIDENCE
-) -> PrecisionEstimate:
+def estimate_precision(strata: pd.DataFrame, *, confidence: float = CONFIDENCE) -> PrecisionEstimate:
     """Estimate the precision of several strata together, each weighted by its size.
 
-    p = Σ w_h · correct_h / judged_h with w_h = size_h / Σ size. The interval is the exact binomial one for the effective
-    sample size n = 1 / Σ (w_h² / judged_h) with p · n correct (Kish, *Survey Sampling*, 1965). For proportional samples n
-    is the number judged and coverage is at least nominal (Hoeffding 1956); otherwise it is nearly nominal.
+    p = Σ w_h · yes_h / (yes_h + no_h) over the strata with such an answer. The interval takes unsure answers, and strata
+    without any answer, as wrong in its lower bound and as right in its upper one. Answers on faces of one person or
+    picture count as one, with the mean of their answers. See `stratified_interval`.
 
     Args:
-        num_correct: int [H].
-        num_judged: int [H]; strata without a judged label are left out, with their weight.
-        sizes: labels per stratum, int [H].
+        strata: yes, no, unsure, num_units (independent ones among the answered faces) and size per stratum, H rows.
         confidence: of the interval, in (0, 1).
     """
-    correct, judged, weights = (np.asarray(numbers, dtype=np.float64) for numbers in (num_correct, num_judged, sizes))
-    counted = judged > 0
-    if not counted.any():
-        return PrecisionEstimate(None, 0.0, 1.0)
-    correct, judged, weights = correct[counted], judged[counted], weights[counted] / weights[counted].sum()
-    precision = float(np.clip(weights @ (correct / judged), 0, 1))
-    if (correct == judged).all():
-        precision = 1.0  # rounding may have left it just below
-    effective = 1 / float((weights**2 / judged).sum())
-    return PrecisionEstimate(precision, *exact_interval(precision * effective, effective, confidence=confidence))
+    yes, no, unsure, num_units, sizes = (
+        strata[name].to_numpy(np.float64) for name in ("yes", "no", "unsure", "num_units", "size")
+    )
+    weights, judged, answered = sizes / sizes.sum(), yes + no, yes + no + unsure
+    is_judged, is_answered = judged > 0, answered > 0
+    precision = None
+    if is_judged.any():
+        shares = yes[is_judged] / judged[is_judged]
+        precision = 1.0 if (shares == 1).all() else float(np.average(shares, weights=weights[is_judged]))
+    if not is_answered.any():
+        return PrecisionEstimate(precision, 0.0, 1.0)
+    units, per_answer = num_units[is_answered], (num_units / np.maximum(answered, 1))[is_answered]
+    share = float(weights[is_answered].sum())
+    lower, upper = _interval(
+        yes[is_answered] * per_answer,
+        (yes + unsure)[is_answered] * per_answer,
+        units,
+        weights[is_answered] / share,
+        confidence,
+    )
+    return PrecisionEstimate(precision, share * lower, share * upper + 1 - share)
+
+
+def _interval(
+    surely: FloatArray, possibly: FloatArray, units: FloatArray, weights: FloatArray, confidence: float
+) -> tuple[float, float]:
+    """Bound the precision by the surely right units from below and the possibly right ones from above, float [H] each."""
+    if len(units) == 1:
+        lower, _ = exact_interval(surely[0], units[0], confidence=confidence)
+        return lower, exact_interval(possibly[0], units[0], confidence=confidence)[1]
+    surely, possibly = np.minimum(surely, units), np.minimum(possibly, units)  # rounding may have left them above
+    alpha = (1 - confidence) / 2
+    return (
+        float(lower_bounds(surely[None], units, weights, alpha=alpha)[0]),
+        float(upper_bounds(possibly[None], units, weights, alpha=alpha)[0]),
+    )
 
 
 def audit(
@@ -193,15 +219,16 @@ def audit(
     Args:
         manifest: the manifest.
         sample: rows of `sample_audit`.
-        answers: ``yes``, ``no`` or ``unsure`` for each row; ``unsure`` does not count as judged.
+        answers: ``yes``, ``no``, ``unsure`` or, not answered yet, an empty text for each row.
         truth: image_id and one nullable column per attribute, where the run hid labels of the pool.
 
     Returns:
         JSON-able. ``guarantee``: `target`, None without a guaranteed precision, and `under_strong_shift`. ``confidence``
-        of the intervals. ``num_sampled``. ``overall``, ``per_attribute`` and ``per_value`` (attribute → value), each with
-        num_labels, num_judged, num_correct, num_unsure, precision, lower, upper; ``reference``, the target, else the mean
-        confidence; ``verdict`` against it (kept, broken, open); ``words``; and ``true_precision`` of all accepted labels
-        with known truth, None without any.
+        of the intervals. ``num_sampled`` and ``num_answered``. ``overall``, ``per_attribute`` and ``per_value`` (attribute
+        → value), each with num_labels, num_judged (yes or no), num_units (independent ones among the answered faces),
+        num_correct, num_unsure, precision, lower, upper; ``reference``, the target, else the mean confidence; ``verdict``
+        against it (kept, broken, open; never kept while no label of a value could be judged); ``words``; and
+        ``true_precision`` of all accepted labels with known truth, None without any.
     """
     settings = manifest.selection["settings"]
     target = settings.get("target") if settings.get("type") == "precision_guarantee" else None
@@ -218,6 +245,8 @@ def audit(
     )
     for answer in ANSWERS:
         strata[answer] = sample.loc[answers == answer, "stratum"].value_counts().reindex(strata.index, fill_value=0)
+    answered = sample[(answers != "").to_numpy(bool)]
+    strata["num_units"] = answered.groupby("stratum")["unit"].nunique().reindex(strata.index, fill_value=0)
     per_attribute = {name: _estimate(rows, target) for name, rows in strata.groupby("attribute", sort=False)}
     per_value: dict[str, dict[str, Any]] = {str(name): {} for name in per_attribute}
     for stratum in strata.index:
@@ -230,6 +259,7 @@ def audit(
         "guarantee": {"target": target, "under_strong_shift": shift.get("strong", False)},
         "confidence": CONFIDENCE,
         "num_sampled": len(sample),
+        "num_answered": len(answered),
         "overall": _estimate(strata, target),
         "per_attribute": per_attribute,
         "per_value": per_value,
@@ -238,10 +268,11 @@ def audit(
 
 def _estimate(strata: pd.DataFrame, target: float | None) -> dict[str, Any]:
     """Estimate the precision of strata together and compare it with the target or the mean confidence."""
-    num_correct, num_judged = strata["yes"], strata["yes"] + strata["no"]
-    estimate = weighted_precision(num_correct, num_judged, strata["size"])
+    num_judged = strata["yes"] + strata["no"]
+    unjudged = strata.loc[num_judged == 0, "value"].tolist()
+    estimate = estimate_precision(strata)
     reference = float(np.average(strata["confidence"], weights=strata["size"])) if target is None else target
-    if estimate.lower >= reference:
+    if estimate.lower >= reference and not unjudged:
         verdict, comparison = "kept", "is at least"
     elif estimate.upper < reference:
         verdict, comparison = "broken", "is below"
@@ -250,13 +281,14 @@ def _estimate(strata: pd.DataFrame, target: float | None) -> dict[str, Any]:
     words = f"precision {comparison} the {'mean confidence' if target is None else 'guaranteed'} {reference:.1%}"
     if estimate.precision is not None:
         words += f": {estimate.precision:.1%}, interval {estimate.lower:.1%} to {estimate.upper:.1%}"
-    if unjudged := strata.loc[num_judged == 0, "value"].tolist():
+    if unjudged:
         words += f"; no label could be judged of {', '.join(unjudged)}"
     num_known = strata["num_known"].sum()
     return {
         "num_labels": int(strata["size"].sum()),
         "num_judged": int(num_judged.sum()),
-        "num_correct": int(num_correct.sum()),
+        "num_units": int(strata["num_units"].sum()),
+        "num_correct": int(strata["yes"].sum()),
         "num_unsure": int(strata["unsure"].sum()),
         **asdict(estimate),
         "true_precision": float(strata["num_matching"].sum() / num_known) if num_known else None,
@@ -286,6 +318,7 @@ def _labels_of(rows: pd.DataFrame, attribute: str, values: Any, confidences: Any
         {
             "image_id": rows["image_id"].to_numpy(object),
             "image_path": rows["image_path"].to_numpy(object),
+            "unit": rows["unit"].to_numpy(np.int64),
             "attribute": attribute,
             "value": np.asarray(values, dtype=object),
             "confidence": np.asarray(confidences, dtype=np.float64),

@@ -40,7 +40,9 @@ def selection_faults(
             f"the guarantee is withheld, nothing is accepted: {held_out.shift}; to select without a guarantee: "
             "--set selection.type=fixed_threshold"
         ]
-    faults = [*_acceptance_faults(int(selection.accepted_faces.sum()), len(selection.class_ids), config)]
+    guessed, accepted = np.asarray(~selection.known.all(axis=1)), selection.accepted.any(axis=1)
+    has_candidates = guessed.any() or not len(guessed)  # a pool that is fully known has nothing to accept
+    faults = [*_acceptance_faults(int(accepted.sum()), int(guessed.sum()), config)] if has_candidates else []
     faults += _one_class_faults(selection, labels, config)
     if held_out is not None:
         faults += _mix_faults(selection, labels, config, held_out)
@@ -62,7 +64,7 @@ def stop_on(faults: list[str], config: SelectionConfig) -> None:
 
 
 def _acceptance_faults(num_accepted: int, num_candidates: int, config: SelectionConfig) -> Iterator[str]:
-    """Check the share of accepted faces among the readable ones."""
+    """Check the share of faces with an accepted pseudo-label among the readable ones with an unknown attribute."""
     guards = config.guards
     rate = num_accepted / num_candidates if num_candidates else 0.0
     if guards.min_acceptance_rate <= rate <= guards.max_acceptance_rate:
@@ -108,8 +110,8 @@ def _cure(config: SelectionConfig, *, more: bool) -> str:
 
 
 def _one_class_faults(selection: Selection, labels: LabelSpace, config: SelectionConfig) -> Iterator[str]:
-    """Check that two or more accepted faces do not all have one most probable class."""
-    class_ids = selection.class_ids[selection.accepted_faces]
+    """Check that two or more faces with an accepted pseudo-label do not all have one most probable class."""
+    class_ids = selection.class_ids[selection.accepted.any(axis=1)]
     if config.guards.one_class and len(class_ids) > 1 and (class_ids == class_ids[0]).all():
         yield (
             f"all {len(class_ids):,} accepted faces are most probably {labels.class_name(int(class_ids[0]))}; check "

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from ssl_pipeline.errors import ManifestError, list_of_faults
 from ssl_pipeline.labels import BoolArray, IntArray, LabelSpace
 from ssl_pipeline.pseudo_labels.manifest_columns import (
+    cast_columns,
     column_faults,
     columns_of_faces,
     columns_of_selection,
@@ -204,6 +205,7 @@ def read_manifest(path: Path) -> Manifest:
         selection: dict[str, Any] = metadata["selection"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{path}: the manifest's metadata is damaged ({one_line(error)}); {_CURE}") from None
+    table = cast_columns(table, labels)
     if faults := column_faults(table, labels):
         raise ManifestError(list_of_faults(f"{path}: a damaged manifest; run `ssl-pipeline run` again", faults))
     return Manifest(path=path, table=table, labels=labels, identity=identity, targets=targets, selection=selection)

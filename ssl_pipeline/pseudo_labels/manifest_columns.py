@@ -119,6 +119,28 @@ def _join_reasons(reasons: npt.NDArray[np.object_], labels: LabelSpace) -> npt.N
     return joined
 
 
+def cast_columns(table: pa.Table, labels: LabelSpace) -> pa.Table:
+    """Cast columns to the types of the schema where that changes no value, e.g. after pandas or polars.
+
+    They write large strings, categories, lists of any length, and int64 for int32.
+    """
+    for position, name in enumerate(table.column_names):
+        index = manifest_schema(labels).get_field_index(name)
+        column, field = table[name], None if index == -1 else manifest_schema(labels).field(index)
+        if field is None or column.type == field.type:
+            continue
+        try:
+            if pa.types.is_dictionary(column.type):
+                column = column.cast(column.type.value_type)
+            cast = column.cast(field.type)
+            is_equal = cast.cast(column.type).equals(column)
+        except (pa.ArrowException, NotImplementedError):
+            continue  # `column_faults` names the type
+        if is_equal:
+            table = table.set_column(position, field, cast)
+    return table
+
+
 def column_faults(table: pa.Table, labels: LabelSpace) -> list[str]:
     """Describe missing columns, wrong types and undefined values of a manifest's table."""
     faults = []

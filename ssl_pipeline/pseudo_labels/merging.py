@@ -32,8 +32,9 @@ def merge(labeled_train: pd.DataFrame, pool: pd.DataFrame, manifest: Manifest, *
 
     Returns:
         One row per face, human first, then pseudo, each by image id: image_id, content_hash, person_id, pixel_row;
-        label_source, 'human' or 'pseudo'; labeled_round, 0 for human, else the manifest's; weight, float32;
-        ``known_<attribute>``, whether the attribute is known or accepted; target, float32 [K], a distribution over
+        label_source, 'human' or 'pseudo'; labeled_round, 0 for human, else the manifest's; ``known_<attribute>``, whether
+        the attribute is known or accepted; ``weight_<attribute>``, float32, 1 if known, else the pseudo-label's weight;
+        target, float32 [K], a distribution over
         classes. Hard targets are uniform over the candidate classes; soft ones are the manifest's.
 
     Raises:
@@ -154,7 +155,7 @@ def _human_rows(labeled_train: pd.DataFrame, labels: LabelSpace) -> pd.DataFrame
         labels=labels,
         label_sources=np.full(len(faces), "human", dtype=object),
         round_index=0,
-        weights=np.ones(len(faces), np.float32),
+        weights=np.ones(codes.shape, np.float32),
         known=codes != UNKNOWN,
         targets=_uniform(codes, labels),
     )
@@ -172,13 +173,14 @@ def _pool_rows(faces: pd.DataFrame, manifest: Manifest, included: BoolArray) -> 
         case _:
             assert_never(manifest.targets)
     pseudo = manifest.accepted[included].any(axis=1)
-    weights = manifest.faces.loc[included, "weight"].to_numpy(np.float32)
+    columns = [f"{name}_weight" for name in labels.names]
+    weights = np.where(known, manifest.faces.loc[included, columns].to_numpy(np.float32), 0)
     return _rows(
         faces,
         labels=labels,
         label_sources=np.where(pseudo, "pseudo", "human").astype(object),
         round_index=manifest.identity.round_index,
-        weights=np.where(pseudo, weights, 1).astype(np.float32),
+        weights=weights.astype(np.float32),
         known=known,
         targets=targets,
     )
@@ -199,9 +201,9 @@ def _rows(
     rows["pixel_row"] = rows["pixel_row"].astype(np.int64)
     rows["label_source"] = pd.Series(label_sources, dtype="str")
     rows["labeled_round"] = np.where(label_sources == "human", 0, round_index).astype(np.int64)
-    rows["weight"] = weights
     for position, name in enumerate(labels.names):
         rows[f"known_{name}"] = known[:, position]
+        rows[f"weight_{name}"] = weights[:, position]
     rows["target"] = pd.Series(list(targets.astype(np.float32)), dtype=object)
     return rows
 

@@ -12,8 +12,8 @@ from PIL import Image
 from ssl_pipeline.errors import ManifestError, list_of_faults
 from ssl_pipeline.faces.decoding import read_picture
 from ssl_pipeline.reports.contact_sheet import contact_sheet
-from ssl_pipeline.reports.spreadsheets import without_formulas
 from ssl_pipeline.runs.files import atomic_path
+from ssl_pipeline.runs.spreadsheet_cells import without_formulas
 
 FACES_PER_PAGE, COLUMNS, SIDE = 100, 10, 128
 SHEET_COLUMNS = ("number", "image_id", "attribute", "value", "confidence", "right")
@@ -75,10 +75,10 @@ def read_answers(path: Path, sample: pd.DataFrame) -> "pd.Series[str]":
         sample: the labels of the sheet, see `write_sheet`.
 
     Returns:
-        ``yes``, ``no`` or ``unsure`` for each row of `sample`.
+        ``yes``, ``no``, ``unsure`` or, not answered yet, an empty text for each row of `sample`.
 
     Raises:
-        ManifestError: if the file cannot be read or has other labels, or an answer is missing, repeated or invalid.
+        ManifestError: if the file cannot be read or has other labels, a row is missing or repeated, or an answer invalid.
     """
     rows = _read_rows(path)
     identities = sample[list(_IDENTITY)].apply(without_formulas).astype("str").to_numpy(object).tolist()
@@ -95,8 +95,8 @@ def read_answers(path: Path, sample: pd.DataFrame) -> "pd.Series[str]":
         answer = (row["right"] or "").strip().lower()
         if number in answers:
             faults.append(f"row {line}: number {number} is repeated")
-        elif answer not in ANSWERS:
-            faults.append(f"row {line}: number {number}, right: expected yes, no or unsure, got '{answer}'")
+        elif answer and answer not in ANSWERS:
+            faults.append(f"row {line}: number {number}, right: expected yes, no, unsure or nothing, got '{answer}'")
         answers[number] = answer
     if foreign:
         raise ManifestError(
@@ -108,7 +108,9 @@ def read_answers(path: Path, sample: pd.DataFrame) -> "pd.Series[str]":
         )
     faults += [f"number {number} is missing" for number in by_number if number not in answers]
     if faults:
-        raise ManifestError(list_of_faults(f"{path}: incomplete answers; complete the column 'right'", faults))
+        raise ManifestError(list_of_faults(f"{path}: invalid answers; correct the column 'right'", faults))
+    if not any(answers.values()):
+        raise ManifestError(f"{path}: no row is answered; write yes, no or unsure into the column 'right'")
     return pd.Series([answers[str(number)] for number in sample["number"]], index=sample.index, dtype="str")
 
 

@@ -5,6 +5,9 @@ from typing import Any
 
 from rich.table import Table
 
+from ssl_pipeline.reports.markdown import markdown_code, markdown_safe
+from ssl_pipeline.reports.tables import add_row, new_table
+
 
 def verdict(summary: dict[str, Any]) -> str:
     """State in a few sentences whether the student is better, on validation and test, and where it is worse."""
@@ -70,22 +73,21 @@ def score_rows(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> list[t
 def comparison_table(summary: dict[str, Any]) -> Table:
     """Render the comparison on the test split for a terminal."""
     num_faces = summary["teacher"]["test"]["num_faces"]
-    table = Table(title=f"Teacher against student on {num_faces:,} test faces")
-    for column in ("%", "teacher", f"student (round {summary['student']['round']})", "difference"):
-        table.add_column(column, justify="left" if column == "%" else "right")
+    columns = ("%", "teacher", f"student (round {summary['student']['round']})", "difference")
+    table = new_table(f"Teacher against student on {num_faces:,} test faces", *columns)
     for metric, teacher, student in comparison_rows(summary):
-        table.add_row(metric, f"{100 * teacher:.1f}", f"{100 * student:.1f}", f"{100 * (student - teacher):+.1f}")
+        add_row(table, metric, f"{100 * teacher:.1f}", f"{100 * student:.1f}", f"{100 * (student - teacher):+.1f}")
     return table
 
 
 def comparison_markdown(summary: dict[str, Any]) -> str:
     """Render the verdict and, if there is a student, the comparison as Markdown."""
-    manifest = ["", f"Manifest: `{summary['manifest']}`", ""]
+    text, manifest = markdown_safe(verdict(summary)), ["", f"Manifest: {markdown_code(summary['manifest'])}", ""]
     if summary["student"] is None:
-        return "\n".join([verdict(summary), *manifest])
-    lines = [verdict(summary), "", "| % | teacher | student | difference |", "|---|---:|---:|---:|"]
+        return "\n".join([text, *manifest])
+    lines = [text, "", "| % | teacher | student | difference |", "|---|---:|---:|---:|"]
     lines += [
-        f"| {metric} | {100 * teacher:.1f} | {100 * student:.1f} | {100 * (student - teacher):+.1f} |"
+        f"| {markdown_safe(metric)} | {100 * teacher:.1f} | {100 * student:.1f} | {100 * (student - teacher):+.1f} |"
         for metric, teacher, student in comparison_rows(summary)
     ]
     return "\n".join([*lines, *manifest])

@@ -164,8 +164,9 @@ def render_difference(difference: Mapping[str, Any], *, before: object, after: o
 
 def render_audit(audit: Mapping[str, Any]) -> Group:
     """Render `pseudo_labels.audit.audit`."""
-    title = f"Precision of accepted pseudo-labels, from {audit['num_sampled']:,} judged by a person"
-    counts = ("labels", "judged", "correct", "unsure")
+    answered = f"{audit['num_answered']:,} of {audit['num_sampled']:,} answered"
+    title = f"Precision of accepted pseudo-labels, from a person's answers ({answered})"
+    counts = ("labels", "judged", "correct", "unsure", "units")
     columns = ("precision", "interval", "true precision", "reference", "verdict")
     table = new_table(title, "attribute", "value", *counts, *columns, left=2)
     table.columns[-1].justify = "left"
@@ -183,7 +184,9 @@ def render_audit(audit: Mapping[str, Any]) -> Group:
     guaranteed = audit["guarantee"]["target"] is not None
     reference = "guaranteed precision" if guaranteed else "mean confidence; nothing was guaranteed"
     lines = [
-        f"Reference: {reference}. Intervals: {audit['confidence']:.0%}, exact; several values are weighted by size."
+        f"Reference: {reference}. Intervals: {audit['confidence']:.0%}; several values are weighted by size; unsure and "
+        "missing answers count as wrong in the lower bound and as right in the upper one; a person's faces and copies of a "
+        "picture are one unit."
     ]
     if audit["guarantee"]["under_strong_shift"]:
         lines.append("The selection was made under strong shift: validation faces guarantee nothing about this pool.")
@@ -196,7 +199,9 @@ def render_audit(audit: Mapping[str, Any]) -> Group:
 
 
 def _add_estimate(table: Table, name: str, value: str, estimate: Mapping[str, Any]) -> None:
-    counts = [f"{estimate[field]:,}" for field in ("num_labels", "num_judged", "num_correct", "num_unsure")]
+    counts = [
+        f"{estimate[field]:,}" for field in ("num_labels", "num_judged", "num_correct", "num_unsure", "num_units")
+    ]
     precision, true_precision, reference = (
         "" if estimate[field] is None else f"{estimate[field]:.1%}"
         for field in ("precision", "true_precision", "reference")

@@ -1,8 +1,9 @@
 """The page of a review request and the summary of a selection, as Markdown."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from ssl_pipeline.reports.markdown import markdown_code, markdown_safe
 
 MAX_VALUES, MAX_REASONS = 40, 8
 
@@ -20,16 +21,16 @@ def review_markdown(
         threshold: the confidence threshold, None if the strategy has none.
     """
     identity = summary["identity"]
-    title = f"# Round {identity['round_index']} of run '{identity['run_name']}': may a student learn from these labels?"
+    title = f"# Round {identity['round_index']} of run '{markdown_safe(identity['run_name'])}': may a student learn from these labels?"
     lines = [title, "", *selection_lines(summary)]
     if sheets:
         lines += [
-            f"A sample of accepted labels, equally many per value: {', '.join(f'`{path}`' for path in sheets)}. Fill in the "
-            f"sheet in the same folder, then estimate their precision: `{audit_command}`",
+            f"A sample of accepted labels, equally many per value: {', '.join(map(markdown_code, sheets))}. Fill in the "
+            f"sheet in the same folder, then estimate their precision: {markdown_code(audit_command)}",
             "",
         ]
     change = "" if threshold is None else f" --threshold NUMBER (now {threshold:g}) |"
-    decide = f"`ssl-pipeline cycle resume {run_root} --accept |{change} --reject`"
+    decide = markdown_code(f"ssl-pipeline cycle resume {run_root} --accept |{change} --reject")
     return "\n".join([*lines, f"Decide with the form of the flow run, or: {decide}"])
 
 
@@ -87,9 +88,3 @@ def _values(summary: Mapping[str, Any]) -> Iterator[str]:
 
 def _decimal(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def markdown_safe(text: str) -> str:
-    """Escape names, values and reasons, e.g. ``<30``, ``a|b`` or ``*``, for Markdown tables and HTML."""
-    text = re.sub(r"([\\`*\[\]|~])", r"\\\1", " ".join(text.split()))
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

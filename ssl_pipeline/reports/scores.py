@@ -5,48 +5,46 @@ from typing import Any
 
 from rich.table import Table
 
+from ssl_pipeline.reports.tables import add_row, new_table
+
 
 def scores_tables(scores: Mapping[str, Any], *, title: str) -> Iterator[Table]:
     """Render the result of `evaluation.metrics.evaluate_predictions`: joint and per attribute, per class, per group.
 
     An undefined score is a dash.
     """
-    table = _table(
+    table = new_table(
         f"{title}: {scores['num_faces']:,} faces", "%", "accuracy", "balanced accuracy", "macro F1", "ROC-AUC", "ECE"
     )
     for name, values in [("joint", scores), *scores["per_attribute"].items()]:
-        table.add_row(name, *(_percent(values[metric]) for metric in _MAIN))
+        add_row(table, name, *(_percent(values[metric]) for metric in _MAIN))
     yield table
-    table = _table("Probabilities and ranks", "", "log loss", "Brier", "average precision", "MRR", "NDCG")
+    table = new_table("Probabilities and ranks", "", "log loss", "Brier", "average precision", "MRR", "NDCG")
     for name, values in [("joint", scores), *scores["per_attribute"].items()]:
-        table.add_row(name, *(_number(values[metric]) for metric in _PROBABILITIES))
+        add_row(table, name, *(_number(values[metric]) for metric in _PROBABILITIES))
     yield table
     numbers = {name: values for name, values in scores["per_attribute"].items() if "num_numbers" in values}
     if numbers:
-        table = _table("Expected against true number", "", "faces", "MAE", "MSE")
+        table = new_table("Expected against true number", "", "faces", "MAE", "MSE")
         for name, values in numbers.items():
             errors = (_number(values[metric], 1) for metric in ("mean_absolute_error", "mean_squared_error"))
-            table.add_row(name, f"{values['num_numbers']:,}", *errors)
+            add_row(table, name, f"{values['num_numbers']:,}", *errors)
         yield table
-    table = _table("Per class", "%", "faces", "precision", "recall", "F1")
+    table = new_table("Per class", "%", "faces", "precision", "recall", "F1")
     for name, values in scores["per_class"].items():
-        table.add_row(
-            name, f"{values['num_faces']:,}", *(_percent(values[metric]) for metric in ("precision", "recall", "f1"))
+        add_row(
+            table,
+            name,
+            f"{values['num_faces']:,}",
+            *(_percent(values[metric]) for metric in ("precision", "recall", "f1")),
         )
     yield table
-    table = _table("Per group, joint", "%", "faces", "accuracy", "balanced accuracy", "macro F1", "ECE")
+    table = new_table("Per group, joint", "%", "faces", "accuracy", "balanced accuracy", "macro F1", "ECE")
     for column, groups in scores["per_group"].items():
         for value, values in groups.items():
             row = (_percent(values[metric]) for metric in _MAIN if metric in values)
-            table.add_row(f"{column}: {value}", f"{values['num_faces']:,}", *row)
+            add_row(table, f"{column}: {value}", f"{values['num_faces']:,}", *row)
     yield table
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for position, column in enumerate(columns):
-        table.add_column(column, justify="left" if position == 0 else "right")
-    return table
 
 
 def _percent(value: float | None) -> str:

@@ -1,9 +1,7 @@
 """CSV files for spreadsheets, without formulas; a manifest's rows as CSV or Parquet."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -12,17 +10,9 @@ import pyarrow.parquet as pq
 from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import FloatArray
 from ssl_pipeline.runs.files import atomic_path
+from ssl_pipeline.runs.spreadsheet_cells import safe_cell, without_formulas
 
-_FORMULA = re.compile(r"^[=+\-@\t\r]")
 _ROWS_PER_CHUNK = 50_000
-
-
-def without_formulas(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Prefix texts that a spreadsheet would evaluate (they start with = + - @ or a tab) with '; keep numbers."""
-    if pd.api.types.is_numeric_dtype(column):
-        return column
-    texts = column.astype("str")
-    return texts.mask(texts.str.match(_FORMULA).fillna(False).astype(bool), "'" + texts)
 
 
 def export_manifest(
@@ -51,7 +41,7 @@ def export_manifest(
         if path.suffix == ".parquet":
             pq.write_table(table, temporary, compression="zstd")
             return len(faces)
-        columns = [f"p_{name}" for name in class_names]
+        columns = [safe_cell(f"p_{name}") for name in class_names]
         with open(temporary, "w", encoding="utf-8", newline="") as file:
             for start in range(0, max(len(faces), 1), _ROWS_PER_CHUNK):
                 chunk = slice(start, start + _ROWS_PER_CHUNK)

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from ssl_pipeline.reports.comparison import comparison_markdown, score_rows
-from ssl_pipeline.reports.review_page import markdown_safe, selection_lines
+from ssl_pipeline.reports.markdown import markdown_code, markdown_safe
+from ssl_pipeline.reports.review_page import selection_lines
 from ssl_pipeline.runs.files import read_json
 from ssl_pipeline.runs.status import RunStatus
 
@@ -32,12 +33,12 @@ def masks_page(records: Sequence[Mapping[str, Any]]) -> Page:
     """Report the masked sets, from records of `build_masked_faces`."""
     lines = ["# Masked faces"]
     for record in records:
-        drawn = ", ".join(f"{number:,} {mask}" for mask, number in record["drawn"].items())
+        drawn = ", ".join(f"{number:,} {markdown_safe(mask)}" for mask, number in record["drawn"].items())
         left_out = ("rejected", "passed_over", "filtered", "beyond_limit", "not_needed")
         parts = " + ".join(f"{record[part]:,} {part.replace('_', ' ')}" for part in ("used", *left_out))
         lines += [
             "",
-            f"`{record['folder']}`: **{record['pictures']:,} pictures** ({drawn}), {record['kept']:,} of them existed already.",
+            f"{markdown_code(record['folder'])}: **{record['pictures']:,} pictures** ({drawn}), {record['kept']:,} of them existed already.",
             "",
             f"{record['found']:,} faces found = {parts}.",
         ]
@@ -70,8 +71,8 @@ def faces_page(counts: Mapping[str, Any], directory: Path) -> Page:
     lines += [
         "",
         f"Removed from the pool as faces or persons of another split: {', '.join(leaks) or 'none'} "
-        f"(`{directory / 'leakage.csv'}`). "
-        f"Rejected faces, one by one: `{directory / 'rejected.parquet'}`.",
+        f"({markdown_code(directory / 'leakage.csv')}). "
+        f"Rejected faces, one by one: {markdown_code(directory / 'rejected.parquet')}.",
         "",
         *_rejected(directory / "rejected.parquet"),
         "| class | train | validation | test |",
@@ -122,7 +123,7 @@ def training_page(name: str, result: Mapping[str, Any], directory: Path, *, pict
         "",
         *_epochs(epochs, result["best_epoch"]),
         "",
-        f"Checkpoint: `{directory / 'best.safetensors'}`",
+        f"Checkpoint: {markdown_code(directory / 'best.safetensors')}",
     ]
     return Page(name.replace(" ", "-"), f"How the {name} was trained", "\n".join(lines), pictures)
 
@@ -142,7 +143,7 @@ def fold_teachers_page(result: Mapping[str, Any], directory: Path, *, pictures: 
         score = f"{_metric_name(teacher['monitor'])} {teacher['best_metric']:.3f}"
         epochs = f"{teacher['best_epoch'] + 1} of {teacher['num_epochs']}"
         lines.append(f"| {fold + 1} | {num_faces:,} | {epochs} | {score} |")
-    lines += ["", f"Checkpoints and predictions of the training faces: `{directory}`"]
+    lines += ["", f"Checkpoints and predictions of the training faces: {markdown_code(directory)}"]
     return Page("fold-teachers", "How the teachers out of fold were trained", "\n".join(lines), pictures)
 
 
@@ -160,7 +161,7 @@ def _epochs(epochs: Sequence[Mapping[str, str]], best: int) -> Iterator[str]:
 
 
 def _metric_name(metric: str) -> str:
-    return metric.replace("_", " ").replace("f1", "F1")
+    return markdown_safe(metric.replace("_", " ").replace("f1", "F1"))
 
 
 def _calibration(calibration: Mapping[str, Any] | None) -> Iterator[str]:
@@ -168,7 +169,7 @@ def _calibration(calibration: Mapping[str, Any] | None) -> Iterator[str]:
         return
     yield ""
     if "refused" in calibration:
-        yield f"Not calibrated: {calibration['refused']}."
+        yield f"Not calibrated: {markdown_safe(calibration['refused'])}."
         return
     temperatures = ", ".join(f"{temperature:.2f}" for temperature in calibration["temperatures"])
     before, after = (100 * calibration[when]["expected_calibration_error"] for when in ("before", "after"))
@@ -204,7 +205,10 @@ def selection_page(summary: Mapping[str, Any], directory: Path, *, sheet: Path |
             f"| {markdown_safe(row['attribute'])} | {markdown_safe(row['value'])} | {threshold} "
             f"| {row['num_candidates']:,} | {row['num_accepted']:,} | {held_out} | {markdown_safe(row['note'])} |"
         )
-    lines += ["", f"Manifest: `{manifest}`. Open it: `ssl-pipeline manifest summary {manifest}`"]
+    lines += [
+        "",
+        f"Manifest: {markdown_code(manifest)}. Open it: {markdown_code(f'ssl-pipeline manifest summary {manifest}')}",
+    ]
     pictures = [] if sheet is None else [sheet]
     return Page(
         f"pseudo-labels-round-{round_index}",
@@ -220,9 +224,9 @@ def cycle_page(summary: Mapping[str, Any], root: Path) -> Page:
         "# Teacher against student",
         "",
         comparison_markdown(dict(summary)),
-        f"Promoted: `{summary['promoted_checkpoint']}`",
+        f"Promoted: {markdown_code(summary['promoted_checkpoint'])}",
         "",
-        f"Run directory: `{root}`. Status: `ssl-pipeline cycle status {root}`",
+        f"Run directory: {markdown_code(root)}. Status: {markdown_code(f'ssl-pipeline cycle status {root}')}",
     ]
     pictures = [root / "class_f1.png"] if summary["student"] is not None else []
     return Page("teacher-against-student", f"Result of run {summary['run_name']}", "\n".join(lines), pictures)
@@ -243,7 +247,7 @@ def failure_page(message: str, status: RunStatus | None) -> Page:
     lines += [
         f"| {markdown_safe(stage.name)} | {stage.state} | {markdown_safe(stage.note)} |" for stage in status.stages
     ]
-    lines += ["", f"Run directory: `{status.root}`. {status.next_step}".rstrip()]
+    lines += ["", f"Run directory: {markdown_code(status.root)}. {markdown_safe(status.next_step)}".rstrip()]
     return Page("what-went-wrong", "What went wrong", "\n".join(lines))
 
 

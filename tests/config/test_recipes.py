@@ -24,7 +24,7 @@ def test_a_recipe_takes_a_training_step(path: Path) -> None:
         image_ids=[str(number) for number in range(num_faces)],
         targets=np.eye(labels.num_classes, dtype=np.float32)[:num_faces],
         known=np.ones((num_faces, 3), bool),
-        weights=np.ones(num_faces, np.float32),
+        weights=np.ones((num_faces, 3), np.float32),
         is_human=np.ones(num_faces, bool),
     )
     faces = TrainingFaces(labels, train, LabeledSet(pixels, np.arange(num_faces), labels.class_codes[:num_faces]))

@@ -39,9 +39,6 @@ def reference_scores(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, 
         "brier_score": ((exact - one_hot) ** 2).sum(1).mean(),
         "ndcg": reference.ndcg_score(one_hot, exact),
         "mean_reciprocal_rank": reference.label_ranking_average_precision_score(one_hot, exact),
-        "mean_average_precision": np.mean(
-            [reference.average_precision_score(row, p) for row, p in zip(one_hot, exact, strict=True)]
-        ),
         "roc_auc": reference.roc_auc_score(one_hot, exact, average="macro"),
     }
     for average in ("macro", "weighted"):

@@ -13,7 +13,7 @@ def test_scores_computed_by_hand() -> None:
     truth = np.array([0, 1, 0])
     assert true_class_ranks(truth, probabilities).tolist() == [1, 2, 3]
     scores = ranking_scores(truth, probabilities)
-    assert scores["mean_reciprocal_rank"] == scores["mean_average_precision"] == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
+    assert scores["mean_reciprocal_rank"] == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
     assert scores["ndcg"] == pytest.approx((1 + 1 / np.log2(3) + 1 / 2) / 3)
 
 

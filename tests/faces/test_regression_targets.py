@@ -50,7 +50,8 @@ def test_a_student_gets_the_numbers_of_human_labeled_faces_only() -> None:
             "target": [np.full(6, 1 / 6)] * 4,
             "known_gender": True,
             "known_age": True,
-            "weight": 1.0,
+            "weight_gender": 1.0,
+            "weight_age": 1.0,
             "label_source": ["human", "pseudo", "human", "human"],
         }
     )

@@ -10,8 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssl_pipeline.faces.pixels import open_pixels
-from ssl_pipeline.learning.dataset import AugmentedFaces, epoch_batches, load_batches, sampling_weights
-from tests.conftest import make_faces
+from ssl_pipeline.learning.dataset import (
+    AugmentedFaces,
+    epoch_batches,
+    load_batches,
+    sampling_weights,
+    taught_targets,
+)
+from tests.conftest import SPACE, make_faces
 
 
 @given(num_faces=st.integers(1, 500), batch_size=st.integers(2, 64), seed=st.integers(0, 100), epoch=st.integers(0, 50))
@@ -50,15 +56,26 @@ def test_balanced_sampling_gives_every_class_the_same_weight() -> None:
             **{name: getattr(train, name)[rare] for name in ("pixel_rows", "targets", "known", "weights", "is_human")},
         }
     )
-    weights = sampling_weights(few, class_balanced=True, labeled_fraction=None)
+    weights = sampling_weights(few, SPACE, class_balanced=True, labeled_fraction=None)
     assert weights[:10].sum() == pytest.approx(weights[10:].sum())
+
+
+def test_a_rejected_guess_does_not_count_in_the_balance() -> None:
+    """Faces that teach the same gender and nothing else are sampled equally often, whatever was guessed of their age."""
+    train, rng = make_faces(4).train, np.random.default_rng(0)
+    targets = np.zeros((4, 6), np.float32)
+    targets[:, :3] = rng.dirichlet([0.2, 0.2, 0.2], size=4)
+    guessed = replace(train, targets=targets, known=np.array([[True, False]] * 4))
+    weights = sampling_weights(guessed, SPACE, class_balanced=True, labeled_fraction=None)
+    np.testing.assert_allclose(weights, 0.25, rtol=1e-6)
+    np.testing.assert_allclose(taught_targets(guessed, SPACE), [[1 / 3] * 3 + [0] * 3] * 4, rtol=1e-6)
 
 
 @pytest.mark.parametrize("class_balanced", [False, True])
 def test_human_labels_get_their_fraction_of_the_samples(class_balanced: bool) -> None:
     train = make_faces(60).train
     mixed = type(train)(**{**train.__dict__, "is_human": np.arange(60) < 6})
-    weights = sampling_weights(mixed, class_balanced=class_balanced, labeled_fraction=0.4)
+    weights = sampling_weights(mixed, SPACE, class_balanced=class_balanced, labeled_fraction=0.4)
     assert weights[:6].sum() == pytest.approx(0.4)
     assert weights.sum() == pytest.approx(1)
 
@@ -70,7 +87,7 @@ def test_human_and_pseudo_labels_are_balanced_separately() -> None:
     targets = np.eye(6, dtype=np.float32)[truth]
     human = np.arange(60) < 12
     mixed = type(train)(**{**train.__dict__, "is_human": human, "targets": targets})
-    weights = sampling_weights(mixed, class_balanced=True, labeled_fraction=0.4)
+    weights = sampling_weights(mixed, SPACE, class_balanced=True, labeled_fraction=0.4)
     for kind, share in ((human, 0.4), (~human, 0.6)):
         drawn = [weights[kind & (truth == class_id)].sum() for class_id in range(6)]
         np.testing.assert_allclose(drawn, share / 6)

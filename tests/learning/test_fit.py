@@ -194,7 +194,7 @@ def test_a_face_of_weight_zero_has_no_effect(tmp_path: Path) -> None:
     half = np.arange(60) < 30
     mixed = {
         "targets": np.where(half[:, None], faces.train.targets, wrong),
-        "weights": np.where(half, 1, 0).astype(np.float32),
+        "weights": np.repeat(half[:, None], 2, axis=1).astype(np.float32),
     }
     train = type(faces.train)(**{**faces.train.__dict__, **mixed})
     result = fit(make_role(epochs=10), TrainingFaces(faces.labels, train, faces.validation), directory=tmp_path)

@@ -105,7 +105,7 @@ def test_a_step_adds_the_unlabeled_loss_and_its_micro_batches_add_up() -> None:
             with torch.no_grad():
                 weak, strong = loop.model(batch.weak), loop.model(batch.strong)
                 targets, confident = loop.fixmatch.pseudo_targets(weak, batch.faces)  # type: ignore[union-attr]
-                expected = 2.0 * loop.loss(strong, targets, confident, torch.ones(24), {}) / 24
+                expected = 2.0 * loop.loss(strong, targets, confident, torch.ones(24, 2), {}) / 24
         losses.append(loop._step(pixels, torch.arange(12), 0, batch))
     assert confident.any()
     assert losses[0] - losses[2] == pytest.approx(float(expected), rel=1e-4)

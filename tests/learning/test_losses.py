@@ -1,6 +1,7 @@
 """Losses against brute force over faces and classes, torch's own, scikit-learn, and finite differences."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -32,8 +33,50 @@ PER_FACE = [
 F1S = [{"type": "f1"}, {"type": "f1", "per": "attribute", "attribute_weights": {"age": 3.0}}]
 
 
-def build(section: dict) -> BatchLoss:
-    return BatchLoss(TypeAdapter(LossConfig).validate_python(section), SPACE, class_mass=MASS)
+def build(section: dict) -> Callable[..., Tensor]:
+    """A loss whose faces weigh the same in all attributes."""
+    loss = BatchLoss(TypeAdapter(LossConfig).validate_python(section), SPACE, class_mass=MASS)
+    return lambda log_p, targets, known, weights: loss(log_p, targets, known, weights[:, None].expand(-1, 3))
+
+
+@pytest.mark.parametrize("per", ["class", "attribute"])
+def test_an_unsure_guess_leaves_the_weight_of_a_human_label(per: str) -> None:
+    """−Σ w_k log p(label k | labels before it), the labels in the order of their weights; per attribute the marginals."""
+    log_p, targets, _, _ = batch(1)
+    log_p, targets = log_p[:1], torch.eye(18, dtype=torch.float64)[[7]]
+    loss = BatchLoss(TypeAdapter(LossConfig).validate_python({"type": "cross_entropy", "per": per}), SPACE)
+    known, weights = torch.tensor([[True, True, False]]), torch.tensor([[0.02, 1.0, 0.5]], dtype=torch.float64)
+    codes = SPACE.class_codes[7]
+
+    def log_probability(*positions: int) -> float:
+        classes = members(list(positions), tuple(codes[list(positions)]))
+        return float(log_p[0, classes].logsumexp(0))
+
+    human = -log_probability(1)
+    guess = human - -log_probability(0, 1) if per == "class" else log_probability(0)
+    assert float(loss(log_p, targets, known, weights)) == pytest.approx(human - 0.02 * guess)
+
+
+def test_balanced_weights_of_an_attribute_count_its_own_labels_only() -> None:
+    """Faces that do not teach the age do not count in the balance of the ages."""
+    log_p, targets, known, weights = batch()
+    section = {"type": "cross_entropy", "per": "attribute", "class_weights": "balanced"}
+    config = TypeAdapter(LossConfig).validate_python(section)
+    mass = (known * weights[:, None]).T @ targets
+    found = BatchLoss(config, SPACE, class_mass=MASS, attribute_mass=mass)(
+        log_p, targets, known, weights[:, None].expand(-1, 3)
+    )
+    expected = 0.0
+    for position, num_values in enumerate(SPACE.num_values):
+        q, p = (
+            torch.stack([x[:, members([position], (code,))].sum(1) for code in range(num_values)], dim=1)
+            for x in (targets, log_p.exp())
+        )
+        rows = known[:, position]
+        counts = (weights[rows, None] * q[rows]).sum(0)
+        balance = counts.sum() / (num_values * counts)
+        expected += float((weights[rows, None] * balance * q[rows] * -p[rows].log()).sum())
+    assert float(found) == pytest.approx(expected)
 
 
 def batch(num_faces: int = 24, *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -164,6 +207,7 @@ def test_the_expected_number_loss_is_half_the_squared_error_where_the_number_is_
     }
     loss = BatchLoss(TypeAdapter(LossConfig).validate_python(mixture), SPACE, value_numbers={"age": of_value})
     alone = build({"type": "cross_entropy"})(log_p, targets, known, weights)
+    weights = weights[:, None].expand(-1, 3)
     both = loss(log_p, targets, known, weights, {"age": truth})
     assert float(both - alone) == pytest.approx(0.5 * expected)
     logits = torch.randn(24, 18, dtype=torch.float64, requires_grad=True)

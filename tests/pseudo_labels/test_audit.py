@@ -35,7 +35,9 @@ SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["-30", ">=30"]})  #
 IDENTITY = ManifestIdentity("night", 1, "faces", "teacher", "selection")
 
 
-def manifest_of(directory: Path, *, settings: dict[str, Any] | None = None, per: str = "attribute") -> Manifest:
+def manifest_of(
+    directory: Path, *, settings: dict[str, Any] | None = None, per: str = "attribute", persons: list[str] | None = None
+) -> Manifest:
     """Sixty faces: 50 male and 10 female, of whom 40 are old and 10 young, all with high confidence."""
     male = np.arange(60) < 50
     old = np.where(np.arange(60) < 40, 0.98, np.where(np.arange(60) < 50, 0.02, 0.5))
@@ -43,7 +45,7 @@ def manifest_of(directory: Path, *, settings: dict[str, Any] | None = None, per:
     rows = np.stack([gender * (1 - old), gender * old, (1 - gender) * (1 - old), (1 - gender) * old], axis=1)
     ids = [f"=pool:{number:02d}.png" for number in range(60)]
     pool = pd.DataFrame({"image_id": ids, "image_path": [str(directory / f"{n:02d}.png") for n in range(60)]})
-    pool = pool.assign(content_hash=ids, person_id=ids, picture_id=ids, source="pool", derived=None)
+    pool = pool.assign(content_hash=ids, person_id=persons or ids, picture_id=ids, source="pool", derived=None)
     config = FixedThreshold(type="fixed_threshold", confidence_threshold=0.9, per=per)
     selection = select(rows, np.full((60, 2), -1), labels=SPACE, config=config, image_ids=ids)
     table = build_manifest(
@@ -124,6 +126,7 @@ def test_precision_is_estimated_per_value_and_weighted_by_size_over_several(tmp_
     assert found["overall"]["precision"] == pytest.approx((50 + 2 + 50) / 110)
     assert [female["verdict"], female["reference"]] == ["broken", 0.7]
     assert found["overall"]["verdict"] == "kept" and "is at least the guaranteed 70.0%" in found["overall"]["words"]
+    assert (male["lower"], male["upper"]) == (exact_interval(9, 10)[0], 1.0)  # unsure is wrong below, right above
     assert male["verdict"] == "open"  # nine correct labels are too few
     text = text_of(render_audit(found))
     assert "Below the reference: gender female." in text and "guaranteed precision" in text
@@ -148,17 +151,53 @@ def test_a_value_without_a_judged_label_is_named(tmp_path: Path) -> None:
     assert found["overall"]["precision"] == 1 and found["overall"]["words"].endswith(
         "no label could be judged of female"
     )
+    assert found["overall"]["verdict"] == "open"
 
 
-def test_incomplete_and_foreign_answers_are_refused(tmp_path: Path) -> None:
+def test_nothing_is_kept_while_a_values_labels_are_unjudged(tmp_path: Path) -> None:
+    manifest = manifest_of(tmp_path, settings={**GUARANTEE, "target": 0.5})
+    drawn = sample_audit(manifest, num=1000, seed=0)
+    complete = audit(manifest, drawn, pd.Series("yes", index=drawn.index))
+    assert complete["overall"]["verdict"] == "kept"
+    for missing in ("unsure", ""):
+        found = audit(manifest, drawn, pd.Series(np.where(drawn["value"] == "female", missing, "yes")))
+        assert found["overall"]["lower"] > 0.5
+        assert found["overall"]["verdict"] == "open"
+
+
+def test_a_partly_answered_sheet_is_read_and_says_how_many_answers_it_has(tmp_path: Path) -> None:
+    manifest = manifest_of(tmp_path)
+    drawn = sample_audit(manifest, num=40, seed=0)
+    sheet = tmp_path / "audit.csv"
+    write_sheet(sheet, drawn)
+    filled(sheet, lambda row: "yes" if int(row["number"]) % 2 else "")
+    found = audit(manifest, drawn, read_answers(sheet, drawn))
+    assert (found["num_answered"], found["num_sampled"], found["overall"]["num_judged"]) == (20, 40, 20)
+    assert "20 of 40 answered" in text_of(render_audit(found))
+    filled(sheet, lambda row: " ")
+    with pytest.raises(ManifestError, match="no row is answered"):
+        read_answers(sheet, drawn)
+
+
+def test_copies_of_one_person_are_one_unit(tmp_path: Path) -> None:
+    apart, together = (manifest_of(tmp_path, persons=persons) for persons in (None, ["one person"] * 60))
+    drawn = [sample_audit(manifest, num=1000, seed=0) for manifest in (apart, together)]
+    first, second = (
+        audit(manifest, sample, pd.Series("yes", index=sample.index))["per_value"]["gender"]["male"]
+        for manifest, sample in zip((apart, together), drawn, strict=True)
+    )
+    assert (first["num_judged"], first["num_units"], first["lower"]) == (50, 50, exact_interval(50, 50)[0])
+    assert (second["num_judged"], second["num_units"], second["lower"]) == (50, 1, exact_interval(1, 1)[0])
+
+
+def test_invalid_and_foreign_answers_are_refused(tmp_path: Path) -> None:
     drawn = sample_audit(manifest_of(tmp_path), num=20, seed=0)
     sheet = tmp_path / "audit.csv"
     write_sheet(sheet, drawn)
-    filled(sheet, lambda row: "" if row["number"] == "3" else "perhaps" if row["number"] == "4" else "yes")
-    with pytest.raises(ManifestError, match="incomplete answers") as error:
+    filled(sheet, lambda row: "perhaps" if row["number"] == "4" else "yes")
+    with pytest.raises(ManifestError, match="invalid answers") as error:
         read_answers(sheet, drawn)
-    assert "row 4: number 3, right: expected yes, no or unsure, got ''" in str(error.value)
-    assert "row 5: number 4, right: expected yes, no or unsure, got 'perhaps'" in str(error.value)
+    assert "row 5: number 4, right: expected yes, no, unsure or nothing, got 'perhaps'" in str(error.value)
     filled(sheet, lambda row: "yes")
     lines = sheet.read_text(encoding="utf-8").splitlines()
     sheet.write_text("\n".join([*lines[:-1], lines[1]]), encoding="utf-8")

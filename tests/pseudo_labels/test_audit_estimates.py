@@ -1,10 +1,14 @@
 """Stratified sampling, exact intervals, and estimates weighted by stratum size."""
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from ssl_pipeline.pseudo_labels.audit import allocate, exact_interval, sample_stratified, weighted_precision
+from ssl_pipeline.pseudo_labels.audit import allocate, estimate_precision, exact_interval, sample_stratified
+from ssl_pipeline.pseudo_labels.stratified_interval import lower_bounds, upper_bounds
 
 
 @pytest.mark.parametrize(
@@ -46,47 +50,77 @@ def test_the_interval_equals_scipys_exact_one(num_judged: int, confidence: float
         assert interval == pytest.approx((reference.low, reference.high), abs=1e-9)
 
 
+def strata(yes: Any, no: Any, sizes: Any, *, unsure: Any = 0, num_units: Any = None) -> pd.DataFrame:
+    """Strata whose faces are all independent, unless `num_units` says otherwise."""
+    table = pd.DataFrame({"yes": yes, "no": no, "size": sizes}).assign(unsure=unsure)
+    return table.assign(num_units=table["yes"] + table["no"] + table["unsure"] if num_units is None else num_units)
+
+
 def test_without_judged_labels_the_interval_is_everything() -> None:
     assert exact_interval(0, 0) == (0, 1)
-    nothing = weighted_precision([0, 0], [0, 0], [5, 6])
+    nothing = estimate_precision(strata([0, 0], [0, 0], [5, 6]))
     assert (nothing.precision, nothing.lower, nothing.upper) == (None, 0, 1)
 
 
-def test_one_stratum_or_a_proportional_sample_is_the_plain_exact_interval() -> None:
-    for parts in ([18], [12, 6]):
-        judged = np.array([20]) if len(parts) == 1 else np.array([14, 6])
-        found = weighted_precision(parts, judged, judged * 50)
-        assert found.precision == pytest.approx(18 / 20)
-        assert (found.lower, found.upper) == pytest.approx(exact_interval(18, 20))
+def test_one_stratum_has_the_exact_interval() -> None:
+    found = estimate_precision(strata([18], [2], [1000]))
+    assert (found.precision, found.lower, found.upper) == (0.9, *exact_interval(18, 20))
+
+
+def test_unsure_answers_are_wrong_in_the_lower_bound_and_right_in_the_upper() -> None:
+    found = estimate_precision(strata([60], [0], [1000], unsure=[40]))
+    assert (found.precision, found.lower, found.upper) == (1.0, exact_interval(60, 100)[0], 1.0)
+    both = estimate_precision(strata([30, 30], [5, 0], [500, 500], unsure=[0, 20]))
+    assert both.lower == estimate_precision(strata([30, 30], [5, 20], [500, 500])).lower
+    assert both.upper == estimate_precision(strata([30, 50], [5, 0], [500, 500])).upper
+
+
+def test_the_weight_of_a_stratum_without_answers_is_wrong_below_and_right_above() -> None:
+    alone = estimate_precision(strata([30, 20], [3, 1], [150, 50]))
+    found = estimate_precision(strata([30, 20, 0], [3, 1, 0], [150, 50, 800]))
+    assert found.lower == pytest.approx(0.2 * alone.lower)
+    assert found.upper == pytest.approx(0.2 * alone.upper + 0.8)
+
+
+def test_faces_of_one_unit_count_once() -> None:
+    found = estimate_precision(strata([60], [0], [1000], num_units=[5]))
+    assert (found.lower, found.upper) == exact_interval(5, 5)
+    several = estimate_precision(strata([60, 60], [0, 0], [500, 500], num_units=[5, 60]))
+    assert several.lower < estimate_precision(strata([60, 60], [0, 0], [500, 500])).lower - 0.1
 
 
 def test_the_estimate_is_the_mean_over_all_labels_with_their_stratums_share() -> None:
     rng = np.random.default_rng(3)
-    for _ in range(50):
-        sizes = rng.integers(10, 400, size=4)
-        judged = rng.integers(0, 10, size=4)
-        judged[0] += 1
+    for _ in range(5):
+        sizes, judged = rng.integers(10, 400, size=4), rng.integers(1, 10, size=4)
         right = rng.binomial(judged, 0.8)
-        # brute force: every label of a judged stratum gets its stratum's share
-        labels = np.concatenate([np.full(n, r / j) for n, r, j in zip(sizes, right, judged, strict=True) if j])
-        found = weighted_precision(right, judged, sizes)
+        labels = np.concatenate([np.full(n, r / j) for n, r, j in zip(sizes, right, judged, strict=True)])
+        found = estimate_precision(strata(right, judged - right, sizes))
         assert found.precision == pytest.approx(labels.mean())
-        assert found.lower <= found.precision <= found.upper
+        assert 0 <= found.lower <= found.precision <= found.upper <= 1
 
 
-def test_unequal_weights_widen_the_interval() -> None:
-    found = weighted_precision([20, 20], [20, 20], [9000, 100])
-    assert found.precision == 1 and found.lower < exact_interval(40, 40)[0]
-    assert found.lower == pytest.approx(exact_interval(20, 20)[0], abs=0.01)  # the large one dominates
+def test_equal_strata_without_a_mistake_have_the_bound_of_one_sample() -> None:
+    found = estimate_precision(strata([10] * 10, [0] * 10, [50] * 10))
+    assert (found.lower, found.upper) == (pytest.approx(exact_interval(100, 100)[0], abs=1e-6), 1.0)
 
 
 @pytest.mark.parametrize(
     ("sizes", "precisions"),
-    [([9000, 500, 500], [0.9, 0.97, 0.6]), ([6000, 3000, 300, 100], [0.95, 0.9, 0.7, 0.5]), ([500, 500], [0.9, 0.8])],
+    [
+        ([9000, 500, 500], [0.9, 0.97, 0.6]),
+        ([6000, *[824] * 17], [0.7, *[1.0] * 17]),  # Kish's effective size covers 81 % of these
+        ([400] * 50, [0.9] * 50),
+    ],
 )
 def test_the_interval_covers_the_truth_at_its_nominal_rate(sizes: list[int], precisions: list[float]) -> None:
-    rng = np.random.default_rng(0)
     judged = allocate(sizes, 100)
-    truth = np.average(precisions, weights=sizes)
-    found = [weighted_precision(rng.binomial(judged, precisions), judged, sizes) for _ in range(1000)]
-    assert np.mean([one.lower <= truth <= one.upper for one in found]) >= 0.95
+    weights = np.array(sizes) / sum(sizes)
+    drawn = np.random.default_rng(0).binomial(judged, precisions, size=(200, len(sizes)))
+    results, positions = np.unique(drawn, axis=0, return_inverse=True)
+    lower, upper = (
+        bound(results.astype(float), judged.astype(float), weights, alpha=0.025)[positions.ravel()]
+        for bound in (lower_bounds, upper_bounds)
+    )
+    truth = weights @ precisions
+    assert ((lower <= truth) & (truth <= upper)).mean() >= 0.94

@@ -50,6 +50,15 @@ def test_the_acceptance_rate_comes_with_counts_bounds_and_cures(selection: Selec
     assert faults_of(nothing, min_acceptance_rate=0.01)[0].startswith("accepted 0 of 100 candidates (0 %)")
 
 
+def test_known_faces_are_not_counted_as_accepted_guesses(selection: Selection) -> None:
+    known = np.zeros((100, 2), dtype=bool)
+    known[50:] = True
+    nothing = replace(selection, accepted=np.zeros((100, 2), dtype=bool), known=known)
+    assert faults_of(nothing, min_acceptance_rate=0.01)[0].startswith("accepted 0 of 50 candidates (0 %)")
+    assert faults_of(replace(nothing, class_ids=np.zeros(100, np.int64)), one_class=True) == []
+    assert faults_of(replace(nothing, known=np.ones((100, 2), dtype=bool)), min_acceptance_rate=0.01) == []
+
+
 @pytest.mark.parametrize("settings", ALL, ids=lambda settings: settings["type"])
 def test_every_strategy_names_its_own_cure(selection: Selection, settings: dict[str, Any]) -> None:
     low, high = (

@@ -363,3 +363,32 @@ def test_precision_is_the_share_of_accepted_labels_that_are_correct(manifest: Ma
         "joint": {"num": 1, "precision": 1.0},
     }
     assert precision(manifest, truth[:0])["joint"] == {"num": 0, "precision": None}
+
+
+def test_a_manifest_that_went_through_pandas_reads_equal(tmp_path: Path) -> None:
+    manifest = opened(tmp_path)
+    frame = manifest.table.to_pandas()
+    frame["status"], frame["source"] = frame["status"].astype("category"), frame["source"].astype("string[pyarrow]")
+    frame["round"] = frame["round"].astype("int64")
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    large = pa.schema(
+        [pa.field(field.name, pa.large_string() if field.type == pa.string() else field.type) for field in table.schema]
+    )
+    table = table.cast(large).replace_schema_metadata(manifest.table.schema.metadata)
+    changed = {
+        name for name in table.column_names if table.schema.field(name).type != manifest.table.schema.field(name).type
+    }
+    assert {"image_id", "status", "round", "class_probabilities"} <= changed
+    pq.write_table(table, tmp_path / "pandas.parquet")
+    found = read_manifest(tmp_path / "pandas.parquet").table
+    assert found.schema.equals(manifest.table.schema)
+    assert found.to_pylist() == manifest.table.to_pylist()
+
+
+def test_a_column_that_a_cast_would_change_is_refused(tmp_path: Path) -> None:
+    table = opened(tmp_path).table
+    position = table.column_names.index("round")
+    table = table.set_column(position, "round", pa.array([1.5] * len(table)))
+    pq.write_table(table, tmp_path / "changed.parquet")
+    with pytest.raises(ManifestError, match="column 'round': expected int32, got double"):
+        read_manifest(tmp_path / "changed.parquet")

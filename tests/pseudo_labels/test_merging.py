@@ -74,7 +74,9 @@ def test_every_face_with_a_label_is_listed_once_human_first(soft: Manifest) -> N
     assert table["label_source"].tolist() == ["human"] * 5 + ["pseudo"] * 3
     assert table["labeled_round"].tolist() == [0] * 5 + [2] * 3
     assert table["pixel_row"].tolist() == [1, 0, 3, 13, 14, 15, 11, 10]
-    assert table["weight"].dtype == np.float32 and (table["weight"] == 1).all()
+    for name in SPACE.names:
+        assert table[f"weight_{name}"].dtype == np.float32
+        assert (table.loc[table[f"known_{name}"], f"weight_{name}"] == 1).all()
 
 
 @pytest.mark.parametrize("targets", ["hard", "soft"])
@@ -123,10 +125,15 @@ def test_the_order_of_faces_and_pool_changes_nothing(soft: Manifest) -> None:
 def test_pseudo_labels_keep_their_weight_and_human_ones_have_weight_one(tmp_path: Path) -> None:
     weighted = manifest_of(tmp_path, {"type": "gaussian_weights", "min_weight": 0.05})
     table, faces = merged(weighted).set_index("image_id"), weighted.faces[weighted.faces["status"] != "unreadable"]
-    pseudo = table[table["label_source"] == "pseudo"]["weight"]
-    assert 0 < pseudo.min() < pseudo.max() == 1
-    assert pseudo.to_dict() == faces.set_index("image_id").loc[pseudo.index, "weight"].to_dict()
-    assert (table[table["label_source"] == "human"]["weight"] == 1).all()
+    faces = faces.set_index("image_id")
+    for name in SPACE.names:
+        taught = table[table[f"known_{name}"] & (table["label_source"] == "pseudo")][f"weight_{name}"]
+        assert 0 < taught.min() <= taught.max() == 1
+        assert taught.to_dict() == faces.loc[taught.index, f"{name}_weight"].to_dict()
+        assert (table[table["label_source"] == "human"][f"weight_{name}"] == 1).all()
+    known = faces.index[(faces["gender_status"] == "known") != (faces["age_status"] == "known")]
+    mixed = table.loc[table.index.isin(known), ["weight_gender", "weight_age"]]
+    assert (mixed.max(axis=1) == 1).all()  # a guess beside a human label does not lower the label's weight
 
 
 def test_a_table_reads_back_and_has_the_same_bytes_twice(soft: Manifest, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """The verdict agrees with the figures."""
 
+import io
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from ssl_pipeline.reports.comparison import comparison_markdown, verdict
+from ssl_pipeline.reports.comparison import comparison_markdown, comparison_table, verdict
 
 TEACHER = {"mask": 0.9, "gender": 0.8}
 
@@ -75,3 +77,17 @@ def test_the_markdown_holds_every_metric_with_its_difference() -> None:
     text = comparison_markdown(make_summary(teacher=0.4, student=0.45, attributes={"mask": 0.95, "gender": 0.7}))
     assert "| joint macro F1 | 40.0 | 45.0 | +5.0 |" in text
     assert "| gender accuracy | 80.0 | 70.0 | -10.0 |" in text
+
+
+def test_data_is_escaped_on_the_page_and_printed_as_text() -> None:
+    attack = "<img src=x onerror=alert(1)>"
+    summary = make_summary(teacher=0.4, student=0.45, group_words=f"worse in origin {attack}")
+    for model in ("teacher", "student"):
+        scores = summary[model]["test"]["per_attribute"]
+        scores["[/old] men|`"] = scores.pop("gender")
+    page = comparison_markdown(summary)
+    assert attack not in page and "&lt;img" in page
+    assert "\\[/old\\] men\\|\\` macro F1 |" in page
+    console = Console(width=120, record=True, file=io.StringIO())  # with markup, as by default
+    console.print(comparison_table(summary))
+    assert "[/old] men|` macro F1" in console.export_text()

@@ -40,3 +40,10 @@ def test_the_tables_show_main_scores_classes_groups_and_ages_with_counts() -> No
 def test_an_undefined_score_is_a_dash() -> None:
     rows = printed_rows(evaluate_predictions(np.eye(6)[[0]], np.array([[0, 0]]), labels=SPACE))
     assert ["joint", "100.0", "100.0", "100.0", "–", "0.0"] in rows
+
+
+def test_names_with_markup_are_printed_as_text() -> None:
+    space = LabelSpace.of({"group": ["[old men]", "[/data/faces]"]})
+    scores = evaluate_predictions(np.eye(2), np.array([[0], [1]]), labels=space)
+    cells = [cell for row in printed_rows(scores) for cell in row]
+    assert {"[old men]", "[/data/faces]"} <= set(cells)

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ssl_pipeline.reports.review_page import markdown_safe
+from ssl_pipeline.reports.markdown import markdown_safe
 from ssl_pipeline.reports.stage_pages import (
     MAX_REASONS,
     faces_page,
