@@ -12,27 +12,31 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from benchmarks import tables
 from benchmarks.runner import ConfigPath, Jobs, Measurement, Out, Overrides, Seeds, run_command, stored_result
 from benchmarks.strategies import run_of
 from benchmarks.strategies_report import BASE
 from benchmarks.tables import Json
+from ssl_pipeline.config.evaluation import ShiftConfig
 from ssl_pipeline.config.loading import dump_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.selection import PrecisionGuarantee
-from ssl_pipeline.evaluation.shift import separability
+from ssl_pipeline.evaluation.shift import is_strong, separability
+from ssl_pipeline.faces.independence import independent_units
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.learning.predict import CheckpointPredictor, pooled_features
-from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces
 from ssl_pipeline.pseudo_labels.selection import select
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.cross_fit import train_fold_teachers
-from ssl_pipeline.stages.predict import RoundFaces, predict
+from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.prepare import prepare
+from ssl_pipeline.stages.round_faces import RoundFaces
 
 TARGETS, DELTA = (0.8, 0.9), 0.1
 SIDES = ("home", "elsewhere")
+STRONG_AUC = ShiftConfig().strong_auc
 _MAX_SHIFT_FACES = 2000
 
 
@@ -51,7 +55,7 @@ def main(
 
 def measure_seed(measurement: Measurement, seed: int) -> Json:
     """Return the counts of accepted and of right labels in both parts of the pool; shares a run with `strategies`."""
-    config = measurement.config("shift=null", f"seed={seed}")
+    config = measurement.config("selection={type: precision_guarantee}", "shift=null", f"seed={seed}")
     run = run_of(config, BASE)
     return stored_result(
         run.root / "guarantee.json", {"config": dump_config(config)}, lambda: _measure_run(config, run)
@@ -62,12 +66,12 @@ def _measure_run(config: RunConfig, run: RunDir) -> Json:
     prepare(config, run)
     train_fold_teachers(config, run)
     predict(config, run, 1, run.teacher / "best.safetensors")  # by the fold teachers; this file need not exist
-    faces = RoundFaces(run, 1)
+    faces = RoundFaces(config, run, 1)
     is_home = (faces.pool["origin"] == faces.labeled["origin"].iloc[0]).fillna(False).to_numpy(bool)
     parts = {
         side: _measure_part(rows, faces, config, run) for side, rows in zip(SIDES, (is_home, ~is_home), strict=True)
     }
-    return {"num_held_out": len(faces.held_out), **parts}
+    return {"num_held_out": len(faces.held_out.codes), **parts}
 
 
 def _measure_part(rows: np.ndarray, faces: RoundFaces, config: RunConfig, run: RunDir) -> Json:
@@ -83,7 +87,7 @@ def _measure_part(rows: np.ndarray, faces: RoundFaces, config: RunConfig, run: R
             labels=labels,
             config=PrecisionGuarantee(type="precision_guarantee", target=target, delta=DELTA),
             image_ids=pool["image_id"].tolist(),
-            held_out=HeldOutFaces(faces.held_out_probabilities, labels.encode(faces.held_out), "out-of-fold"),
+            held_out=faces.held_out,
         )
         right = selection.attribute_codes == codes
         values = {
@@ -112,18 +116,21 @@ def _shift(pool: pd.DataFrame, faces: RoundFaces, config: RunConfig, run: RunDir
     shift = separability(
         pooled_features(predictor, pixels, sample["pixel_row"].to_numpy(np.int64)),
         pooled_features(predictor, pixels, faces.validation["pixel_row"].to_numpy(np.int64)),
-        pool_people=sample["person_id"].tolist(),
-        validation_people=faces.validation["person_id"].tolist(),
+        units=independent_units(pd.concat([sample, faces.validation])),
         seed=config.seed,
     )
-    return {"auc": shift.auc, "standard_error": shift.standard_error}
+    return {
+        "auc": shift.auc,
+        "standard_error": shift.standard_error,
+        "strong": is_strong(shift.auc, shift.standard_error, strong_auc=STRONG_AUC),
+    }
 
 
 def report(measurement: Measurement, results: Sequence[Json]) -> str:
     """Lay out the results, one per seed, as Markdown."""
     home, elsewhere = (int(np.mean([result[side]["num_faces"] for result in results])) for side in SIDES)
-    header = ["pool", "guarantee", "seeds that accept anything", "of these, with at least the guaranteed precision"]
-    header += ["values guaranteed", "of these kept", "labels accepted per seed", "precision: mean, lowest seed"]
+    header = ["pool", "guarantee", "withheld", "values guaranteed", "broken", "p", "labels accepted per seed"]
+    header += ["values that would have been", "broken of these", "precision of their labels: mean, lowest seed"]
     seed_header = ["seed", *(name for side in SIDES for name in [*(f"{side}, {t}" for t in TARGETS), f"{side}: AUC"])]
     rows = [_row(results, side, target) for side in SIDES for target in TARGETS]
     seed_rows = [[str(seed), *_cells(result)] for seed, result in zip(measurement.seeds, results, strict=True)]
@@ -132,15 +139,17 @@ def report(measurement: Measurement, results: Sequence[Json]) -> str:
             "# Is the guaranteed precision kept on real faces?",
             "",
             f"{measurement.provenance()}. Each seed splits the labeled faces differently and trains its own teachers. "
-            f"Thresholds are tested on about {results[0]['num_held_out']} training faces, each predicted by the one "
-            "teacher that did not learn from it; the pool is labeled by the teachers' mean. *Home*: the "
+            f"Thresholds are tested on about {results[0]['num_held_out']} training faces; each of them, and each face of "
+            "the pool, is predicted by one of the fold teachers, which was not trained on it. *Home*: the "
             f"{home:,} faces of the pool (mean) with the labeled faces' origin; *elsewhere*: the {elsewhere:,} of other "
-            f"origins. A guarantee of each value holds with probability {1 - DELTA:g}.",
+            f"origins. A guarantee of each value holds with probability {1 - DELTA:g}; p: how likely that many or more are "
+            f"broken if so (binomial). A guarantee is withheld under strong shift (`shift`: an AUC from {STRONG_AUC:g}, two "
+            "standard errors above 0.5); the last columns tell what it would have been worth.",
             "",
-            *tables.markdown_table(header, "lrrrrrrl", rows),
+            *tables.markdown_table(header, "lrrrrrrrrl", rows),
             "",
-            "Seed by seed: the precision of all accepted labels, percent, and how well a classifier separates that part "
-            "of the pool from the validation faces (`shift`; AUC, strong from 0.6).",
+            "Seed by seed: the precision of all labels accepted if nothing is withheld, percent, and how well a classifier "
+            "separates that part of the pool from the validation faces (AUC; **strong**: withheld).",
             "",
             *tables.markdown_table(seed_header, "l" + "r" * (len(seed_header) - 1), seed_rows),
             "",
@@ -150,23 +159,30 @@ def report(measurement: Measurement, results: Sequence[Json]) -> str:
 
 def _row(results: Sequence[Json], side: str, target: float) -> list[str]:
     guarantees = [result[side]["guarantees"][str(target)] for result in results]
-    precision = [
-        counts["right"] / counts["accepted"]
-        for counts in (guarantee["all"] for guarantee in guarantees)
-        if counts["accepted"]
-    ]
-    values = [counts for one in guarantees for counts in one["values"].values() if counts["accepted"]]
-    num_kept = sum(counts["right"] / counts["accepted"] >= target for counts in values)
+    given = [one for one, result in zip(guarantees, results, strict=True) if not result[side]["shift"]["strong"]]
+    num, broken = _num_values(given, target)
+    num_all, broken_all = _num_values(guarantees, target)
+    precision = [one["all"]["right"] / one["all"]["accepted"] for one in guarantees if one["all"]["accepted"]]
+    p_value = binomtest(broken, num, DELTA, alternative="greater").pvalue if num else 1.0
+    accepted = sum(one["all"]["accepted"] for one in given) / len(results)
     return [
         side,
         str(target),
-        f"{len(precision)} of {len(results)}",
-        str(sum(one >= target for one in precision)),
-        str(len(values)),
-        str(num_kept),
-        f"{np.mean([one['all']['accepted'] for one in guarantees]):,.0f}",
+        f"{len(results) - len(given)} of {len(results)} seeds",
+        str(num),
+        str(broken),
+        f"{p_value:.2f}" if num else "–",
+        f"{accepted:,.0f}",
+        str(num_all),
+        str(broken_all),
         f"{100 * np.mean(precision):.1f}, {100 * min(precision):.1f}" if precision else "–",
     ]
+
+
+def _num_values(guarantees: Sequence[Json], target: float) -> tuple[int, int]:
+    """Count the guaranteed values and those with a lower precision."""
+    values = [counts for one in guarantees for counts in one["values"].values() if counts["accepted"]]
+    return len(values), sum(counts["right"] / counts["accepted"] < target for counts in values)
 
 
 def _cells(result: Json) -> list[str]:
@@ -177,7 +193,9 @@ def _cells(result: Json) -> list[str]:
             counts = result[side]["guarantees"][str(target)]["all"]
             precision = f"{100 * counts['right'] / max(counts['accepted'], 1):.1f} of {counts['accepted']:,}"
             cells.append(precision if counts["accepted"] else "–")
-        cells.append(f"{result[side]['shift']['auc']:.2f} ± {result[side]['shift']['standard_error']:.2f}")
+        shift = result[side]["shift"]
+        auc = f"{shift['auc']:.2f} ± {shift['standard_error']:.2f}"
+        cells.append(f"**{auc}**" if shift["strong"] else auc)
     return cells
 
 

@@ -19,9 +19,9 @@ import numpy as np
 import typer
 
 from ssl_pipeline.pseudo_labels.precision_guarantee import (
-    count_correct,
+    Evidence,
     fixed_sequence,
-    num_faces_needed,
+    num_units_needed,
     threshold_grid,
 )
 
@@ -99,13 +99,14 @@ def simulate(
         grid = threshold_grid(
             pools[test],
             held_out_per_pool_face=num_held_out / num_pool,
-            num_needed=num_faces_needed(target, test_delta),
+            num_needed=num_units_needed(target, test_delta),
             num_thresholds=num_thresholds,
         )
         confidence = sample_confidence(rng, num_held_out)
         right = rng.random(num_held_out) < curve(confidence)
         thresholds[test, : len(grid)] = grid
-        num_right[test, : len(grid)], num_faces[test, : len(grid)] = count_correct(confidence, right, grid)
+        evidence = Evidence(confidence, right, np.arange(num_held_out))
+        num_right[test, : len(grid)], num_faces[test, : len(grid)] = evidence.count(grid)
     last = fixed_sequence(num_right, num_faces, target=target, delta=test_delta)
     chosen = np.where(last >= 0, thresholds[np.arange(num_tests), np.maximum(last, 0)], np.inf)
     accepted = pools >= chosen[:, None]

@@ -16,21 +16,23 @@ class NoCalibration(Section):
 class TemperatureScaling(Section):
     """Temperature scaling, fitted on held-out faces (arXiv:1706.04599, section 4.2).
 
-    The held-out faces are the validation faces; with `out_of_fold`, the training faces, each predicted out of fold.
+    The held-out faces are the validation faces. Fold teachers that label one part of the pool each are calibrated on the
+    training faces of the other folds, predicted out of fold.
     """
 
     type: Literal["temperature"]
     per: Literal["class", "attribute"] = "attribute"
     """One temperature for the joint classes, or one per attribute."""
-    min_faces: int = Field(default=50, ge=10)
-    """With fewer fully labeled held-out faces the model stays uncalibrated; the stage's record notes it."""
+    min_persons: int = Field(default=50, ge=10)
+    """With fewer persons among the fully labeled held-out faces the model stays uncalibrated; the record notes it. Where
+    no person is known, each face counts as its own."""
 
 
 class OutOfFoldConfig(Section):
     """Cross-fitting: split the training faces by person into folds and train one teacher without each fold.
 
-    In the first round the pool is labeled by the mean of the teachers' probabilities (deep ensembles, arXiv:1612.01474).
-    Each teacher's predictions on its held-out fold serve for calibration and precision guarantees.
+    In the first round they label the pool: by the mean of their probabilities (deep ensembles, arXiv:1612.01474), or, to
+    test a precision guarantee on the training faces, one teacher each part, as every training face is predicted by one.
     """
 
     num_folds: int = Field(default=5, ge=2, le=20)

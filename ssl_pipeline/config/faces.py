@@ -21,7 +21,10 @@ class LabeledConfig(Section):
     """Sources of the test split, instead of `test_fraction`."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of the faces that remain after the test split and `limit`."""
+    """Share of the faces that remain after the test split, `limit` and `guarantee_fraction`."""
+    guarantee_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the faces that remain after the test split and `limit`: kept to test a precision guarantee. They train
+    nothing and choose nothing, neither epochs nor temperatures nor promotions."""
     limit: int | None = Field(default=None, ge=2)
     drop_near_bin_edges: Annotated[float, Field(gt=0)] | None = None
     """Years: exclude training faces whose age is within this distance of a bin edge of an attribute made from age_years."""

@@ -19,6 +19,7 @@ _RENAMED_KEYS = {
     "drop_near_borders": "drop_near_bin_edges",
     "flooded_above": "max_share_ratio",
     "human_share": "labeled_fraction",
+    "min_faces": "min_persons",
     "starved_below": "min_share_ratio",
     "strong": "randaugment",
     "worse_than_majority": "worse_than_chance",

@@ -15,7 +15,7 @@ from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.config.losses import ExpectedNumber, terms_of
 from ssl_pipeline.config.masking import MaskingConfig
 from ssl_pipeline.config.metrics import check_metric
-from ssl_pipeline.config.selection import DEFAULT, EnsembleAgreement, SelectionConfig
+from ssl_pipeline.config.selection import DEFAULT, EnsembleAgreement, PrecisionGuarantee, SelectionConfig
 from ssl_pipeline.config.sources import FolderSource
 from ssl_pipeline.config.storage import StorageConfig
 from ssl_pipeline.config.training import RoleConfig, TrainingConfig
@@ -72,7 +72,7 @@ class RunConfig(Section):
     """Sets of faces with drawn masks, built before the faces are read; sources of type csv read them."""
     calibration: CalibrationConfig = NoCalibration(type="none")
     out_of_fold: OutOfFoldConfig | None = None
-    """None: one teacher labels the pool, and the validation faces are the held-out faces."""
+    """None: one teacher labels the pool."""
     selection: SelectionConfig = DEFAULT
     shift: ShiftConfig | None = ShiftConfig()
     """None skips the diagnosis."""
@@ -133,6 +133,15 @@ class RunConfig(Section):
             for masking in self.masking
         )
 
+    @property
+    def guarantees_out_of_fold(self) -> bool:
+        """Whether training faces, predicted out of fold, test the first round's precision guarantee."""
+        return (
+            isinstance(self.selection, PrecisionGuarantee)
+            and self.out_of_fold is not None
+            and not self.faces.labeled.guarantee_fraction
+        )
+
     def num_members(self, round_index: int) -> int:
         """Return how many predictions per pool face a round (from 1) stores: out-of-fold teachers, views of one teacher, or 1."""
         if self.out_of_fold is not None and round_index == 1:
@@ -141,8 +150,18 @@ class RunConfig(Section):
 
     def _selection_faults(self) -> Iterator[str]:
         """Yield contradictions between the selection and the predictions."""
-        if self.selection.align == "validation" and self.out_of_fold is not None:
-            yield "selection.align: with out_of_fold the held-out faces are the training faces; --set selection.align=training"
+        if isinstance(self.selection, PrecisionGuarantee) and not self.faces.labeled.guarantee_fraction:
+            cure = "--set faces.labeled.guarantee_fraction=0.2, or --set selection.type=fixed_threshold"
+            if self.out_of_fold is None:
+                yield (
+                    "selection.type: precision_guarantee needs labeled faces that chose nothing, and the validation faces "
+                    f"choose the best epoch; --set out_of_fold.num_folds=5, {cure}"
+                )
+            elif self.rounds > 1:
+                yield (
+                    "selection.type: precision_guarantee needs labeled faces that chose nothing; out_of_fold gives them in "
+                    f"the first round only, and rounds is {self.rounds}; {cure}"
+                )
         if (
             isinstance(self.selection, EnsembleAgreement)
             and min(self.num_members(1), self.num_members(self.rounds)) < 2

@@ -127,5 +127,5 @@ SelectionConfig = Annotated[
     Field(discriminator="type"),
 ]
 
-DEFAULT = PrecisionGuarantee(type="precision_guarantee", target=0.8)
-"""No strategy was measurably better for the student (docs/strategies.md); this one guarantees a precision."""
+DEFAULT = FixedThreshold(type="fixed_threshold", confidence_threshold=0.8)
+"""No strategy was measurably better for the student (docs/strategies.md); this one needs no faces kept for a test."""

@@ -16,7 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ssl_pipeline.labels import BoolArray, FloatArray, LabelSpace
+from ssl_pipeline.labels import BoolArray, FloatArray, IntArray, LabelSpace
 
 NUM_FOLDS = 5
 _QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9}
@@ -41,8 +41,7 @@ def separability(
     pool: npt.NDArray[np.float32],
     validation: npt.NDArray[np.float32],
     *,
-    pool_people: Sequence[str],
-    validation_people: Sequence[str],
+    units: IntArray,
     seed: int,
 ) -> Separability:
     """Separate two sets of faces by a classifier (two-sample test: Lopez-Paz and Oquab, arXiv:1610.06545).
@@ -53,8 +52,8 @@ def separability(
     Args:
         pool: features, float [N, D].
         validation: features, float [M, D].
-        pool_people: N person ids.
-        validation_people: M person ids.
+        units: the independent unit of each face, int [N + M], the pool's first; see
+            `faces.independence.independent_units`.
         seed: of the folds.
 
     Returns:
@@ -62,16 +61,15 @@ def separability(
         if features are not finite.
     """
     sizes = len(pool), len(validation)
-    if min(len(set(pool_people)), len(set(validation_people))) < 2 * NUM_FOLDS:
+    if min(len(np.unique(units[: len(pool)])), len(np.unique(units[len(pool) :]))) < 2 * NUM_FOLDS:
         return Separability(None, None, *sizes, note=f"fewer than {2 * NUM_FOLDS} people in one set")
     is_pool = np.arange(len(pool) + len(validation)) < len(pool)
-    people = pd.factorize(np.array([*pool_people, *validation_people], dtype=object))[0]
     features = np.concatenate([pool, validation]).astype(np.float64)
     if not np.isfinite(features).all():
         return Separability(None, None, *sizes, note="features that are not finite numbers")
     scores = []
     folds = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=seed)
-    for train, held_out in folds.split(features, is_pool, people):
+    for train, held_out in folds.split(features, is_pool, units):
         if len(set(is_pool[train])) < 2 or len(set(is_pool[held_out])) < 2:
             return Separability(None, None, *sizes, note="one person has most images of one set")
         classifier = make_pipeline(
@@ -81,6 +79,11 @@ def separability(
         scores.append(roc_auc_score(is_pool[held_out], classifier.decision_function(features[held_out])))
     error = np.std(scores, ddof=1) / np.sqrt(NUM_FOLDS)
     return Separability(round(float(np.mean(scores)), 4), round(float(error), 4), *sizes)
+
+
+def is_strong(auc: float | None, standard_error: float | None, *, strong_auc: float) -> bool:
+    """Whether a measured shift is strong: an AUC of at least `strong_auc`, and two standard errors above chance."""
+    return auc is not None and standard_error is not None and auc >= strong_auc and auc - 2 * standard_error > 0.5
 
 
 def compare_predictions(pool: FloatArray, validation: FloatArray, *, labels: LabelSpace) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from ssl_pipeline.labels import UNKNOWN, LabelSpace
 
 logger = logging.getLogger(__name__)
 
-_TEST_SEED, _LIMIT_SEED, _VALIDATION_SEED = 1, 2, 3
+SPLITS = ("train", "validation", "guarantee", "test")
+_TEST_SEED, _LIMIT_SEED, _VALIDATION_SEED, _GUARANTEE_SEED = 1, 2, 3, 4
 PEOPLE_UNKNOWN = (
     "people unknown: no labeled source gives person_id, so each picture counts as its own person, and one person may be "
     "in several splits; give person_id, e.g. levels: [person_id] or columns: {person_id: …}"
@@ -90,7 +91,7 @@ def arrange_faces(
     known["split"] = _split(known, config, space, seed=seed)
     near = _near_bin_edges(known, config, labels)
     known.loc[near, "split"] = "near bin edge"
-    labeled = known[known["split"].isin(["train", "validation", "test"])]
+    labeled = known[known["split"].isin(SPLITS)]
     _check_classes(labeled, space)
     pool = inventory.faces[inventory.faces["role"] == "unlabeled"].assign(split="unlabeled")
     # Other pictures of a test person, and faces excluded near a bin edge, must not return through the pool.
@@ -203,7 +204,7 @@ def _check_roles(inventory: FaceInventory) -> None:
 
 
 def _split(faces: pd.DataFrame, config: FacesConfig, space: LabelSpace, *, seed: int) -> "pd.Series[str]":
-    """Assign ``train``, ``validation``, ``test``, ``unused`` (over the limit) or ``held out`` (linked to a test face)."""
+    """Assign one of `SPLITS`, ``unused`` (over the limit) or ``held out`` (linked to a test face)."""
     strata = space.class_ids(space.encode(faces))
     groups = independent_units(faces)
     split = np.full(len(faces), "train", dtype=object)
@@ -219,6 +220,11 @@ def _split(faces: pd.DataFrame, config: FacesConfig, space: LabelSpace, *, seed:
         kept = limit_faces(strata[rest], groups[rest], limit=settings.limit, seed=(seed, _LIMIT_SEED))
         split[rest[~kept]] = "unused"
         rest = rest[kept]
+    if settings.guarantee_fraction:
+        fraction = settings.guarantee_fraction
+        is_kept = hold_out(strata[rest], groups[rest], fraction=fraction, seed=(seed, _GUARANTEE_SEED), keep=2)
+        split[rest[is_kept]] = "guarantee"
+        rest = rest[~is_kept]
     fraction = settings.validation_fraction
     is_validation = hold_out(strata[rest], groups[rest], fraction=fraction, seed=(seed, _VALIDATION_SEED))
     split[rest[is_validation]] = "validation"
@@ -272,5 +278,4 @@ def count_by_class(labeled: pd.DataFrame, space: LabelSpace) -> dict[str, dict[s
     """Count the labeled faces of each class by split."""
     ids = space.class_ids(space.encode(labeled))
     counts = Counter(zip(ids.tolist(), labeled["split"], strict=True))
-    splits = ("train", "validation", "test")
-    return {name: {split: counts[number, split] for split in splits} for number, name in enumerate(space.class_names)}
+    return {name: {split: counts[number, split] for split in SPLITS} for number, name in enumerate(space.class_names)}

@@ -8,14 +8,14 @@ import pandas as pd
 
 from ssl_pipeline.runs.files import read_json
 
-SPLITS = ("test", "validation", "train")
+SPLITS = ("test", "guarantee", "validation", "train")
 """Splits by strictness: a pool face that equals labeled faces of several splits counts for the first."""
 
 
 def remove_overlap(pool: pd.DataFrame, labeled: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Remove pool faces with a labeled face's picture or a held-out person, and duplicates within the pool.
 
-    A person with one picture in validation or test is held out with all pictures, also under another name in the pool.
+    A person with one picture in validation, guarantee or test is held out with all pictures, also under another name in the pool.
 
     Args:
         pool: image_id, content_hash, person_id, picture_id (see `near_duplicates.picture_ids`).

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ssl_pipeline.config.faces import FacesConfig
 from ssl_pipeline.config.labels import LabelsConfig
-from ssl_pipeline.faces.arrangement import arrange_faces, count_by_class
+from ssl_pipeline.faces.arrangement import SPLITS, arrange_faces, count_by_class
 from ssl_pipeline.faces.bin_edges import near_bin_edge
 from ssl_pipeline.faces.hidden_labels import hide_labels
 from ssl_pipeline.faces.inventory import read_inventory
@@ -43,7 +43,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     Returns:
         Counts: ``sources.<name>.{role, found, passed_over, rejected, filtered, beyond_limit, used}``, where found is the sum of the
         others; for a cropped source also ``cropped``, the number of crops by type (``face``, ``center_square``,
-        ``whole``; listed in ``crops.parquet``); ``labeled.{train, validation, test, unused}``,
+        ``whole``; listed in ``crops.parquet``); ``labeled.{train, validation, guarantee, test, unused}``,
         ``corrections.{rows, applied, unmatched, values_changed}``, ``near_bin_edge`` (faces excluded from training),
         ``unlabeled``, ``unreadable_unlabeled``, ``rejected``, ``leakage`` (pool faces removed, by what they equal),
         ``by_class`` and ``persons_known`` (whether each labeled face has a person_id).
@@ -71,7 +71,7 @@ def prepare_faces(config: FacesConfig, labels: LabelsConfig, *, seed: int, direc
     splits = Counter(known["split"])
     return {
         "sources": inventory.counts_by_source(),
-        "labeled": {split: splits[split] for split in ("train", "validation", "test", "unused")},
+        "labeled": {split: splits[split] for split in (*SPLITS, "unused")},
         "corrections": inventory.corrections["counts"],
         "near_bin_edge": _near_bin_edge_counts(known[known["split"] == "near bin edge"], config, labels),
         "unlabeled": len(pool),

@@ -18,6 +18,7 @@ from ssl_pipeline.runs.uploads import request_upload
 
 logger = logging.getLogger(__name__)
 
+TRAINED = "trained.safetensors"
 _STATE_FORMAT = 2  # of last.pt; a state of another format is not resumed
 
 
@@ -46,7 +47,7 @@ def fit(
 ) -> FitResult:
     """Train a model, or resume a training of the same config, seed and inputs found in `directory`.
 
-    Writes ``best.safetensors`` (best epoch by the monitored validation metric), ``last.pt`` (state, after every epoch
+    Writes ``trained.safetensors`` (best epoch by the monitored validation metric, uncalibrated), ``last.pt`` (state, after every epoch
     and every `save_every_steps` steps) and ``history.csv``.
 
     Args:
@@ -99,7 +100,7 @@ def _run(loop: TrainingLoop, config: RoleConfig, faces: TrainingFaces, *, direct
             row = loop.run_epoch(bar, save=save)
             if is_main and progress.epoch == progress.best_epoch:
                 save_checkpoint(
-                    directory / "best.safetensors",
+                    directory / TRAINED,
                     loop.eval_model,
                     model_config=config.model,
                     image_size=faces.image_size,
@@ -111,6 +112,4 @@ def _run(loop: TrainingLoop, config: RoleConfig, faces: TrainingFaces, *, direct
                     pd.DataFrame(progress.history).to_csv(temporary, index=False)
             save()
             bar.epoch_done(row, best=progress.best_metric, monitor=config.training.monitor)
-    return FitResult(
-        directory / "best.safetensors", progress.best_epoch, progress.best_metric, progress.epoch, first_epoch
-    )
+    return FitResult(directory / TRAINED, progress.best_epoch, progress.best_metric, progress.epoch, first_epoch)

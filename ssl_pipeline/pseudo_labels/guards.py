@@ -35,6 +35,11 @@ def selection_faults(
         config: the strategy, its settings and guards.
         held_out: labeled faces that the teacher was not trained on; None skips the guards that need them.
     """
+    if held_out is not None and held_out.shift and isinstance(config, PrecisionGuarantee):
+        return [
+            f"the guarantee is withheld, nothing is accepted: {held_out.shift}; to select without a guarantee: "
+            "--set selection.type=fixed_threshold"
+        ]
     guessed, accepted = np.asarray(~selection.known.all(axis=1)), selection.accepted.any(axis=1)
     has_candidates = guessed.any() or not len(guessed)  # a pool that is fully known has nothing to accept
     faults = [*_acceptance_faults(int(accepted.sum()), int(guessed.sum()), config)] if has_candidates else []
@@ -97,7 +102,7 @@ def _cure(config: SelectionConfig, *, more: bool) -> str:
             if more:
                 return (
                     f"lower selection.target (now {config.target}), raise selection.delta (now {config.delta}), "
-                    "give more validation faces"
+                    "label more faces"
                 )
             return f"raise selection.target (now {config.target})"
         case _:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ssl_pipeline.labels import UNKNOWN, BoolArray, FloatArray, IntArray, LabelSpace
 from ssl_pipeline.pseudo_labels.criteria import most_probable
+from ssl_pipeline.pseudo_labels.precision_guarantee import Evidence
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,12 @@ class HeldOutFaces:
     """Calibrated like the pool's, float [M, K], rows sum to 1."""
     codes: IntArray
     """The true value codes, int [M, A], -1 unknown."""
+    units: IntArray
+    """The independent unit of each face, int [M]; see `faces.independence.independent_units`."""
     name: str = "validation"
     """Used in messages."""
+    shift: str = ""
+    """Why these faces are unlike the pool, in words; then they guarantee nothing about it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,15 @@ class HeldOutPredictions:
     """float [M'], to 7 decimals."""
     correct: BoolArray
     """bool [M']"""
+    units: IntArray
+    """int [M'], the independent unit of each face."""
+    shift: str = ""
+    """See `HeldOutFaces`."""
+
+    def of_value(self, value: int) -> "Evidence":
+        """The faces predicted as a value."""
+        rows = self.predicted == value
+        return Evidence(self.confidence[rows], self.correct[rows], self.units[rows])
 
 
 @dataclass(frozen=True)
@@ -108,6 +122,8 @@ def predict_held_out(
                 predicted=predicted,
                 confidence=confidence,
                 correct=predicted == truth,
+                units=held_out.units[usable],
+                shift=held_out.shift,
             )
         )
     return tuple(predictions)

@@ -31,8 +31,7 @@ from ssl_pipeline.pseudo_labels.criteria import (
 )
 from ssl_pipeline.pseudo_labels.precision_guarantee import (
     choose_threshold,
-    count_correct,
-    num_faces_needed,
+    num_units_needed,
     precision_lower_bound,
     threshold_grid,
 )
@@ -58,7 +57,7 @@ class ThresholdRow:
     """Unlabeled faces with this most probable value."""
     num_accepted: int
     num_held_out: int | None = None
-    """Held-out faces at the threshold (or at the first tested one, if a guarantee failed) or above; None: unmeasured."""
+    """Held-out persons with a face at the threshold (or at the first tested one, if a guarantee failed) or above; None: unmeasured."""
     num_correct: int | None = None
     lower_bound: float | None = None
     """Exact binomial lower bound of the precision, with confidence `bound_confidence`."""
@@ -215,32 +214,33 @@ def _guarantee(
     predictions: Predictions, held_out: HeldOutPredictions, value: int, config: PrecisionGuarantee, delta: float
 ) -> ThresholdRow:
     """Return the threshold of one value; without one, the note says why."""
-    needed, is_value = num_faces_needed(config.target, delta), held_out.predicted == value
+    needed = num_units_needed(config.target, delta)
     confidence = predictions.most_probable[1][held_out.pool_faces & predictions.candidates(value)]
     identity = (predictions.name, predictions.values[value], held_out.known_attributes)
     if not len(confidence):
         return ThresholdRow(*identity, threshold=None, num_candidates=0, num_accepted=0, note="no candidates")
     grid = threshold_grid(
         confidence,
-        held_out_per_pool_face=len(held_out.predicted) / max(int(held_out.pool_faces.sum()), 1),
+        held_out_per_pool_face=len(np.unique(held_out.units)) / max(int(held_out.pool_faces.sum()), 1),
         num_needed=needed,
         num_thresholds=config.num_thresholds,
     )
-    test = choose_threshold(
-        grid, held_out.confidence[is_value], held_out.correct[is_value], target=config.target, delta=delta
-    )
+    test = choose_threshold(grid, held_out.of_value(value), target=config.target, delta=delta)
     note = ""
     if test.threshold is None and test.num_held_out < needed:
-        note = f"{test.num_held_out} held-out faces at the first threshold {test.reported:.4f}, {needed} needed"
+        note = f"{test.num_held_out} held-out persons at the first threshold {test.reported:.4f}, {needed} needed"
     elif test.threshold is None:
         bound = format_away_from(np.array([test.lower_bound]), limit=config.target)[0]
-        correct = f"{test.num_correct} of {test.num_held_out} held-out faces correct at {test.reported:.4f}"
+        correct = f"{test.num_correct} of {test.num_held_out} held-out persons correct at {test.reported:.4f}"
         note = f"{correct}, lower bound {bound} < {config.target}"
+    threshold = test.threshold
+    if held_out.shift:  # weights by the odds of a classifier do not mend it: docs/guarantee.md
+        threshold, note = None, f"withheld, {held_out.shift}"
     return ThresholdRow(
         *identity,
-        threshold=test.threshold,
+        threshold=threshold,
         num_candidates=len(confidence),
-        num_accepted=0 if test.threshold is None else int((confidence >= test.threshold).sum()),
+        num_accepted=0 if threshold is None else int((confidence >= threshold).sum()),
         num_held_out=test.num_held_out,
         num_correct=test.num_correct,
         lower_bound=test.lower_bound,
@@ -292,12 +292,11 @@ def _acceptance(
 
 
 def _measure(held_out: HeldOutPredictions, value: int, threshold: float) -> dict[str, Any]:
-    """Count the correct held-out faces of a value at a threshold or above, and bound their precision."""
-    is_value = held_out.predicted == value
-    correct, num = count_correct(held_out.confidence[is_value], held_out.correct[is_value], np.array([threshold]))
+    """Count the correct held-out persons of a value at a threshold or above, and bound their precision."""
+    num_correct, num_units = held_out.of_value(value).count(np.array([threshold]))
     return {
-        "num_held_out": int(num[0]),
-        "num_correct": int(correct[0]),
-        "lower_bound": float(precision_lower_bound(correct[0], num[0], delta=MEASUREMENT_DELTA)),
+        "num_held_out": int(num_units[0]),
+        "num_correct": int(num_correct[0]),
+        "lower_bound": float(precision_lower_bound(num_correct[0], num_units[0], delta=MEASUREMENT_DELTA)),
         "bound_confidence": 1 - MEASUREMENT_DELTA,
     }

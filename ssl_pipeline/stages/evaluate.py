@@ -50,7 +50,7 @@ def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> S
     """
     directory = model_dir / split
     checkpoint = model_dir / "best.safetensors"
-    finished_stage(model_dir, cure=f"train the model first: {run.command}")
+    finished_stage(model_dir / "calibration", cure=f"train the model first: {run.command}")
     inputs = {
         "checkpoint": digest_file(checkpoint),
         "faces": faces_digest(config, run),

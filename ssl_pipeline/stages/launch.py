@@ -27,7 +27,7 @@ from ssl_pipeline.errors import PipelineError, TrainingError
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.dataset import TrainingFaces, TrainingSet, UnlabeledSet
 from ssl_pipeline.learning.device import Device, resolve_device
-from ssl_pipeline.learning.fit import FitResult, fit
+from ssl_pipeline.learning.fit import TRAINED, FitResult, fit
 from ssl_pipeline.pseudo_labels.merging import read_training_table
 from ssl_pipeline.runs.disk import check_disk_space
 from ssl_pipeline.runs.files import read_json, write_json, write_text
@@ -108,7 +108,7 @@ def run_job(job: TrainingJob) -> FitResult:
             f"{job.name}: a training process ended with exit code {exit_code}; see {_log_path(job)}; run again to "
             "continue from the last saved step"
         )
-    return FitResult(**{**read_json(result), "checkpoint": job.directory / "best.safetensors"})
+    return FitResult(**{**read_json(result), "checkpoint": job.directory / TRAINED})
 
 
 def _log_path(job: TrainingJob) -> Path:

@@ -1,13 +1,12 @@
 """Prediction stage: class probabilities of pool and validation faces by each member of a round; shift measurement."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from ssl_pipeline.config.execution import ExecutionConfig
@@ -15,20 +14,20 @@ from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.selection import EnsembleAgreement
 from ssl_pipeline.evaluation.shift import separability
 from ssl_pipeline.execution.shards import IN_PROCESS
+from ssl_pipeline.faces.independence import independent_units
 from ssl_pipeline.faces.pixels import open_pixels
-from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.inference.framing import warn_of_other_cropping
 from ssl_pipeline.learning.checkpoint import digest_checkpoint, warn_if_unfinished
 from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.learning.predict import CheckpointPredictor, pooled_features
-from ssl_pipeline.learning.shard_prediction import check_image_size, predict_shards, read_shards
+from ssl_pipeline.learning.shard_prediction import check_image_size, predict_shards
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of
 from ssl_pipeline.runs.records import StageRecord, faces_digest, finished_stage, run_stage
+from ssl_pipeline.stages.round_faces import FOLD, SINGLE, RoundFaces, parts_of
 from ssl_pipeline.stages.versions import VERSIONS
 
 _SHIFT_SEED = 11  # independent of other samples with the run's seed
-_FOLD = "fold-"
 
 
 @dataclass(frozen=True)
@@ -51,23 +50,25 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
     directory, prediction = run.pseudo_labels(round_index) / "predictions", config.prediction
     members = _members(config, run, teacher)
     digests = list(dict.fromkeys(member.digest for member in members.values()))
-    faces = RoundFaces(run, round_index)
+    faces = RoundFaces(config, run, round_index)
+    in_parts = config.guarantees_out_of_fold and next(iter(members)).startswith(FOLD)
     identity = {
         "teacher": digests[0] if len(digests) == 1 else digest_of(digests),
         "members": list(members),
+        "in_parts": in_parts,
         "faces": faces_digest(config, run),
         "prediction": prediction.model_dump(exclude={"batch_size"}),
         "device": str(resolve_device(config.device)),
     }
     _predict_faces(
         members,
-        faces.validation,
+        faces.unseen,
         run,
         directory.with_name("held_out"),
-        shard_size=len(faces.validation),
+        shard_size=len(faces.unseen),
         identity=identity,
         execution=IN_PROCESS,
-        task_name="labeling validation faces",
+        task_name="labeling held-out faces",
     )
     first = next(iter(members.values()))
     measure_shift(first, faces, config, run, directory.with_name("shift"), identity=identity)
@@ -81,79 +82,6 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
         execution=config.execution,
     )
     return PoolPredictions(len(faces.pool), record.seconds, record.skipped)
-
-
-class RoundFaces:
-    """The faces of a round and their predictions, read on first access."""
-
-    def __init__(self, run: RunDir, round_index: int) -> None:
-        self._run, self._directory = run, run.pseudo_labels(round_index)
-
-    @cached_property
-    def pool(self) -> pd.DataFrame:
-        """The face table of the pool."""
-        return read_faces(self._run.faces / "unlabeled.parquet")
-
-    @cached_property
-    def labeled(self) -> pd.DataFrame:
-        """The face table of the labeled faces, all splits."""
-        return read_faces(self._run.faces / "labeled.parquet")
-
-    @property
-    def validation(self) -> pd.DataFrame:
-        """The labeled faces of the validation split."""
-        return self.labeled[self.labeled["split"] == "validation"]
-
-    @property
-    def held_out(self) -> pd.DataFrame:
-        """The labeled faces that held-out predictions exist for: of the training split if out of fold, else validation."""
-        return self.train if self.is_out_of_fold else self.validation
-
-    @property
-    def train(self) -> pd.DataFrame:
-        """The labeled faces of the training split."""
-        return self.labeled[self.labeled["split"] == "train"]
-
-    @cached_property
-    def is_out_of_fold(self) -> bool:
-        """Whether the fold teachers predict this round."""
-        return all(name.startswith(_FOLD) for name in self._member_names)
-
-    @property
-    def teacher_digest(self) -> str:
-        """The digest of the round's checkpoint, or of all its checkpoints."""
-        return str(self._prediction_inputs["teacher"])
-
-    @property
-    def _member_names(self) -> list[str]:
-        return list(self._prediction_inputs["members"])
-
-    @cached_property
-    def _prediction_inputs(self) -> Mapping[str, Any]:
-        return StageRecord.read(self._directory / "predictions").inputs
-
-    @cached_property
-    def member_probabilities(self) -> npt.NDArray[np.float32]:
-        """Class probabilities of the pool by each member, float32 [T, N, K]."""
-        return self._read("predictions", self.pool)
-
-    @cached_property
-    def pool_probabilities(self) -> npt.NDArray[np.float32]:
-        """Class probabilities of the pool, float32 [N, K]: the mean over the members."""
-        return np.asarray(self.member_probabilities.mean(axis=0))
-
-    @cached_property
-    def validation_probabilities(self) -> npt.NDArray[np.float32]:
-        """Class probabilities of the validation faces, float32 [M, K]: the mean over the members."""
-        return np.asarray(self._read("held_out", self.validation).mean(axis=0))
-
-    @property
-    def held_out_probabilities(self) -> npt.NDArray[np.float32]:
-        """Class probabilities of the held-out faces, float32 [M, K]; out of fold, by the teacher not trained on the face."""
-        return read_shards(self._run.out_of_fold, self.train) if self.is_out_of_fold else self.validation_probabilities
-
-    def _read(self, folder: str, table: pd.DataFrame) -> npt.NDArray[np.float32]:
-        return np.stack([read_shards(self._directory / folder / name, table) for name in self._member_names])
 
 
 @dataclass(frozen=True)
@@ -187,15 +115,15 @@ def _members(config: RunConfig, run: RunDir, teacher: Path) -> dict[str, Member]
         return Member(digest_checkpoint(path), lambda: load(path) if view is None else load(path).by_view()[view])
 
     if config.out_of_fold is not None and teacher.resolve().parent == run.teacher.resolve():
-        folds = [f"{_FOLD}{fold}" for fold in range(config.out_of_fold.num_folds)]
+        folds = [f"{FOLD}{fold}" for fold in range(config.out_of_fold.num_folds)]
         finished_stage(run.out_of_fold, cure=cure)
         return {name: member(run.out_of_fold / f"{name}.safetensors") for name in folds}
     if teacher.resolve().is_relative_to(run.root.resolve()) and teacher.is_file():
-        finished_stage(teacher.parent, cure=cure)
+        finished_stage(teacher.parent / "calibration", cure=cure)
     warn_if_unfinished(teacher)
     if isinstance(config.selection, EnsembleAgreement):
         return {f"view-{view}": member(teacher, view) for view in range(len(config.prediction.views))}
-    return {".": member(teacher)}
+    return {SINGLE: member(teacher)}
 
 
 def _predict_faces(
@@ -211,7 +139,8 @@ def _predict_faces(
 ) -> StageRecord:
     """Predict faces by each member, shard by shard.
 
-    Several members have a folder and a record each, and one record for all.
+    Several members have a folder and a record each, and one record for all. They predict every face each, or, if
+    ``identity["in_parts"]``, one part of the faces each, see `parts_of`.
 
     Args:
         members: by the folder inside `directory` for their shards, "." for a single member.
@@ -223,10 +152,12 @@ def _predict_faces(
         execution: where to compute.
         task_name: shown with the progress.
     """
-    outputs = [f"part-{shard:05d}.parquet" for shard in range(-(-len(faces) // shard_size))]
+    parts = parts_of(faces, len(members)) if identity["in_parts"] else None
 
-    def predict(name: str, member: Member) -> StageRecord:
-        inputs = identity if name == "." else {**identity, "member": name}
+    def predict(index: int, name: str, member: Member) -> StageRecord:
+        own = faces if parts is None else faces[parts == index]
+        outputs = [f"part-{shard:05d}.parquet" for shard in range(-(-len(own) // shard_size))]
+        inputs = identity if name == SINGLE else {**identity, "member": name}
         return run_stage(
             directory / name,
             version=VERSIONS["predict"],
@@ -234,19 +165,19 @@ def _predict_faces(
             outputs=outputs,
             work=lambda: predict_shards(
                 member.load(),
-                faces,
+                own,
                 open_pixels(run.faces / "pixels.npy"),
                 directory=directory / name,
                 shard_size=shard_size,
                 identity=digest_of(inputs),
                 execution=execution,
-                name=task_name if name == "." else f"{task_name} by {name}",
+                name=task_name if name == SINGLE else f"{task_name} by {name}",
             ),
         )
 
-    records = {name: predict(name, member) for name, member in members.items()}
-    if list(records) == ["."]:
-        return records["."]
+    records = {name: predict(index, name, member) for index, (name, member) in enumerate(members.items())}
+    if list(records) == [SINGLE]:
+        return records[SINGLE]
     inputs = {**identity, "outputs": {name: record.outputs for name, record in records.items()}}
     work = lambda: {"num_faces": len(faces)}  # noqa: E731
     return run_stage(directory, version=VERSIONS["predict"], inputs=inputs, outputs=[], work=work)
@@ -277,18 +208,14 @@ def measure_shift(
 
     def work() -> dict[str, Any]:
         rng = np.random.default_rng((config.seed, _SHIFT_SEED))
-        pixels, predictor, sides = open_pixels(run.faces / "pixels.npy"), member.load(), {}
-        for side, table in (("pool", faces.pool), ("validation", faces.validation)):
-            sample = np.sort(rng.choice(len(table), size=min(settings.max_faces, len(table)), replace=False))
-            rows = table.iloc[sample]
-            features = pooled_features(predictor, pixels, rows["pixel_row"].to_numpy(np.int64))
-            sides[side] = features, rows["person_id"].tolist()
-        (pool, pool_people), (validation, validation_people) = sides["pool"], sides["validation"]
-        return asdict(
-            separability(
-                pool, validation, pool_people=pool_people, validation_people=validation_people, seed=config.seed
-            )
+        pixels, predictor, samples = open_pixels(run.faces / "pixels.npy"), member.load(), []
+        for table in (faces.pool, faces.validation):
+            rows = np.sort(rng.choice(len(table), size=min(settings.max_faces, len(table)), replace=False))
+            samples.append(table.iloc[rows])
+        pool, validation = (
+            pooled_features(predictor, pixels, sample["pixel_row"].to_numpy(np.int64)) for sample in samples
         )
+        return asdict(separability(pool, validation, units=independent_units(pd.concat(samples)), seed=config.seed))
 
     inputs = {**identity, "max_faces": settings.max_faces, "seed": config.seed}
     run_stage(directory, version=VERSIONS["shift"], inputs=inputs, outputs=[], work=work)

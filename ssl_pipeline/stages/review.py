@@ -2,7 +2,6 @@
 
 import getpass
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +12,7 @@ from rich.prompt import FloatPrompt, Prompt
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.selection import PrecisionGuarantee, SelectionConfig
 from ssl_pipeline.errors import ReviewError, ReviewPending
+from ssl_pipeline.evaluation.shift import is_strong
 from ssl_pipeline.pseudo_labels.audit import accepted_labels, captions, sample_audit
 from ssl_pipeline.pseudo_labels.manifest import Manifest, read_manifest
 from ssl_pipeline.pseudo_labels.summary import summarize
@@ -32,7 +32,6 @@ from ssl_pipeline.runs.review import (
     valid_decision,
     write_request,
 )
-from ssl_pipeline.stages.predict import RoundFaces
 from ssl_pipeline.stages.versions import VERSIONS
 
 logger = logging.getLogger(__name__)
@@ -50,6 +49,7 @@ def selection_inputs(config: RunConfig, run: RunDir, round_index: int) -> dict[s
     return {
         "predicted": [digest_of([record.inputs, record.outputs]) for record in _predictions(config, run, round_index)],
         "selection": config.selection,
+        "calibration": config.calibration,  # of the mean of the fold teachers
         "shift": assess_shift(config, run, round_index),
         "labels": config.labels,
         "faces": faces_digest(config, run),
@@ -71,7 +71,7 @@ def _predictions(config: RunConfig, run: RunDir, round_index: int) -> list[Stage
         records.append(finished_stage(directory, inputs=made_with, cure=cure))
         for member in (name for name in records[-1].inputs["members"] if name != "."):
             finished_stage(directory / member, cure=cure)
-    if RoundFaces(run, round_index).is_out_of_fold:
+    if records[0].inputs["in_parts"]:
         records.append(finished_stage(run.out_of_fold, cure=cure))
     return records
 
@@ -138,28 +138,33 @@ def assess_shift(config: RunConfig, run: RunDir, round_index: int) -> dict[str, 
     """Judge whether the measured shift between validation faces and pool is strong; None if the config omits it.
 
     Returns:
-        `evaluation.shift.Separability` as a dict, with `strong` and `words`.
+        `evaluation.shift.Separability` as a dict, with `strong`, `separability` in words, and `words` of all.
     """
     if config.shift is None:
         return None
     measured = StageRecord.read(run.pseudo_labels(round_index) / "shift").result
     auc, error = measured["auc"], measured["standard_error"]
-    strong = auc is not None and auc >= config.shift.strong_auc and auc - 2 * error > 0.5
-    words = _describe_shift(measured, config, strong_auc=config.shift.strong_auc, strong=strong)
-    return {**measured, "strong": strong, "words": words}
-
-
-def _describe_shift(measured: Mapping[str, Any], config: RunConfig, *, strong_auc: float, strong: bool) -> str:
-    if measured["auc"] is None:
-        return f"not measured: {measured['note']}"
+    strong = is_strong(auc, error, strong_auc=config.shift.strong_auc)
     separability = (
-        "a classifier tells the pool from the validation faces by the teacher's features with an AUC of "
-        f"{measured['auc']:.2f} ± {measured['standard_error']:.2f}"
+        f"not measured: {measured['note']}"
+        if auc is None
+        else "a classifier tells the pool from the validation faces by the teacher's features with an AUC of "
+        f"{auc:.2f} ± {error:.2f}"
     )
+    words = _describe_shift(separability, config, measured=auc is not None, strong=strong)
+    return {**measured, "strong": strong, "separability": separability, "words": words}
+
+
+def _describe_shift(separability: str, config: RunConfig, *, measured: bool, strong: bool) -> str:
+    assert config.shift is not None
+    if not measured:
+        return separability
     if not strong:
-        return f"{separability}: not strong (strong_auc {strong_auc:g}, and two standard errors above 0.5)"
+        return f"{separability}: not strong (strong_auc {config.shift.strong_auc:g}, and two standard errors above 0.5)"
     if isinstance(config.selection, PrecisionGuarantee):
-        return f"the guarantee was made under strong shift ({separability}): it was tested on faces unlike the pool's"
+        return (
+            f"the guarantee is withheld under strong shift ({separability}): it was tested on faces unlike the pool's"
+        )
     return f"strong ({separability}): what validation faces say may not hold for the pool"
 
 

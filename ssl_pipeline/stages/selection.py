@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,14 @@ from ssl_pipeline.pseudo_labels.manifest import (
     read_manifest,
     write_manifest,
 )
-from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces
 from ssl_pipeline.pseudo_labels.selection import select as select_labels
 from ssl_pipeline.pseudo_labels.summary import precision, summarize
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of, write_json
 from ssl_pipeline.runs.records import faces_digest, run_stage
-from ssl_pipeline.stages.predict import RoundFaces
+from ssl_pipeline.stages.calibrate import PLOT, plot
 from ssl_pipeline.stages.review import check_selected, decided_selection
+from ssl_pipeline.stages.round_faces import RoundFaces
 from ssl_pipeline.stages.versions import VERSIONS
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
     config = config.model_copy(update={"selection": selection})
 
     def work() -> dict[str, Any]:
-        faces = RoundFaces(run, round_index)
+        faces = RoundFaces(config, run, round_index)
         manifest = _make_manifest(faces, config, run, round_index, shift=shift, change=change)
         if shift is None:
             (directory / "shift.json").unlink(missing_ok=True)
@@ -84,6 +84,8 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
         summary = summarize(manifest)
         truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet")
         summary["precision"] = precision(manifest, truth) if len(truth) else None
+        _, summary["calibration"] = faces.mean_calibration
+        plot(directory / PLOT, summary["calibration"], title="Mean of the fold teachers on validation")
         write_json(directory / "selection.json", summary)
         counts = summary["counts"]
         logger.info("round %d: accepted %d of %d candidates", round_index, counts["accepted"], counts["candidates"])
@@ -95,7 +97,14 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
 
     outputs = ["manifest.parquet", "selection.json", *(["shift.json"] if shift is not None else [])]
     try:
-        record = run_stage(directory, version=VERSIONS["select"], inputs=inputs, outputs=outputs, work=work)
+        record = run_stage(
+            directory,
+            version=VERSIONS["select"],
+            inputs=inputs,
+            outputs=outputs,
+            optional_outputs=[PLOT],
+            work=work,
+        )
     except SelectionError as error:
         if not change:
             raise
@@ -148,8 +157,7 @@ def _make_manifest(
     """
     directory, labels, settings = run.pseudo_labels(round_index), config.labels.space, config.selection
     pool = faces.pool
-    name = "out-of-fold" if faces.is_out_of_fold else "validation"
-    held_out = HeldOutFaces(faces.held_out_probabilities, labels.encode(faces.held_out), name)
+    held_out = replace(faces.held_out, shift=shift["separability"] if shift is not None and shift["strong"] else "")
     training_codes = labels.encode(faces.train)
     selection = select_labels(
         faces.pool_probabilities,

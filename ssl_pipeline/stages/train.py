@@ -1,4 +1,4 @@
-"""Training of teachers and students: fit, calibration, learning curves."""
+"""Training of teachers and students: fit, learning curves, calibration."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,25 +7,23 @@ from typing import Any
 
 import pandas as pd
 
-from ssl_pipeline.config.evaluation import CalibrationConfig, NoCalibration
 from ssl_pipeline.config.messages import with_whole_keys
 from ssl_pipeline.config.metrics import metric_direction
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.faces.table import read_faces
-from ssl_pipeline.learning.calibrate import calibrate_checkpoint
-from ssl_pipeline.learning.dataset import TrainingFaces
 from ssl_pipeline.learning.device import resolve_device
+from ssl_pipeline.learning.fit import TRAINED
 from ssl_pipeline.pseudo_labels.guards import stop_on
 from ssl_pipeline.pseudo_labels.manifest import check_belongs, read_manifest
 from ssl_pipeline.pseudo_labels.merging import merge, write_training_table
-from ssl_pipeline.reports.calibration_plot import plot_calibration
 from ssl_pipeline.reports.plots import plot_learning_curves
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_file, digest_of
 from ssl_pipeline.runs.gpu_slots import gpu_slots
 from ssl_pipeline.runs.records import faces_digest, run_stage
+from ssl_pipeline.stages.calibrate import calibrate
 from ssl_pipeline.stages.launch import TrainingJob, run_job
 from ssl_pipeline.stages.review import check_accepted, check_selected
 from ssl_pipeline.stages.versions import VERSIONS
@@ -41,7 +39,7 @@ class Training:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """What the result depends on, besides the config and the faces."""
     calibrated: bool = True
-    """Calibrate on the validation faces, if the config has a calibration."""
+    """Write best.safetensors, calibrated on the validation faces if the config has a calibration."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def train_model(
     training: Training,
     training_table: Callable[[], Path | None] = lambda: None,
 ) -> TrainedModel:
-    """Fit a model, plot its learning curves and calibrate it.
+    """Fit a model, plot its learning curves and calibrate it (a stage of its own, see `calibrate`).
 
     Args:
         config: the run's config.
@@ -131,7 +129,6 @@ def train_model(
         training_table: writes the training table and returns its path; None trains on the human labels.
     """
     directory = training.directory
-    calibration = config.calibration if training.calibrated else NoCalibration(type="none")
     inputs = {
         "faces": faces_digest(config, run),
         **training.inputs,
@@ -140,7 +137,6 @@ def train_model(
         "labels": config.labels,
         "seed": str(training.seed),
         "device": str(resolve_device(config.device)),
-        "calibration": [calibration, config.prediction.model_dump(exclude={"batch_size", "shard_size"})],
     }
 
     def work() -> dict[str, Any]:
@@ -162,9 +158,6 @@ def train_model(
             raise TrainingError(with_whole_keys(str(error), f"{key}.training")) from None
         _plot_curves(directory, title=training.name, monitor=role.training.monitor)
         return {
-            "calibration": _calibrate(
-                result.checkpoint, calibration, config, run, title=f"{training.name} on validation"
-            ),
             "best_epoch": result.best_epoch,
             "monitor": role.training.monitor,
             "best_metric": result.best_metric,
@@ -176,13 +169,23 @@ def train_model(
         directory,
         version=VERSIONS["train"],
         inputs=inputs,
-        outputs=["best.safetensors", "history.csv", "curves.png"],
-        optional_outputs=["calibration.png"],
+        outputs=[TRAINED, "history.csv", "curves.png"],
         work=work,
         around=gpu_slots(role.training.num_processes),
     )
-    pictures = tuple(directory / name for name in record.outputs if name.endswith(".png"))
-    return TrainedModel(directory, **record.result, pictures=pictures, seconds=record.seconds, skipped=record.skipped)
+    pictures, calibration = [directory / "curves.png"], None
+    if training.calibrated:
+        calibrated = calibrate(config, run, directory, name=training.name)
+        pictures += calibrated.pictures
+        calibration = calibrated.report
+    return TrainedModel(
+        directory,
+        **record.result,
+        calibration=calibration,
+        pictures=tuple(pictures),
+        seconds=record.seconds,
+        skipped=record.skipped,
+    )
 
 
 def _digest_weights(path: Path | None) -> str | None:
@@ -193,16 +196,3 @@ def _digest_weights(path: Path | None) -> str | None:
 def _plot_curves(directory: Path, *, title: str, monitor: str) -> None:
     history, direction = pd.read_csv(directory / "history.csv"), metric_direction(monitor)
     plot_learning_curves(directory / "curves.png", history, title=title, metric=monitor, direction=direction)
-
-
-def _calibrate(
-    checkpoint: Path, calibration: CalibrationConfig, config: RunConfig, run: RunDir, *, title: str
-) -> dict[str, Any] | None:
-    """Calibrate a checkpoint on the validation faces, and plot calibration.png next to it if temperatures were fitted."""
-    validation = TrainingFaces.from_directory(run.faces, labels=config.labels).validation
-    report = calibrate_checkpoint(
-        checkpoint, validation, calibration, prediction=config.prediction, device=config.device
-    )
-    if report is not None and "before" in report:
-        plot_calibration(checkpoint.with_name("calibration.png"), report, title=title)
-    return report

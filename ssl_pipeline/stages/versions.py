@@ -7,11 +7,12 @@ that a stage runs has changed, and says what to do.
 from typing import Final
 
 VERSIONS: Final = {
-    "prepare": 1,
+    "prepare": 2,
     "train": 2,
-    "cross_fit": 2,
-    "predict": 1,
-    "shift": 1,
+    "calibrate": 1,
+    "cross_fit": 3,
+    "predict": 2,
+    "shift": 2,
     "select": 2,
     "evaluate": 1,
 }

@@ -138,6 +138,7 @@ RENAMED_KEYS = [
     ("student.training.consistency={}", "fixmatch"),
     ("student.training.human_share=0.4", "labeled_fraction"),
     ("student.training.strong={num_ops: 1}", "randaugment"),
+    ("calibration.min_faces=50", "min_persons"),
     ("selection.guards.flooded_above=2", "max_share_ratio"),
     ("selection.guards.starved_below=0.1", "min_share_ratio"),
     ("selection.guards.worse_than_majority=false", "worse_than_chance"),
@@ -148,7 +149,7 @@ RENAMED_KEYS = [
 def test_a_renamed_key_is_refused_with_its_new_name(path: Path, override: str, new: str) -> None:
     key = override.partition("=")[0]
     with pytest.raises(ConfigError) as error:
-        load_config(path, overrides=[override])
+        load_config(path, overrides=["calibration.type=temperature", override])
     assert str(error.value) == f"{path}: 1 fault\n  '{key}' is now called '{new}'"
 
 

@@ -52,11 +52,12 @@ FAULTS = [
     ["faces.cropping={model: x, detection_sides: [64, 64]}"],
     ["labels.attributes.1={name: age, values: [a, b, c], from_column: age_years, bin_edges: [60, 30]}"],
     ["selection.guards={min_acceptance_rate: 0.9, max_acceptance_rate: 0.5}"],
-    ["selection={type: precision_guarantee, align: validation}"],
-    ["selection={type: fixed_threshold, align: validation}", "out_of_fold={}"],
+    ["selection={type: precision_guarantee, align: validation}", "out_of_fold={}"],
+    ["selection={type: precision_guarantee}"],
+    ["selection={type: precision_guarantee}", "out_of_fold={}", "rounds=2"],
     ["selection={type: ensemble_agreement}", "prediction.horizontal_flip=false"],
-    ["selection.target=0.7"],
-    ["selection={target: 0.7}"],
+    ["selection.target=0.7", "out_of_fold={}"],
+    ["selection={target: 0.7}", "out_of_fold={}"],
     ["execution.num_cpus_per_shard=2"],
 ]
 

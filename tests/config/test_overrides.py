@@ -22,8 +22,8 @@ def load(directory: Path, *overrides: str, content: dict[str, Any] | str = VALID
 
 
 def test_an_override_of_an_omitted_section_starts_from_its_default(tmp_path: Path) -> None:
-    config = load(tmp_path, "selection.delta=0.05", content=WITHOUT_SELECTION)
-    assert config.selection == DEFAULT.model_copy(update={"delta": 0.05})
+    config = load(tmp_path, "selection.confidence_threshold=0.6", content=WITHOUT_SELECTION)
+    assert config.selection == DEFAULT.model_copy(update={"confidence_threshold": 0.6})
     config = load(tmp_path, "selection.guards.min_acceptance_rate=0", content=WITHOUT_SELECTION)
     assert config.selection.guards.min_acceptance_rate == 0
     config = load(tmp_path, "teacher.training.optimizer.weight_decay=0", "prediction.zooms.0=1.1", "shift.max_faces=60")

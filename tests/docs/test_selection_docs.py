@@ -20,10 +20,12 @@ def test_a_selection_shown_in_the_docs_can_be_loaded(shown: dict[str, object]) -
     TypeAdapter(SelectionConfig).validate_python(shown)
 
 
-def test_without_the_section_a_precision_is_guaranteed_as_documented() -> None:
+def test_without_the_section_the_default_is_as_documented() -> None:
     default = RunConfig.model_fields["selection"].default
-    assert default == TypeAdapter(SelectionConfig).validate_python({"type": "precision_guarantee", "target": 0.8})
-    assert "Without the section it is `{type: precision_guarantee, target: 0.8}`" in TEXT
+    assert default == TypeAdapter(SelectionConfig).validate_python(
+        {"type": "fixed_threshold", "confidence_threshold": 0.8}
+    )
+    assert "Without the section it is `{type: fixed_threshold, confidence_threshold: 0.8}`" in TEXT
 
 
 def test_the_docs_show_every_strategy_with_its_settings_and_every_guard() -> None:

@@ -22,8 +22,7 @@ def measure_separability(pool: np.ndarray, validation: np.ndarray, *, seed: int 
     return separability(
         pool.astype(np.float32),
         validation.astype(np.float32),
-        pool_people=[f"pool {row}" for row in range(len(pool))],
-        validation_people=[f"validation {row}" for row in range(len(validation))],
+        units=np.arange(len(pool) + len(validation)),
         seed=seed,
     )
 
@@ -64,12 +63,10 @@ def test_a_person_is_not_recognized_from_their_other_images() -> None:
         side: (centers + rng.normal(scale=0.05, size=centers.shape)).astype(np.float32)
         for side, centers in people.items()
     }
-    names = {side: [f"{side} {row // 8}" for row in range(200)] for side in people}
     result = separability(
         features["pool"],
         features["validation"],
-        pool_people=names["pool"],
-        validation_people=names["validation"],
+        units=np.arange(400) // 8,
         seed=0,
     )
     assert result.auc < 0.75
@@ -86,8 +83,7 @@ def test_too_few_people_or_features_that_are_not_finite_are_not_measured_and_not
     one_person = separability(
         np.ones((50, 3), np.float32),
         np.ones((200, 3), np.float32),
-        pool_people=["a"] * 50,
-        validation_people=[str(row) for row in range(200)],
+        units=np.concatenate([np.zeros(50, np.int64), np.arange(1, 201)]),
         seed=0,
     )
     assert one_person.auc is None

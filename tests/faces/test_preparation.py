@@ -81,7 +81,7 @@ def tables(directory: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 def test_no_person_and_no_picture_is_in_two_splits(root: Path, tmp_path: Path) -> None:
     counts = prepare(root, tmp_path / "faces")
     labeled, _ = tables(tmp_path / "faces")
-    assert counts["labeled"] == labeled["split"].value_counts().to_dict() | {"unused": 0}
+    assert counts["labeled"] == labeled["split"].value_counts().to_dict() | {"guarantee": 0, "unused": 0}
     assert counts["labeled"]["test"] in (10, 12)  # whole persons of two pictures each
     for column in ("person_id", "content_hash"):
         assert labeled.groupby(column)["split"].nunique().max() == 1
@@ -344,7 +344,7 @@ def test_a_leak_is_counted_by_the_strictest_split_and_held_out_persons_leave_the
     left, leakage = remove_overlap(pool, labeled)
     assert left["image_id"].tolist() == ["y", "z"]  # p1 is trained on, so may be learned from again
     assert leakage == {
-        "removed": {"test": 1, "validation": 1, "train": 0, "pool": 0},
+        "removed": {"test": 1, "guarantee": 0, "validation": 1, "train": 0, "pool": 0},
         "pairs": [
             {"image_id": "w", "same_as": "b", "split": "test", "why": "content"},
             {"image_id": "x", "same_as": "c", "split": "validation", "why": "person"},
@@ -422,7 +422,7 @@ def test_a_person_of_the_test_set_is_not_in_the_pool_under_another_name(root: Pa
     )
     counts = prepare(root, tmp_path / "faces", **EXAM)
     assert tables(tmp_path / "faces")[1]["image_id"].tolist() == ["pool:z.png"]
-    assert counts["leakage"] == {"test": 3, "validation": 0, "train": 0, "pool": 0}
+    assert counts["leakage"] == {"test": 3, "guarantee": 0, "validation": 0, "train": 0, "pool": 0}
     leakage = json.loads((tmp_path / "faces/leakage.json").read_text())
     assert leakage["labeled_removed"] == 2
     assert [(pair["image_id"], pair["same_as"], pair["why"]) for pair in leakage["pairs"]] == [
@@ -493,4 +493,4 @@ def test_one_person_with_most_faces_does_not_empty_any_split(root: Path, tmp_pat
     counts = prepare(root, tmp_path / "faces")
     labeled, _ = tables(tmp_path / "faces")
     assert set(labeled.loc[labeled["person_id"] == "ours:big", "split"]) == {"train"}
-    assert counts["by_class"]["male"] == {"train": 60, "validation": 1, "test": 9}
+    assert counts["by_class"]["male"] == {"train": 60, "validation": 1, "guarantee": 0, "test": 9}

@@ -21,7 +21,7 @@ from tests.learning.interruption import fit_until
 
 
 def bytes_of(directory: Path) -> bytes:
-    return (directory / "best.safetensors").read_bytes()
+    return (directory / "trained.safetensors").read_bytes()
 
 
 def last_weights(directory: Path) -> dict[str, torch.Tensor]:
@@ -152,7 +152,7 @@ def test_the_best_checkpoint_is_that_of_the_best_epoch_not_the_last(
     monkeypatch.setattr(training_loop.TrainingLoop, "_validate", validate)
     result = fit(make_role(epochs=3), make_faces(), directory=tmp_path)
     assert (result.best_epoch, result.best_metric) == (1, 0.7)
-    for name, tensor in load_checkpoint(tmp_path / "best.safetensors").model.state_dict().items():
+    for name, tensor in load_checkpoint(tmp_path / "trained.safetensors").model.state_dict().items():
         assert torch.equal(tensor, seen[1][name])
 
 
@@ -170,7 +170,7 @@ def test_training_stops_early_after_the_patience(tmp_path: Path, monkeypatch: py
 def test_the_weight_average_is_validated_and_saved(tmp_path: Path) -> None:
     fit(make_role(epochs=1, ema_decay=0.5), make_faces(), directory=tmp_path)
     state = torch.load(tmp_path / "last.pt", weights_only=True)
-    kept = load_checkpoint(tmp_path / "best.safetensors").model.state_dict()
+    kept = load_checkpoint(tmp_path / "trained.safetensors").model.state_dict()
     name = "backbone.classifier.weight"
     assert torch.equal(kept[name], state["ema"][name])
     assert not torch.equal(kept[name], state["model"][name])

@@ -142,7 +142,7 @@ def test_a_training_with_fixmatch_resumes_exactly(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(interruption, "make_faces", lambda: faces)
     interruption.fit_until(6, role, tmp_path / "halves", monkeypatch)
     fit(role, faces, directory=tmp_path / "halves", seed=3)
-    files = [(tmp_path / name / "best.safetensors").read_bytes() for name in ("whole", "halves")]
+    files = [(tmp_path / name / "trained.safetensors").read_bytes() for name in ("whole", "halves")]
     assert files[0] == files[1]
 
 

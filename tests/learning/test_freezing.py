@@ -64,7 +64,7 @@ def test_a_resumed_training_with_a_frozen_backbone_equals_an_uninterrupted_one(
     fit(config, make_faces(), directory=tmp_path / "whole", seed=3)
     fit_until(stop_at_step, config, tmp_path / "halves", monkeypatch)
     fit(config, make_faces(), directory=tmp_path / "halves", seed=3)
-    for name in ("best.safetensors", "history.csv"):
+    for name in ("trained.safetensors", "history.csv"):
         assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     one, other = (torch.load(tmp_path / half / "last.pt", weights_only=True) for half in ("whole", "halves"))
     assert changed(one["model"], other["model"]) == changed(one["ema"], other["ema"]) == set()

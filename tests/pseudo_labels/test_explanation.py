@@ -32,7 +32,7 @@ def held_out_faces() -> HeldOutFaces:
     rows = np.repeat(np.array([[0, 1.0, 0, 0, 0, 0], [0, 0, 0, 0, 1.0, 0]]), 30, axis=0)
     codes = np.repeat(np.array([[0, 1], [1, 1]]), 30, axis=0)
     codes[0, 0] = 1
-    return HeldOutFaces(rows, codes)
+    return HeldOutFaces(rows, codes, np.arange(60))
 
 
 def manifest_of(
@@ -83,7 +83,7 @@ def test_an_explanation_has_every_number_behind_a_status(tmp_path: Path) -> None
     assert 0.94 < row["lower_bound"] < 0.95 and row["bound_confidence"] == pytest.approx(0.8)
     age = face["attributes"]["age"]
     assert age["status"] == "rejected" and age["weight"] == 0
-    assert age["reason"] == "no guarantee for <30: 0 held-out faces at the first threshold 0.9700, 8 needed"
+    assert age["reason"] == "no guarantee for <30: 0 held-out persons at the first threshold 0.9700, 8 needed"
     text = explanation_of(manifest, "pool:gender_only.jpg")
     for part in (
         "weight 1.000",

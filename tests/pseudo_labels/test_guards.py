@@ -95,7 +95,7 @@ def test_every_accepted_face_in_one_class_is_a_fault(selection: Selection) -> No
 
 def test_a_value_far_from_its_share_on_validation_is_too_rare_or_too_frequent(selection: Selection) -> None:
     codes = np.array([[1, 2]] * 2 + [[1, 0]] * 18 + [[0, UNKNOWN]] * 20)
-    held_out = HeldOutFaces(np.full((40, 6), 1 / 6), codes)
+    held_out = HeldOutFaces(np.full((40, 6), 1 / 6), codes, np.arange(40))
     # accepted: each gender 50 %, each age a third; validation: each gender 50 %, ages 90 %, 0 %, 10 %
     assert faults_of(selection, held_out=held_out, min_share_ratio=0.3, max_share_ratio=4.0) == [
         "'age': 30-59 is 33.33 % of accepted labels, 0 % of validation faces: too frequent; --set selection.align=training, "
@@ -114,17 +114,19 @@ def test_a_value_far_from_its_share_on_validation_is_too_rare_or_too_frequent(se
 def test_a_teacher_worse_than_a_constant_prediction_is_a_fault(selection: Selection) -> None:
     codes = np.array([[0, 0], [0, 1], [0, 2], [1, 0]])
     good = np.eye(6)[SPACE.class_ids(codes)]
-    assert faults_of(selection, held_out=HeldOutFaces(good, codes), worse_than_chance=True) == []
+    assert faults_of(selection, held_out=HeldOutFaces(good, codes, np.arange(4)), worse_than_chance=True) == []
     bad = good.copy()
     bad[:3] = np.eye(6)[[3, 4, 5]]  # men predicted as women
     bad[3] = np.eye(6)[0]
-    faults = faults_of(selection, held_out=HeldOutFaces(bad, codes), worse_than_chance=True)
+    faults = faults_of(selection, held_out=HeldOutFaces(bad, codes, np.arange(4)), worse_than_chance=True)
     assert [fault.partition(";")[0] for fault in faults] == [
         "'gender': the teacher's balanced accuracy on validation faces is 0 %, below 50 % of a constant prediction"
     ]
     constant = np.eye(6)[[0, 0, 0, 0]]  # exactly as good as a constant prediction
-    assert faults_of(selection, held_out=HeldOutFaces(constant, codes), worse_than_chance=True) == []
-    assert faults_of(selection, held_out=HeldOutFaces(bad[:3], codes[:3]), worse_than_chance=True) == []  # men only
+    assert faults_of(selection, held_out=HeldOutFaces(constant, codes, np.arange(4)), worse_than_chance=True) == []
+    assert (
+        faults_of(selection, held_out=HeldOutFaces(bad[:3], codes[:3], np.arange(3)), worse_than_chance=True) == []
+    )  # men only
 
 
 def test_faults_raise_or_pass_as_configured() -> None:

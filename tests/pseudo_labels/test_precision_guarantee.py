@@ -9,10 +9,11 @@ from benchmarks.precision_guarantee import TEACHERS, simulate
 from ssl_pipeline.config.selection import PrecisionGuarantee
 from ssl_pipeline.labels import UNKNOWN
 from ssl_pipeline.pseudo_labels.precision_guarantee import (
+    Evidence,
+    choose_threshold,
     confidence_steps,
-    count_correct,
     fixed_sequence,
-    num_faces_needed,
+    num_units_needed,
     precision_lower_bound,
     threshold_grid,
 )
@@ -34,7 +35,7 @@ def test_at_the_bound_that_many_correct_or_more_have_probability_delta(delta: fl
 
 @pytest.mark.parametrize(("target", "delta"), [(0.9, 0.1), (0.95, 0.05), (0.5, 0.25), (0.99, 0.01)])
 def test_the_faces_needed_are_the_fewest_that_pass_if_all_are_correct(target: float, delta: float) -> None:
-    needed = num_faces_needed(target, delta)
+    needed = num_units_needed(target, delta)
     assert passes_test(needed, needed, target, delta + 1e-12)
     assert not passes_test(needed - 1, needed - 1, target, delta)
     assert precision_lower_bound(needed, needed, delta=delta) >= target - 1e-12
@@ -77,12 +78,39 @@ def test_the_grid_of_few_faces_is_short_and_of_none_empty() -> None:
     assert threshold_grid(three, held_out_per_pool_face=0, num_needed=22, num_thresholds=1).tolist() == [0.9]
 
 
-def test_correct_faces_are_counted_at_each_threshold() -> None:
+def test_correct_units_are_counted_at_each_threshold() -> None:
     rng = np.random.default_rng(0)
     confidence, right, thresholds = rng.random(50).round(2), rng.random(50) < 0.5, np.array([0.9, 0.5, 0.51, 0.0])
-    num_right, num = count_correct(confidence, right, thresholds)
+    num_right, num = Evidence(confidence, right, np.arange(50)).count(thresholds)
     assert num.tolist() == [(confidence >= t).sum() for t in thresholds]
     assert num_right.tolist() == [(right & (confidence >= t)).sum() for t in thresholds]
+
+
+def test_a_person_counts_once_at_each_threshold_by_the_first_face_there() -> None:
+    confidence = np.array([0.5, 0.9, 0.9, 0.7, 0.8])
+    correct = np.array([False, True, True, True, False])
+    evidence = Evidence(confidence, correct, np.array([3, 3, 3, 7, 7]))
+    num_right, num = evidence.count(np.array([0.95, 0.85, 0.6, 0.0]))
+    assert num.tolist() == [0, 1, 2, 2]
+    assert num_right.tolist() == [0, 1, 2, 1]  # at 0 person 3 counts by the wrong face
+
+
+def test_copies_of_five_pictures_prove_nothing() -> None:
+    """Thirty faces would suffice for a precision of 0.9."""
+    sure, grid = np.full(30, 0.95), np.array([0.9])
+    copies = Evidence(sure, np.ones(30, bool), np.arange(30) // 6)
+    test = choose_threshold(grid, copies, target=0.9, delta=0.1)
+    assert (test.threshold, test.num_held_out) == (None, 5)
+    thirty = Evidence(sure, np.ones(30, bool), np.arange(30))
+    assert choose_threshold(grid, thirty, target=0.9, delta=0.1).threshold == 0.9
+
+
+def test_under_strong_shift_the_guarantee_is_withheld_and_says_why() -> None:
+    withheld = answered(40, 40, shift="the pool is of another origin")
+    assert not withheld.accepted.any()
+    assert withheld.reasons[0, 0] == "no guarantee for male: withheld, the pool is of another origin"
+    row = withheld.thresholds[0]
+    assert (row.threshold, row.num_accepted, row.num_held_out, row.num_correct) == (None, 0, 40, 40)
 
 
 @pytest.mark.parametrize("teacher", list(TEACHERS))
@@ -97,7 +125,7 @@ def test_the_guarantee_is_broken_no_more_often_than_delta(teacher: str, num_valu
         assert result.num_kept > 0.9 * draws and result.acceptance > 0.4  # and it accepts much
 
 
-def answered(num_held_out: int, num_right: int, **settings: object) -> Selection:
+def answered(num_held_out: int, num_right: int, *, shift: str = "", **settings: object) -> Selection:
     """Select from 100 faces predicted as men at 0.8, with held-out faces predicted alike."""
     sure = np.array([0.8, 0, 0, 0.2, 0, 0])
     truth = np.array([[0, 0]] * num_right + [[1, 0]] * (num_held_out - num_right), dtype=np.int64).reshape(-1, 2)
@@ -108,7 +136,7 @@ def answered(num_held_out: int, num_right: int, **settings: object) -> Selection
         labels=SPACE,
         config=config,
         image_ids=[f"{number:03d}" for number in range(100)],
-        held_out=HeldOutFaces(np.tile(sure, (num_held_out, 1)), truth),
+        held_out=HeldOutFaces(np.tile(sure, (num_held_out, 1)), truth, np.arange(num_held_out), shift=shift),
     )
 
 
@@ -124,12 +152,12 @@ def test_a_value_without_a_guarantee_gets_no_label_and_a_reason() -> None:
     too_few = answered(21, 21)
     assert not too_few.accepted[:, 0].any()
     assert too_few.reasons[0, 0] == (
-        "no guarantee for male: 21 held-out faces at the first threshold 0.8000, 22 needed"
+        "no guarantee for male: 21 held-out persons at the first threshold 0.8000, 22 needed"
     )
     wrong = answered(40, 36)
     assert not wrong.accepted[:, 0].any()
     assert wrong.reasons[0, 0].startswith(
-        "no guarantee for male: 36 of 40 held-out faces correct at 0.8000, lower bound 0."
+        "no guarantee for male: 36 of 40 held-out persons correct at 0.8000, lower bound 0."
     )
     assert [row.note for row in wrong.thresholds if row.value == "female"] == ["no candidates"]
 
@@ -146,7 +174,7 @@ def test_without_held_out_faces_nothing_is_guaranteed() -> None:
 
 def test_held_out_faces_are_conditioned_on_the_known_attributes_of_the_pool() -> None:
     rows = np.array([[0.5, 0, 0, 0.1, 0.4, 0]] * 2)
-    held_out = HeldOutFaces(rows, np.array([[1, 1], [1, UNKNOWN]]))
+    held_out = HeldOutFaces(rows, np.array([[1, 1], [1, UNKNOWN]]), np.arange(2))
     known = np.array([[True, False], [False, False]])
     with_gender, without_gender = predict_held_out(held_out, SPACE, known, np.array([True, True]), position=1)[::-1]
     assert (with_gender.known_attributes, with_gender.pool_faces.tolist()) == ("gender", [True, False])

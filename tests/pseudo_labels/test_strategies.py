@@ -1,5 +1,6 @@
 """Each strategy equals a slow reference on random faces, and properties that all of them share."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class Case:
         self.ids = [f"face-{number:03d}" for number in rng.permutation(num_faces)]
         rows = rng.dirichlet(np.full(6, 0.4), num_held_out)
         classes = [rng.choice(6, p=row) for row in rows]
-        self.held_out = HeldOutFaces(rows, SPACE.class_codes[classes])
+        self.held_out = HeldOutFaces(rows, SPACE.class_codes[classes], np.arange(num_held_out))
         self.training_codes = SPACE.class_codes[rng.integers(0, 6, 30)]
 
     def select(self, config: Any, *, order: Any = slice(None), round_index: int = 1) -> Selection:
@@ -297,15 +298,15 @@ def test_a_strategy_without_a_required_input_is_refused(settings: dict[str, Any]
     ("spoil", "message"),
     [
         (
-            lambda case: {"held_out": HeldOutFaces(case.held_out.probabilities[:, :5], case.held_out.codes)},
+            lambda case: {"held_out": replace(case.held_out, probabilities=case.held_out.probabilities[:, :5])},
             r"got \[120, 5\] and",
         ),
         (
-            lambda case: {"held_out": HeldOutFaces(case.held_out.probabilities, case.held_out.codes[:9])},
+            lambda case: {"held_out": replace(case.held_out, codes=case.held_out.codes[:9])},
             r"and \[9, 2\]",
         ),
         (
-            lambda case: {"held_out": HeldOutFaces(case.held_out.probabilities * 2, case.held_out.codes)},
+            lambda case: {"held_out": replace(case.held_out, probabilities=case.held_out.probabilities * 2)},
             "120 rows of held-out probabilities are no",
         ),
         (lambda case: {"members": case.members[:, :9]}, r"members must be \[T, 40, 6\], got \[3, 9, 6\]"),

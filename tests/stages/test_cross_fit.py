@@ -20,7 +20,8 @@ from ssl_pipeline.runs.files import read_json
 from ssl_pipeline.runs.uploads import provide_uploads
 from ssl_pipeline.stages.cross_fit import train_fold_teachers
 from ssl_pipeline.stages.open import open_run
-from ssl_pipeline.stages.predict import RoundFaces, predict
+from ssl_pipeline.stages.predict import predict
+from ssl_pipeline.stages.round_faces import RoundFaces, parts_of
 from ssl_pipeline.stages.selection import select
 from ssl_pipeline.stages.train import train_teacher
 from tests.cycle_config import draw_and_prepare, write_tiny_config
@@ -37,7 +38,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def labeled_pool(tmp_path_factory: pytest.TempPathFactory, raw: Path) -> tuple[RunConfig, RunDir]:
     path = write_tiny_config(tmp_path_factory.mktemp("folds"), root=raw)
-    config = load_config(path, overrides=[*FOLDS, AGREEMENT, "calibration={type: temperature}"])
+    config = load_config(path, overrides=[*FOLDS, AGREEMENT, "calibration={type: temperature, min_persons: 10}"])
     with open_run(config) as run:
         draw_and_prepare(config, run)
         train_teacher(config, run)
@@ -70,21 +71,19 @@ def test_each_training_face_is_held_out_once_with_all_faces_of_its_person(
         assert not set(people[list(image_ids)]) & set(training["person_id"])
 
 
-def test_a_face_is_predicted_by_the_teacher_that_did_not_train_on_it_calibrated_on_all(
+def test_a_face_is_predicted_by_the_teacher_that_did_not_train_on_it_calibrated_on_the_other_folds(
     labeled_pool: tuple[RunConfig, RunDir],
 ) -> None:
     config, run = labeled_pool
     faces, pixels = train_faces(run), open_pixels(run.faces / "pixels.npy")
     probabilities = read_shards(run.out_of_fold, faces)
-    temperatures = read_json(run.out_of_fold / "done.json")["result"]["calibration"]["temperatures"]
     for fold in range(3):
         held_out = ~faces["image_id"].isin(fold_training_table(run, fold)["image_id"]).to_numpy()
-        plain = CheckpointPredictor.load(run.fold_teacher(fold) / "best.safetensors", config.prediction)
+        plain = CheckpointPredictor.load(run.fold_teacher(fold) / "trained.safetensors", config.prediction)
         calibrated = CheckpointPredictor.load(run.out_of_fold / f"fold-{fold}.safetensors", config.prediction)
         assert plain.checkpoint.calibration is None
         assert calibrated.checkpoint.calibration is not None
-        assert list(calibrated.checkpoint.calibration.temperatures) == temperatures
-        assert calibrated.checkpoint.calibration.num_faces == len(faces)
+        assert calibrated.checkpoint.calibration.num_faces == len(faces) - held_out.sum()
         expected = calibrated.predict(pixels, faces.loc[held_out, "pixel_row"].to_numpy(np.int64))
         np.testing.assert_allclose(probabilities[held_out], expected, atol=1e-6)
     assert (run.out_of_fold / "calibration.png").is_file()
@@ -94,7 +93,7 @@ def test_the_pool_is_labeled_by_the_mean_of_the_teachers_and_selected_by_their_d
     labeled_pool: tuple[RunConfig, RunDir],
 ) -> None:
     config, run = labeled_pool
-    faces = RoundFaces(run, 1)
+    faces = RoundFaces(config, run, 1)
     pixels = open_pixels(run.faces / "pixels.npy")
     by_teacher = np.stack(
         [
@@ -104,36 +103,58 @@ def test_the_pool_is_labeled_by_the_mean_of_the_teachers_and_selected_by_their_d
             for path in sorted(run.out_of_fold.glob("fold-*.safetensors"))
         ]
     )
-    np.testing.assert_allclose(faces.pool_probabilities, by_teacher.mean(axis=0), atol=1e-6)
+    calibration, report = faces.mean_calibration
+    assert calibration is not None
+    assert calibration.num_faces == len(faces.validation)
+    assert report is not None
+    assert read_json(run.pseudo_labels(1) / "selection.json")["calibration"]["num_faces"] == report["num_faces"]
+    expected_pool = calibration.apply(by_teacher.mean(axis=0), config.labels.space)
+    np.testing.assert_allclose(faces.pool_probabilities, expected_pool, atol=1e-6)
+    assert (run.pseudo_labels(1) / "calibration.png").is_file()
     manifest = read_manifest(run.pseudo_labels(1) / "manifest.parquet")
     table = manifest.faces.set_index("image_id").loc[faces.pool["image_id"]]
     labels = config.labels.space
     for index, name in enumerate(labels.names):
         member_probabilities = np.stack([labels.attribute_probabilities(member)[index] for member in by_teacher])
-        chosen, rows = member_probabilities.mean(axis=0).argmax(axis=1), np.arange(len(table))
+        marginal = labels.attribute_probabilities(expected_pool)[index]
+        chosen, rows = marginal.argmax(axis=1), np.arange(len(table))
         deviation = member_probabilities[:, rows, chosen].std(axis=0, ddof=1)
-        accepted = (member_probabilities.mean(axis=0).max(axis=1) >= 0.5) & (deviation <= 0.03)
-        not_close = np.abs(deviation - 0.03) > 1e-5
+        accepted = (marginal.max(axis=1) >= 0.5) & (deviation <= 0.03)
+        not_close = (np.abs(deviation - 0.03) > 1e-5) & (np.abs(marginal.max(axis=1) - 0.5) > 1e-5)
         assert ((table[f"{name}_status"] == "accepted").to_numpy() == accepted)[not_close].all()
         assert 0 < accepted.sum() < len(table)
 
 
-def test_guarantees_are_tested_on_out_of_fold_predictions_of_the_training_faces(
+GUARANTEE = "selection={type: precision_guarantee, target: 0.5, guards: {min_acceptance_rate: 0}}"
+
+
+def test_a_guarantee_is_tested_on_training_faces_predicted_as_the_pool_is(
     labeled_pool: tuple[RunConfig, RunDir],
 ) -> None:
-    config, run = labeled_pool
-    faces = RoundFaces(run, 1)
-    assert faces.held_out["image_id"].tolist() == train_faces(run)["image_id"].tolist()
-    np.testing.assert_array_equal(faces.held_out_probabilities, read_shards(run.out_of_fold, train_faces(run)))
-    manifest = read_manifest(run.pseudo_labels(1) / "manifest.parquet")
-    again = load_config(run.root / "config.yaml", overrides=["selection={type: precision_guarantee, target: 0.5}"])
+    """Each face of the pool, as each training face, is predicted by one of the fold teachers, with its calibration."""
+    _, run = labeled_pool
+    again = load_config(run.root / "config.yaml", overrides=[GUARANTEE, "shift=null"])
     with open_run(again):
-        select(again, run, 1)
-    guaranteed = read_manifest(run.pseudo_labels(1) / "manifest.parquet").selection["thresholds"]
+        predict(again, run, 5, run.teacher / "best.safetensors")
+        select(again, run, 5)
+    faces, pixels = RoundFaces(again, run, 5), open_pixels(run.faces / "pixels.npy")
+    held_out = faces.held_out
+    assert held_out.name == "out-of-fold"
+    np.testing.assert_array_equal(held_out.probabilities, read_shards(run.out_of_fold, train_faces(run)))
+    parts = parts_of(faces.pool, 3)
+    assert set(parts) == {0, 1, 2}
+    for part in range(3):
+        rows = faces.pool.loc[parts == part, "pixel_row"].to_numpy(np.int64)
+        teacher = CheckpointPredictor.load(run.out_of_fold / f"fold-{part}.safetensors", again.prediction)
+        np.testing.assert_allclose(faces.pool_probabilities[parts == part], teacher.predict(pixels, rows), atol=1e-6)
+    guaranteed = read_manifest(run.pseudo_labels(5) / "manifest.parquet").selection["thresholds"]
     assert sum(row["num_held_out"] or 0 for row in guaranteed) > len(faces.validation)
-    with open_run(config):
-        select(config, run, 1)
-    assert read_manifest(run.pseudo_labels(1) / "manifest.parquet").identity == manifest.identity
+
+
+def test_the_part_of_a_face_does_not_depend_on_the_others(labeled_pool: tuple[RunConfig, RunDir]) -> None:
+    config, run = labeled_pool
+    pool = RoundFaces(config, run, 1).pool
+    assert parts_of(pool.iloc[::-1], 3).tolist() == parts_of(pool, 3)[::-1].tolist()
 
 
 def test_finished_fold_teachers_are_skipped(
@@ -157,7 +178,7 @@ def test_fold_teachers_do_not_replace_a_teacher_of_another_run(
     config = config.model_copy(update={"selection": load_fixed(tmp_path).selection})
     with open_run(config):
         predict(config, run, 2, other)
-    assert not RoundFaces(run, 2).is_out_of_fold
+    assert RoundFaces(config, run, 2).mean_calibration == (None, None)
 
 
 def load_fixed(tmp_path: Path) -> RunConfig:
@@ -169,9 +190,12 @@ def test_without_folds_the_members_are_the_views_of_a_face(labeled_pool: tuple[R
     config = config.model_copy(update={"out_of_fold": None})
     with open_run(config):
         predict(config, run, 3, run.teacher / "best.safetensors")
-    plain, mirrored = RoundFaces(run, 3).member_probabilities
+    plain, mirrored = RoundFaces(config, run, 3).member_probabilities
     predictor = CheckpointPredictor.load(run.teacher / "best.safetensors", config.prediction)
-    pixels, rows = open_pixels(run.faces / "pixels.npy"), RoundFaces(run, 3).pool["pixel_row"].to_numpy(np.int64)
+    pixels, rows = (
+        open_pixels(run.faces / "pixels.npy"),
+        RoundFaces(config, run, 3).pool["pixel_row"].to_numpy(np.int64),
+    )
     np.testing.assert_allclose(mirrored, predictor.by_view()[0].predict(pixels[:, :, ::-1], rows), atol=1e-5)
     assert np.abs(plain - mirrored).max() > 1e-3
 
@@ -194,12 +218,16 @@ def test_uploads_are_requested_while_shards_are_predicted_and_when_a_stage_ends(
     ("overrides", "fault"),
     [
         (
-            ["out_of_fold={num_folds: 3}", "selection.align=validation"],
-            "with out_of_fold the held-out faces are the train",
+            [GUARANTEE],
+            "precision_guarantee needs labeled faces that chose nothing, and the validation faces choose the best epoch",
+        ),
+        (
+            [GUARANTEE, "rounds=2", "out_of_fold={num_folds: 3}"],
+            "out_of_fold gives them in the first round only, and rounds is 2; --set faces.labeled.guarantee_fraction=0.2",
         ),
         (
             [AGREEMENT, "prediction.horizontal_flip=false"],
-            "several teachers or views, got one; set out_of_fold",
+            "several teachers or views, got one; --set prediction",
         ),
         (
             [AGREEMENT, "prediction.horizontal_flip=false", "out_of_fold={num_folds: 3}", "rounds=2"],
@@ -217,12 +245,13 @@ def test_with_too_few_faces_the_teachers_stay_uncalibrated_and_the_record_states
     labeled_pool: tuple[RunConfig, RunDir],
 ) -> None:
     config, run = labeled_pool
-    few = config.calibration.model_copy(update={"min_faces": 10_000})
+    few = config.calibration.model_copy(update={"min_persons": 10_000})
     with open_run(config):
         record = train_fold_teachers(config.model_copy(update={"calibration": few}), run)
     assert record is not None
+    num_persons = train_faces(run)["person_id"].nunique()
     assert record.calibration == {
-        "refused": f"{len(train_faces(run))} training faces are fewer than calibration.min_faces 10000"
+        "refused": f"{num_persons} persons with training faces are fewer than calibration.min_persons 10000"
     }
     assert record.pictures == ()
     assert (

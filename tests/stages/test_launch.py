@@ -129,7 +129,7 @@ def test_after_a_kill_no_process_is_left_and_the_resumed_training_ends_with_the_
     wait_for(lambda: not processes_of(job))
 
     run_job(job)
-    for name in ("best.safetensors", "history.csv"):
+    for name in ("trained.safetensors", "history.csv"):
         assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
