@@ -14,7 +14,7 @@ from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.device import resolve_device
-from ssl_pipeline.learning.fit import TRAINED
+from ssl_pipeline.learning.fit import TRAINED, FitResult
 from ssl_pipeline.pseudo_labels.guards import stop_on
 from ssl_pipeline.pseudo_labels.manifest import check_belongs, read_manifest
 from ssl_pipeline.pseudo_labels.merging import merge, write_training_table
@@ -151,11 +151,7 @@ def train_model(
             device=config.device,
             inputs=digest_of(inputs),
         )
-        try:
-            result = run_job(job)
-        except TrainingError as error:
-            key = "student" if role is config.student else "teacher"
-            raise TrainingError(with_whole_keys(str(error), f"{key}.training")) from None
+        result = _run(job, key="student" if role is config.student else "teacher")
         _plot_curves(directory, title=training.name, monitor=role.training.monitor)
         return {
             "best_epoch": result.best_epoch,
@@ -173,19 +169,23 @@ def train_model(
         work=work,
         around=gpu_slots(role.training.num_processes),
     )
-    pictures, calibration = [directory / "curves.png"], None
-    if training.calibrated:
-        calibrated = calibrate(config, run, directory, name=training.name)
-        pictures += calibrated.pictures
-        calibration = calibrated.report
+    calibrated = calibrate(config, run, directory, name=training.name) if training.calibrated else None
     return TrainedModel(
         directory,
         **record.result,
-        calibration=calibration,
-        pictures=tuple(pictures),
+        calibration=None if calibrated is None else calibrated.report,
+        pictures=(directory / "curves.png", *(() if calibrated is None else calibrated.pictures)),
         seconds=record.seconds,
         skipped=record.skipped,
     )
+
+
+def _run(job: TrainingJob, *, key: str) -> FitResult:
+    """Run a job; its errors name settings by their keys in the config."""
+    try:
+        return run_job(job)
+    except TrainingError as error:
+        raise TrainingError(with_whole_keys(str(error), f"{key}.training")) from None
 
 
 def _digest_weights(path: Path | None) -> str | None:

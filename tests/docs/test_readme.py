@@ -52,4 +52,4 @@ def test_the_library_is_used_as_the_readme_shows(tmp_path: Path) -> None:
         assert code.count(shown) == 1
         code = code.replace(shown, str(real))
     exec(code, {})
-    assert (tmp_path / "t/best.safetensors").is_file()
+    assert (tmp_path / "t/trained.safetensors").is_file()
