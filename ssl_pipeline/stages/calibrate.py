@@ -85,7 +85,6 @@ def calibration_inputs(config: RunConfig) -> dict[str, Any]:
     return {
         "calibration": config.calibration,
         "prediction": prediction,
-        "labels": config.labels.space.to_dict(),
         "device": str(resolve_device(config.device)),
     }
 

@@ -149,7 +149,12 @@ def _records(
         directories += [labels / "shift"] if config.shift is not None else []
         models += [run.student(outcome.round_index)] if outcome.gate is not None else []
     on_test = [] if compared is None else [run.teacher, run.student(compared.round_index)]
-    directories += [*models[1:], *(model / "validation" for model in models), *(model / "test" for model in on_test)]
+    directories += [
+        *models[1:],
+        *(model / "calibration" for model in models),
+        *(model / "validation" for model in models),
+        *(model / "test" for model in on_test),
+    ]
     used = sorted(directory for directory in directories if (directory / RECORD).is_file())
     return {str(directory.relative_to(run.root)): StageRecord.read(directory) for directory in used}
 

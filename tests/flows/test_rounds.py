@@ -80,7 +80,7 @@ def test_each_promoted_student_is_the_next_rounds_teacher(rounds_of: Cycle, run:
     assert len({record["seed"] for record in records}) == 3  # new weights in each round
     teachers = [StageRecord.read(run.pseudo_labels(number) / "predictions").inputs["teacher"] for number in (1, 2, 3)]
     checkpoints = [run.teacher, run.student(1), run.student(2)]
-    assert teachers == [StageRecord.read(model).outputs["best.safetensors"] for model in checkpoints]
+    assert teachers == [StageRecord.read(model / "calibration").outputs["../best.safetensors"] for model in checkpoints]
 
 
 def test_a_student_that_is_not_promoted_ends_the_rounds_and_the_last_promoted_one_is_compared(
@@ -114,7 +114,7 @@ def test_too_few_changed_labels_end_the_rounds_before_another_student(rounds_of:
 
 
 def test_the_summary_counts_the_stages_of_this_cycle_and_no_others(rounds_of: Cycle) -> None:
-    folds = ("out_of_fold={num_folds: 3}", "selection={type: precision_guarantee}")
+    folds = ("out_of_fold={num_folds: 3}", "selection={type: fixed_threshold, confidence_threshold: 0.5}")
     longer, stub = rounds_of(0.5, 0.7, 0.8, 0.9, overrides=folds)
     assert set(longer["seconds"]) == set(stub.worked)  # a fresh run used all that worked
     assert {picture for picture in longer["pictures"] if picture.startswith("round-03/student/test")}

@@ -88,6 +88,7 @@ class StubStages:
         return record
 
     def _work(self, directory: Path, name: str, outputs: Sequence[str], digest: str) -> dict[str, Any]:
+        directory.mkdir(parents=True, exist_ok=True)
         for output in outputs:
             write_text(directory / output, f"{output} of {digest}")
         if "labeled.parquet" in outputs:
@@ -112,8 +113,10 @@ class StubStages:
             }
         if name.endswith("out_of_fold"):
             return {"by_fold": [1], "num_faces": 1, "calibration": None}
+        if name.endswith("/calibration"):
+            return {"calibration": None}
         training = {"best_epoch": 0, "num_epochs": 1, "monitor": "macro_f1", "best_metric": 0.5}
-        return {**training, "resumed_from_epoch": 0, "calibration": None}
+        return {**training, "resumed_from_epoch": 0}
 
 
 def _prepare(directory: Path) -> dict[str, Any]:

@@ -25,9 +25,10 @@ from ssl_pipeline.runs.records import StageRecord
 from ssl_pipeline.stages.cross_fit import train_fold_teachers
 from ssl_pipeline.stages.evaluate import evaluate
 from ssl_pipeline.stages.finish import RoundOutcome, finish
-from ssl_pipeline.stages.predict import RoundFaces, predict
+from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.prepare import prepare
 from ssl_pipeline.stages.review import ask_review, assess_shift, digest_selection, selection_inputs
+from ssl_pipeline.stages.round_faces import RoundFaces
 from ssl_pipeline.stages.selection import changed_label_share, select
 from ssl_pipeline.stages.train import train_student, train_teacher
 from ssl_pipeline.stages.versions import VERSIONS
@@ -45,24 +46,25 @@ FULL = [
 
 # Stages, by the inputs that their records name. A stage also works again if one before it gives other outputs.
 FACES, TRAIN, FOLDS, OUT_OF_FOLD = {"faces"}, {"teacher"}, {"fold teachers"}, {"out of fold"}
-TEACHERS = TRAIN | FOLDS
+TEACHERS, CALIBRATE = TRAIN | FOLDS, {"calibrate"}
 PREDICT, SHIFT, SELECT, STUDENT, EVALUATE = {"predict"}, {"shift"}, {"select"}, {"student"}, {"evaluate"}
 MODELS = TEACHERS | STUDENT
-EVERY = FACES | MODELS | OUT_OF_FOLD | PREDICT | SHIFT | SELECT | EVALUATE
+EVERY = FACES | MODELS | CALIBRATE | OUT_OF_FOLD | PREDICT | SHIFT | SELECT | EVALUATE
 
 # Key, as a regular expression over the whole dotted key → stages with the key among their inputs. First match counts.
 TABLE = {
     r"(teacher|student)\.training\.(num_workers|save_every_steps)": set(),
     r"teacher\..*": TEACHERS,
     r"student\..*": STUDENT,
+    r"faces\.labeled\.guarantee_fraction": FACES | PREDICT | SHIFT,  # who labels the pool
     r"faces\..*": FACES,
     r"labels\..*": FACES | MODELS | SELECT,
     r"seed": FACES | MODELS | OUT_OF_FOLD | SHIFT,
     r"run_name": SELECT,
     r"prediction\.batch_size": set(),
     r"prediction\.shard_size": PREDICT | SHIFT,
-    r"prediction\..*": MODELS | OUT_OF_FOLD | PREDICT | SHIFT | EVALUATE,
-    r"calibration\..*": TRAIN | STUDENT | OUT_OF_FOLD,
+    r"prediction\..*": CALIBRATE | OUT_OF_FOLD | PREDICT | SHIFT | EVALUATE,
+    r"calibration\..*": CALIBRATE | OUT_OF_FOLD | SELECT,
     r"out_of_fold\..*": FOLDS | OUT_OF_FOLD | PREDICT | SHIFT,
     r"selection\..*": SELECT,
     r"shift\.max_faces": SHIFT,
@@ -77,6 +79,7 @@ def stage_of(directory: str) -> str:
     for pattern, name in (
         ("faces", "faces"),
         (r"round-00/teacher", "teacher"),
+        (r"round-\d\d/(teacher|student)/calibration", "calibrate"),
         (r"round-00/teacher-without-fold-\d+", "fold teachers"),
         (r"round-00/out_of_fold", "out of fold"),
         (r"round-\d\d/pseudo_labels/(predictions|held_out).*", "predict"),
@@ -122,7 +125,7 @@ class Plan(StubStages):
     def install(self, monkeypatch: pytest.MonkeyPatch) -> "Plan":
         super().install(monkeypatch)
         cached = lru_cache(read_faces)
-        for module in ("cross_fit", "predict", "evaluate"):
+        for module in ("cross_fit", "round_faces", "evaluate"):
             monkeypatch.setattr(f"ssl_pipeline.stages.{module}.read_faces", cached)
         monkeypatch.setattr("ssl_pipeline.runs.records.changed_values", lambda *_: {})  # the settings do change
         for check in ("check_selected", "check_accepted"):
@@ -228,7 +231,7 @@ def test_another_device_repeats_all_that_a_network_computes(
         module = importlib.import_module(f"ssl_pipeline.stages.{info.name}")
         if hasattr(module, "resolve_device"):
             monkeypatch.setattr(module, "resolve_device", lambda device: torch.device("cuda"))
-    assert differing(before, plan.of(config, run)) == MODELS | OUT_OF_FOLD | PREDICT | SHIFT | EVALUATE
+    assert differing(before, plan.of(config, run)) == MODELS | CALIBRATE | OUT_OF_FOLD | PREDICT | SHIFT | EVALUATE
 
 
 @pytest.mark.parametrize(
@@ -236,6 +239,7 @@ def test_another_device_repeats_all_that_a_network_computes(
     [
         ("prepare", FACES),
         ("train", MODELS),
+        ("calibrate", CALIBRATE),
         ("cross_fit", OUT_OF_FOLD),
         ("predict", PREDICT),
         ("shift", SHIFT),
@@ -260,10 +264,11 @@ def test_another_version_of_a_stages_code_repeats_it(
         ([], set()),
         (["seed=1"], EVERY),
         (["teacher.training.epochs=9"], EVERY - FACES),
-        (["student.training.epochs=9"], STUDENT | EVALUATE),
-        (["selection.target=0.7"], SELECT | STUDENT | EVALUATE),
-        (["shift.strong_auc=0.55"], SELECT | STUDENT | EVALUATE),
-        (["shift.max_faces=100"], SHIFT | SELECT | STUDENT | EVALUATE),
+        (["student.training.epochs=9"], STUDENT | CALIBRATE | EVALUATE),
+        (["calibration.min_persons=20"], EVERY - FACES - MODELS | STUDENT),
+        (["selection.target=0.7"], SELECT | STUDENT | CALIBRATE | EVALUATE),
+        (["shift.strong_auc=0.55"], SELECT | STUDENT | CALIBRATE | EVALUATE),
+        (["shift.max_faces=100"], SHIFT | SELECT | STUDENT | CALIBRATE | EVALUATE),
         (["prediction.batch_size=9", "teacher.training.num_workers=2"], set()),
     ],
 )
@@ -334,7 +339,8 @@ def test_a_stage_reads_only_what_finished_and_was_left_as_it_was(
     file, read = READERS[reader]
     path = run.root / file
     if state == "unfinished":
-        (path.parent / "done.json").unlink()
+        record = path.parent / ("calibration" if path.name == "best.safetensors" else ".") / "done.json"
+        record.unlink()
     elif state == "edited":
         path.write_text("edited")
     else:
@@ -393,7 +399,7 @@ def test_fold_teachers_predict_also_if_the_teacher_is_named_by_another_path(
     monkeypatch.chdir(run.root.parent)
     for root, named in ((run.root, Path("tiny")), (Path("tiny"), run.root)):
         predict(config, RunDir(root), 1, named / "round-00/teacher/best.safetensors")
-        assert RoundFaces(run, 1).is_out_of_fold
+        assert RoundFaces(config, run, 1).labels_in_parts
 
 
 def test_edited_pseudo_labels_are_never_overwritten(copied: tuple[RunConfig, RunDir], stub: StubStages) -> None:
