@@ -156,8 +156,8 @@ def test_the_run_command_exits_with_the_errors_code(
         raise ReviewPending(f"{config} {overrides} {run_name}")
 
     monkeypatch.setattr("ssl_pipeline.cli.run.load_flow_command", lambda name: wait)
-    monkeypatch.setattr("sys.argv", ["ssl-pipeline", "run", "demo", "--set", "a=1", "--run-name", "mine"])
+    monkeypatch.setattr("sys.argv", ["ssl-pipeline", "run", "demo", "--set", "seed=1", "--run-name", "mine"])
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == ReviewPending.exit_code == 3
-    assert capsys.readouterr().err == "ReviewPending: demo ['a=1'] mine\n"
+    assert capsys.readouterr().err == "ReviewPending: demo ['seed=1'] mine\n"

@@ -79,7 +79,7 @@ def test_a_pasted_cure_of_a_guard_works(selection: Selection, guards: dict[str, 
         selection = replace(selection, class_ids=np.zeros(100, dtype=int))
     codes = SPACE.class_codes[np.arange(60) % 6]
     wrong = np.eye(6)[(np.arange(60) + 1) % 6]
-    held_out = HeldOutFaces(wrong, codes) if "worse_than_chance" in guards else None
+    held_out = HeldOutFaces(wrong, codes, np.arange(60)) if "worse_than_chance" in guards else None
     (fault, *_) = faults_of(selection, held_out=held_out, **guards)
     (cure,) = [cure for cure in cures(fault) if cure.startswith("selection.guards.")]
     key, _, value = cure.removeprefix("selection.guards.").partition("=")

@@ -283,9 +283,9 @@ def test_the_vote_disagreement_is_the_sample_deviation_and_needs_two_members() -
             {"type": "precision_guarantee"},
             r"precision_guarantee needs labeled faces .* there are none",
         ),
-        ({"type": "ensemble_agreement"}, r"at least two views or teachers, got 0; set another selection\.type"),
-        ({"type": "self_adaptive", "align": "training"}, r"align training .* set selection\.align to none"),
-        ({"type": "self_adaptive", "align": "validation"}, r"align validation .* set selection\.align to none"),
+        ({"type": "ensemble_agreement"}, r"at least two views or teachers, got 0; --set selection\.type"),
+        ({"type": "self_adaptive", "align": "training"}, r"align training .* --set selection\.align=none"),
+        ({"type": "self_adaptive", "align": "validation"}, r"align validation .* --set selection\.align=none"),
     ],
 )
 def test_a_strategy_without_a_required_input_is_refused(settings: dict[str, Any], message: str) -> None:

@@ -26,7 +26,7 @@ def test_a_training_and_a_labeling_report_their_shares(tmp_path: Path) -> None:
     assert [share for name, share in reports if name == "teacher"] == [1 / 3, 2 / 3, 1]
     labeled = [share for name, share in reports if name == "labeling"]
     assert labeled == [0.4, 0.8, 1.0]  # 100 faces in shards of 40
-    assert ("labeling validation faces", 1.0) in reports
+    assert ("labeling held-out faces", 1.0) in reports
 
 
 def test_only_work_inside_the_context_reaches_the_listener() -> None:
