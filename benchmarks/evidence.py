@@ -122,8 +122,8 @@ def report(draws: int) -> str:
         before, now = temperature_of(right, faces)
         rows = np.array([[0.6, 0.4]])
         cells = [f"{one:.2f}: {apply_temperature(rows, one)[0, 0]:.4f}" for one in (before, now)]
-        told = " (refused, told)" if now < 0.505 or now > 19.8 else ""
-        temperatures.append([f"{right} of {faces}", cells[0], cells[1] + told])
+        is_refused = now < 0.505 or now > 19.8
+        temperatures.append([f"{right} of {faces}", cells[0], "refused: 0.6 stays" if is_refused else cells[1]])
     return "\n".join(
         [
             "# What counts as evidence",
