@@ -38,7 +38,7 @@ from ssl_pipeline.runs.files import atomic_path
 
 METADATA_KEY = b"ssl_pipeline"
 FORMAT = "pseudo-label manifest"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 Targets = Literal["hard", "soft"]
 

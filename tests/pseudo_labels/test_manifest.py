@@ -213,11 +213,11 @@ def test_a_manifest_that_is_missing_or_something_else_is_refused(tmp_path: Path)
         ({"format": "training table"}, "no pseudo-label manifest but a 'training table'"),
         (
             {"format_version": 99},
-            "manifest format 99 of another release, this one reads 3; run `ssl-pipeline run` again",
+            "manifest format 99 of another release, this one reads 4; run `ssl-pipeline run` again",
         ),
         (
-            {"format_version": 2},
-            r"manifest format 2 of another release, this one reads 3; run `ssl-pipeline run` again",
+            {"format_version": 3},
+            r"manifest format 3 of another release, this one reads 4; run `ssl-pipeline run` again",
         ),
         ({"identity": {"run_name": "night"}}, "metadata is damaged"),
         ({"labels": {"gender": ["male", "female"], "mask": ["on", "off"]}}, "column 'mask' is missing"),
