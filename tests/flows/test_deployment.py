@@ -39,6 +39,15 @@ def query_server(operator: Operator, objects: str, query: dict[str, Any]) -> lis
     return content["events"] if objects == "events" else content
 
 
+def wait_for_events(operator: Operator, name: str) -> list[dict[str, Any]]:
+    """Query events of a name until there are any: they are sent and stored asynchronously."""
+    deadline = time.monotonic() + 60
+    while not (events := query_server(operator, "events", {"filter": {"event": {"name": [name]}}})):
+        assert time.monotonic() < deadline, f"no event {name}"
+        time.sleep(0.5)
+    return list(events)
+
+
 def test_a_run_publishes_pages_log_lines_and_an_event(operator: Operator) -> None:
     """Uses the cycle of the test above."""
     artifacts = {
@@ -56,7 +65,7 @@ def test_a_run_publishes_pages_log_lines_and_an_event(operator: Operator) -> Non
     of_flow_run = {"logs": {"flow_run_id": {"any_": [artifacts["faces"]["flow_run_id"]]}}, "sort": "TIMESTAMP_ASC"}
     lines = [line["message"] for line in query_server(operator, "logs", of_flow_run)]
     assert any(line.startswith("tiny/faces: ") for line in lines), lines
-    (event,) = query_server(operator, "events", {"filter": {"event": {"name": ["ssl-pipeline.cycle.finished"]}}})
+    (event,) = wait_for_events(operator, "ssl-pipeline.cycle.finished")
     assert event["resource"]["prefect.resource.id"] == "ssl-pipeline.run.tiny"
     assert event["payload"]["promoted"] in ("teacher", "student")
     assert set(event["payload"]["counts"]) >= {"accepted", "rejected"}
@@ -71,12 +80,7 @@ def test_a_deployment_run_that_fails_exits_non_zero(operator: Operator, tmp_path
     absent = tmp_path / "absent.yaml"
     result = operator.run("deployment", "run", "full-cycle/local", "--watch", "-p", f"config_path={absent}")
     assert result.returncode != 0
-    deadline = time.monotonic() + 20  # events are sent asynchronously
-    while time.monotonic() < deadline:
-        events = query_server(operator, "events", {"filter": {"event": {"name": ["ssl-pipeline.cycle.failed"]}}})
-        if events:
-            break
-        time.sleep(0.5)
+    events = wait_for_events(operator, "ssl-pipeline.cycle.failed")
     assert "absent.yaml" in events[0]["payload"]["error"]
     (page,) = query_server(operator, "artifacts", {"artifacts": {"key": {"any_": ["what-went-wrong"]}}})
     assert "> ConfigError: " in page["data"] and "no such config file" in page["data"], page["data"]
