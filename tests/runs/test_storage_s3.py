@@ -145,7 +145,7 @@ def test_a_machine_lost_during_training_costs_only_what_was_not_uploaded_and_cha
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     stored = remote.sizes()
-    assert {"faces/done.json", "round-00/teacher/best.safetensors", "round-00/teacher/last.pt"} <= set(stored)
+    assert {"faces/done.json", "round-00/teacher/trained.safetensors", "round-00/teacher/last.pt"} <= set(stored)
     assert "round-00/teacher/done.json" not in stored
     time.sleep(2.1)  # the lost machine's lock expires
 
