@@ -36,6 +36,14 @@ LABELS = LabelSpace.of({"gender": ["male", "female"], "age": ["<45", ">=45"]})
 _SPLITS = ("train", "train", "validation", "test")
 
 
+def replace_in_stages(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
+    """Replace a name in every stage that imports it."""
+    for info in pkgutil.iter_modules(stages.__path__):
+        module = importlib.import_module(f"ssl_pipeline.stages.{info.name}")
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, value)
+
+
 def _no_accuracy(model: str) -> float:
     return 0.5
 
@@ -52,10 +60,7 @@ class StubStages:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> "StubStages":
         """Replace the work of all stages."""
-        for info in pkgutil.iter_modules(stages.__path__):
-            module = importlib.import_module(f"ssl_pipeline.stages.{info.name}")
-            if hasattr(module, "run_stage"):
-                monkeypatch.setattr(module, "run_stage", self.run_stage)
+        replace_in_stages(monkeypatch, "run_stage", self.run_stage)
         manifest = SimpleNamespace(selection={"faults": [], "shift": None})
         monkeypatch.setattr("ssl_pipeline.stages.train.read_manifest", lambda path: manifest)
         monkeypatch.setattr("ssl_pipeline.stages.train.check_belongs", lambda *_, **__: None)

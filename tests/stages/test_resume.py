@@ -1,7 +1,5 @@
 """Which stages work again: a table over every key of the config, and which outputs a stage refuses to read."""
 
-import importlib
-import pkgutil
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from ssl_pipeline import stages
 from ssl_pipeline.config.base import Section
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
@@ -33,7 +30,7 @@ from ssl_pipeline.stages.selection import changed_label_share, select
 from ssl_pipeline.stages.train import train_student, train_teacher
 from ssl_pipeline.stages.versions import VERSIONS
 from tests.cycle_config import write_tiny_config
-from tests.stages.stub_stages import StubStages, run_cycle
+from tests.stages.stub_stages import StubStages, replace_in_stages, run_cycle
 
 FULL = [
     "out_of_fold={num_folds: 3}",
@@ -227,10 +224,7 @@ def test_another_device_repeats_all_that_a_network_computes(
 ) -> None:
     config, run = base
     before = plan.of(config, run)
-    for info in pkgutil.iter_modules(stages.__path__):
-        module = importlib.import_module(f"ssl_pipeline.stages.{info.name}")
-        if hasattr(module, "resolve_device"):
-            monkeypatch.setattr(module, "resolve_device", lambda device: torch.device("cuda"))
+    replace_in_stages(monkeypatch, "resolve_device", lambda device: torch.device("cuda"))
     assert differing(before, plan.of(config, run)) == MODELS | CALIBRATE | OUT_OF_FOLD | PREDICT | SHIFT | EVALUATE
 
 
@@ -420,10 +414,7 @@ def test_other_faces_repeat_every_stage_that_reads_them(
 ) -> None:
     config, run = base
     before = plan.of(config, run)
-    for info in pkgutil.iter_modules(stages.__path__):
-        module = importlib.import_module(f"ssl_pipeline.stages.{info.name}")
-        if hasattr(module, "faces_digest"):
-            monkeypatch.setattr(module, "faces_digest", lambda *_: "other faces")
+    replace_in_stages(monkeypatch, "faces_digest", lambda *_: "other faces")
     assert differing(before, plan.of(config, run)) == EVERY - FACES
 
 
