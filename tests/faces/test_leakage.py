@@ -29,7 +29,7 @@ def left_by_the_rules(pool: pd.DataFrame, labeled: pd.DataFrame) -> list[str]:
     of_picture = labeled.groupby("content_hash")["split"].agg(set).to_dict()
     held_out = set(labeled.loc[labeled["split"] != "train", "person_id"])
     for picture, person in zip(pool["content_hash"], pool["person_id"], strict=True):
-        if of_picture.get(picture, set()) & {"test", "validation"}:
+        if of_picture.get(picture, set()) & {"test", "guarantee", "validation"}:
             held_out.add(person)
     left, seen = [], set()
     for image_id, picture, person in zip(pool["image_id"], pool["content_hash"], pool["person_id"], strict=True):
