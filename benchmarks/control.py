@@ -29,9 +29,8 @@ def train_control(config: RunConfig, *, round_index: int) -> Json:
     faces = TrainingFaces.from_directory(run.faces, labels=config.labels)
     training = config.student.training
     num_student_faces = len(read_training_table(run.student(round_index) / "training.parquet"))
-    steps = training.epochs * math.ceil(num_student_faces / training.batch_size)
-    steps_per_epoch = math.ceil(len(faces.train.pixel_rows) / training.batch_size)
-    control_training = training.model_copy(update={"epochs": round(steps / steps_per_epoch)})
+    steps = training.num_steps(math.ceil(num_student_faces / training.batch_size))
+    control_training = training.model_copy(update={"epochs": None, "steps": steps})
     role = config.student.model_copy(update={"training": control_training})
     fit(role, faces, directory=directory, seed=config.seed, device=config.device, name="control")
     evaluate(config, run, directory, "test")

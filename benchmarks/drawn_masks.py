@@ -120,7 +120,7 @@ def train(drawn: pd.DataFrame, directory: Path, *, seed: int) -> Path:
         LabeledSet.from_faces(table[is_held_out], pixels, labels=LABELS, train=train_table),
     )
     result = fit(ROLE, training_faces, directory=directory, seed=seed, device="cpu", name="drawn masks")
-    print(f"best epoch {result.best_epoch}: {result.best_metric:.4f} log loss on held-out drawn masks", flush=True)
+    print(f"kept epoch {result.kept_epoch}: {result.kept_metric:.4f} log loss on held-out drawn masks", flush=True)
     return result.checkpoint
 
 

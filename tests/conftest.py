@@ -43,9 +43,16 @@ def make_faces(num_train: int = 60, num_validation: int = 30, *, size: int = 16,
 
 
 def make_role(**training: object) -> RoleConfig:
-    """A tiny wide ResNet, trained for two epochs unless told otherwise."""
+    """A tiny wide ResNet, trained for two epochs unless told otherwise; the best is kept."""
     model = training.pop("model", {"architecture": "wrn10_1"})
-    settings = {"epochs": 2, "batch_size": 16, "optimizer": {"type": "sgd", "learning_rate": 0.05}, **training}
+    budget = {} if "steps" in training else {"epochs": 2}
+    settings = {
+        **budget,
+        "keep": "best",
+        "batch_size": 16,
+        "optimizer": {"type": "sgd", "learning_rate": 0.05},
+        **training,
+    }
     return RoleConfig.model_validate({"model": model, "training": settings})
 
 

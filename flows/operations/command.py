@@ -119,8 +119,8 @@ def _no_server(reason: str) -> PipelineError:
 
 def print_training(model: dict[str, Any]) -> None:
     """Print a trained model's metric, epochs and checkpoint."""
-    epochs = f"the best of {model['num_epochs']} epochs is {model['best_epoch'] + 1}"
-    typer.echo(f"{model['monitor']} {model['best_metric']:.3f} on the validation faces; {epochs}")
+    epochs = f"the {model['kept']} of {model['num_epochs']} epochs, {model['kept_epoch'] + 1}, is kept"
+    typer.echo(f"{model['monitor']} {model['kept_metric']:.3f} on the validation faces; {epochs}")
     typer.echo(f"Checkpoint: {model['checkpoint']}")
 
 

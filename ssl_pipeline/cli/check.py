@@ -50,7 +50,7 @@ def _describe(config: RunConfig) -> str:
     rounds = f"{config.rounds} round{'s' if config.rounds > 1 else ''}"
     return (
         f"run '{config.run_name}' in {config.runs_root / config.run_name}: teacher {config.teacher.model.architecture}, "
-        f"{config.teacher.training.epochs} epochs; {rounds} of {config.selection.type} and a student "
-        f"{config.student.model.architecture}, {config.student.training.epochs} epochs; {config.labels.space.num_classes} "
+        f"{config.teacher.training.budget}; {rounds} of {config.selection.type} and a student "
+        f"{config.student.model.architecture}, {config.student.training.budget}; {config.labels.space.num_classes} "
         f"classes at {config.faces.image_size} × {config.faces.image_size} pixels"
     )

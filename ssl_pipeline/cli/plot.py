@@ -52,7 +52,7 @@ def plot_schedule(
         curves = {"backbone": rates, "classifier": rates * optimizer.head_learning_rate_factor}
     summary = (
         f"{num_faces:,} faces ({source})\nin batches of {training.batch_size}: "
-        f"{steps_per_epoch:,} steps per epoch, {len(rates):,} in {training.epochs} epochs"
+        f"{steps_per_epoch:,} steps per epoch, {len(rates):,} in {training.num_epochs(steps_per_epoch)} epochs"
     )
     if optimizer.layer_decay is not None:
         summary += f"\nlayer decay: × {optimizer.layer_decay:g} per layer below the classifier"

@@ -1,7 +1,7 @@
 """Config sections for optimizers and learning-rate schedules; formulas and examples: docs/training.md."""
 
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
@@ -72,8 +72,39 @@ class TimmOptimizer(OptimizerBase):
 class ScheduleBase(Section):
     """Common keys of all schedules except one-cycle: a linear warm-up."""
 
+    counts_epochs: ClassVar[bool] = False
+    """Whether the schedule has keys in epochs, besides the warm-up."""
     warmup_epochs: float = Field(default=0, ge=0)
     """Number of epochs, may be fractional, over which the learning rate rises linearly to its peak, step by step."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """The same in steps, instead of epochs."""
+
+    @model_validator(mode="after")
+    def _check_warmup(self) -> Self:
+        if self.warmup_epochs and self.warmup_steps:
+            raise ValueError("give warmup_epochs or warmup_steps, and not both; --set warmup_epochs=0")
+        return self
+
+    def num_warmup_steps(self, steps_per_epoch: int) -> int:
+        """Return the number of steps of the warm-up."""
+        return self.warmup_steps or round(self.warmup_epochs * steps_per_epoch)
+
+    def check_steps(self, steps: int) -> None:
+        """Check against a training's number of steps.
+
+        Raises:
+            ValueError: naming the contradiction and its cure.
+        """
+        if self.counts_epochs or self.warmup_epochs:
+            key = "warmup_epochs" if self.warmup_epochs else f"scheduler {self.type}"  # type: ignore[attr-defined]
+            cure = f"--set 'scheduler={{type: cosine, warmup_steps: {self.warmup_steps or steps // 10}}}'"
+            raise ValueError(
+                f"{key} counts epochs, and the training has steps; {cure}, or give epochs instead of steps"
+            )
+        if self.warmup_steps >= steps:
+            raise ValueError(
+                f"warmup_steps {self.warmup_steps} must be less than steps {steps}; --set scheduler.warmup_steps={steps // 10}"
+            )
 
     def check_epochs(self, epochs: int) -> None:
         """Check against the number of epochs.
@@ -108,6 +139,7 @@ class ConstantSchedule(ScheduleBase):
 class StepSchedule(ScheduleBase):
     """Multiply the learning rate by `factor` every `step_epochs` epochs, counted from the start. Updated per epoch."""
 
+    counts_epochs: ClassVar[bool] = True
     type: Literal["step"]
     step_epochs: int = Field(ge=1)
     factor: Decrease = 0.1
@@ -126,6 +158,7 @@ class StepSchedule(ScheduleBase):
 class MultiStepSchedule(ScheduleBase):
     """Multiply the learning rate by `factor` at each milestone. Updated per epoch."""
 
+    counts_epochs: ClassVar[bool] = True
     type: Literal["multi_step"]
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
     """Epochs, counted from 0, that start with a lower rate: with [30, 60], epochs 0…29 have the peak rate."""
@@ -162,6 +195,7 @@ class CosineSchedule(ScheduleBase):
 class CosineRestartsSchedule(ScheduleBase):
     """Half cosines one after the other, each starting at the peak (SGDR, arXiv:1608.03983). Updated per step."""
 
+    counts_epochs: ClassVar[bool] = True
     type: Literal["cosine_restarts"]
     first_cycle_epochs: int = Field(ge=1)
     """Length of the first cycle, which starts after the warm-up."""
@@ -185,6 +219,7 @@ class PlateauSchedule(ScheduleBase):
     The metric is `training.monitor` on the validation faces. Updated per epoch, on top of the warm-up.
     """
 
+    counts_epochs: ClassVar[bool] = True
     type: Literal["plateau"]
     patience_epochs: int = Field(default=5, ge=0)
     factor: Decrease = 0.1
@@ -214,8 +249,15 @@ class OneCycleSchedule(Section):
             )
         return data
 
+    def num_warmup_steps(self, steps_per_epoch: int) -> int:
+        """Return 0: the rise is a part of the cycle."""
+        return 0
+
     def check_epochs(self, epochs: int) -> None:
         """Accept any number of epochs."""
+
+    def check_steps(self, steps: int) -> None:
+        """Accept any number of steps."""
 
 
 OptimizerConfig = Annotated[Sgd | AdamW | TimmOptimizer, Field(discriminator="type")]

@@ -180,6 +180,8 @@ class RunConfig(Section):
             check_metric(training.monitor, attributes=self.labels.space.names, with_numbers=with_numbers)
         except ValueError as error:
             yield f"{role}.training.monitor: {error}; e.g. --set {role}.training.monitor=macro_f1"
+        if training.fixmatch is not None:
+            yield from (f"{role}.training.fixmatch.{fault}" for fault in training.fixmatch.faults(self.labels.space))
         for inner_key, _, loss in terms_of(training.loss):
             key = f"{role}.training.loss.{inner_key}"
             if isinstance(loss, ExpectedNumber):

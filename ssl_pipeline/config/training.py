@@ -6,9 +6,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from ssl_pipeline.config.base import Fraction, Section
+from ssl_pipeline.config.fixmatch import FixMatchConfig
 from ssl_pipeline.config.losses import CrossEntropy, LossConfig
 from ssl_pipeline.config.metrics import MetricName
 from ssl_pipeline.config.optimization import AdamW, CosineSchedule, OptimizerConfig, SchedulerConfig
+
+FEW_VALIDATION_FACES = 300
 
 
 class ModelConfig(Section):
@@ -71,22 +74,16 @@ class RandAugment(Section):
     erasing_probability: Fraction = 0.5
 
 
-class FixMatchConfig(Section):
-    """FixMatch: confident predictions on weak views are targets for strong views of the pool (arXiv:2001.07685)."""
-
-    weight: Annotated[float, Field(gt=0)] = 1.0
-    """Weight of the term; the loss on the labels has 1."""
-    confidence_threshold: Annotated[float, Field(gt=0, le=1)] = 0.95
-    faces_per_labeled: int = Field(default=2, ge=1, le=20)
-    """Pool faces per step, as a multiple of the labeled ones."""
-    pseudo_labels: bool = False
-    """Whether the student also trains on the manifest's accepted pseudo-labels, which stay fixed during the training."""
-
-
 class TrainingConfig(Section):
     """How a model is trained; the same section and loop for teacher and student."""
 
-    epochs: int = Field(ge=1)
+    epochs: int | None = Field(default=None, ge=1)
+    """Passes over the training faces; give this or `steps`."""
+    steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps; the last epoch may be a part of one. Independent of the number of faces."""
+    keep: Literal["auto", "best", "last"] = "auto"
+    """Which epoch's weights are kept: the best by `monitor`, or the last. `auto`: the last if fewer than 300 validation
+    faces would choose (their score varies more than the epochs differ) and nothing stops early."""
     batch_size: int = Field(default=64, ge=2)
     """Faces per optimizer step, over all accumulation steps and processes."""
     accumulation_steps: int = Field(default=1, ge=1)
@@ -130,9 +127,36 @@ class TrainingConfig(Section):
                 f"batch_size {self.batch_size} must be a multiple of accumulation_steps {self.accumulation_steps}{factor}: "
                 f"a batch is split into that many equal parts; --set batch_size={-(-self.batch_size // num_micro_batches) * num_micro_batches}"
             )
-        self.scheduler.check_epochs(self.epochs)
-        self.optimizer.check_epochs(self.epochs)
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give epochs or steps, and not both; --set 'epochs=30' or --set 'steps=1000'")
+        if self.keep == "last" and self.early_stopping_epochs is not None:
+            raise ValueError(
+                "keep: early stopping is for the best epoch; --set keep=best or --set early_stopping_epochs=null"
+            )
+        if self.epochs is not None:
+            self.scheduler.check_epochs(self.epochs)
+            self.optimizer.check_epochs(self.epochs)
+        elif self.steps is not None:
+            self.scheduler.check_steps(self.steps)
         return self
+
+    @property
+    def budget(self) -> str:
+        """The length of the training in words."""
+        return f"{self.steps:,} steps" if self.steps is not None else f"{self.epochs:,} epochs"
+
+    def num_steps(self, steps_per_epoch: int) -> int:
+        """Return the number of optimizer steps of the training."""
+        return self.steps if self.steps is not None else (self.epochs or 0) * steps_per_epoch
+
+    def num_epochs(self, steps_per_epoch: int) -> int:
+        """Return the number of epochs, a last partial one included."""
+        return -(-self.num_steps(steps_per_epoch) // steps_per_epoch)
+
+    def keeps_last(self, num_validation_faces: int) -> bool:
+        """Return whether the last epoch's weights are kept, not the best's; see `keep`."""
+        few = num_validation_faces < FEW_VALIDATION_FACES and self.early_stopping_epochs is None
+        return self.keep == "last" or (self.keep == "auto" and few)
 
 
 class RoleConfig(Section):

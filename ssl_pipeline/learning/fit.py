@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -19,7 +20,7 @@ from ssl_pipeline.runs.uploads import request_upload
 logger = logging.getLogger(__name__)
 
 TRAINED = "trained.safetensors"
-_STATE_FORMAT = 2  # of last.pt; a state of another format is not resumed
+_STATE_FORMAT = 3  # of last.pt; a state of another format is not resumed
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,12 @@ class FitResult:
     """Result of a training."""
 
     checkpoint: Path
-    best_epoch: int
-    best_metric: float
-    """The monitored metric of the best epoch."""
+    kept: Literal["best", "last"]
+    """Which epoch's weights the checkpoint holds; see `TrainingConfig.keep`."""
+    kept_epoch: int
+    """Counted from 0."""
+    kept_metric: float
+    """The monitored metric of the kept epoch."""
     num_epochs: int
     """Completed epochs; fewer than configured after early stopping."""
     resumed_from_epoch: int
@@ -47,7 +51,7 @@ def fit(
 ) -> FitResult:
     """Train a model, or resume a training of the same config, seed and inputs found in `directory`.
 
-    Writes ``trained.safetensors`` (best epoch by the monitored validation metric, uncalibrated), ``last.pt`` (state, after every epoch
+    Writes ``trained.safetensors`` (the best or the last epoch, see `keep`; uncalibrated), ``last.pt`` (state, after every epoch
     and every `save_every_steps` steps) and ``history.csv``.
 
     Args:
@@ -93,12 +97,13 @@ def _run(loop: TrainingLoop, config: RoleConfig, faces: TrainingFaces, *, direct
     state = load_training_state(directory / "last.pt", key=key)
     if state is not None:
         loop.restore(state)
-        logger.info("%s: training resumes after epoch %d of %d", name, loop.progress.epoch, config.training.epochs)
+        logger.info("%s: training resumes after epoch %d of %d", name, loop.progress.epoch, loop.num_epochs)
     progress, first_epoch = loop.progress, loop.progress.epoch
-    with TrainingProgress(name, config.training.epochs, start=first_epoch, shown=is_main) as bar:
-        while not progress.should_stop(config.training):
+    with TrainingProgress(name, loop.num_epochs, start=first_epoch, shown=is_main) as bar:
+        while not (progress.epoch and loop.is_last(progress.epoch - 1)):
             row = loop.run_epoch(bar, save=save)
-            if is_main and progress.epoch == progress.best_epoch:
+            is_kept = loop.is_last(progress.epoch) if loop.keeps_last else progress.epoch == progress.best_epoch
+            if is_main and is_kept:
                 save_checkpoint(
                     directory / TRAINED,
                     loop.eval_model,
@@ -112,4 +117,7 @@ def _run(loop: TrainingLoop, config: RoleConfig, faces: TrainingFaces, *, direct
                     pd.DataFrame(progress.history).to_csv(temporary, index=False)
             save()
             bar.epoch_done(row, best=progress.best_metric, monitor=config.training.monitor)
-    return FitResult(directory / TRAINED, progress.best_epoch, progress.best_metric, progress.epoch, first_epoch)
+    epoch = progress.epoch - 1 if loop.keeps_last else progress.best_epoch
+    metric = progress.history[epoch][config.training.monitor]
+    kept: Literal["best", "last"] = "last" if loop.keeps_last else "best"
+    return FitResult(directory / TRAINED, kept, epoch, metric, progress.epoch, first_epoch)

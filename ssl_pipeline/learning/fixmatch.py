@@ -1,6 +1,6 @@
-"""FixMatch: confident predictions on weak views are targets for strong views (Sohn et al., arXiv:2001.07685).
+"""Agreement with the pool: predictions on weak views are targets for strong views (FixMatch, arXiv:2001.07685).
 
-Decided per attribute, within the labels known of a face. Shapes: U unlabeled faces of a step, A attributes, K classes,
+Decided per attribute, within the values known of a face. Shapes: U unlabeled faces of a step, A attributes, K classes,
 V values, S image side.
 """
 
@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ssl_pipeline.config.training import FixMatchConfig, TrainingConfig
+from ssl_pipeline.config.losses import CrossEntropy
+from ssl_pipeline.config.training import TrainingConfig
 from ssl_pipeline.labels import IntArray, LabelSpace
 from ssl_pipeline.learning.augmentation import Augmentation
 from ssl_pipeline.learning.dataset import AugmentedFaces, UnlabeledSet, epoch_batches, load_batches
+from ssl_pipeline.learning.losses import BatchLoss
 
 _ORDER_STREAM, _WEAK_STREAM, _STRONG_STREAM = 101, 102, 103
 """Added to the seed, so that the random numbers differ from those of the labeled faces."""
@@ -32,17 +34,54 @@ class UnlabeledBatch(NamedTuple):
     """int [U], their indices in the unlabeled set."""
 
 
+class PoolTargets(NamedTuple):
+    """Targets for the strong views of a step."""
+
+    probabilities: Tensor
+    """float32 [U, K], rows sum to 1."""
+    weights: Tensor
+    """float32 [U, A], of each attribute's target; 0 leaves it out."""
+
+    def of(self, faces: Tensor) -> "PoolTargets":
+        """Select faces by their positions in the step."""
+        return PoolTargets(self.probabilities[faces], self.weights[faces])
+
+
 class FixMatch:
-    """Batches of unlabeled faces and their pseudo-targets."""
+    """Batches of unlabeled faces, their targets, and the loss against them.
+
+    The running means that some settings need are over all processes' faces and part of the training state.
+    """
 
     def __init__(
-        self, config: FixMatchConfig, training: TrainingConfig, faces: UnlabeledSet, labels: LabelSpace
+        self,
+        training: TrainingConfig,
+        faces: UnlabeledSet,
+        labels: LabelSpace,
+        *,
+        class_mass: Tensor,
+        sum_over_processes: Callable[[Tensor], Tensor] = lambda value: value,
     ) -> None:
-        self._config, self._training, self._faces = config, training, faces
+        """Prepare for a pool.
+
+        Args:
+            training: with `fixmatch`.
+            faces: the pool.
+            labels: the label space.
+            class_mass: total weight of each class in the training faces, float [K]; the prior `training`.
+            sum_over_processes: sums a tensor over the training processes.
+        """
+        assert training.fixmatch is not None
+        self._config, self._training, self._faces, self._labels = training.fixmatch, training, faces, labels
+        self._sum_over_processes = sum_over_processes
         self._candidates = torch.from_numpy(labels.candidates(faces.codes))
+        self._is_known = torch.from_numpy(faces.codes >= 0)
         codes = torch.from_numpy(labels.class_codes)
         self._membership = [one_hot(codes[:, position]).float() for position in range(codes.shape[1])]
         """Per attribute, float [K, V], 1 where a class has a value."""
+        self._prior = [self._prior_of(position, class_mass) for position in range(codes.shape[1])]
+        self._means = [_RunningMeans(self._config.momentum) for _ in labels.names]
+        self._loss = BatchLoss(CrossEntropy(type="cross_entropy", per="attribute"), labels)
 
     def batches(
         self, sizes: Sequence[int], *, seed: int, epoch: int, start: int, shard_indices: Callable[[IntArray], IntArray]
@@ -56,16 +95,10 @@ class FixMatch:
             seed: the run's.
             epoch: from 0.
             start: the first batch to yield.
-            shard_indices: selects this process's part of the labeled positions of a batch.
+            shard_indices: selects this process's part of the positions of a batch.
         """
-        per_labeled = self._config.faces_per_labeled
-        faces = self._sample(sum(sizes) * per_labeled, seed=seed, epoch=epoch)
-        batches = np.split(faces, np.cumsum([size * per_labeled for size in sizes])[:-1])
-
-        def shard_with_labeled(positions: IntArray) -> IntArray:
-            labeled = shard_indices(np.arange(len(positions) // per_labeled))
-            return positions.reshape(-1, per_labeled)[labeled].reshape(-1)
-
+        ends = np.rint(np.cumsum(sizes) * self._config.faces_per_labeled).astype(np.int64)
+        batches = np.split(self._sample(int(ends[-1]), seed=seed, epoch=epoch), ends[:-1])
         kinds: tuple[tuple[Augmentation, int], ...] = (("weak", _WEAK_STREAM), ("strong", _STRONG_STREAM))
         loaders = [
             load_batches(
@@ -74,7 +107,7 @@ class FixMatch:
                 epoch=epoch,
                 num_workers=self._training.num_workers,
                 start=start,
-                shard_indices=shard_with_labeled,
+                shard_indices=shard_indices,
             )
             for kind, stream in kinds
         ]
@@ -90,26 +123,109 @@ class FixMatch:
         ]
         return np.concatenate(orders)[:num_samples]
 
-    def pseudo_targets(self, log_probabilities: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn predictions on weak views into targets for strong views.
+    def targets(self, log_probabilities: Tensor, faces: Tensor) -> PoolTargets:
+        """Turn predictions on the weak views of a step into targets, and update the running means.
 
         Args:
-            log_probabilities: predictions on the weak views, float [U, K].
+            log_probabilities: predictions on the weak views, float [U, K], without a graph.
             faces: indices in the unlabeled set, int [U].
-
-        Returns:
-            Targets, float32 [U, K], uniform over the classes that agree with the confident values; and bool [U, A],
-            whether an attribute's most probable value reaches `confidence_threshold`.
         """
-        candidates = self._candidates[faces].to(log_probabilities.device)
-        posterior = log_probabilities.detach().float().exp() * candidates
-        posterior = posterior / posterior.sum(dim=1, keepdim=True).clamp_min(1e-12)
-        confident, agrees = [], torch.ones_like(posterior, dtype=torch.bool)
-        for class_membership in self._membership:
-            membership = class_membership.to(posterior)
-            confidence, value = (posterior @ membership).max(dim=1)
-            is_confident = confidence >= self._config.confidence_threshold
-            agrees &= membership.T[value].bool() | ~is_confident[:, None]
-            confident.append(is_confident)
-        targets = agrees.float()
-        return targets / targets.sum(dim=1, keepdim=True), torch.stack(confident, dim=1)
+        device, config = log_probabilities.device, self._config
+        q = log_probabilities.float().exp() * self._candidates[faces].to(device)
+        q = q / q.sum(dim=1, keepdim=True).clamp_min(1e-12)
+        if config.align is not None:
+            q = self._aligned(q, faces)
+        weights, kept = [], torch.ones_like(q)
+        for position, attribute in enumerate(self._labels.attributes):
+            is_known = self._is_known[faces, position].to(device)
+            membership = self._membership[position].to(q)
+            marginal = q @ membership
+            confidence, value = marginal.max(dim=1)
+            self._update(position, {"confidence": confidence[:, None], "square": confidence[:, None] ** 2}, is_known)
+            self._update(position, {"marginal": marginal}, is_known)
+            weight = self._weights(position, confidence, value) * config.attribute_weights.get(attribute.name, 1.0)
+            weights.append(torch.where(is_known, 1.0, weight))
+            kept = kept * membership.T[value]
+        # hard: the class of the most probable values; a class-wise maximum might contradict an attribute's own
+        return PoolTargets(kept if config.targets == "hard" else q, torch.stack(weights, dim=1))
+
+    def loss(self, log_probabilities: Tensor, targets: PoolTargets) -> Tensor:
+        """Sum the weighted cross-entropy of strong views [U, K] over faces and attributes."""
+        loss = self._loss(log_probabilities, targets.probabilities, targets.weights > 0, targets.weights)
+        return self._config.weight * loss
+
+    def _aligned(self, q: Tensor, faces: Tensor) -> Tensor:
+        """Multiply by (prior / running mean)^exponent per attribute; known attributes stay as they are."""
+        assert self._config.align is not None
+        factors = torch.ones_like(q)
+        for position, membership in enumerate(self._membership):
+            is_known = self._is_known[faces, position].to(q.device)
+            self._update(position, {"before": q @ membership.to(q)}, is_known)
+            mean = self._means[position].get("before")
+            if mean is not None:
+                ratio = (self._prior[position].to(q) / mean.clamp_min(1e-6)) ** self._config.align.exponent
+                factors = torch.where(is_known[:, None], factors, factors * (membership.to(q) @ ratio))
+        q = q * factors
+        return q / q.sum(dim=1, keepdim=True).clamp_min(1e-12)
+
+    def _weights(self, position: int, confidence: Tensor, value: Tensor) -> Tensor:
+        """Weigh each face's most probable value of an attribute, float [U] in [0, 1]."""
+        means = self._means[position]
+        marginal, mean, square = (means.get(name) for name in ("marginal", "confidence", "square"))
+        match self._config.threshold:
+            case "fixed":
+                return (confidence >= self._config.threshold_of(self._labels.names[position])).float()
+            case _ if marginal is None or mean is None or square is None:  # so far, every face's value was known
+                return torch.zeros_like(confidence)
+            case "self_adaptive":
+                return (confidence >= (mean * marginal / marginal.max())[value]).float()
+            case "gaussian_weights":
+                variance = (square - mean**2).clamp_min(1e-12)
+                return torch.exp(-((mean - confidence).clamp_min(0) ** 2) / (2 * variance))
+
+    def _update(self, position: int, values: dict[str, Tensor], is_known: Tensor) -> None:
+        """Update running means by the faces whose value is not known."""
+        guessed = (~is_known).float()[:, None]
+        count = self._sum_over_processes(guessed.sum())
+        if count == 0:
+            return
+        for name, tensor in values.items():
+            self._means[position].update(name, self._sum_over_processes((tensor * guessed).sum(dim=0)) / count)
+
+    def _prior_of(self, position: int, class_mass: Tensor) -> Tensor:
+        """Return the expected shares of an attribute's values, float [V]."""
+        attribute, align = self._labels.attributes[position], self._config.align
+        shares = class_mass.float().cpu() @ self._membership[position]
+        if align is not None and align.prior == "flat":
+            shares = torch.ones_like(shares)
+        elif align is not None and not isinstance(align.prior, str) and attribute.name in align.prior:
+            shares = torch.tensor([align.prior[attribute.name][value] for value in attribute.values])
+        return shares / shares.sum()
+
+    def state_dict(self) -> list[dict[str, Tensor]]:
+        """Return the running means of each attribute."""
+        return [{name: mean.cpu() for name, mean in means.sums.items()} for means in self._means]
+
+    def load_state_dict(self, state: list[dict[str, Tensor]]) -> None:
+        """Restore a state."""
+        for means, sums in zip(self._means, state, strict=True):
+            means.sums = dict(sums)
+
+
+class _RunningMeans:
+    """Exponential means by name, without a bias to the start (as Adam's, arXiv:1412.6980, algorithm 1)."""
+
+    def __init__(self, momentum: float) -> None:
+        self._momentum = momentum
+        self.sums: dict[str, Tensor] = {}
+        """Σ_t (1 − m) m^(T − t) (x_t, 1), float [n + 1]; the last entry is the total weight."""
+
+    def update(self, name: str, value: Tensor) -> None:
+        value = torch.cat([value, value.new_ones(1)])
+        before = self.sums.get(name)
+        before = torch.zeros_like(value) if before is None else before.to(value)
+        self.sums[name] = self._momentum * before + (1 - self._momentum) * value
+
+    def get(self, name: str) -> Tensor | None:
+        sums = self.sums.get(name)
+        return None if sums is None else sums[:-1] / sums[-1]

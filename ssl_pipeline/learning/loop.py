@@ -10,9 +10,9 @@ same optimizer steps.
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 
 from ssl_pipeline.config.losses import ExpectedNumber, terms_of
 from ssl_pipeline.config.metrics import metric_direction
-from ssl_pipeline.config.training import RoleConfig, TrainingConfig
+from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.evaluation.metrics import Scores, metric_value, score_predictions
 from ssl_pipeline.learning.augmentation import seed_generators
@@ -36,7 +36,7 @@ from ssl_pipeline.learning.dataset import (
     sampling_weights,
 )
 from ssl_pipeline.learning.device import Compute, Device
-from ssl_pipeline.learning.fixmatch import FixMatch, UnlabeledBatch
+from ssl_pipeline.learning.fixmatch import FixMatch, PoolTargets, UnlabeledBatch
 from ssl_pipeline.learning.losses import BatchLoss
 from ssl_pipeline.learning.mixing import mix
 from ssl_pipeline.learning.model import FaceClassifier, build_model
@@ -45,6 +45,7 @@ from ssl_pipeline.learning.parameter_groups import FreezableBackbone
 from ssl_pipeline.learning.predict import predict_probabilities
 from ssl_pipeline.learning.progress import TrainingProgress
 from ssl_pipeline.learning.schedules import Schedule
+from ssl_pipeline.learning.step_errors import StepPosition, not_finite, translate_errors
 
 WEIGHTS_STREAM, STEP_STREAM = 1, 2  # distinct from the loader's (seed, epoch, position)
 
@@ -62,10 +63,15 @@ class Progress:
     best_epoch: int = -1
     history: list[dict[str, float]] = field(default_factory=list)
 
-    def should_stop(self, config: TrainingConfig) -> bool:
-        """Return whether all epochs are done or the patience of early stopping is exhausted."""
-        patience = config.early_stopping_epochs
-        return self.epoch >= config.epochs or (patience is not None and self.epoch - 1 - self.best_epoch >= patience)
+
+class _PoolPart(NamedTuple):
+    """The pool's part of a micro-batch."""
+
+    strong: Tensor
+    """uint8 [u, 3, S, S]."""
+    targets: PoolTargets
+    total: Tensor
+    """Number of pool faces of the whole step, over all processes."""
 
 
 class TrainingLoop:
@@ -99,12 +105,16 @@ class TrainingLoop:
                 raise TrainingError(
                     f"{name}: fixmatch needs unlabeled faces, got none; add a pool or drop training.fixmatch"
                 )
-            self.fixmatch = FixMatch(training.fixmatch, training, faces.unlabeled, faces.labels)
+            self.fixmatch = FixMatch(
+                training, faces.unlabeled, faces.labels, class_mass=masses[0], sum_over_processes=self.compute.sum
+            )
         self.targets = torch.from_numpy(faces.train.targets)
         self.known = torch.from_numpy(faces.train.known)
         self.weights = torch.from_numpy(faces.train.weights)
         self.face_weights = torch.from_numpy(faces.train.taught_weights.max(axis=1))
         self.steps_per_epoch = -(-len(faces.train.pixel_rows) // training.batch_size)
+        self.num_epochs = training.num_epochs(self.steps_per_epoch)
+        self.keeps_last = training.keeps_last(len(faces.validation.pixel_rows))
         self.optimizer: Optimizer = build_optimizer(training.optimizer, self.model)
         self.freezable = FreezableBackbone(self.model, epochs=training.optimizer.freeze_backbone_epochs)
         self.direction = metric_direction(training.monitor)
@@ -116,6 +126,11 @@ class TrainingLoop:
         """The model to validate and save: the weight average if there is one, else the trained model."""
         return self.ema.module if self.ema is not None else self.model
 
+    def is_last(self, epoch: int) -> bool:
+        """Return whether an epoch (from 0), when done, is the last: of the budget, or by the patience of early stopping."""
+        patience = self.config.early_stopping_epochs
+        return epoch + 1 >= self.num_epochs or (patience is not None and epoch - self.progress.best_epoch >= patience)
+
     def run_epoch(self, bar: TrainingProgress, *, save: Callable[[], None] = lambda: None) -> dict[str, float]:
         """Train for the rest of an epoch, validate, and return the epoch's row of the history.
 
@@ -123,6 +138,7 @@ class TrainingLoop:
         """
         progress, epoch = self.progress, self.progress.epoch
         batches = epoch_batches(self.sampling_weights, batch_size=self.config.batch_size, seed=self.seed, epoch=epoch)
+        batches = batches[: self.config.num_steps(self.steps_per_epoch) - epoch * self.steps_per_epoch]
         loader = load_batches(
             self.augmented,
             batches,
@@ -140,8 +156,7 @@ class TrainingLoop:
                 start=progress.step,
                 shard_indices=self.compute.shard_indices,
             )
-        self.model.train()
-        self.freezable.start_epoch(epoch)
+        self._start_training_mode()
         if progress.step == 0:
             progress.learning_rate = self.schedule.learning_rate
         for step, ((pixels, indices), unlabeled) in enumerate(zip(loader, pool, strict=False), start=progress.step):
@@ -151,13 +166,17 @@ class TrainingLoop:
             steps_before = epoch * self.steps_per_epoch + step
             progress.losses.append(self._step(pixels, indices, steps_before, unlabeled))
             progress.step = step + 1
-            bar.step_done(progress.step, self.steps_per_epoch, progress.losses[-1])
+            bar.step_done(progress.step, len(batches), progress.losses[-1])
             every = self.config.save_every_steps
-            if every is not None and (steps_before + 1) % every == 0 and progress.step < self.steps_per_epoch:
+            if every is not None and (steps_before + 1) % every == 0 and progress.step < len(batches):
                 save()
         row = self._close_epoch(self._validate(self.faces.validation))
         progress.step, progress.losses = 0, []
         return row
+
+    def _start_training_mode(self) -> None:
+        self.model.train()
+        self.freezable.start_epoch(self.progress.epoch)
 
     def _close_epoch(self, scores: Scores) -> dict[str, float]:
         """Record an epoch's scores in the history and the best metric, and advance the schedule."""
@@ -198,17 +217,13 @@ class TrainingLoop:
             labels = [(indices, label_weight), (indices[mixed.partners], 1 - label_weight)]
         # also right for mixed batches: the partners are a permutation of the batch
         total_weight = self.compute.sum(self.face_weights[indices].sum()).clamp_min(1e-8)
-        num_unlabeled = torch.tensor(0.0 if unlabeled is None else len(unlabeled.faces))
-        total_unlabeled = self.compute.sum(num_unlabeled)
-        total = torch.zeros((), device=device)
-        micro_batches = [
-            part for part in torch.arange(len(indices)).tensor_split(self.config.accumulation_steps) if len(part)
-        ]
-        with self._translate_errors(step):
-            for part in micro_batches:
+        num_parts, total = self.config.accumulation_steps, torch.zeros((), device=device)
+        micro_batches = [part for part in torch.arange(len(indices)).tensor_split(num_parts) if len(part)]
+        with translate_errors(self._position(step)):
+            pool = itertools.repeat(None) if unlabeled is None else self._pool_parts(unlabeled, len(micro_batches))
+            for part, views in zip(micro_batches, pool, strict=False):
                 with nullcontext() if part is micro_batches[-1] else accelerator.no_sync(self.parallel):
-                    pool = None if unlabeled is None else _micro_batch(unlabeled, part, batch_size=len(indices))
-                    images = [pixels[part]] if pool is None else [pixels[part], pool.weak, pool.strong]
+                    images = [pixels[part]] if views is None else [pixels[part], views.strong]
                     with self.compute.autocast():
                         log_probabilities = self.forward(torch.cat(images).to(device))
                     labeled = log_probabilities[: len(part)]
@@ -216,14 +231,15 @@ class TrainingLoop:
                         self._labeled_loss(labeled, faces[part], weight) for faces, weight in labels if weight > 0
                     ]
                     loss = torch.stack(losses).sum() / total_weight
-                    if pool is not None:
-                        loss = loss + self._unlabeled_loss(log_probabilities[len(part) :], pool) / total_unlabeled
+                    if views is not None:
+                        assert self.fixmatch is not None
+                        loss = loss + self.fixmatch.loss(log_probabilities[len(part) :], views.targets) / views.total
                     # DDP averages the gradients of the processes; their sum is needed
                     torch.autograd.backward(self.scaler.scale(loss * accelerator.num_processes))
                 total += loss.detach()
         total_loss = float(self.compute.sum(total))
         if not math.isfinite(total_loss):
-            raise TrainingError(self._not_finite(total_loss, indices, step))
+            raise not_finite(self.faces.train.image_ids, indices, total_loss, self._position(step))
         self._update_weights()
         self.schedule.after_step()
         if self.ema is not None:
@@ -249,14 +265,23 @@ class TrainingLoop:
             {name: numbers[faces].to(device) for name, numbers in self.numbers.items()},
         )
 
-    def _unlabeled_loss(self, log_probabilities: Tensor, batch: UnlabeledBatch) -> Tensor:
-        """Sum the loss of the strong views against the pseudo-targets of the weak ones, which come first."""
+    def _pool_parts(self, batch: UnlabeledBatch, num_parts: int) -> Iterator["_PoolPart"]:
+        """Predict the weak views of a step by the averaged model, without a graph; yield micro-batches for the strong views.
+
+        The average is of the steps before this one. Without `ema_decay`, it is the trained model.
+        """
         assert self.fixmatch is not None
-        assert self.config.fixmatch is not None
-        weak, strong = torch.split(log_probabilities, len(batch.faces))
-        targets, confident = self.fixmatch.pseudo_targets(weak, batch.faces)
-        unknown = {name: strong.new_full((len(strong),), math.nan) for name in self.numbers}
-        return self.config.fixmatch.weight * self.loss(strong, targets, confident, confident.to(strong), unknown)
+        model, device = self.eval_model, self.compute.device
+        parts = torch.arange(len(batch.faces)).tensor_split(num_parts)
+        model.eval()
+        with torch.no_grad(), self.compute.autocast():
+            predicted = torch.cat([model(batch.weak[part].to(device)) for part in parts])
+        if model is self.model:
+            self._start_training_mode()
+        targets = self.fixmatch.targets(predicted, batch.faces)
+        total = self.compute.sum(torch.tensor(float(len(batch.faces))))
+        for part in parts:
+            yield _PoolPart(batch.strong[part], targets.of(part.to(device)), total)
 
     def _standardized_numbers(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the loss's regression targets of faces [N] and of values [V], in standard deviations."""
@@ -274,39 +299,8 @@ class TrainingLoop:
                 value_numbers[loss.attribute] = torch.from_numpy(targets.of_value / scale).float()
         return face_numbers, value_numbers
 
-    def _not_finite(self, loss: float, indices: Tensor, step: int) -> str:
-        shown = [self.faces.train.image_ids[index] for index in indices[:8].tolist()]
-        more = f" and {len(indices) - len(shown):,} more" if len(indices) > len(shown) else ""
-        return (
-            f"{self.name}: the loss is {loss} at step {step} (epoch {self.progress.epoch}), learning rate "
-            f"{self.schedule.learning_rate:.3g}, faces {', '.join(shown)}{more}; "
-            f"--set optimizer.learning_rate={self.config.optimizer.learning_rate / 10:.3g}, --set max_gradient_norm=1 or "
-            "--set precision=fp32"
-        )
-
-    @contextmanager
-    def _translate_errors(self, step: int) -> Iterator[None]:
-        """Turn out-of-memory and compile failures into TrainingError."""
-        try:
-            yield
-        except torch._dynamo.exc.TorchDynamoException as error:
-            reason = str(error).strip().splitlines()[0]
-            raise TrainingError(f"{self.name}: torch.compile failed ({reason}); --set compile=false") from None
-        except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
-                raise
-            config = self.config
-            parts = [
-                n
-                for n in range(config.accumulation_steps + 1, config.batch_size + 1)
-                if config.batch_size % (n * config.num_processes) == 0
-            ]
-            raise TrainingError(
-                f"{self.name}: out of memory at step {step} with {config.batch_size // config.accumulation_steps} faces "
-                f"of {self.faces.image_size} pixels per micro-batch; "
-                f"{f'--set accumulation_steps={parts[0]} (same result for networks without batch norm), ' if parts else ''}"
-                f"lower batch_size (now {config.batch_size}) or the faces' image_size"
-            ) from None
+    def _position(self, step: int) -> StepPosition:
+        return StepPosition(self.name, self.config, self.faces.image_size, self.progress.epoch, step)
 
     def _validate(self, faces: LabeledSet) -> Scores:
         self.compute.broadcast_buffers(self.eval_model)
@@ -328,6 +322,7 @@ class TrainingLoop:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "fixmatch": None if self.fixmatch is None else self.fixmatch.state_dict(),
             "progress": asdict(self.progress),
         }
 
@@ -339,11 +334,6 @@ class TrainingLoop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.schedule.load_state_dict(state["schedule"])
+        if self.fixmatch is not None:
+            self.fixmatch.load_state_dict(state["fixmatch"])
         self.progress = Progress(**state["progress"])
-
-
-def _micro_batch(batch: UnlabeledBatch, part: Tensor, *, batch_size: int) -> UnlabeledBatch:
-    """Select the unlabeled faces of a micro-batch, whose labeled faces are at `part` in a batch of `batch_size`."""
-    per_labeled = len(batch.faces) // batch_size
-    positions = (part[:, None] * per_labeled + torch.arange(per_labeled)).reshape(-1)
-    return UnlabeledBatch(batch.weak[positions], batch.strong[positions], batch.faces[positions])

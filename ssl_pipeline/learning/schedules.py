@@ -50,13 +50,16 @@ class Schedule:
         self._per_step: LRScheduler
         self._per_epoch: ReduceLROnPlateau | None = None
         if isinstance(config.scheduler, PlateauSchedule):  # LinearLR multiplies, so a drop outlasts the warm-up
-            warmup = max(round(config.scheduler.warmup_epochs * steps_per_epoch), 1)
+            warmup = max(config.scheduler.num_warmup_steps(steps_per_epoch), 1)
             self._per_step = LinearLR(optimizer, start_factor=1 / warmup, total_iters=warmup - 1)
             patience, factor = config.scheduler.patience_epochs, config.scheduler.factor
             self._per_epoch = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience, eps=0.0)
         else:
             factor_at = partial(
-                learning_rate_factor, config=config.scheduler, epochs=config.epochs, steps_per_epoch=steps_per_epoch
+                learning_rate_factor,
+                config=config.scheduler,
+                num_steps=config.num_steps(steps_per_epoch),
+                steps_per_epoch=steps_per_epoch,
             )
             self._per_step = LambdaLR(optimizer, factor_at)
 
@@ -89,14 +92,13 @@ class Schedule:
             self._per_epoch.load_state_dict(state["per_epoch"])
 
 
-def learning_rate_factor(step: int, *, config: SchedulerConfig, epochs: int, steps_per_epoch: int) -> float:
+def learning_rate_factor(step: int, *, config: SchedulerConfig, num_steps: int, steps_per_epoch: int) -> float:
     """Compute the learning rate of a step (from 0) as a fraction of its peak; of a plateau, its warm-up only.
 
     Step t of a warm-up of w steps takes (t + 1) / w. Milestones count from the start of training; cosines start after
     the warm-up. `one_cycle` places its ends at steps 0, pN − 1 and N − 1 of N, like torch's `OneCycleLR`.
     """
-    num_steps = epochs * steps_per_epoch
-    warmup = 0 if isinstance(config, OneCycleSchedule) else round(config.warmup_epochs * steps_per_epoch)
+    warmup = config.num_warmup_steps(steps_per_epoch)
     if step < warmup:
         return (step + 1) / warmup
     match config:
@@ -129,16 +131,16 @@ def _half_cosine(start: float, end: float, progress: float) -> float:
 
 
 def learning_rates(config: TrainingConfig, *, steps_per_epoch: int) -> FloatArray:
-    """Compute the learning rate of every training step, float [epochs · steps_per_epoch], without training.
+    """Compute the learning rate of every training step, float [steps], without training.
 
     For a plateau, no epoch after the first improves the metric.
     """
     optimizer = SGD([torch.zeros(1)], lr=config.optimizer.learning_rate)
     schedule = Schedule(config, optimizer, steps_per_epoch=steps_per_epoch)
     rates = []
-    for _ in range(config.epochs):
-        for _ in range(steps_per_epoch):
-            rates.append(schedule.learning_rate)
-            schedule.after_step()
-        schedule.after_epoch(0.0)
+    for step in range(1, config.num_steps(steps_per_epoch) + 1):
+        rates.append(schedule.learning_rate)
+        schedule.after_step()
+        if step % steps_per_epoch == 0:
+            schedule.after_epoch(0.0)
     return np.array(rates)

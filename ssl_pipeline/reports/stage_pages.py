@@ -117,11 +117,11 @@ def training_page(name: str, result: Mapping[str, Any], directory: Path, *, pict
     lines = [
         f"# {name[:1].upper()}{name[1:]}",
         "",
-        f"Best in epoch {result['best_epoch'] + 1} of {result['num_epochs']}: {_metric_name(result['monitor'])} "
-        f"**{result['best_metric']:.3f}** on validation; {result['seconds']:,.0f} s.",
+        f"Kept: the {result['kept']} epoch, {result['kept_epoch'] + 1} of {result['num_epochs']}: {_metric_name(result['monitor'])} "
+        f"**{result['kept_metric']:.3f}** on validation; {result['seconds']:,.0f} s.",
         *_calibration(result.get("calibration")),
         "",
-        *_epochs(epochs, result["best_epoch"]),
+        *_epochs(epochs, result["kept_epoch"] if result["kept"] == "best" else None),
         "",
         f"Checkpoint: {markdown_code(directory / 'best.safetensors')}",
     ]
@@ -140,19 +140,20 @@ def fold_teachers_page(result: Mapping[str, Any], directory: Path, *, pictures: 
         "|---|---:|---:|---:|",
     ]
     for fold, (teacher, num_faces) in enumerate(zip(result["teachers"], result["by_fold"], strict=True)):
-        score = f"{_metric_name(teacher['monitor'])} {teacher['best_metric']:.3f}"
-        epochs = f"{teacher['best_epoch'] + 1} of {teacher['num_epochs']}"
+        score = f"{_metric_name(teacher['monitor'])} {teacher['kept_metric']:.3f}"
+        epochs = f"{teacher['kept_epoch'] + 1} of {teacher['num_epochs']}"
         lines.append(f"| {fold + 1} | {num_faces:,} | {epochs} | {score} |")
     lines += ["", f"Checkpoints and predictions of the training faces: {markdown_code(directory)}"]
     return Page("fold-teachers", "How the teachers out of fold were trained", "\n".join(lines), pictures)
 
 
-def _epochs(epochs: Sequence[Mapping[str, str]], best: int) -> Iterator[str]:
-    """Yield the lines of a table of the first, the best and the last epoch."""
+def _epochs(epochs: Sequence[Mapping[str, str]], best: int | None) -> Iterator[str]:
+    """Yield the lines of a table of the first, the best (where it is kept) and the last epoch."""
     columns = [column for column in epochs[0] if column not in ("epoch", "learning_rate")]
     yield "| epoch | " + " | ".join(map(_metric_name, columns)) + " |"
     yield "|---|" + "---:|" * len(columns)
-    for name, row in (("first", epochs[0]), (f"best ({best + 1})", epochs[best]), ("last", epochs[-1])):
+    kept = {} if best is None else {f"best ({best + 1})": epochs[best]}
+    for name, row in {"first": epochs[0], **kept, "last": epochs[-1]}.items():
         yield (
             f"| {name} | "
             + " | ".join(f"{float(row[column]):.3f}" if row[column] else "–" for column in columns)

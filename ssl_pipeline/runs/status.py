@@ -7,6 +7,7 @@ from typing import Literal
 
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.config.training import TrainingConfig
 from ssl_pipeline.errors import RunError
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json
@@ -102,11 +103,11 @@ def _next_step(root: Path, state: str, config: RunConfig) -> str:
 
 def _stages(run: RunDir, config: RunConfig) -> Iterator[StageStatus]:
     yield _stage(run, run.faces)
-    epochs = config.teacher.training.epochs
-    yield _stage(run, run.teacher, epochs=epochs)
+    training = config.teacher.training
+    yield _stage(run, run.teacher, training=training)
     if config.out_of_fold is not None:
         for fold in range(config.out_of_fold.num_folds):
-            yield _stage(run, run.fold_teacher(fold), epochs=epochs)
+            yield _stage(run, run.fold_teacher(fold), training=training)
         yield _stage(run, run.out_of_fold)
     for round_index in range(1, config.rounds + 1):
         labels = run.pseudo_labels(round_index)
@@ -114,7 +115,7 @@ def _stages(run: RunDir, config: RunConfig) -> Iterator[StageStatus]:
         yield _stage(run, labels / "predictions", shards=shards)
         yield _stage(run, labels)
         student = run.student(round_index)
-        yield _stage(run, student, epochs=config.student.training.epochs)
+        yield _stage(run, student, training=config.student.training)
         gate = student / "gate.json"
         is_decided = (student / "done.json").exists() and gate.exists()
         verdict = "" if not is_decided else "promoted" if read_json(gate)["promoted"] else "not promoted"
@@ -126,16 +127,16 @@ def _stages(run: RunDir, config: RunConfig) -> Iterator[StageStatus]:
 
 
 def _stage(
-    run: RunDir, directory: Path, *, epochs: int | None = None, shards: tuple[int, int] | None = None
+    run: RunDir, directory: Path, *, training: TrainingConfig | None = None, shards: tuple[int, int] | None = None
 ) -> StageStatus:
-    """Read the progress of a stage; `epochs` of a training, `shards` of a prediction: faces per shard, predictions per face."""
+    """Read the progress of a stage; `training` of a model, `shards` of a prediction: faces per shard, predictions per face."""
     name, record = _name(run, directory), directory / "done.json"
     if record.exists():
         return _finished_stage(name, directory)
-    if epochs is not None and (directory / "last.pt").exists():
+    if training is not None and (directory / "last.pt").exists():
         history = directory / "history.csv"
         num_epochs = len(history.read_text(encoding="utf-8").splitlines()) - 1 if history.exists() else 0
-        return StageStatus(name, "begun", f"{num_epochs} of {epochs} epochs saved")
+        return StageStatus(name, "begun", f"{num_epochs} epochs saved, of {training.budget}")
     if shards is not None and (num_saved := len(list(directory.rglob("part-*.parquet")))):
         shard_size, num_members = shards
         num_faces = StageRecord.read(run.faces).result["unlabeled"]

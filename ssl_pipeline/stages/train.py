@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -47,11 +47,13 @@ class TrainedModel:
     """A trained model and its metrics."""
 
     directory: Path
-    best_epoch: int
+    kept: Literal["best", "last"]
+    """Which epoch's weights are kept; see `TrainingConfig.keep`."""
+    kept_epoch: int
     """Counted from 0."""
     num_epochs: int
     monitor: str
-    best_metric: float
+    kept_metric: float
     resumed_from_epoch: int | None
     calibration: Mapping[str, Any] | None
     pictures: tuple[Path, ...]
@@ -60,7 +62,7 @@ class TrainedModel:
 
     @property
     def checkpoint(self) -> Path:
-        """File of the best weights."""
+        """File of the kept weights."""
         return self.directory / "best.safetensors"
 
 
@@ -154,9 +156,10 @@ def train_model(
         result = _run(job, key="student" if role is config.student else "teacher")
         _plot_curves(directory, title=training.name, monitor=role.training.monitor)
         return {
-            "best_epoch": result.best_epoch,
+            "kept": result.kept,
+            "kept_epoch": result.kept_epoch,
             "monitor": role.training.monitor,
-            "best_metric": result.best_metric,
+            "kept_metric": result.kept_metric,
             "num_epochs": result.num_epochs,
             "resumed_from_epoch": result.resumed_from_epoch,
         }

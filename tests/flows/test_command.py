@@ -54,12 +54,19 @@ def test_a_server_that_does_not_answer_is_named_with_the_cure(monkeypatch: pytes
 
 def test_trainings_and_selections_are_reported_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     print_training(
-        {"monitor": "macro_f1", "best_metric": 0.8286, "num_epochs": 12, "best_epoch": 6, "checkpoint": "x.safetensors"}
+        {
+            "monitor": "macro_f1",
+            "kept_metric": 0.8286,
+            "kept": "best",
+            "num_epochs": 12,
+            "kept_epoch": 6,
+            "checkpoint": "x.safetensors",
+        }
     )
     counts = {"accepted": 2, "candidates": 5, "rejected": 2, "unreadable": 1}
     print_selection({"counts": counts, "faults": ["too few"], "manifest": "m.parquet"})
     assert capsys.readouterr().out == (
-        "macro_f1 0.829 on the validation faces; the best of 12 epochs is 7\nCheckpoint: x.safetensors\n"
+        "macro_f1 0.829 on the validation faces; the best of 12 epochs, 7, is kept\nCheckpoint: x.safetensors\n"
         "Pseudo-labels: 2 of 5 candidates accepted, 2 rejected, 1 unreadable.\nFault: too few\nManifest: m.parquet\n"
     )
 

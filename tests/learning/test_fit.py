@@ -30,7 +30,7 @@ def last_weights(directory: Path) -> dict[str, torch.Tensor]:
 
 def test_training_learns_the_classes(tmp_path: Path) -> None:
     result = fit(make_role(epochs=8), make_faces(), directory=tmp_path)
-    assert result.best_metric > 0.9
+    assert result.kept_metric > 0.9
     history = pd.read_csv(tmp_path / "history.csv")
     assert history["train_loss"].iloc[-1] < 0.5 * history["train_loss"].iloc[0]
 
@@ -151,7 +151,7 @@ def test_the_best_checkpoint_is_that_of_the_best_epoch_not_the_last(
 
     monkeypatch.setattr(training_loop.TrainingLoop, "_validate", validate)
     result = fit(make_role(epochs=3), make_faces(), directory=tmp_path)
-    assert (result.best_epoch, result.best_metric) == (1, 0.7)
+    assert (result.kept_epoch, result.kept_metric) == (1, 0.7)
     for name, tensor in load_checkpoint(tmp_path / "trained.safetensors").model.state_dict().items():
         assert torch.equal(tensor, seen[1][name])
 
@@ -164,7 +164,7 @@ def test_training_stops_early_after_the_patience(tmp_path: Path, monkeypatch: py
         lambda self, faces: {"macro_f1": next(scores), "accuracy": 0.0, "log_loss": 1.0},
     )
     result = fit(make_role(epochs=5, early_stopping_epochs=2), make_faces(), directory=tmp_path)
-    assert (result.num_epochs, result.best_epoch) == (3, 0)
+    assert (result.num_epochs, result.kept_epoch) == (3, 0)
 
 
 def test_the_weight_average_is_validated_and_saved(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_face_of_weight_zero_has_no_effect(tmp_path: Path) -> None:
     }
     train = type(faces.train)(**{**faces.train.__dict__, **mixed})
     result = fit(make_role(epochs=10), TrainingFaces(faces.labels, train, faces.validation), directory=tmp_path)
-    assert result.best_metric > 0.9
+    assert result.kept_metric > 0.9
 
 
 def gradients_of(
@@ -245,9 +245,9 @@ def test_a_mixed_batch_trains_on_both_labels_by_weight(monkeypatch: pytest.Monke
         torch.testing.assert_close(gradients[0][name], gradient, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("monitor", "best_epoch"), [("log_loss", 0), ("gender.accuracy", 2), ("macro_f1", 1)])
-def test_the_monitored_metric_chooses_the_best_epoch_in_its_direction(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, monitor: str, best_epoch: int
+@pytest.mark.parametrize(("monitor", "kept_epoch"), [("log_loss", 0), ("gender.accuracy", 2), ("macro_f1", 1)])
+def test_the_monitored_metric_chooses_the_kept_epoch_in_its_direction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, monitor: str, kept_epoch: int
 ) -> None:
     rows = iter([(0.1, 0.2, 0.5), (0.5, 0.3, 0.6), (0.2, 0.9, 0.7)])
 
@@ -257,7 +257,7 @@ def test_the_monitored_metric_chooses_the_best_epoch_in_its_direction(
         return {"macro_f1": f1, "accuracy": 0.0, "log_loss": loss, "per_attribute": per_attribute}
 
     monkeypatch.setattr(training_loop.TrainingLoop, "_validate", validate)
-    assert fit(make_role(epochs=3, monitor=monitor), make_faces(), directory=tmp_path).best_epoch == best_epoch
+    assert fit(make_role(epochs=3, monitor=monitor), make_faces(), directory=tmp_path).kept_epoch == kept_epoch
 
 
 def test_a_monitored_metric_that_is_not_defined_stops_training_with_the_cure(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_a_monitored_metric_that_is_not_defined_stops_training_with_the_cure(tmp
         fit(role, TrainingFaces(faces.labels, faces.train, one_gender), directory=tmp_path)
 
 
-def test_an_expected_number_is_learned_and_may_choose_the_best_epoch(tmp_path: Path) -> None:
+def test_an_expected_number_is_learned_and_may_choose_the_kept_epoch(tmp_path: Path) -> None:
     of_value = np.array([20.0, 45.0, 70.0])
 
     def with_ages(faces: TrainingFaces) -> TrainingFaces:
@@ -290,9 +290,9 @@ def test_an_expected_number_is_learned_and_may_choose_the_best_epoch(tmp_path: P
     weak = {"type": "mixture", "terms": [terms[0], terms[1] | {"weight": 1e-6}]}
     without = fit(make_role(loss=weak, **settings), faces, directory=tmp_path / "without")
     result = fit(make_role(loss={"type": "mixture", "terms": terms}, **settings), faces, directory=tmp_path / "with")
-    assert result.best_metric < 0.7 * without.best_metric
+    assert result.kept_metric < 0.7 * without.kept_metric
     errors = pd.read_csv(tmp_path / "with/history.csv")["age.mean_absolute_error"]
-    assert result.best_metric == pytest.approx(errors.min())
+    assert result.kept_metric == pytest.approx(errors.min())
     with pytest.raises(TrainingError, match="with a number for every value of 'age'"):
         fit(make_role(loss={"type": "mixture", "terms": terms}), make_faces(), directory=tmp_path / "unknown")
 
@@ -303,7 +303,7 @@ def test_a_compiled_network_trains_the_same(tmp_path: Path) -> None:
         fit(make_role(compile=compiled, precision="fp32"), make_faces(), directory=tmp_path / str(compiled))
         for compiled in (False, True)
     ]
-    assert results[1].best_metric == pytest.approx(results[0].best_metric, abs=0.1)
+    assert results[1].kept_metric == pytest.approx(results[0].kept_metric, abs=0.1)
     losses = [pd.read_csv(tmp_path / str(compiled) / "history.csv")["train_loss"] for compiled in (False, True)]
     assert losses[1].to_numpy() == pytest.approx(losses[0].to_numpy(), rel=0.01)
 
@@ -322,7 +322,7 @@ def test_fp16_scales_gradients_skips_steps_that_overflow_and_resumes_exactly(
 ) -> None:
     role = make_role(precision="fp16", epochs=2, max_gradient_norm=1.0)
     whole = fit(role, make_faces(), directory=tmp_path / "whole", seed=3)
-    assert whole.best_metric > 0.3
+    assert whole.kept_metric > 0.3
     fit_until(6, role, tmp_path / "halves", monkeypatch)
     fit(role, make_faces(), directory=tmp_path / "halves", seed=3)
     assert bytes_of(tmp_path / "halves") == bytes_of(tmp_path / "whole")
@@ -358,7 +358,7 @@ def test_fp16_scales_gradients_skips_steps_that_overflow_and_resumes_exactly(
 def test_every_loss_learns_with_either_head(tmp_path: Path, loss: dict, at_least: float, head: str) -> None:
     model = {"architecture": "wrn10_1", "head": head}
     result = fit(make_role(epochs=10, loss=loss, model=model), make_faces(), directory=tmp_path)
-    assert result.best_metric > at_least
+    assert result.kept_metric > at_least
 
 
 def test_deterministic_mode_gives_the_same_bytes_and_is_reset_afterwards(tmp_path: Path) -> None:

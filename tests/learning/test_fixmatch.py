@@ -1,20 +1,22 @@
 """FixMatch: pseudo-targets against a slow reference, batches, loss, benefit, exact resume."""
 
+import copy
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from ssl_pipeline.config.fixmatch import FixMatchConfig
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.config.training import FixMatchConfig
 from ssl_pipeline.errors import ConfigError, TrainingError
 from ssl_pipeline.learning import loop as training_loop
 from ssl_pipeline.learning.dataset import TrainingFaces, UnlabeledSet
 from ssl_pipeline.learning.fit import fit
-from ssl_pipeline.learning.fixmatch import FixMatch, UnlabeledBatch
+from ssl_pipeline.learning.fixmatch import FixMatch, PoolTargets, UnlabeledBatch
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.selection import select
@@ -23,7 +25,7 @@ from tests.conftest import SPACE, make_faces, make_role
 from tests.cycle_config import draw_and_prepare, write_tiny_config
 from tests.learning import interruption
 
-FIXMATCH = {"confidence_threshold": 0.6, "faces_per_labeled": 2}
+FIXMATCH = {"confidence_threshold": 0.4, "threshold": "fixed", "align": {"prior": "flat"}, "targets": "soft"}
 
 
 def faces_with_pool(num_labeled: int, *, size: int = 16, num_pool: int = 120) -> TrainingFaces:
@@ -41,29 +43,95 @@ def faces_with_pool(num_labeled: int, *, size: int = 16, num_pool: int = 120) ->
 
 
 def fixmatch_of(faces: TrainingFaces, **settings: object) -> FixMatch:
-    role = make_role(fixmatch={**FIXMATCH, **settings})
-    assert role.training.fixmatch is not None
+    role = make_role(fixmatch=settings)
     assert faces.unlabeled is not None
-    return FixMatch(role.training.fixmatch, role.training, faces.unlabeled, SPACE)
+    return FixMatch(role.training, faces.unlabeled, SPACE, class_mass=torch.tensor([3.0, 1, 1, 1, 1, 1]))
 
 
-def test_pseudo_targets_are_the_confident_values_per_attribute_within_the_known_labels() -> None:
+def reference_targets(
+    probabilities: np.ndarray, codes: np.ndarray, config: FixMatchConfig, means: list[dict[str, np.ndarray]], step: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Targets and weights of a step, face by face; `means` holds Σ (1 − m) m^(T − t) x_t by attribute and is updated."""
+    momentum, members = config.momentum, SPACE.class_codes
+    mass = np.array([3.0, 1, 1, 1, 1, 1])
+    q = np.concatenate([SPACE.condition(p[None], c[None]) for p, c in zip(probabilities, codes, strict=True)])
+
+    def updated(position: int, name: str, values: np.ndarray) -> np.ndarray:
+        guessed = values[codes[:, position] < 0].mean(axis=0)
+        means[position][name] = momentum * means[position].get(name, 0) + (1 - momentum) * guessed
+        return np.asarray(means[position][name] / (1 - momentum ** (step + 1)))
+
+    if config.align is not None:
+        aligned = q.copy()
+        for position, attribute in enumerate(SPACE.attributes):
+            marginal = SPACE.attribute_probabilities(q)[position]
+            prior = np.array([mass[members[:, position] == value].sum() for value in range(len(attribute.values))])
+            prior = np.ones(len(prior)) if config.align.prior == "flat" else prior
+            ratio = (prior / prior.sum() / updated(position, "before", marginal)) ** config.align.exponent
+            for face in np.flatnonzero(codes[:, position] < 0):
+                aligned[face] *= ratio[members[:, position]]
+        q = aligned / aligned.sum(axis=1, keepdims=True)
+    targets, weights = np.ones_like(q), np.zeros(codes.shape)
+    for position, attribute in enumerate(SPACE.attributes):
+        marginal = SPACE.attribute_probabilities(q)[position]
+        confidence, value = marginal.max(axis=1), marginal.argmax(axis=1)
+        shares, mean = updated(position, "marginal", marginal), updated(position, "mean", confidence[:, None])[0]
+        variance = updated(position, "square", confidence[:, None] ** 2)[0] - mean**2
+        for face in range(len(q)):
+            match config.threshold:
+                case "fixed":
+                    weight = float(confidence[face] >= config.threshold_of(attribute.name))
+                case "self_adaptive":
+                    weight = float(confidence[face] >= mean * shares[value[face]] / shares.max())
+                case "gaussian_weights":
+                    weight = float(np.exp(-(max(mean - confidence[face], 0) ** 2) / (2 * variance)))
+            known = codes[face, position] >= 0
+            weights[face, position] = 1 if known else weight * config.attribute_weights.get(attribute.name, 1)
+            targets[face] *= members[:, position] == value[face]
+    return (targets if config.targets == "hard" else q), weights
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"confidence_threshold": 0.7},
+        {"confidence_threshold": {"gender": 0.8, "age": 0.5}, "targets": "soft", "attribute_weights": {"age": 0.5}},
+        {"confidence_threshold": 0.5, "targets": "soft", "align": {"prior": "flat", "exponent": 0.5}},
+        {"threshold": "self_adaptive", "align": {}, "momentum": 0.8},
+        {"threshold": "gaussian_weights", "targets": "soft", "attribute_weights": {"gender": 0}},
+    ],
+    ids=["hard", "per attribute", "flat prior", "self-adaptive", "gaussian weights"],
+)
+def test_targets_are_those_of_a_slow_reference_over_several_steps(settings: dict[str, object]) -> None:
     faces = faces_with_pool(12, num_pool=40)
     codes = np.full((40, 2), -1)
     codes[::3, 0], codes[::4, 1] = 1, 2
     pool = dataclasses.replace(faces.unlabeled, codes=codes)
-    probabilities = np.random.default_rng(0).dirichlet(np.full(6, 0.4), size=40)
-    numbers = np.random.default_rng(1).permutation(40)
-    fixmatch = fixmatch_of(dataclasses.replace(faces, unlabeled=pool), confidence_threshold=0.7)
-    targets, confident = fixmatch.pseudo_targets(torch.from_numpy(np.log(probabilities)), torch.from_numpy(numbers))
-    for row, number in enumerate(numbers):
-        inside = SPACE.condition(probabilities[row : row + 1], codes[number : number + 1])
-        chosen = []
-        for position, marginal in enumerate(SPACE.attribute_probabilities(inside)):
-            assert bool(confident[row, position]) == (marginal.max() >= 0.7 - 1e-6)
-            chosen.append(int(marginal.argmax()) if confident[row, position] else -1)
-        candidates = SPACE.candidates(np.array([chosen]))[0]
-        assert targets[row].numpy() == pytest.approx(candidates / candidates.sum())
+    fixmatch = fixmatch_of(dataclasses.replace(faces, unlabeled=pool), **settings)
+    config, means = FixMatchConfig.model_validate(settings), [{}, {}]  # type: ignore[var-annotated]
+    for step in range(3):
+        rng = np.random.default_rng(step)
+        probabilities, numbers = rng.dirichlet(np.full(6, 0.4), size=40), rng.permutation(40)
+        targets = fixmatch.targets(torch.from_numpy(np.log(probabilities)), torch.from_numpy(numbers))
+        expected, weights = reference_targets(probabilities, codes[numbers], config, means, step)
+        np.testing.assert_allclose(targets.probabilities.numpy(), expected, atol=1e-5)
+        np.testing.assert_allclose(targets.weights.numpy(), weights, atol=1e-4)
+        assert 0 < targets.weights.numpy()[codes[numbers] < 0].mean() < 1
+
+
+def test_the_pool_term_is_the_plain_cross_entropy_of_each_attribute() -> None:
+    fixmatch = fixmatch_of(faces_with_pool(12), weight=3.0)
+    rng = np.random.default_rng(0)
+    q, p = rng.dirichlet(np.ones(6), size=5), rng.dirichlet(np.ones(6), size=5)
+    weights = np.array([[1, 1], [0, 1], [0.5, 0], [0, 0], [1, 0.25]])
+    marginals = zip(SPACE.attribute_probabilities(q), SPACE.attribute_probabilities(p), strict=True)
+    expected = sum(
+        weights[face, position] * -(mine[face] * np.log(other[face])).sum()
+        for position, (mine, other) in enumerate(marginals)
+        for face in range(5)
+    )
+    targets = PoolTargets(torch.from_numpy(q), torch.from_numpy(weights))
+    assert float(fixmatch.loss(torch.from_numpy(np.log(p)), targets)) == pytest.approx(3 * expected)
 
 
 def test_every_pool_face_is_sampled_once_per_pass_and_both_views_are_of_the_same_face() -> None:
@@ -85,31 +153,56 @@ def test_every_pool_face_is_sampled_once_per_pass_and_both_views_are_of_the_same
     assert torch.equal(again.weak, batches[1].weak)
 
 
-def test_a_step_adds_the_unlabeled_loss_and_its_micro_batches_add_up() -> None:
+@pytest.mark.parametrize("ema_decay", [0.5, None], ids=["average", "model itself"])
+def test_a_step_adds_the_pool_term_by_the_average_before_the_step(ema_decay: float | None) -> None:
     faces = faces_with_pool(12, size=32, num_pool=24)
     pixels = torch.from_numpy(faces.train.pixels[:12]).permute(0, 3, 1, 2)
     pool = torch.from_numpy(np.array(faces.train.pixels[12:36])).permute(0, 3, 1, 2)
     batch = UnlabeledBatch(pool, pool.flip(3), torch.arange(24))
-    losses = []
+    losses: dict[tuple[int, float], list[float]] = {}
+    expected = []
     for parts, weight in ((1, 2.0), (4, 2.0), (1, 1e-9)):
-        settings = {"confidence_threshold": 0.2, "faces_per_labeled": 2, "weight": weight}
         role = make_role(
             model={"architecture": "test_vit"},
             batch_size=12,
             accumulation_steps=parts,
-            fixmatch=settings,
+            ema_decay=ema_decay,
+            fixmatch={"confidence_threshold": 0.2, "weight": weight, "targets": "soft", "align": {}},
+            loss={"type": "cross_entropy", "label_smoothing": 0.3, "class_weights": "balanced"},
             precision="fp32",
         )
         loop = training_loop.TrainingLoop(role, faces, seed=0, device="cpu", name="test")
-        if not losses:
-            with torch.no_grad():
-                weak, strong = loop.model(batch.weak), loop.model(batch.strong)
-                targets, confident = loop.fixmatch.pseudo_targets(weak, batch.faces)  # type: ignore[union-attr]
-                expected = 2.0 * loop.loss(strong, targets, confident, torch.ones(24, 2), {}) / 24
-        losses.append(loop._step(pixels, torch.arange(12), 0, batch))
-    assert confident.any()
-    assert losses[0] - losses[2] == pytest.approx(float(expected), rel=1e-4)
-    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+        teacher = copy.deepcopy(loop.eval_model)
+        reference = copy.deepcopy(loop.fixmatch)
+        for step in range(2):
+            if (parts, weight) == (1, 2.0):
+                with torch.no_grad():
+                    targets = reference.targets(teacher.eval()(batch.weak), batch.faces)  # type: ignore[union-attr]
+                    expected.append(float(loop.fixmatch.loss(loop.model(batch.strong), targets)) / 24)  # type: ignore[union-attr]
+            losses.setdefault((parts, weight), []).append(loop._step(pixels, torch.arange(12), step, batch))
+            teacher = copy.deepcopy(loop.eval_model)
+    assert losses[1, 2.0][0] - losses[1, 1e-9][0] == pytest.approx(expected[0], rel=1e-4)
+    assert losses[4, 2.0] == pytest.approx(losses[1, 2.0], rel=1e-3)
+    assert expected[0] != pytest.approx(expected[1], rel=1e-3)
+
+
+def _record(seen: list[tuple[bool, bool, int]], module: torch.nn.Module, _: object, output: torch.Tensor) -> None:
+    seen.append((output.requires_grad, module.training, len(output)))
+
+
+def test_the_weak_views_have_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    faces = faces_with_pool(12, num_pool=24)
+    for ema_decay in (0.9, None):
+        role = make_role(batch_size=12, ema_decay=ema_decay, fixmatch={"confidence_threshold": 0.0})
+        loop = training_loop.TrainingLoop(role, faces, seed=0, device="cpu", name="test")
+        seen: list[tuple[bool, bool, int]] = []
+        record = partial(_record, seen)
+        for model in {loop.model, loop.eval_model}:
+            model.register_forward_hook(record)
+        pixels = torch.from_numpy(faces.train.pixels[:36]).permute(0, 3, 1, 2)
+        loop.model.train()
+        loop._step(pixels[:12], torch.arange(12), 0, UnlabeledBatch(pixels[12:], pixels[12:], torch.arange(24)))
+        assert seen == [(False, False, 24), (True, True, 36)]
 
 
 def test_strong_views_of_the_pool_learn_the_labels_of_the_weak_views(tmp_path: Path) -> None:
@@ -122,22 +215,24 @@ def test_strong_views_of_the_pool_learn_the_labels_of_the_weak_views(tmp_path: P
         image_ids=[faces.train.image_ids[row] for row in labeled],
         **{name: getattr(faces.train, name)[labeled] for name in names},
     )
-    alone = dataclasses.replace(faces, train=train, unlabeled=None)
+    labeled_alone = dataclasses.replace(faces, train=train, unlabeled=None)
     codes = SPACE.class_codes[(12 + np.arange(240)) % SPACE.num_classes]
-    together = dataclasses.replace(alone, unlabeled=dataclasses.replace(faces.unlabeled, codes=codes))
+    with_pool = dataclasses.replace(labeled_alone, unlabeled=dataclasses.replace(faces.unlabeled, codes=codes))
     settings = {"epochs": 12, "batch_size": 10, "monitor": "log_loss"}
     roles = {"alone": make_role(**settings), "together": make_role(fixmatch={"faces_per_labeled": 7}, **settings)}
     losses = {
         name: [
-            fit(roles[name], data, directory=tmp_path / f"{name}-{seed}", seed=seed).best_metric for seed in range(3)
+            fit(roles[name], data, directory=tmp_path / f"{name}-{seed}", seed=seed).kept_metric for seed in range(3)
         ]
-        for name, data in (("alone", alone), ("together", together))
+        for name, data in (("alone", labeled_alone), ("together", with_pool))
     }
-    assert np.mean(losses["together"]) < 0.8 * np.mean(losses["alone"]), losses
+    for together, alone in zip(losses["together"], losses["alone"], strict=True):
+        assert together < 0.9 * alone, losses
 
 
 def test_a_training_with_fixmatch_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    role, faces = make_role(fixmatch=FIXMATCH, epochs=2, save_every_steps=1), faces_with_pool(60)
+    role = make_role(fixmatch=FIXMATCH, epochs=2, save_every_steps=1, ema_decay=0.9)
+    faces = faces_with_pool(60)
     fit(role, faces, directory=tmp_path / "whole", seed=3)
     monkeypatch.setattr(interruption, "make_faces", lambda: faces)
     interruption.fit_until(6, role, tmp_path / "halves", monkeypatch)

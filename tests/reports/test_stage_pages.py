@@ -109,10 +109,11 @@ def test_the_training_page_counts_epochs_from_one_and_shows_the_calibration(tmp_
     header = "epoch,learning_rate,train_loss,validation_loss,macro_f1"
     (tmp_path / "history.csv").write_text("\n".join([header, *rows]) + "\n")
     trained = {
-        "best_epoch": 6,
+        "kept": "best",
+        "kept_epoch": 6,
         "num_epochs": 10,
         "monitor": "macro_f1",
-        "best_metric": 0.5,
+        "kept_metric": 0.5,
         "calibration": {
             "temperatures": [1.5],
             "before": {"expected_calibration_error": 0.2},
@@ -121,7 +122,7 @@ def test_the_training_page_counts_epochs_from_one_and_shows_the_calibration(tmp_
         "seconds": 61.4,
     }
     page = training_page("student 1", trained, tmp_path, pictures=[tmp_path / "curves.png"])
-    assert "Best in epoch 7 of 10: macro F1 **0.500** on validation; 61 s" in page.markdown
+    assert "Kept: the best epoch, 7 of 10: macro F1 **0.500** on validation; 61 s" in page.markdown
     assert "| epoch | train loss | validation loss | macro F1 |" in page.markdown
     assert (
         "| first | 2.000 | – | 0.000 |\n| best (7) | 1.400 | – | 0.300 |\n| last | 1.100 | – | 0.450 |" in page.markdown
@@ -134,7 +135,7 @@ def test_the_training_page_counts_epochs_from_one_and_shows_the_calibration(tmp_
 
 def test_the_page_of_fold_teachers_lists_each_with_its_fold(tmp_path: Path) -> None:
     trained = [
-        {"best_epoch": best, "num_epochs": 9, "monitor": "macro_f1", "best_metric": score}
+        {"kept": "best", "kept_epoch": best, "num_epochs": 9, "monitor": "macro_f1", "kept_metric": score}
         for best, score in ((0, 0.25), (8, 0.5))
     ]
     found = {"num_faces": 1201, "by_fold": [601, 600], "calibration": {"refused": "9 faces are too few"}}

@@ -136,7 +136,7 @@ def test_a_running_training_shows_its_saved_epochs(config: Path) -> None:
         run.teacher.mkdir(parents=True)
         (run.teacher / "last.pt").touch()
         (run.teacher / "history.csv").write_text("epoch,train_loss\n0,1.0\n1,0.9\n")
-    assert run_status(run.root).stages[1].note == "2 of 3 epochs saved"
+    assert run_status(run.root).stages[1].note == "2 epochs saved, of 3 epochs"
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ class StubStages:
             return {"by_fold": [1], "num_faces": 1, "calibration": None}
         if name.endswith("/calibration"):
             return {"calibration": None}
-        training = {"best_epoch": 0, "num_epochs": 1, "monitor": "macro_f1", "best_metric": 0.5}
+        training = {"kept": "best", "kept_epoch": 0, "num_epochs": 1, "monitor": "macro_f1", "kept_metric": 0.5}
         return {**training, "resumed_from_epoch": 0}
 
 
