@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ssl_pipeline.config.losses import CrossEntropy
-from ssl_pipeline.config.training import TrainingConfig
+from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.labels import IntArray, LabelSpace
 from ssl_pipeline.learning.augmentation import Augmentation
 from ssl_pipeline.learning.dataset import AugmentedFaces, UnlabeledSet, epoch_batches, load_batches
@@ -55,7 +55,7 @@ class FixMatch:
 
     def __init__(
         self,
-        training: TrainingConfig,
+        role: RoleConfig,
         faces: UnlabeledSet,
         labels: LabelSpace,
         *,
@@ -65,14 +65,14 @@ class FixMatch:
         """Prepare for a pool.
 
         Args:
-            training: with `fixmatch`.
+            role: its training has `fixmatch`.
             faces: the pool.
             labels: the label space.
             class_mass: total weight of each class in the training faces, float [K]; the prior `training`.
             sum_over_processes: sums a tensor over the training processes.
         """
-        assert training.fixmatch is not None
-        self._config, self._training, self._faces, self._labels = training.fixmatch, training, faces, labels
+        assert role.training.fixmatch is not None
+        self._config, self._role, self._faces, self._labels = role.training.fixmatch, role, faces, labels
         self._sum_over_processes = sum_over_processes
         self._candidates = torch.from_numpy(labels.candidates(faces.codes))
         self._is_known = torch.from_numpy(faces.codes >= 0)
@@ -102,10 +102,16 @@ class FixMatch:
         kinds: tuple[tuple[Augmentation, int], ...] = (("weak", _WEAK_STREAM), ("strong", _STRONG_STREAM))
         loaders = [
             load_batches(
-                AugmentedFaces(self._faces, kind, seed=seed + stream, randaugment=self._training.randaugment),
+                AugmentedFaces(
+                    self._faces,
+                    kind,
+                    seed=seed + stream,
+                    randaugment=self._role.training.randaugment,
+                    input_size=self._role.model.input_size,
+                ),
                 batches,
                 epoch=epoch,
-                num_workers=self._training.num_workers,
+                num_workers=self._role.training.num_workers,
                 start=start,
                 shard_indices=shard_indices,
             )

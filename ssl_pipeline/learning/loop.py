@@ -95,7 +95,13 @@ class TrainingLoop:
             class_balanced=training.class_balanced,
             labeled_fraction=training.labeled_fraction,
         )
-        self.augmented = AugmentedFaces(faces.train, training.augmentation, seed=seed, randaugment=training.randaugment)
+        self.augmented = AugmentedFaces(
+            faces.train,
+            training.augmentation,
+            seed=seed,
+            randaugment=training.randaugment,
+            input_size=config.model.input_size,
+        )
         self.numbers, value_numbers = self._standardized_numbers()
         masses = [torch.from_numpy(mass).to(self.compute.device) for mass in class_masses(faces.train, faces.labels)]
         self.loss = BatchLoss(training.loss, faces.labels, *masses, value_numbers=value_numbers)
@@ -106,7 +112,7 @@ class TrainingLoop:
                     f"{name}: fixmatch needs unlabeled faces, got none; add a pool or drop training.fixmatch"
                 )
             self.fixmatch = FixMatch(
-                training, faces.unlabeled, faces.labels, class_mass=masses[0], sum_over_processes=self.compute.sum
+                config, faces.unlabeled, faces.labels, class_mass=masses[0], sum_over_processes=self.compute.sum
             )
         self.targets = torch.from_numpy(faces.train.targets)
         self.known = torch.from_numpy(faces.train.known)
