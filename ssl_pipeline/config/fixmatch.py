@@ -36,8 +36,8 @@ class FixMatchConfig(Section):
     threshold: Literal["fixed", "self_adaptive", "gaussian_weights"] = "fixed"
     """`fixed`: `confidence_threshold`; `self_adaptive`: FreeMatch (arXiv:2205.07246), the mean confidence, lower for
     rarely predicted values; `gaussian_weights`: SoftMatch (arXiv:2301.10921), a weight instead of a threshold."""
-    confidence_threshold: Fraction | dict[str, Fraction] = 0.95
-    """Smallest probability of a target, for all attributes or for each; only with `threshold: fixed`."""
+    confidence_threshold: Fraction | dict[str, Fraction] | None = None
+    """Smallest probability of a target, for all attributes or for each, by default 0.95; only with `threshold: fixed`."""
     align: Alignment | None = None
     momentum: Annotated[float, Field(gt=0, lt=1)] = 0.99
     """Of the running means over steps that `align`, `self_adaptive` and `gaussian_weights` use."""
@@ -46,17 +46,16 @@ class FixMatchConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.threshold != "fixed" and "confidence_threshold" in self.model_fields_set:
+        if self.threshold != "fixed" and self.confidence_threshold is not None:
             raise ValueError(f"confidence_threshold is not used with threshold {self.threshold}; --set threshold=fixed")
         return self
 
     def threshold_of(self, attribute: str) -> float:
         """Return the fixed threshold of an attribute; of those that are not named, 0.95."""
-        return (
-            self.confidence_threshold.get(attribute, 0.95)
-            if isinstance(self.confidence_threshold, dict)
-            else self.confidence_threshold
-        )
+        threshold = self.confidence_threshold
+        if isinstance(threshold, dict):
+            threshold = threshold.get(attribute)
+        return 0.95 if threshold is None else threshold
 
     def faults(self, labels: LabelSpace) -> Iterator[str]:
         """Yield the names that the labels do not have, each with its key in this section."""

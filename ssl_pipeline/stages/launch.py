@@ -59,20 +59,15 @@ class TrainingJob(Section):
 
     def load_faces(self) -> TrainingFaces:
         """Open the training and validation faces, and the pool for `fixmatch`."""
-        human = TrainingFaces.from_directory(self.faces, labels=self.labels)
-        if self.training_table is None:
-            return human
-        table = read_training_table(self.training_table)
-        fixmatch, unlabeled = self.role.training.fixmatch, None
-        if fixmatch is not None:
+        human, unlabeled, train = TrainingFaces.from_directory(self.faces, labels=self.labels), None, None
+        if self.role.training.fixmatch is not None:
             pool = read_faces(self.faces / "unlabeled.parquet")
             unlabeled = UnlabeledSet.from_faces(pool, human.train.pixels, labels=human.labels)
-            if not fixmatch.pseudo_labels:
-                table = table[table["label_source"] == "human"]
-        train = TrainingSet.from_table(table, human.train.pixels, labels=human.labels).with_regression_targets_of(
-            human.train
-        )
-        return TrainingFaces(human.labels, train, human.validation, unlabeled, human.cropping)
+        if self.training_table is not None:
+            table = read_training_table(self.training_table)
+            train = TrainingSet.from_table(table, human.train.pixels, labels=human.labels)
+            train = train.with_regression_targets_of(human.train)
+        return TrainingFaces(human.labels, train or human.train, human.validation, unlabeled, human.cropping)
 
     def train(self) -> FitResult:
         """Train in this process, which may be one of several."""

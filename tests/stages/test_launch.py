@@ -89,6 +89,18 @@ def test_two_processes_equal_one(prepared: tuple[RunConfig, RunDir], tmp_path: P
     assert_close(tmp_path / "one", tmp_path / "two")
 
 
+def test_two_processes_agree_with_the_pool_as_one_does(prepared: tuple[RunConfig, RunDir], tmp_path: Path) -> None:
+    """The targets and the running means are of all processes' faces; 1.5 pool faces per labeled one divide unevenly."""
+    settings = {"fixmatch": {"targets": "soft", "align": {}, "threshold": "self_adaptive", "faces_per_labeled": 1.5}}
+    run_job(make_job(prepared, tmp_path / "one", epochs=1, **settings))
+    run_job(make_job(prepared, tmp_path / "two", epochs=1, num_processes=2, **settings))
+    assert_close(tmp_path / "one", tmp_path / "two")
+    one, two = (torch.load(tmp_path / name / "last.pt", weights_only=True)["fixmatch"] for name in ("one", "two"))
+    for means, others in zip(one, two, strict=True):
+        for name, tensor in means.items():
+            torch.testing.assert_close(others[name], tensor, rtol=1e-5, atol=1e-5)
+
+
 def test_two_processes_with_batch_norm_equal_one_with_two_accumulation_steps(
     prepared: tuple[RunConfig, RunDir], tmp_path: Path
 ) -> None:
