@@ -181,6 +181,17 @@ class RunConfig(Section):
             model.check_stored_size(self.faces.image_size)
         except ValueError as error:
             yield f"{role}.model.{with_whole_keys(str(error), f'{role}.model')}"
+        if not model.is_pretrained:
+            for key, value, without in (
+                ("optimizer.frozen_layers", training.optimizer.frozen_layers, 0),
+                ("batch_norm", training.batch_norm, "batch"),
+                ("head_start", training.head_start, "random"),
+            ):
+                if value != without:
+                    yield (
+                        f"{role}.training.{key}: {value} relies on pretrained weights, and this network starts with random ones; "
+                        f"--set {role}.model.pretrained=true, or --set {role}.training.{key}={without}"
+                    )
         with_numbers = [attribute.name for attribute in self.labels.attributes if attribute.from_column is not None]
         try:
             check_metric(training.monitor, attributes=self.labels.space.names, with_numbers=with_numbers)

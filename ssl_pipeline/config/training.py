@@ -41,6 +41,11 @@ class ModelConfig(Section):
             )
         return self
 
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the weights come from a hub or a file."""
+        return self.pretrained or self.weights_file is not None
+
     def check_stored_size(self, image_size: int) -> None:
         """Check `input_size` against the side of the stored faces.
 
@@ -125,6 +130,11 @@ class TrainingConfig(Section):
     randaugment: RandAugment = RandAugment()
     mixing: Mixing | None = None
     fixmatch: FixMatchConfig | None = None
+    head_start: Literal["random", "linear_probe"] = "random"
+    """Weights of the classifier before the first step: random, or fitted to the pretrained features of the labeled faces
+    (SWIFT, arXiv:2512.10244)."""
+    batch_norm: Literal["batch", "frozen"] = "batch"
+    """Statistics of batch norm: of each batch, or `frozen`, the pretrained ones throughout, for small labeled sets."""
     class_balanced: bool = False
     """Sample classes equally often instead of faces."""
     labeled_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
