@@ -1,6 +1,7 @@
 """The model that a training starts with: new or pretrained weights, head, and what stays frozen."""
 
 import logging
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +68,7 @@ def set_linear_probe(model: FaceClassifier, faces: TrainingSet, *, compute: Comp
         features,
         np.repeat(codes, 2, axis=0),
         model.labels,
-        head=model.head,
+        head="joint" if model.head == "joint" else "per_attribute",
         class_weight="balanced" if balanced else None,
     )
     with torch.no_grad():
@@ -82,7 +83,7 @@ def linear_classifier(model: FaceClassifier) -> nn.Linear:
     Raises:
         ConfigError: if it is not one linear layer with a bias.
     """
-    backbone = model.backbone
+    backbone: Any = model.backbone
     head = backbone.get_classifier() if hasattr(backbone, "get_classifier") else getattr(backbone, "classifier", None)
     if not isinstance(head, nn.Linear) or head.bias is None:
         raise ConfigError(
