@@ -88,13 +88,8 @@ class TrainingLoop:
             class_balanced=training.class_balanced,
             labeled_fraction=training.labeled_fraction,
         )
-        self.augmented = AugmentedFaces(
-            faces.train,
-            training.augmentation,
-            seed=seed,
-            randaugment=training.randaugment,
-            input_size=config.model.input_size,
-        )
+        kind, randaugment, input_size = training.augmentation, training.randaugment, config.model.input_size
+        self.augmented = AugmentedFaces(faces.train, kind, seed=seed, randaugment=randaugment, input_size=input_size)
         self.numbers, value_numbers = self._standardized_numbers()
         masses = [torch.from_numpy(mass).to(self.compute.device) for mass in class_masses(faces.train, faces.labels)]
         self.loss = BatchLoss(training.loss, faces.labels, *masses, value_numbers=value_numbers)
