@@ -1,4 +1,4 @@
-"""The full cycle: teacher → pseudo-labels → student → gate per round, then the comparison on the test split."""
+"""The full cycle: teacher → pseudo-labels → student → gate per round, the control, the comparison on the test split."""
 
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.reports.comparison import comparison_table, verdict
 from ssl_pipeline.reports.stage_pages import cycle_page
 from ssl_pipeline.runs.directory import RunDir
-from ssl_pipeline.stages.finish import RoundOutcome
+from ssl_pipeline.stages.finish import RoundOutcome, compared_round
 from ssl_pipeline.stages.open import open_run
 
 from . import tasks
@@ -52,6 +52,9 @@ def full_cycle(
             if not outcomes[-1].promoted:
                 break  # the same teacher would predict the same labels
             teacher = run.student(round_index)
+        compared = compared_round(outcomes)
+        if config.control and compared is not None:
+            tasks.train_control(config, run, compared)
         summary: dict[str, Any] = tasks.finish(config, run, outcomes)
     show(lambda: [cycle_page(summary, run.root)])
     announce_finished(summary)

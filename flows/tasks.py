@@ -109,6 +109,10 @@ def _student(
     yield _training(f"student {round_index}", model)
 
 
+def _control(model: TrainedModel, config: RunConfig, run: RunDir, round_index: int) -> Iterable[Page]:
+    yield _training(f"control {round_index}", model)
+
+
 def _gate(result: GateResult, config: RunConfig, run: RunDir, round_index: int, teacher_dir: Path) -> Iterable[Page]:
     yield gate_page(asdict(result), round_index, run.root)
 
@@ -123,5 +127,6 @@ select = _task(selection.select, "select", per_round=True, pages=_pseudo_labels)
 changed_label_share = _task(selection.changed_label_share, "changed-label-share", per_round=True)
 ask_review = _task(review.ask_review, "ask-review", per_round=True)
 train_student = _task(train.train_student, "train-student", per_round=True, pages=_student)
+train_control = _task(train.train_control, "train-control", per_round=True, pages=_control)
 gate = _task(gating.gate, "gate", per_round=True, pages=_gate)
 finish = _task(finishing.finish, "finish")

@@ -58,6 +58,7 @@ TINY: dict[str, Any] = {
     },
     "prediction": {"shard_size": 40},
     "selection": {"type": "fixed_threshold", "confidence_threshold": 0.55},
+    "control": False,
 }
 
 

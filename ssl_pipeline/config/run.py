@@ -19,7 +19,7 @@ from ssl_pipeline.config.metrics import check_metric
 from ssl_pipeline.config.selection import DEFAULT, EnsembleAgreement, PrecisionGuarantee, SelectionConfig
 from ssl_pipeline.config.sources import FolderSource
 from ssl_pipeline.config.storage import StorageConfig
-from ssl_pipeline.config.training import RoleConfig, TrainingConfig
+from ssl_pipeline.config.training import RoleConfig, StudentConfig, TrainingConfig
 
 RunName = Annotated[str, Field(pattern=RUN_NAME)]
 
@@ -67,7 +67,7 @@ class RunConfig(Section):
     labels: LabelsConfig
     faces: FacesConfig
     teacher: RoleConfig
-    student: RoleConfig
+    student: StudentConfig
     prediction: PredictionConfig = PredictionConfig()
     masking: tuple[MaskingConfig, ...] = ()
     """Sets of faces with drawn masks, built before the faces are read; sources of type csv read them."""
@@ -80,6 +80,8 @@ class RunConfig(Section):
     review: Literal["none", "wait"] = "none"
     """`wait`: a person must decide on each round's selection before the student is trained; see docs/review.md."""
     gate: GateConfig = GateConfig()
+    control: bool = True
+    """Train the compared student once more without the pool's guesses, to tell what the pool brought."""
     storage: StorageConfig | None = None
     """Remote copy of the run; None keeps it on this machine only."""
     execution: ExecutionConfig = InProcess()
@@ -121,6 +123,7 @@ class RunConfig(Section):
                 "--set teacher.training.labeled_fraction=null"
             )
         faults += self._selection_faults()
+        faults += self._init_faults()
         if faults:
             raise ValueError("\n".join(faults))
         return self
@@ -148,6 +151,34 @@ class RunConfig(Section):
         if self.out_of_fold is not None and round_index == 1:
             return self.out_of_fold.num_folds
         return len(self.prediction.views) if isinstance(self.selection, EnsembleAgreement) else 1
+
+    @property
+    def student_init(self) -> Literal["teacher", "pretrained", "fresh"]:
+        """The student's first weights, `auto` decided."""
+        if self.student.init != "auto":
+            return self.student.init
+        if self.student.training.fixmatch is not None and self._same_network:
+            return "teacher"
+        return "pretrained" if self.student.model.has_pretrained_weights else "fresh"
+
+    @property
+    def _same_network(self) -> bool:
+        """Whether the teacher's weights fit the student."""
+        same = ("architecture", "head", "input_size")
+        return all(getattr(self.teacher.model, name) == getattr(self.student.model, name) for name in same)
+
+    def _init_faults(self) -> Iterator[str]:
+        """Yield contradictions between the student's first weights and its network."""
+        match self.student.init:
+            case "teacher" if not self._same_network:
+                yield (
+                    "student.init: the teacher's weights fit only its own network (architecture, head, input_size); "
+                    "--set student.init=auto, or give both the same model"
+                )
+            case "pretrained" if not self.student.model.has_pretrained_weights:
+                yield "student.init: the model names no pretrained weights; --set student.init=auto, or set pretrained or weights_file"
+            case "fresh" if self.student.model.has_pretrained_weights:
+                yield "student.init: fresh contradicts the model's pretrained weights; --set student.init=pretrained"
 
     def _selection_faults(self) -> Iterator[str]:
         """Yield contradictions between the selection and the predictions."""

@@ -35,6 +35,11 @@ class ModelConfig(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     stochastic_depth: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
+    @property
+    def has_pretrained_weights(self) -> bool:
+        """Whether the network starts from pretrained weights."""
+        return self.pretrained or self.weights_file is not None
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.pretrained and self.weights_file is not None:
@@ -215,3 +220,11 @@ class RoleConfig(Section):
         return self.model_dump(
             mode="json", exclude={"model": {"weights_file"}, "training": {"num_workers", "save_every_steps"}}
         )
+
+
+class StudentConfig(RoleConfig):
+    """Model, training and first weights of a student."""
+
+    init: Literal["auto", "teacher", "pretrained", "fresh"] = "auto"
+    """The first weights: the teacher's, those of `pretrained` or `weights_file`, or random ones. `auto`: with `fixmatch` and
+    the teacher's network the teacher's, else pretrained ones where the model names them, else random ones."""

@@ -126,6 +126,20 @@ def load_checkpoint(path: Path, *, labels: LabelSpace | None = None) -> Checkpoi
     return Checkpoint(path, model.eval(), model_config, checkpoint_labels, image_size, digest, calibration, cropping)
 
 
+def load_weights(path: Path, model: FaceClassifier) -> None:
+    """Load a checkpoint's weights into a model of the same network and labels.
+
+    Raises:
+        CheckpointError: if the file is not a checkpoint of this library, or does not fit.
+    """
+    source = load_checkpoint(path, labels=model.labels).model
+    try:
+        model.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: the weights do not fit the network that starts from them: {reason}") from None
+
+
 def _other_labels(path: Path, actual: LabelSpace, expected: LabelSpace) -> str:
     return (
         f"{path}: the checkpoint has other labels than the config\n"

@@ -48,6 +48,7 @@ def fit(
     device: Device = "auto",
     inputs: str = "",
     name: str = "model",
+    start: Path | None = None,
 ) -> FitResult:
     """Train a model, or resume a training of the same config, seed and inputs found in `directory`.
 
@@ -62,6 +63,8 @@ def fit(
         device: where to compute.
         inputs: digest of the faces' source; a saved state with another digest is not resumed.
         name: the model's name in progress bars, logs and errors.
+        start: checkpoint of a model with the same network and labels, whose weights the training starts with; `inputs`
+            must change with its content.
 
     Raises:
         TrainingError: if there are no training or validation faces, fewer faces than processes, the loss is not finite, memory runs out, or the
@@ -80,7 +83,7 @@ def fit(
             f"{training.num_processes}; set training.num_processes to at most {smallest_batch}, or label more faces"
         )
     with deterministic_algorithms(config.training.deterministic):
-        loop = TrainingLoop(config, faces, seed=seed, device=device, name=name)
+        loop = TrainingLoop(config, faces, seed=seed, device=device, name=name, start=start)
         key = digest_of([_STATE_FORMAT, config.fingerprint_fields(), seed, inputs])
         return _run(loop, config, faces, directory=directory, key=key)
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,14 +78,23 @@ class _PoolPart(NamedTuple):
 class TrainingLoop:
     """Model, optimizer, schedule and weight average of one training; runs it epoch by epoch."""
 
-    def __init__(self, config: RoleConfig, faces: TrainingFaces, *, seed: int, device: Device, name: str) -> None:
+    def __init__(
+        self,
+        config: RoleConfig,
+        faces: TrainingFaces,
+        *,
+        seed: int,
+        device: Device,
+        name: str,
+        start: Path | None = None,
+    ) -> None:
         training = config.training
         self.config, self.faces, self.seed, self.name = training, faces, seed, name
         may_freeze = training.optimizer.freeze_backbone_epochs > 0
         self.compute = Compute.build(device, training.precision, find_unused_parameters=may_freeze)
         self.scaler = self.compute.gradient_scaler()
         seed_generators(seed, WEIGHTS_STREAM)
-        self.model, self.freezable = starting_model(config, faces, compute=self.compute)
+        self.model, self.freezable = starting_model(config, faces, compute=self.compute, checkpoint=start)
         self.parallel: nn.Module = self.compute.accelerator.prepare_model(self.model)
         self.forward: nn.Module = torch.compile(self.parallel) if training.compile else self.parallel  # type: ignore[assignment]
         self.ema = ModelEmaV3(self.model, decay=training.ema_decay, use_warmup=True) if training.ema_decay else None

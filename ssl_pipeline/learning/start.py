@@ -1,6 +1,7 @@
 """The model that a training starts with: new or pretrained weights, head, and what stays frozen."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.errors import ConfigError
 from ssl_pipeline.labels import UNKNOWN, LabelSpace
+from ssl_pipeline.learning.checkpoint import load_weights
 from ssl_pipeline.learning.dataset import TrainingFaces, TrainingSet
 from ssl_pipeline.learning.device import Compute
 from ssl_pipeline.learning.linear_head import fit_linear_head
@@ -24,20 +26,28 @@ _BATCH = 128
 
 
 def starting_model(
-    config: RoleConfig, faces: TrainingFaces, *, compute: Compute
+    config: RoleConfig, faces: TrainingFaces, *, compute: Compute, checkpoint: Path | None = None
 ) -> tuple[FaceClassifier, FreezableBackbone]:
     """Build a training's model, with random numbers from torch's global generator, and freeze its parts.
 
     Only the main process fits a head; DistributedDataParallel copies its weights to the others.
 
+    Args:
+        config: of the training.
+        faces: of the training.
+        compute: where it runs.
+        checkpoint: a model with the same network and labels, whose weights it starts with.
+
     Raises:
         ConfigError: if the architecture is unknown, or cannot have what the config asks for.
-        CheckpointError: if the pretrained weights cannot be fetched or do not fit.
+        CheckpointError: if the pretrained weights or the checkpoint cannot be read or do not fit.
     """
-    training = config.training
-    model = build_model(config.model, labels=faces.labels, image_size=faces.image_size)
+    training, fresh = config.training, checkpoint is None
+    model = build_model(config.model, labels=faces.labels, image_size=faces.image_size, load_pretrained=fresh)
+    if checkpoint is not None:
+        load_weights(checkpoint, model)
     model = model.to_channels_last(compute.device)
-    if training.head_start == "linear_probe" and compute.accelerator.is_main_process:
+    if fresh and training.head_start == "linear_probe" and compute.accelerator.is_main_process:
         set_linear_probe(model, faces.train, compute=compute, balanced=training.class_balanced)
     freezable = FreezableBackbone(
         model,

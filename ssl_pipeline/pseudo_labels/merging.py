@@ -18,7 +18,14 @@ from ssl_pipeline.pseudo_labels.manifest import Manifest
 from ssl_pipeline.runs.files import atomic_path
 
 
-def merge(labeled_train: pd.DataFrame, pool: pd.DataFrame, manifest: Manifest, *, labels: LabelSpace) -> pd.DataFrame:
+def merge(
+    labeled_train: pd.DataFrame,
+    pool: pd.DataFrame,
+    manifest: Manifest,
+    *,
+    labels: LabelSpace,
+    guesses_count: bool = True,
+) -> pd.DataFrame:
     """Merge the human labels and the accepted pseudo-labels into one training table; human labels are never overwritten.
 
     Known values of the pool's faces are always included. Faces with known values but no accepted pseudo-label count as
@@ -29,6 +36,7 @@ def merge(labeled_train: pd.DataFrame, pool: pd.DataFrame, manifest: Manifest, *
         pool: the face table of the pool.
         manifest: of that pool.
         labels: the label space.
+        guesses_count: False gives the pseudo-labels the weight 0: the same faces are drawn, and teach nothing.
 
     Returns:
         One row per face, human first, then pseudo, each by image id: image_id, content_hash, person_id, pixel_row;
@@ -52,7 +60,7 @@ def merge(labeled_train: pd.DataFrame, pool: pd.DataFrame, manifest: Manifest, *
     _check_known(manifest, readable, labels.encode(faces))
     human = _human_rows(labeled_train, labels)
     included: BoolArray = np.asarray(manifest.known_or_accepted.any(axis=1))
-    pseudo = _pool_rows(faces[included[readable]], manifest, included)
+    pseudo = _pool_rows(faces[included[readable]], manifest, included, guesses_count=guesses_count)
     table: pd.DataFrame = pd.concat([human, pseudo], ignore_index=True)
     return table.sort_values(["label_source", "image_id"], kind="stable", ignore_index=True)
 
@@ -161,7 +169,7 @@ def _human_rows(labeled_train: pd.DataFrame, labels: LabelSpace) -> pd.DataFrame
     )
 
 
-def _pool_rows(faces: pd.DataFrame, manifest: Manifest, included: BoolArray) -> pd.DataFrame:
+def _pool_rows(faces: pd.DataFrame, manifest: Manifest, included: BoolArray, *, guesses_count: bool) -> pd.DataFrame:
     """Return the training rows of the included faces; `faces` are their rows of the pool, in the manifest's order."""
     labels, known = manifest.labels, manifest.known_or_accepted[included]
     targets: FloatArray
@@ -174,7 +182,8 @@ def _pool_rows(faces: pd.DataFrame, manifest: Manifest, included: BoolArray) -> 
             assert_never(manifest.targets)
     pseudo = manifest.accepted[included].any(axis=1)
     columns = [f"{name}_weight" for name in labels.names]
-    weights = np.where(known, manifest.faces.loc[included, columns].to_numpy(np.float32), 0)
+    counts = known if guesses_count else known & ~manifest.accepted[included]
+    weights = np.where(counts, manifest.faces.loc[included, columns].to_numpy(np.float32), 0)
     return _rows(
         faces,
         labels=labels,

@@ -27,7 +27,7 @@ def verdict(summary: dict[str, Any]) -> str:
         kept = (
             f"The gate promoted no student: the teacher stays. The student of round {student['round']}: {test_result}."
         )
-        return " ".join([*endings, kept, _interval_sentence(summary), *warning])
+        return " ".join([*endings, kept, _interval_sentence(summary), *_control_sentences(summary), *warning])
     sentences = [f"The student of round {student['round']} is promoted: it is better on validation, and {test_result}."]
     if gain <= 0:
         sentences.append("The gain on validation did not carry over to test: examine this student before you use it.")
@@ -38,7 +38,7 @@ def verdict(summary: dict[str, Any]) -> str:
     ]
     if losses:
         sentences.append(f"Its macro F1 on test is below the teacher's on {' and '.join(losses)}.")
-    return " ".join([*endings, *sentences, _interval_sentence(summary), *warning])
+    return " ".join([*endings, *sentences, _interval_sentence(summary), *_control_sentences(summary), *warning])
 
 
 def _review_sentence(review: dict[str, Any]) -> str:
@@ -54,6 +54,21 @@ def _interval_sentence(summary: dict[str, Any]) -> str:
     ending = "; the test faces cannot decide which model is better." if undecided else "."
     groups = f" By groups: {difference['group_words']}." if difference["group_words"] else ""
     return f"Difference on test: {difference['overall_words']}{ending}{groups}"
+
+
+def _control_sentences(summary: dict[str, Any]) -> list[str]:
+    """State how much of the student's gain the pool's guesses brought: what it has above its control."""
+    if summary.get("control") is None:
+        return []
+    teacher, control = (summary[name]["test"]["macro_f1"] for name in ("teacher", "control"))
+    difference = summary["control_difference"]
+    overall = difference["overall"]
+    undecided = not difference["has_enough_units"] or overall["lower"] <= 0 <= overall["upper"]
+    ending = "; the test faces cannot decide whether the pool helped" if undecided else ""
+    return [
+        f"The control, the same training without the pool's guesses, is {100 * (control - teacher):+.1f} points from the "
+        f"teacher; the guesses brought {difference['overall_words']}{ending}."
+    ]
 
 
 def comparison_rows(summary: dict[str, Any]) -> list[tuple[str, float, float]]:
@@ -73,10 +88,9 @@ def score_rows(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> list[t
 def comparison_table(summary: dict[str, Any]) -> Table:
     """Render the comparison on the test split for a terminal."""
     num_faces = summary["teacher"]["test"]["num_faces"]
-    columns = ("%", "teacher", f"student (round {summary['student']['round']})", "difference")
-    table = new_table(f"Teacher against student on {num_faces:,} test faces", *columns)
-    for metric, teacher, student in comparison_rows(summary):
-        add_row(table, metric, f"{100 * teacher:.1f}", f"{100 * student:.1f}", f"{100 * (student - teacher):+.1f}")
+    table = new_table(f"Teacher against student on {num_faces:,} test faces", *_columns(summary))
+    for row in _rows(summary):
+        add_row(table, *row)
     return table
 
 
@@ -85,12 +99,28 @@ def comparison_markdown(summary: dict[str, Any]) -> str:
     text, manifest = markdown_safe(verdict(summary)), ["", f"Manifest: {markdown_code(summary['manifest'])}", ""]
     if summary["student"] is None:
         return "\n".join([text, *manifest])
-    lines = [text, "", "| % | teacher | student | difference |", "|---|---:|---:|---:|"]
-    lines += [
-        f"| {markdown_safe(metric)} | {100 * teacher:.1f} | {100 * student:.1f} | {100 * (student - teacher):+.1f} |"
+    columns = _columns(summary)
+    lines = [text, "", f"| {' | '.join(columns)} |", f"|---|{'---:|' * (len(columns) - 1)}"]
+    lines += [f"| {' | '.join(map(markdown_safe, row))} |" for row in _rows(summary)]
+    return "\n".join([*lines, *manifest])
+
+
+def _columns(summary: dict[str, Any]) -> list[str]:
+    control = ["control"] if summary.get("control") else []
+    return ["%", "teacher", *control, f"student (round {summary['student']['round']})", "difference"]
+
+
+def _rows(summary: dict[str, Any]) -> list[list[str]]:
+    """Format each metric of teacher, control (if any) and student; the difference is to the teacher."""
+    rows = [
+        [metric, f"{100 * teacher:.1f}", f"{100 * student:.1f}", f"{100 * (student - teacher):+.1f}"]
         for metric, teacher, student in comparison_rows(summary)
     ]
-    return "\n".join([*lines, *manifest])
+    if summary.get("control"):
+        controls = score_rows(summary["teacher"]["test"], summary["control"]["test"])
+        for row, (_, _, control) in zip(rows, controls, strict=True):
+            row.insert(2, f"{100 * control:.1f}")
+    return rows
 
 
 _METRICS = (("macro_f1", "macro F1"), ("accuracy", "accuracy"))

@@ -48,6 +48,10 @@ class RunDir:
         """The student of a round."""
         return self.root / f"round-{round_index:02d}" / "student"
 
+    def control(self, round_index: int) -> Path:
+        """The student of a round, trained without the pool's guesses."""
+        return self.root / f"round-{round_index:02d}" / "control"
+
     @property
     def summary(self) -> Path:
         """The results of a finished cycle."""

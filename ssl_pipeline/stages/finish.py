@@ -42,11 +42,18 @@ class RoundOutcome:
         return self.review is not None and self.review.choice == "reject"
 
 
+def compared_round(rounds: Sequence[RoundOutcome]) -> int | None:
+    """Return the round of the student that is compared: the last promoted one, else the last one trained."""
+    students = [outcome for outcome in rounds if outcome.gate is not None]
+    promoted = [outcome for outcome in students if outcome.promoted]
+    return (promoted or students)[-1].round_index if students else None
+
+
 def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> dict[str, Any]:
     """Evaluate the first teacher and the student on the test split, once, and write summary.json.
 
-    The student is the last promoted one, else the last one trained. If there is none, because a person rejected the
-    first round's selection, the test split stays unused.
+    The student is that of `compared_round`. If there is none, because a person rejected the first round's selection, the
+    test split stays unused. With `control`, the student's control is evaluated too.
 
     Args:
         config: the run's config.
@@ -59,7 +66,7 @@ def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> di
     students = [outcome for outcome in rounds if outcome.gate is not None]
     promoted = [outcome for outcome in students if outcome.promoted]
     stopped = rounds[-1].rejected
-    compared = next(reversed(promoted or students), None)
+    compared = next((outcome for outcome in students if outcome.round_index == compared_round(rounds)), None)
     selected = compared or rounds[-1]
     promoted_dir = run.student(promoted[-1].round_index) if promoted else run.teacher
     changed = rounds[-1].changed
@@ -107,19 +114,27 @@ def _compare_on_test(config: RunConfig, run: RunDir, student_round: int) -> dict
     """Evaluate the first teacher and a round's student on validation and test; plots class_f1.png."""
     student_dir = run.student(student_round)
     teacher, student = _scores(config, run, run.teacher), _scores(config, run, student_dir)
+    control = control_difference = None
+    if config.control:
+        control_dir = run.control(student_round)
+        control = {"round": student_round, **_scores(config, run, control_dir)}
+        control_difference = compare_on_split(config, control_dir, student_dir, "test").to_dict()
     per_class = {"teacher": teacher["test"]["per_class"], f"student {student_round}": student["test"]["per_class"]}
     plot_class_f1(run.root / "class_f1.png", per_class, title="Teacher against student on test: F1 by class")
     return {
         "teacher": teacher,
         "student": {"round": student_round, **student},
+        "control": control,
         "test_difference": compare_on_split(config, run.teacher, student_dir, "test").to_dict(),
+        "control_difference": control_difference,
     }
 
 
 def _evaluate_teacher(config: RunConfig, run: RunDir) -> dict[str, Any]:
     """Evaluate the teacher on validation only: the test split is saved until there is a student to compare."""
     validation = evaluate(config, run, run.teacher, "validation").scores
-    return {"teacher": {"validation": validation}, "student": None, "test_difference": None}
+    alone = dict.fromkeys(("student", "control", "test_difference", "control_difference"))
+    return {"teacher": {"validation": validation}, **alone}
 
 
 def _scores(config: RunConfig, run: RunDir, model_dir: Path) -> dict[str, Any]:
@@ -149,6 +164,9 @@ def _records(
         directories += [labels / "shift"] if config.shift is not None else []
         models += [run.student(outcome.round_index)] if outcome.gate is not None else []
     on_test = [] if compared is None else [run.teacher, run.student(compared.round_index)]
+    if compared is not None and config.control:
+        models.append(run.control(compared.round_index))
+        on_test.append(models[-1])
     directories += [
         *models[1:],
         *(model / "calibration" for model in models),

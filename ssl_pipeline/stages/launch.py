@@ -51,6 +51,8 @@ class TrainingJob(Section):
     """The directory that `prepare` wrote."""
     training_table: Path | None = None
     """Human and pseudo-labels, merged; None trains on the human labels only."""
+    start: Path | None = None
+    """Checkpoint whose weights the training starts with."""
     directory: Path
     seed: int
     device: Device
@@ -79,6 +81,7 @@ class TrainingJob(Section):
             device=self.device,
             inputs=self.inputs,
             name=self.name,
+            start=self.start,
         )
 
 

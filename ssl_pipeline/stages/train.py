@@ -22,7 +22,7 @@ from ssl_pipeline.reports.plots import plot_learning_curves
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_file, digest_of
 from ssl_pipeline.runs.gpu_slots import gpu_slots
-from ssl_pipeline.runs.records import faces_digest, run_stage
+from ssl_pipeline.runs.records import faces_digest, finished_stage, run_stage
 from ssl_pipeline.stages.calibrate import calibrate
 from ssl_pipeline.stages.launch import TrainingJob, run_job
 from ssl_pipeline.stages.review import check_accepted, check_selected
@@ -38,6 +38,8 @@ class Training:
     seed: int
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """What the result depends on, besides the config and the faces."""
+    start: Path | None = None
+    """Checkpoint whose weights it starts with."""
     calibrated: bool = True
     """Write best.safetensors, calibrated on the validation faces if the config has a calibration."""
 
@@ -72,7 +74,9 @@ def train_teacher(config: RunConfig, run: RunDir) -> TrainedModel:
 
 
 def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_path: Path | None = None) -> TrainedModel:
-    """Train a student from new weights on the human labels and the accepted pseudo-labels.
+    """Train a student on the human labels, the known labels of the pool, and the pool's guesses.
+
+    The guesses are the accepted pseudo-labels, or with `fixmatch` the student's own.
 
     Args:
         config: the run's config.
@@ -87,7 +91,32 @@ def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_pat
         RunError: if the round's manifest is used and its selection has not finished, or not with these settings.
         SelectionError: if a guard refused the selection.
     """
-    directory, labels = run.student(round_index), config.labels.space
+    directory = run.student(round_index)
+    return _train_student(config, run, round_index, f"student {round_index}", directory, manifest_path)
+
+
+def train_control(config: RunConfig, run: RunDir, round_index: int) -> TrainedModel:
+    """Train the student of a round once more, without the pool's guesses.
+
+    It has the student's start, seed, steps, schedule and draws of labeled faces: pseudo-labels are drawn with weight 0,
+    and there is no `fixmatch`. What the student has above it, the pool's guesses brought. Raises as `train_student`.
+    """
+    return _train_student(
+        config, run, round_index, f"control {round_index}", run.control(round_index), guesses_count=False
+    )
+
+
+def _train_student(
+    config: RunConfig,
+    run: RunDir,
+    round_index: int,
+    name: str,
+    directory: Path,
+    manifest_path: Path | None = None,
+    *,
+    guesses_count: bool = True,
+) -> TrainedModel:
+    labels, role = config.labels.space, config.student
     of_round = run.pseudo_labels(round_index) / "manifest.parquet"
     path = manifest_path or of_round
     if path.resolve() == of_round.resolve():
@@ -96,22 +125,43 @@ def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_pat
     manifest = read_manifest(path)
     check_belongs(manifest, labels=labels, faces_digest=faces_digest(config, run), run_name=config.run_name)
     stop_on(manifest.selection["faults"], config.selection)
+    fixmatch = role.training.fixmatch
 
     def merge_labels() -> Path:
         labeled = read_faces(run.faces / "labeled.parquet")
         table = merge(
-            labeled[labeled["split"] == "train"], read_faces(run.faces / "unlabeled.parquet"), manifest, labels=labels
+            labeled[labeled["split"] == "train"],
+            read_faces(run.faces / "unlabeled.parquet"),
+            manifest,
+            labels=labels,
+            guesses_count=guesses_count,
         )
+        if fixmatch is not None and not fixmatch.pseudo_labels:
+            table = table[table["label_source"] == "human"]
         write_training_table(directory / "training.parquet", table)
         return directory / "training.parquet"
 
     training = Training(
-        f"student {round_index}",
+        name,
         directory,
         seed=config.seed * 1000 + round_index,  # other initial weights in each round
-        inputs={"manifest": digest_file(path)},
+        inputs={"manifest": digest_file(path), "guesses_count": guesses_count},
+        start=_teacher_weights(run, round_index) if config.student_init == "teacher" else None,
     )
-    return train_model(config, config.student, run, training, merge_labels)
+    if not guesses_count:
+        role = role.model_copy(update={"training": role.training.model_copy(update={"fixmatch": None})})
+    return train_model(config, role, run, training, merge_labels)
+
+
+def _teacher_weights(run: RunDir, round_index: int) -> Path:
+    """Return the weights of a round's teacher.
+
+    Raises:
+        RunError: if its training has not finished.
+    """
+    teacher = run.teacher if round_index == 1 else run.student(round_index - 1)
+    finished_stage(teacher, cure=f"train it first: {run.command}")
+    return teacher / TRAINED
 
 
 def train_model(
@@ -136,6 +186,7 @@ def train_model(
         **training.inputs,
         "role": role.fingerprint_fields(),
         "weights": _digest_weights(role.model.weights_file),
+        "start": None if training.start is None else digest_file(training.start),
         "labels": config.labels,
         "seed": str(training.seed),
         "device": str(resolve_device(config.device)),
@@ -148,12 +199,13 @@ def train_model(
             labels=config.labels,
             faces=run.faces,
             training_table=training_table(),
+            start=training.start,
             directory=directory,
             seed=training.seed,
             device=config.device,
             inputs=digest_of(inputs),
         )
-        result = _run(job, key="student" if role is config.student else "teacher")
+        result = _run(job, key="teacher" if role is config.teacher else "student")
         _plot_curves(directory, title=training.name, monitor=role.training.monitor)
         return {
             "kept": result.kept,

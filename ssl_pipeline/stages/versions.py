@@ -8,7 +8,7 @@ from typing import Final
 
 VERSIONS: Final = {
     "prepare": 2,
-    "train": 2,
+    "train": 3,
     "calibrate": 1,
     "cross_fit": 3,
     "predict": 2,

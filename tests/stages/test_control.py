@@ -1,0 +1,135 @@
+"""The control of a student, and the weights that a student starts with."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.errors import ConfigError
+from ssl_pipeline.pseudo_labels.merging import read_training_table
+from ssl_pipeline.reports.comparison import comparison_markdown, verdict
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.stages.finish import RoundOutcome, compared_round, finish
+from ssl_pipeline.stages.gate import gate
+from ssl_pipeline.stages.predict import predict
+from ssl_pipeline.stages.selection import select
+from ssl_pipeline.stages.train import TRAINED, train_control, train_student, train_teacher
+from tests.cycle_config import draw_and_prepare, write_tiny_config
+
+TEACHERS_NETWORK = "student.model={architecture: wrn10_1}"
+FIXMATCH = "student.training.fixmatch={confidence_threshold: 0.3, targets: soft}"
+
+
+@pytest.fixture(scope="module")
+def labeled_pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny run with a teacher and the pool labeled; its config file."""
+    path = write_tiny_config(tmp_path_factory.mktemp("control"))
+    config, run = load(path)
+    draw_and_prepare(config, run)
+    train_teacher(config, run)
+    predict(config, run, 1, run.teacher / "best.safetensors")
+    select(config, run, 1)
+    return path
+
+
+def load(path: Path, *overrides: str) -> tuple[RunConfig, RunDir]:
+    config = load_config(path, overrides=[*overrides, "student.training.epochs=1"])
+    return config, RunDir(config.runs_root / config.run_name)
+
+
+def test_the_control_draws_the_same_faces_and_learns_nothing_from_the_guesses(labeled_pool: Path) -> None:
+    config, run = load(labeled_pool, "control=true")
+    teacher = run.teacher
+    student, control = train_student(config, run, 1), train_control(config, run, 1)
+    tables = [read_training_table(model.directory / "training.parquet") for model in (student, control)]
+    weights = [name for name in tables[0] if name.startswith("weight_")]
+    pd.testing.assert_frame_equal(tables[0].drop(columns=weights), tables[1].drop(columns=weights))
+    guessed = (tables[0]["label_source"] == "pseudo").to_numpy(bool)
+    assert guessed.any()
+    assert (tables[1].loc[guessed, weights] == 0).all(axis=None)
+    assert (tables[0].loc[guessed, weights] > 0).any(axis=None)
+    pd.testing.assert_frame_equal(tables[0].loc[~guessed, weights], tables[1].loc[~guessed, weights])
+    outcome = RoundOutcome(1, student=student, gate=gate(config, run, 1, teacher))
+    assert compared_round([outcome]) == 1
+    summary = finish(config, run, [outcome])
+    assert set(summary["control"]) == set(summary["student"])
+    assert summary["control_difference"]["overall"].keys() == summary["test_difference"]["overall"].keys()
+    assert "round-01/control" in summary["seconds"]
+    assert "The control, the same training without the pool's guesses, is " in verdict(summary)
+    assert "| % | teacher | control | student (round 1) | difference |" in comparison_markdown(summary)
+    without = finish(load(labeled_pool)[0], run, [outcome])
+    assert without["control"] is None
+    assert "control" not in verdict(without)
+
+
+def test_with_agreement_the_control_is_the_training_without_it(labeled_pool: Path) -> None:
+    config, run = load(labeled_pool, TEACHERS_NETWORK, FIXMATCH, "student.training.labeled_fraction=null")
+    control = train_control(config, run, 1)
+    weights = load_file(control.directory / TRAINED)
+    table = read_training_table(control.directory / "training.parquet")
+    assert set(table["label_source"]) == {"human"}
+    student = load_file(train_student(config, run, 1).directory / TRAINED)
+    assert any(not torch.equal(tensor, student[name]) for name, tensor in weights.items())
+    # other guesses, the same control
+    probabilities = sorted((run.pseudo_labels(1) / "predictions").glob("part-*.parquet"))
+    assert probabilities
+    again, _ = load(
+        labeled_pool, TEACHERS_NETWORK, FIXMATCH.replace("0.3", "0.9"), "student.training.labeled_fraction=null"
+    )
+    repeated = train_control(again, run, 1)
+    assert repeated.skipped
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in load_file(repeated.directory / TRAINED).items())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "start"),
+    [
+        ([TEACHERS_NETWORK, FIXMATCH], "teacher"),
+        ([TEACHERS_NETWORK], "fresh"),
+        ([FIXMATCH, "student.model.architecture=wrn10_2"], "fresh"),
+        ([TEACHERS_NETWORK, "student.init=teacher"], "teacher"),
+        (["student.model={architecture: resnet10t, pretrained: true}", FIXMATCH], "pretrained"),
+    ],
+)
+def test_a_student_that_agrees_with_the_pool_starts_from_its_teacher(
+    labeled_pool: Path, overrides: list[str], start: str
+) -> None:
+    assert load(labeled_pool, *overrides)[0].student_init == start
+
+
+def test_the_teachers_weights_are_the_first_of_the_student(labeled_pool: Path) -> None:
+    """With a learning rate of nearly 0, they are the last too."""
+    still = "student.training.optimizer={type: sgd, learning_rate: 1.0e-12, weight_decay: 0.0}"
+    settings = [TEACHERS_NETWORK, "student.init=teacher", still, "student.training.ema_decay=null"]
+    config, run = load(labeled_pool, *settings)
+    teacher, student = load_file(run.teacher / TRAINED), load_file(train_student(config, run, 1).directory / TRAINED)
+    for name, tensor in student.items():
+        if "running_" not in name and "num_batches" not in name:
+            np.testing.assert_allclose(tensor.numpy(), teacher[name].numpy(), atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["student.init=teacher", "student.model.architecture=wrn16_1"], "fit only its own network"),
+        (["student.init=pretrained"], "names no pretrained weights"),
+        (["student.init=fresh", "student.model={architecture: resnet10t, pretrained: true}"], "fresh contradicts"),
+        (["student.training.fixmatch={attribute_weights: {agee: 0.5}}"], "no attribute 'agee'"),
+        (["student.training.fixmatch={confidence_threshold: {agee: 0.5}}"], "no attribute 'agee'"),
+        (
+            ["student.training.fixmatch={align: {prior: {gender: {male: 1}}}}"],
+            "expected a share for each of male, female",
+        ),
+        (["student.training.fixmatch={threshold: self_adaptive, confidence_threshold: 0.5}"], "threshold=fixed"),
+    ],
+)
+def test_contradictions_of_a_students_start_and_agreement_are_refused(
+    labeled_pool: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(labeled_pool, *overrides)
