@@ -51,6 +51,7 @@ EVERY = FACES | MODELS | CALIBRATE | OUT_OF_FOLD | PREDICT | SHIFT | SELECT | EV
 # Key, as a regular expression over the whole dotted key → stages with the key among their inputs. First match counts.
 TABLE = {
     r"(teacher|student)\.training\.(num_workers|save_every_steps)": set(),
+    r"teacher\.model\.(architecture|head|input_size)": TEACHERS | STUDENT,  # whether the student starts from it
     r"teacher\..*": TEACHERS,
     r"student\..*": STUDENT,
     r"faces\.labeled\.guarantee_fraction": FACES | PREDICT | SHIFT,  # who labels the pool
