@@ -14,6 +14,7 @@ from ssl_pipeline.config.faces import FacesConfig
 from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.config.losses import ExpectedNumber, terms_of
 from ssl_pipeline.config.masking import MaskingConfig
+from ssl_pipeline.config.messages import with_whole_keys
 from ssl_pipeline.config.metrics import check_metric
 from ssl_pipeline.config.selection import DEFAULT, EnsembleAgreement, PrecisionGuarantee, SelectionConfig
 from ssl_pipeline.config.sources import FolderSource
@@ -175,6 +176,8 @@ class RunConfig(Section):
     def _role_faults(self, role: str) -> Iterator[str]:
         """Yield the metrics, attributes and classes of a role's training that the labels do not have."""
         training: TrainingConfig = getattr(self, role).training
+        start_faults = getattr(self, role).start_faults(self.faces.image_size)
+        yield from (f"{role}.{with_whole_keys(fault, role)}" for fault in start_faults)
         with_numbers = [attribute.name for attribute in self.labels.attributes if attribute.from_column is not None]
         try:
             check_metric(training.monitor, attributes=self.labels.space.names, with_numbers=with_numbers)

@@ -44,7 +44,7 @@ def fixmatch_of(faces: TrainingFaces, **settings: object) -> FixMatch:
     role = make_role(fixmatch={**FIXMATCH, **settings})
     assert role.training.fixmatch is not None
     assert faces.unlabeled is not None
-    return FixMatch(role.training.fixmatch, role.training, faces.unlabeled, SPACE)
+    return FixMatch(role.training.fixmatch, role, faces.unlabeled, SPACE)
 
 
 def test_pseudo_targets_are_the_confident_values_per_attribute_within_the_known_labels() -> None:
