@@ -14,12 +14,13 @@ from ssl_pipeline.config.faces import FacesConfig
 from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.config.losses import ExpectedNumber, terms_of
 from ssl_pipeline.config.masking import MaskingConfig
+from ssl_pipeline.config.messages import with_whole_keys
 from ssl_pipeline.config.metrics import check_metric
 from ssl_pipeline.config.selection import DEFAULT, EnsembleAgreement, PrecisionGuarantee, SelectionConfig
 from ssl_pipeline.config.sources import FolderSource
 from ssl_pipeline.config.storage import StorageConfig
 from ssl_pipeline.config.teachers import NetworkTeacher, Teacher, TeacherConfig, teacher_names
-from ssl_pipeline.config.training import RoleConfig, TrainingConfig
+from ssl_pipeline.config.training import RoleConfig
 
 RunName = Annotated[str, Field(pattern=RUN_NAME)]
 
@@ -97,7 +98,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        faults = [fault for key, role in self.roles.items() for fault in self._role_faults(key, role.training)]
+        faults = [fault for key, role in self.roles.items() for fault in self._role_faults(key, role)]
         names = self.labels.space.names
         mentions: list[tuple[str, Sequence[str]]] = [
             (f"source '{source.name or source.type}': derived", source.derived) for source in self.faces.all_sources
@@ -134,12 +135,16 @@ class RunConfig(Section):
         return first if len(self.teachers) == 1 and isinstance(first, NetworkTeacher) else None
 
     @property
+    def teacher_keys(self) -> list[str]:
+        """The teachers' keys in the config: teacher, or teacher.0 and so on."""
+        return [f"teacher.{n}" for n in range(len(self.teachers))] if isinstance(self.teacher, tuple) else ["teacher"]
+
+    @property
     def roles(self) -> dict[str, RoleConfig]:
         """The networks to train, by their keys in the config: teacher, or teacher.0 and so on, and student."""
-        keys = [f"teacher.{n}" for n in range(len(self.teachers))] if isinstance(self.teacher, tuple) else ["teacher"]
         networks = {
             key: teacher
-            for key, teacher in zip(keys, self.teachers, strict=True)
+            for key, teacher in zip(self.teacher_keys, self.teachers, strict=True)
             if isinstance(teacher, NetworkTeacher)
         }
         return {**networks, "student": self.student}
@@ -223,8 +228,13 @@ class RunConfig(Section):
                     f"only: --set {key}.training.labeled_fraction=null"
                 )
 
-    def _role_faults(self, role: str, training: TrainingConfig) -> Iterator[str]:
+    def _role_faults(self, role: str, config: RoleConfig) -> Iterator[str]:
         """Yield the metrics, attributes and classes of a role's training that the labels do not have."""
+        training = config.training
+        try:
+            config.model.check_stored_size(self.faces.image_size)
+        except ValueError as error:
+            yield f"{role}.model.{with_whole_keys(str(error), f'{role}.model')}"
         with_numbers = [attribute.name for attribute in self.labels.attributes if attribute.from_column is not None]
         try:
             check_metric(training.monitor, attributes=self.labels.space.names, with_numbers=with_numbers)

@@ -10,6 +10,11 @@ from ssl_pipeline.config.losses import CrossEntropy, LossConfig
 from ssl_pipeline.config.metrics import MetricName
 from ssl_pipeline.config.optimization import AdamW, CosineSchedule, OptimizerConfig, SchedulerConfig
 
+STORED_PER_INPUT = 1.15
+"""Recommended side of the stored faces, as a multiple of `input_size`."""
+MIN_INPUT_SHARE = 0.7
+"""Smallest `input_size`, as a share of the stored faces' side: half of their area."""
+
 
 class ModelConfig(Section):
     """A network: ``wrn{depth}_{width}`` (a small wide ResNet for CPUs) or any of timm's names."""
@@ -17,6 +22,9 @@ class ModelConfig(Section):
     architecture: str
     head: Literal["joint", "per_attribute"] = "joint"
     """One softmax over all classes, or one per attribute."""
+    input_size: int | None = Field(default=None, ge=16)
+    """Side, in pixels, of what the network sees of a stored face (`faces.image_size`): a random crop in training, the
+    centered one otherwise. None: the whole face."""
     pretrained: bool = False
     """Download ImageNet weights from timm's hub."""
     weights_file: Path | None = None
@@ -32,6 +40,26 @@ class ModelConfig(Section):
                 "--set pretrained=false"
             )
         return self
+
+    def check_stored_size(self, image_size: int) -> None:
+        """Check `input_size` against the side of the stored faces.
+
+        Raises:
+            ValueError: naming the contradiction and its cure.
+        """
+        if self.input_size is None:
+            return
+        stored = f"--set /faces.image_size={round(STORED_PER_INPUT * self.input_size)}"
+        if self.input_size > image_size:
+            raise ValueError(
+                f"input_size: a crop of {self.input_size} pixels does not fit into stored faces of {image_size}; {stored}, "
+                f"or --set input_size={image_size}"
+            )
+        if self.input_size < MIN_INPUT_SHARE * image_size:
+            raise ValueError(
+                f"input_size: a crop of {self.input_size} pixels loses most of stored faces of {image_size}; {stored}, or "
+                f"--set input_size={round(image_size / STORED_PER_INPUT)}"
+            )
 
 
 class MixingBase(Section):

@@ -10,26 +10,31 @@ from ssl_pipeline.config.training import RandAugment
 Augmentation = Literal["none", "weak", "strong"]
 
 
-def augmentation(kind: Augmentation, *, image_size: int, randaugment: RandAugment) -> v2.Transform:
+def augmentation(
+    kind: Augmentation, *, image_size: int, randaugment: RandAugment, input_size: int | None = None
+) -> v2.Transform:
     """Build the transform of a kind of augmentation.
 
-    `weak` flips horizontally and shifts by up to 1/8 of the side (FixMatch's weak augmentation, arXiv:2001.07685);
-    `strong` adds RandAugment (arXiv:1909.13719) and random erasing (arXiv:1708.04896).
+    `weak` flips horizontally and shifts by up to 1/8 of the side (FixMatch's weak augmentation, arXiv:2001.07685), or
+    crops `input_size` of `image_size` at random; `strong` adds RandAugment (arXiv:1909.13719) and random erasing
+    (arXiv:1708.04896). `none` leaves the crop to the model, which takes the centered one.
     """
     match kind:
         case "none":
             return v2.Identity()
         case "weak":
-            return v2.Compose(_weak(image_size))
+            return v2.Compose(_weak(image_size, input_size))
         case "strong":
             operations = v2.RandAugment(num_ops=randaugment.num_ops, magnitude=randaugment.magnitude)
             erase = v2.RandomErasing(p=randaugment.erasing_probability, scale=(0.02, 0.2), value=127)
-            return v2.Compose([*_weak(image_size), operations, erase])
+            return v2.Compose([*_weak(image_size, input_size), operations, erase])
         case _:
             assert_never(kind)
 
 
-def _weak(image_size: int) -> list[v2.Transform]:
+def _weak(image_size: int, input_size: int | None) -> list[v2.Transform]:
+    if input_size is not None and input_size < image_size:
+        return [v2.RandomHorizontalFlip(), v2.RandomCrop(input_size)]
     shift = v2.RandomCrop(image_size, padding=max(image_size // 8, 1), padding_mode="reflect")
     return [v2.RandomHorizontalFlip(), shift]
 

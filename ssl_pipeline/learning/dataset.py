@@ -249,9 +249,12 @@ class AugmentedFaces(Dataset[tuple[Tensor, int]]):
         *,
         seed: int,
         randaugment: RandAugment = RandAugment(),  # noqa: B008 - frozen
+        input_size: int | None = None,
     ) -> None:
         self._pixels, self._pixel_rows = faces.pixels, faces.pixel_rows
-        self._transform = augmentation(kind, image_size=int(faces.pixels.shape[1]), randaugment=randaugment)
+        self._transform = augmentation(
+            kind, image_size=int(faces.pixels.shape[1]), randaugment=randaugment, input_size=input_size
+        )
         self._seed = seed
 
     def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, int]:

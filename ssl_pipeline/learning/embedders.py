@@ -66,9 +66,7 @@ class TimmEmbedder(Embedder):
     std: Tensor
 
     def __init__(self, settings: TimmEmbedding, *, load_pretrained: bool = True, digest: str | None = None) -> None:
-        super().__init__(
-            settings, image_size=timm_image_size(settings), digest=digest or embedding_digest(settings)
-        )
+        super().__init__(settings, image_size=timm_image_size(settings), digest=digest or embedding_digest(settings))
         model = ModelConfig(
             architecture=settings.architecture,
             pretrained=settings.pretrained and settings.weights_file is None,
@@ -113,7 +111,9 @@ class OnnxEmbedder(Embedder):
 
     def _run(self, images: npt.NDArray[np.float32], settings: OnnxEmbedding) -> npt.NDArray[np.float32]:
         try:
-            self._net.setInput(np.ascontiguousarray(images), *([] if settings.input_name is None else [settings.input_name]))
+            self._net.setInput(
+                np.ascontiguousarray(images), *([] if settings.input_name is None else [settings.input_name])
+            )
             names = self._net.getUnconnectedOutLayersNames()
             output = np.array(self._net.forward(settings.output_name or names[-1]), np.float32)
         except Exception as error:

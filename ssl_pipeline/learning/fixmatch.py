@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ssl_pipeline.config.training import FixMatchConfig, TrainingConfig
+from ssl_pipeline.config.training import FixMatchConfig, RoleConfig
 from ssl_pipeline.labels import IntArray, LabelSpace
 from ssl_pipeline.learning.augmentation import Augmentation
 from ssl_pipeline.learning.dataset import AugmentedFaces, UnlabeledSet, epoch_batches, load_batches
@@ -35,10 +35,8 @@ class UnlabeledBatch(NamedTuple):
 class FixMatch:
     """Batches of unlabeled faces and their pseudo-targets."""
 
-    def __init__(
-        self, config: FixMatchConfig, training: TrainingConfig, faces: UnlabeledSet, labels: LabelSpace
-    ) -> None:
-        self._config, self._training, self._faces = config, training, faces
+    def __init__(self, config: FixMatchConfig, role: RoleConfig, faces: UnlabeledSet, labels: LabelSpace) -> None:
+        self._config, self._role, self._faces = config, role, faces
         self._candidates = torch.from_numpy(labels.candidates(faces.codes))
         codes = torch.from_numpy(labels.class_codes)
         self._membership = [one_hot(codes[:, position]).float() for position in range(codes.shape[1])]
@@ -58,7 +56,7 @@ class FixMatch:
             start: the first batch to yield.
             shard_indices: selects this process's part of the labeled positions of a batch.
         """
-        per_labeled = self._config.faces_per_labeled
+        per_labeled, training = self._config.faces_per_labeled, self._role.training
         faces = self._sample(sum(sizes) * per_labeled, seed=seed, epoch=epoch)
         batches = np.split(faces, np.cumsum([size * per_labeled for size in sizes])[:-1])
 
@@ -69,10 +67,16 @@ class FixMatch:
         kinds: tuple[tuple[Augmentation, int], ...] = (("weak", _WEAK_STREAM), ("strong", _STRONG_STREAM))
         loaders = [
             load_batches(
-                AugmentedFaces(self._faces, kind, seed=seed + stream, randaugment=self._training.randaugment),
+                AugmentedFaces(
+                    self._faces,
+                    kind,
+                    seed=seed + stream,
+                    randaugment=training.randaugment,
+                    input_size=self._role.model.input_size,
+                ),
                 batches,
                 epoch=epoch,
-                num_workers=self._training.num_workers,
+                num_workers=training.num_workers,
                 start=start,
                 shard_indices=shard_with_labeled,
             )

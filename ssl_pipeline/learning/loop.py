@@ -89,7 +89,13 @@ class TrainingLoop:
             class_balanced=training.class_balanced,
             labeled_fraction=training.labeled_fraction,
         )
-        self.augmented = AugmentedFaces(faces.train, training.augmentation, seed=seed, randaugment=training.randaugment)
+        self.augmented = AugmentedFaces(
+            faces.train,
+            training.augmentation,
+            seed=seed,
+            randaugment=training.randaugment,
+            input_size=config.model.input_size,
+        )
         self.numbers, value_numbers = self._standardized_numbers()
         masses = [torch.from_numpy(mass).to(self.compute.device) for mass in class_masses(faces.train, faces.labels)]
         self.loss = BatchLoss(training.loss, faces.labels, *masses, value_numbers=value_numbers)
@@ -99,7 +105,7 @@ class TrainingLoop:
                 raise TrainingError(
                     f"{name}: fixmatch needs unlabeled faces, got none; add a pool or drop training.fixmatch"
                 )
-            self.fixmatch = FixMatch(training.fixmatch, training, faces.unlabeled, faces.labels)
+            self.fixmatch = FixMatch(training.fixmatch, config, faces.unlabeled, faces.labels)
         self.targets = torch.from_numpy(faces.train.targets)
         self.known = torch.from_numpy(faces.train.known)
         self.weights = torch.from_numpy(faces.train.weights)

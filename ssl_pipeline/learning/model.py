@@ -47,16 +47,19 @@ def check_architecture(config: ModelConfig) -> None:
 class FaceClassifier(nn.Module):
     """A backbone with one softmax over all classes (`joint`) or one per attribute (`per_attribute`).
 
-    It takes uint8 pixels and normalizes them itself, so that a checkpoint is self-contained.
+    It takes uint8 pixels, crops and normalizes them itself, so that a checkpoint is self-contained.
     """
 
     mean: Tensor
     std: Tensor
     class_codes: Tensor
 
-    def __init__(self, backbone: nn.Module, *, labels: LabelSpace, head: str, mean: Tensor, std: Tensor) -> None:
+    def __init__(
+        self, backbone: nn.Module, *, labels: LabelSpace, head: str, input_size: int, mean: Tensor, std: Tensor
+    ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.input_size = input_size
         self.labels = labels
         self.head = head
         self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
@@ -67,7 +70,7 @@ class FaceClassifier(nn.Module):
         """Compute the log probabilities of the classes.
 
         Args:
-            pixels: uint8 [B, 3, H, W].
+            pixels: uint8 [B, 3, H, W]; of larger ones than `input_size`, the centered square is used.
 
         Returns:
             float32 [B, K]; exp of each row sums to 1.
@@ -102,6 +105,10 @@ class FaceClassifier(nn.Module):
         return self
 
     def _normalized(self, pixels: Tensor) -> Tensor:
+        margin = (pixels.shape[-1] - self.input_size) // 2
+        if pixels.shape[-1] > self.input_size:
+            inside = slice(margin, margin + self.input_size)
+            pixels = pixels[..., inside, inside]
         images = (pixels.float() / 255 - self.mean) / self.std
         return images.contiguous(memory_format=torch.channels_last) if self._channels_last else images
 
@@ -143,7 +150,7 @@ def build_model(
     Args:
         config: architecture, head, dropout and pretrained weights.
         labels: the classes.
-        image_size: image side in pixels.
+        image_size: side of the stored faces in pixels; the network is built for `config.input_size` of them.
         load_pretrained: False skips pretrained weights, e.g. before loading a checkpoint.
 
     Raises:
@@ -152,6 +159,7 @@ def build_model(
     """
     check_architecture(config)
     num_logits = labels.num_classes if config.head == "joint" else sum(labels.num_values)
+    input_size = config.input_size or image_size
     mean, std = IMAGENET_MEAN, IMAGENET_STD
     backbone: Any
     if match := WIDE_RESNET.fullmatch(config.architecture):
@@ -159,13 +167,20 @@ def build_model(
             num_logits,
             depth=int(match[1]),
             width=int(match[2]),
-            image_size=image_size,
+            image_size=input_size,
             dropout=config.dropout,
             stochastic_depth=config.stochastic_depth,
         )
         if load_pretrained and config.weights_file is not None:
             load_into(config.weights_file, read_weights(config.weights_file), backbone)
     else:
-        backbone = build_backbone(config, num_logits=num_logits, image_size=image_size, load_pretrained=load_pretrained)
+        backbone = build_backbone(config, num_logits=num_logits, image_size=input_size, load_pretrained=load_pretrained)
         mean, std = backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"]
-    return FaceClassifier(backbone, labels=labels, head=config.head, mean=torch.tensor(mean), std=torch.tensor(std))
+    return FaceClassifier(
+        backbone,
+        labels=labels,
+        head=config.head,
+        input_size=input_size,
+        mean=torch.tensor(mean),
+        std=torch.tensor(std),
+    )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ssl_pipeline.config.messages import with_whole_keys
-from ssl_pipeline.config.training import ModelConfig, RoleConfig
+from ssl_pipeline.config.training import STORED_PER_INPUT, ModelConfig, RoleConfig
 from ssl_pipeline.errors import CheckpointError, ConfigError
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.backbones import one_line, own_image_size
@@ -26,7 +26,7 @@ def check_network(
         role: model and training.
         key: of the role in the config, for the cures.
         labels: the classes.
-        image_size: image side in pixels.
+        image_size: side of the stored faces in pixels.
         needs_features: whether the network's pooled features are used, too.
 
     Raises:
@@ -53,13 +53,22 @@ def _try(config: ModelConfig, labels: LabelSpace, image_size: int, *, needs_feat
         raise
     except Exception as error:  # whatever the model's code raises for a size that it cannot have
         message = one_line(error)
-    cure, own = "choose another architecture", own_image_size(config.architecture)
-    if own not in (None, image_size):
+    size, cure, own = (
+        config.input_size or image_size,
+        "choose another architecture",
+        own_image_size(config.architecture),
+    )
+    if own not in (None, size):
+        settings = [f"--set /faces.image_size={own}"]
+        if config.input_size is not None:
+            larger = [] if own <= image_size else [f"--set /faces.image_size={round(STORED_PER_INPUT * own)}"]
+            settings = [*larger, f"--set input_size={own}"]
         with suppress(Exception):
-            _build_and_pass(config, labels, own, needs_features=needs_features)
-            cure = f"--set /faces.image_size={own}, the size that it was made for, or choose another architecture"
+            whole = config.model_copy(update={"input_size": None})
+            _build_and_pass(whole, labels, own, needs_features=needs_features)
+            cure = f"{' '.join(settings)}, the size that it was made for, or choose another architecture"
     raise ConfigError(
-        f"architecture '{config.architecture}' does not take faces of {image_size} × {image_size} pixels ({message}); {cure}"
+        f"architecture '{config.architecture}' does not take faces of {size} × {size} pixels ({message}); {cure}"
     )
 
 

@@ -15,9 +15,7 @@ from ssl_pipeline.runs.records import RECORD, StageRecord, finished_stage
 FEATURES = "features.npy"
 
 
-def stored_features(
-    pixels: npt.NDArray[np.uint8], digests: Collection[str]
-) -> dict[str, npt.NDArray[np.float32]]:
+def stored_features(pixels: npt.NDArray[np.uint8], digests: Collection[str]) -> dict[str, npt.NDArray[np.float32]]:
     """Return those of the features with these digests that the run of a pixel array keeps, float32 [M, D] each.
 
     Args:

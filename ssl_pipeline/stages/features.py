@@ -77,4 +77,3 @@ def _embed(
             batch_size=config.prediction.batch_size,
             on_batch=bar.advance,
         )
-

@@ -10,7 +10,7 @@ import torch
 
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.teachers import EmbeddingTeacher, FeaturesTeacher, NetworkTeacher
-from ssl_pipeline.faces.table import read_crop_rules
+from ssl_pipeline.faces.table import read_crop_rules, read_faces
 from ssl_pipeline.labels import IntArray
 from ssl_pipeline.learning.checkpoint import load_checkpoint, save_checkpoint
 from ssl_pipeline.learning.embedders import build_embedder
@@ -29,6 +29,15 @@ from ssl_pipeline.stages.versions import VERSIONS
 
 _SEED_STEP = 50
 """Between the members' seeds: two networks of the same architecture start from other weights."""
+
+
+def train_teacher(config: RunConfig, run: RunDir) -> TrainedModel:
+    """Train the first teacher on the human labels: a network, or several teachers that vote."""
+    training = Training("teacher", run.teacher, seed=config.seed * 1000)
+    if config.network_teacher is not None:
+        return train_model(config, config.network_teacher, run, training)
+    labeled = read_faces(run.faces / "labeled.parquet")
+    return train_vote(config, run, training, labeled[labeled["split"] == "train"].reset_index(drop=True))
 
 
 def train_vote(

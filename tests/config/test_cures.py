@@ -18,6 +18,8 @@ FAULTS = [
     ["teacher.training.accumulation_steps=3"],
     ["teacher.training.num_processes=3"],
     ["teacher.model.pretrained=true", "teacher.model.weights_file=x"],
+    ["teacher.model.input_size=96"],
+    ["teacher.model.input_size=20"],
     [f"{SCHEDULER}.warmup_epochs=20"],
     [f"{SCHEDULER}={{type: step, step_epochs: 20}}"],
     [f"{SCHEDULER}={{type: step, step_epochs: 2, warmup_epochs: 3}}"],

@@ -18,7 +18,8 @@ from ssl_pipeline.learning.fixmatch import FixMatch, UnlabeledBatch
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.selection import select
-from ssl_pipeline.stages.train import train_student, train_teacher
+from ssl_pipeline.stages.teachers import train_teacher
+from ssl_pipeline.stages.train import train_student
 from tests.conftest import SPACE, make_faces, make_role
 from tests.cycle_config import draw_and_prepare, write_tiny_config
 from tests.learning import interruption
@@ -44,7 +45,7 @@ def fixmatch_of(faces: TrainingFaces, **settings: object) -> FixMatch:
     role = make_role(fixmatch={**FIXMATCH, **settings})
     assert role.training.fixmatch is not None
     assert faces.unlabeled is not None
-    return FixMatch(role.training.fixmatch, role.training, faces.unlabeled, SPACE)
+    return FixMatch(role.training.fixmatch, role, faces.unlabeled, SPACE)
 
 
 def test_pseudo_targets_are_the_confident_values_per_attribute_within_the_known_labels() -> None:
