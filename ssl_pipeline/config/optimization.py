@@ -23,6 +23,8 @@ class OptimizerBase(Section):
     """Layer k of n has layer_decay^(n − k) times the learning rate; layer n is the classifier (BEiT, arXiv:2106.08254)."""
     freeze_backbone_epochs: int = Field(default=0, ge=0)
     """Number of first epochs in which only the classifier is trained; all epochs make a linear probe."""
+    frozen_layers: int = Field(default=0, ge=0)
+    """Number of first layers, as `layer_decay` counts them, that keep their pretrained weights throughout."""
 
     def check_epochs(self, epochs: int) -> None:
         """Check against the number of epochs.

@@ -1,5 +1,6 @@
 """Config sections for models and training, shared by teacher and student."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -41,25 +42,10 @@ class ModelConfig(Section):
             )
         return self
 
-    def check_stored_size(self, image_size: int) -> None:
-        """Check `input_size` against the side of the stored faces.
-
-        Raises:
-            ValueError: naming the contradiction and its cure.
-        """
-        if self.input_size is None:
-            return
-        stored = f"--set /faces.image_size={round(STORED_PER_INPUT * self.input_size)}"
-        if self.input_size > image_size:
-            raise ValueError(
-                f"input_size: a crop of {self.input_size} pixels does not fit into stored faces of {image_size}; {stored}, "
-                f"or --set input_size={image_size}"
-            )
-        if self.input_size < MIN_INPUT_SHARE * image_size:
-            raise ValueError(
-                f"input_size: a crop of {self.input_size} pixels loses most of stored faces of {image_size}; {stored}, or "
-                f"--set input_size={round(image_size / STORED_PER_INPUT)}"
-            )
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the weights come from a hub or a file."""
+        return self.pretrained or self.weights_file is not None
 
 
 class MixingBase(Section):
@@ -125,6 +111,11 @@ class TrainingConfig(Section):
     randaugment: RandAugment = RandAugment()
     mixing: Mixing | None = None
     fixmatch: FixMatchConfig | None = None
+    head_start: Literal["random", "linear_probe"] = "random"
+    """Weights of the classifier before the first step: random, or fitted to the pretrained features of the labeled faces
+    (SWIFT, arXiv:2512.10244)."""
+    batch_norm: Literal["batch", "frozen"] = "batch"
+    """Statistics of batch norm: of each batch, or `frozen`, the pretrained ones throughout, for small labeled sets."""
     class_balanced: bool = False
     """Sample classes equally often instead of faces."""
     labeled_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -168,6 +159,33 @@ class RoleConfig(Section):
 
     model: ModelConfig
     training: TrainingConfig
+
+    def start_faults(self, image_size: int) -> Iterator[str]:
+        """Yield the contradictions between `input_size` and the stored faces' side, and between weights and fine-tuning."""
+        size = self.model.input_size or image_size
+        stored = f"--set /faces.image_size={round(STORED_PER_INPUT * size)}"
+        if size > image_size:
+            yield (
+                f"model.input_size: a crop of {size} pixels does not fit into stored faces of {image_size}; {stored}, "
+                f"or --set model.input_size={image_size}"
+            )
+        if size < MIN_INPUT_SHARE * image_size:
+            yield (
+                f"model.input_size: a crop of {size} pixels loses most of stored faces of {image_size}; {stored}, or "
+                f"--set model.input_size={round(image_size / STORED_PER_INPUT)}"
+            )
+        if self.model.is_pretrained:
+            return
+        for key, value, default in (
+            ("optimizer.frozen_layers", self.training.optimizer.frozen_layers, 0),
+            ("batch_norm", self.training.batch_norm, "batch"),
+            ("head_start", self.training.head_start, "random"),
+        ):
+            if value != default:
+                yield (
+                    f"training.{key}: {value} relies on pretrained weights, and the network starts with random ones; "
+                    f"--set model.pretrained=true, or --set training.{key}={default}"
+                )
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """Return all values that the trained weights depend on, as plain values; of a weights file the content counts."""

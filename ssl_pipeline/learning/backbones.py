@@ -58,7 +58,10 @@ def build_backbone(config: ModelConfig, *, num_logits: int, image_size: int, loa
     if config.weights_file is not None and load_pretrained:
         weights = read_weights(config.weights_file)
         model = load_weights_file(
-            config.weights_file, weights, lambda **overlay: _create(config, options, pretrained=True, **overlay)
+            config.weights_file,
+            weights,
+            lambda **overlay: _create(config, options, pretrained=True, **overlay),
+            first_convolution=_first_convolution(timm_name(config.architecture)),
         )
     else:
         model = _create(config, options, pretrained=config.pretrained and load_pretrained)
@@ -100,6 +103,13 @@ def _create(config: ModelConfig, options: dict[str, Any], *, pretrained: bool, *
             f"pretrained weights of '{config.architecture}' cannot be fetched ({type(error).__name__}: {one_line(error)}); "
             "without internet access, --set pretrained=false, or set model.weights_file to a local file"
         ) from None
+
+
+def _first_convolution(name: str) -> str | None:
+    """Return the name of the convolution of the pixels; None if timm names none, or several."""
+    settings = None if _HUB_PREFIX.match(name) else timm.get_pretrained_cfg(name, allow_unregistered=True)
+    first = None if settings is None else settings.first_conv
+    return first if isinstance(first, str) else None
 
 
 @lru_cache(maxsize=64)

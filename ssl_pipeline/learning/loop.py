@@ -39,12 +39,12 @@ from ssl_pipeline.learning.device import Compute, Device
 from ssl_pipeline.learning.fixmatch import FixMatch, UnlabeledBatch
 from ssl_pipeline.learning.losses import BatchLoss
 from ssl_pipeline.learning.mixing import mix
-from ssl_pipeline.learning.model import FaceClassifier, build_model
+from ssl_pipeline.learning.model import FaceClassifier
 from ssl_pipeline.learning.optimizers import build_optimizer
-from ssl_pipeline.learning.parameter_groups import FreezableBackbone
 from ssl_pipeline.learning.predict import predict_probabilities
 from ssl_pipeline.learning.progress import TrainingProgress
 from ssl_pipeline.learning.schedules import Schedule
+from ssl_pipeline.learning.start import starting_model
 
 WEIGHTS_STREAM, STEP_STREAM = 1, 2  # distinct from the loader's (seed, epoch, position)
 
@@ -78,8 +78,7 @@ class TrainingLoop:
         self.compute = Compute.build(device, training.precision, find_unused_parameters=may_freeze)
         self.scaler = self.compute.gradient_scaler()
         seed_generators(seed, WEIGHTS_STREAM)
-        model = build_model(config.model, labels=faces.labels, image_size=faces.image_size)
-        self.model: FaceClassifier = model.to_channels_last(self.compute.device)
+        self.model, self.freezable = starting_model(config, faces, compute=self.compute)
         self.parallel: nn.Module = self.compute.accelerator.prepare_model(self.model)
         self.forward: nn.Module = torch.compile(self.parallel) if training.compile else self.parallel  # type: ignore[assignment]
         self.ema = ModelEmaV3(self.model, decay=training.ema_decay, use_warmup=True) if training.ema_decay else None
@@ -89,13 +88,8 @@ class TrainingLoop:
             class_balanced=training.class_balanced,
             labeled_fraction=training.labeled_fraction,
         )
-        self.augmented = AugmentedFaces(
-            faces.train,
-            training.augmentation,
-            seed=seed,
-            randaugment=training.randaugment,
-            input_size=config.model.input_size,
-        )
+        kind, randaugment, input_size = training.augmentation, training.randaugment, config.model.input_size
+        self.augmented = AugmentedFaces(faces.train, kind, seed=seed, randaugment=randaugment, input_size=input_size)
         self.numbers, value_numbers = self._standardized_numbers()
         masses = [torch.from_numpy(mass).to(self.compute.device) for mass in class_masses(faces.train, faces.labels)]
         self.loss = BatchLoss(training.loss, faces.labels, *masses, value_numbers=value_numbers)
@@ -112,7 +106,6 @@ class TrainingLoop:
         self.face_weights = torch.from_numpy(faces.train.taught_weights.max(axis=1))
         self.steps_per_epoch = -(-len(faces.train.pixel_rows) // training.batch_size)
         self.optimizer: Optimizer = build_optimizer(training.optimizer, self.model)
-        self.freezable = FreezableBackbone(self.model, epochs=training.optimizer.freeze_backbone_epochs)
         self.direction = metric_direction(training.monitor)
         self.schedule = Schedule(training, self.optimizer, steps_per_epoch=self.steps_per_epoch, mode=self.direction)
         self.progress = Progress()

@@ -12,6 +12,7 @@ from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.backbones import one_line, own_image_size
 from ssl_pipeline.learning.model import FaceClassifier, build_model, check_architecture
 from ssl_pipeline.learning.optimizers import check_optimizer
+from ssl_pipeline.learning.start import linear_classifier
 
 _META = torch.device("meta")
 _BATCH = 2
@@ -37,6 +38,11 @@ def check_network(
         model = _try(role.model, labels, image_size, needs_features=needs_features)
     except (ConfigError, CheckpointError) as error:
         raise ConfigError(f"'{key}.model': {with_whole_keys(str(error), f'{key}.model')}") from None
+    try:
+        if role.training.head_start == "linear_probe":
+            linear_classifier(model)
+    except ConfigError as error:
+        raise ConfigError(f"'{key}.training': {with_whole_keys(str(error), f'{key}.training')}") from None
     try:
         check_optimizer(role, model)
     except ConfigError as error:

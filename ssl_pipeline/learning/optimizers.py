@@ -46,14 +46,14 @@ def check_optimizer(config: RoleConfig, model: nn.Module | None = None) -> None:
     optimizer = config.training.optimizer
     if isinstance(optimizer, TimmOptimizer):
         _build_timm(optimizer, [{"params": [nn.Parameter(torch.zeros(2, 2))]}])
-    needs_layers = optimizer.layer_decay is not None
+    needs_layers = optimizer.layer_decay is not None or optimizer.frozen_layers > 0
     if needs_layers or optimizer.head_learning_rate_factor != 1 or optimizer.freeze_backbone_epochs:
         if model is None:
             labels = LabelSpace.of({"attribute": ["a", "b"]})
             with torch.device("meta"):  # allocates no memory
                 model = build_model(config.model, labels=labels, image_size=64, load_pretrained=False)
         parameter_groups(optimizer, model)
-        FreezableBackbone(model, epochs=optimizer.freeze_backbone_epochs)
+        FreezableBackbone(model, epochs=optimizer.freeze_backbone_epochs, num_layers=optimizer.frozen_layers)
 
 
 def _build_timm(config: TimmOptimizer, groups: list[ParameterGroup]) -> Optimizer:

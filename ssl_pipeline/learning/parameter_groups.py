@@ -53,54 +53,97 @@ def layer_scales(model: nn.Module, *, layer_decay: float) -> dict[str, float]:
     Raises:
         ConfigError: if the model has no `group_matcher`.
     """
+    layers = _layers(model, "layer_decay=null")
+    last = max(layers.values())
+    return {name: layer_decay ** (last - layer) for name, layer in layers.items()}
+
+
+def _layers(model: nn.Module, cure: str) -> dict[str, int]:
+    """Return each parameter's layer, from 0, in the order of timm's `group_matcher`: {name: layer}."""
     backbone = _backbone(model)
     if not hasattr(backbone, "group_matcher"):
         raise ConfigError(
-            f"layer_decay: {type(backbone).__name__} has no order of layers (timm's group_matcher); "
-            "--set layer_decay=null, or choose another architecture"
+            f"{cure.partition('=')[0]}: {type(backbone).__name__} has no order of layers (timm's group_matcher); "
+            f"--set {cure}, or choose another architecture"
         )
     layers = group_parameters(backbone, backbone.group_matcher(coarse=False), reverse=True)
-    last = max(layers.values())
-    return {_full_name(model, name): layer_decay ** (last - layer) for name, layer in layers.items()}
+    return {_full_name(model, name): int(layer) for name, layer in layers.items()}
 
 
 class FreezableBackbone:
-    """Freezes the backbone during the first epochs.
+    """Freezes first layers throughout, the backbone during the first epochs, and batch-norm statistics.
 
-    Frozen parameters have no gradients, hence no optimizer step and no weight decay. Modules with running statistics
-    (batch norm) use and keep the current ones. Dropout and stochastic depth stay active.
+    Frozen parameters have no gradients, hence no optimizer step and no weight decay. Frozen modules with running
+    statistics (batch norm) use and keep the current ones. Dropout and stochastic depth stay active.
     """
 
-    def __init__(self, model: nn.Module, *, epochs: int) -> None:
-        """Find what to freeze during the first `epochs` epochs (0 freezes nothing).
+    def __init__(
+        self, model: nn.Module, *, epochs: int = 0, num_layers: int = 0, freeze_statistics: bool = False
+    ) -> None:
+        """Freeze the first layers, and find what else to freeze.
+
+        Build the optimizer and DistributedDataParallel afterwards, so that neither has the first layers' parameters.
+
+        Args:
+            model: a classifier.
+            epochs: number of first epochs without training of the backbone.
+            num_layers: number of first layers, in the order of `layer_scales`.
+            freeze_statistics: whether batch norm keeps its running statistics throughout.
 
         Raises:
-            ConfigError: if the model has no classifier (see `_head_modules`).
+            ConfigError: if the model has no classifier (see `_head_modules`), no order of layers, or fewer layers.
         """
         self._epochs = epochs
         self._parameters: list[nn.Parameter] = []
         self._with_statistics: list[nn.Module] = []
-        if not epochs:
-            return
-        head = _head_names(model, "freeze_backbone_epochs=0")
-        self._parameters = [
-            parameter for name, parameter in model.named_parameters() if parameter.requires_grad and name not in head
-        ]
-        in_head = {id(module) for classifier in _head_modules(model) for module in classifier.modules()}
-        self._with_statistics = [
-            module
-            for module in _backbone(model).modules()
-            if id(module) not in in_head and any(True for _ in module.buffers(recurse=False))
-        ]
+        self._always_frozen = self._freeze_layers(model, num_layers) if num_layers else []
+        if epochs:
+            head = _head_names(model, "freeze_backbone_epochs=0")
+            self._parameters = [
+                parameter
+                for name, parameter in model.named_parameters()
+                if parameter.requires_grad and name not in head
+            ]
+        if epochs or freeze_statistics:
+            in_head = {id(module) for classifier in _head_modules(model) for module in classifier.modules()}
+            self._with_statistics = [
+                module for module in _backbone(model).modules() if id(module) not in in_head and _has_statistics(module)
+            ]
+        if freeze_statistics:
+            self._always_frozen += self._with_statistics
+
+    @staticmethod
+    def _freeze_layers(model: nn.Module, num_layers: int) -> list[nn.Module]:
+        """Freeze the parameters of the first layers; return these layers' modules with statistics."""
+        layers = _layers(model, "frozen_layers=0")
+        last = max(layers.values())
+        if num_layers > last:
+            raise ConfigError(
+                f"frozen_layers: {num_layers} is more than the {last} layers before the classifier; "
+                f"--set frozen_layers={last // 2}"
+            )
+        frozen = {name for name, layer in layers.items() if layer < num_layers}
+        modules = []
+        for prefix, module in model.named_modules():
+            own = {f"{prefix}.{name}" for name, _ in module.named_parameters(recurse=False)}
+            if own and own <= frozen and _has_statistics(module):
+                modules.append(module)
+        for name, parameter in model.named_parameters():
+            if name in frozen:
+                parameter.requires_grad_(False)
+        return modules
 
     def start_epoch(self, epoch: int) -> None:
         """Freeze or unfreeze the backbone for this epoch (from 0); call it after `model.train()`."""
         frozen = epoch < self._epochs
         for parameter in self._parameters:
             parameter.requires_grad_(not frozen)
-        if frozen:
-            for module in self._with_statistics:
-                module.training = False  # not eval(), which would also switch off dropout inside
+        for module in self._with_statistics if frozen else self._always_frozen:
+            module.training = False  # not eval(), which would also switch off dropout inside
+
+
+def _has_statistics(module: nn.Module) -> bool:
+    return any(True for _ in module.buffers(recurse=False))
 
 
 def _backbone(model: nn.Module) -> Any:

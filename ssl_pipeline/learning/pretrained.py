@@ -47,13 +47,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def load_weights_file(path: Path, weights: dict[str, Tensor], create: Callable[..., Any]) -> Any:
+def load_weights_file(
+    path: Path, weights: dict[str, Tensor], create: Callable[..., Any], *, first_convolution: str | None
+) -> Any:
     """Create a timm model with these weights; timm resamples position embeddings and convolutions of other channels.
 
     Args:
         path: named in messages.
         weights: from `read_weights`.
         create: creates the model; its keyword arguments replace entries of the model's `pretrained_cfg`.
+        first_convolution: name of the convolution of the pixels, if the model has one that timm adapts to gray weights.
 
     Raises:
         CheckpointError: if a tensor other than the classifier's stays random, naming it.
@@ -66,7 +69,7 @@ def load_weights_file(path: Path, weights: dict[str, Tensor], create: Callable[.
     }  # 0: a new classifier
     with _recorded() as loaded:
         try:
-            model = create(**overlay, **_channels(weights))
+            model = create(**overlay, **_channels(weights, first_convolution))
         except CheckpointError:
             raise
         except Exception as error:
@@ -126,10 +129,14 @@ def _recorded() -> Iterator[_Loaded]:
         yield loaded
 
 
-def _channels(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the number of channels that the first convolution was trained on, where it is one, as in gray pictures."""
-    first = next((tensor for tensor in weights.values() if isinstance(tensor, Tensor) and tensor.dim() == 4), None)
-    return {"input_size": (1, 224, 224)} if first is not None and first.shape[1] == 1 and first.shape[0] > 1 else {}
+def _channels(weights: Mapping[str, Tensor], first_convolution: str | None) -> dict[str, Any]:
+    """Return the input size of weights that were trained on gray pictures, else nothing.
+
+    The name matters: depthwise convolutions have one channel, too, and files list tensors in any order.
+    """
+    first = weights.get(f"{first_convolution}.weight")
+    is_gray = isinstance(first, Tensor) and first.dim() == 4 and first.shape[1] == 1 and first.shape[0] > 1
+    return {"input_size": (1, 224, 224)} if is_gray else {}
 
 
 def _list(names: list[str]) -> str:

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from ssl_pipeline.config.training import ModelConfig, RoleConfig
+from ssl_pipeline.errors import ConfigError
 from ssl_pipeline.learning import loop as training_loop
 from ssl_pipeline.learning.fit import fit
 from ssl_pipeline.learning.model import build_model
-from ssl_pipeline.learning.parameter_groups import FreezableBackbone
+from ssl_pipeline.learning.parameter_groups import FreezableBackbone, _layers
 from tests.conftest import SPACE, make_faces, make_role
 from tests.learning.interruption import fit_until
 
@@ -56,11 +57,48 @@ def test_the_backbone_does_not_change_by_a_bit_while_frozen_and_changes_afterwar
     assert any("running_mean" in name for name in everything)
 
 
+def start_and_end(config: RoleConfig, directory: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The weights that a training starts with, and its state at the end."""
+    loop = training_loop.TrainingLoop(config, make_faces(), seed=0, device="cpu", name="model")
+    fit(config, make_faces(), directory=directory)
+    return copy_of(loop.model), torch.load(directory / "last.pt", weights_only=True)
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_frozen_layers_keep_weights_and_statistics_and_the_others_train(tmp_path: Path, epochs: int) -> None:
+    config = role(frozen_layers=3, layer_decay=0.8, freeze_backbone_epochs=epochs)
+    before, state = start_and_end(config, tmp_path)
+    frozen = {name for name in before if name.startswith(("backbone.stem", "backbone.blocks.0", "backbone.blocks.1"))}
+    assert any("running_var" in name for name in frozen)
+    assert changed(before, state["model"]) == changed(before, state["ema"]) == set(before) - frozen
+
+
+def test_frozen_batch_norm_keeps_its_statistics_and_trains_scale_and_shift(tmp_path: Path) -> None:
+    config = role()
+    config = config.model_copy(update={"training": config.training.model_copy(update={"batch_norm": "frozen"})})
+    before, state = start_and_end(config, tmp_path)
+    statistics = {name for name in before if name.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+    assert changed(before, state["model"]) == changed(before, state["ema"]) == set(before) - statistics
+
+
+def test_all_layers_before_the_classifier_may_be_frozen_and_no_more() -> None:
+    model = build_model(ModelConfig(architecture="resnet10t"), labels=SPACE, image_size=32)
+    last = max(_layers(model, "frozen_layers=0").values())
+    with pytest.raises(ConfigError, match=f"{last + 1} is more than the {last} layers .* --set frozen_layers="):
+        FreezableBackbone(model, num_layers=last + 1)
+    FreezableBackbone(model, num_layers=last)
+    assert [name for name, parameter in model.named_parameters() if parameter.requires_grad] == [
+        "backbone.fc.weight",
+        "backbone.fc.bias",
+    ]
+
+
 @pytest.mark.parametrize("stop_at_step", [3, 6, 9, 11])  # four steps per epoch: frozen, frozen, first unfrozen epoch
+@pytest.mark.parametrize("frozen_layers", [0, 2])
 def test_a_resumed_training_with_a_frozen_backbone_equals_an_uninterrupted_one(
-    tmp_path: Path, stop_at_step: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, stop_at_step: int, frozen_layers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = role(freeze_backbone_epochs=2, layer_decay=0.8, head_learning_rate_factor=3)
+    config = role(freeze_backbone_epochs=2, layer_decay=0.8, head_learning_rate_factor=3, frozen_layers=frozen_layers)
     fit(config, make_faces(), directory=tmp_path / "whole", seed=3)
     fit_until(stop_at_step, config, tmp_path / "halves", monkeypatch)
     fit(config, make_faces(), directory=tmp_path / "halves", seed=3)

@@ -99,6 +99,15 @@ def test_a_gray_stem_is_repeated_over_the_colors(tmp_path: Path) -> None:
     torch.testing.assert_close(stem.sum(1, keepdim=True), weights["conv1.0.weight"])
 
 
+@pytest.mark.parametrize("architecture", ["test_efficientnet", "mobilenetv3_small_050"])
+def test_depthwise_convolutions_are_not_taken_for_a_gray_stem(architecture: str, tmp_path: Path) -> None:
+    weights = weights_of(architecture)
+    save_file(weights, tmp_path / "w.safetensors")  # in alphabetical order: blocks before conv_stem
+    assert torch.equal(
+        build(architecture, tmp_path / "w.safetensors").backbone.conv_stem.weight, weights["conv_stem.weight"]
+    )
+
+
 def test_weights_of_four_channels_are_refused(tmp_path: Path) -> None:
     save_file(weights_of(ResNet, in_chans=4), tmp_path / "w.safetensors")
     with pytest.raises(CheckpointError, match=r"conv1\.0"):

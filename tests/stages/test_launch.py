@@ -89,6 +89,21 @@ def test_two_processes_equal_one(prepared: tuple[RunConfig, RunDir], tmp_path: P
     assert_close(tmp_path / "one", tmp_path / "two")
 
 
+def test_two_processes_start_with_the_same_head_and_keep_what_is_frozen(
+    prepared: tuple[RunConfig, RunDir], tmp_path: Path
+) -> None:
+    settings = {
+        "architecture": "wrn10_1",
+        "epochs": 1,
+        "optimizer": {"type": "sgd", "learning_rate": 0.05, "frozen_layers": 2},
+        "head_start": "linear_probe",
+        "batch_norm": "frozen",
+    }
+    run_job(make_job(prepared, tmp_path / "one", **settings))
+    run_job(make_job(prepared, tmp_path / "two", num_processes=2, **settings))
+    assert_close(tmp_path / "one", tmp_path / "two")
+
+
 def test_two_processes_with_batch_norm_equal_one_with_two_accumulation_steps(
     prepared: tuple[RunConfig, RunDir], tmp_path: Path
 ) -> None:
