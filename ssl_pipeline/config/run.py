@@ -19,12 +19,8 @@ from ssl_pipeline.config.metrics import check_metric
 from ssl_pipeline.config.selection import DEFAULT, EnsembleAgreement, PrecisionGuarantee, SelectionConfig
 from ssl_pipeline.config.sources import FolderSource
 from ssl_pipeline.config.storage import StorageConfig
-<<<<<<< HEAD
 from ssl_pipeline.config.teachers import NetworkTeacher, Teacher, TeacherConfig, teacher_names
 from ssl_pipeline.config.training import RoleConfig
-=======
-from ssl_pipeline.config.training import RoleConfig, TrainingConfig
->>>>>>> main
 
 RunName = Annotated[str, Field(pattern=RUN_NAME)]
 
@@ -234,17 +230,9 @@ class RunConfig(Section):
 
     def _role_faults(self, role: str, config: RoleConfig) -> Iterator[str]:
         """Yield the metrics, attributes and classes of a role's training that the labels do not have."""
-<<<<<<< HEAD
         training = config.training
-        try:
-            config.model.check_stored_size(self.faces.image_size)
-        except ValueError as error:
-            yield f"{role}.model.{with_whole_keys(str(error), f'{role}.model')}"
-=======
-        training: TrainingConfig = getattr(self, role).training
-        start_faults = getattr(self, role).start_faults(self.faces.image_size)
+        start_faults = config.start_faults(self.faces.image_size)
         yield from (f"{role}.{with_whole_keys(fault, role)}" for fault in start_faults)
->>>>>>> main
         with_numbers = [attribute.name for attribute in self.labels.attributes if attribute.from_column is not None]
         try:
             check_metric(training.monitor, attributes=self.labels.space.names, with_numbers=with_numbers)
