@@ -118,7 +118,9 @@ def _of_images(
         failures += failed
     if failures:
         shown = [f"{name}: {reason}" for name, reason in failures]
-        typer.echo(list_of_faults(f"{len(failures):,} images left out", shown, at_most=_SHOWN), err=True)
+        typer.echo(
+            list_of_faults(f"left out, since they cannot be read: {len(failures):,}", shown, at_most=_SHOWN), err=True
+        )
     if not names:
         raise FaceTableError(f"{images}: not one image could be read")
     return {"image_path": names}, np.concatenate(parts)

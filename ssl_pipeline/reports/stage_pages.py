@@ -116,8 +116,8 @@ def training_page(name: str, result: Mapping[str, Any], directory: Path, *, pict
         f"# {name[:1].upper()}{name[1:]}",
         f"Checkpoint: {markdown_code(directory / 'best.safetensors')}",
     )
-    if result["members"]:
-        table = members_markdown(result["members"])
+    if members := result.get("members"):
+        table = members_markdown(members)
         lines = [heading, "", *_calibration(result.get("calibration")), "", *table, "", checkpoint]
         return Page(name.replace(" ", "-"), f"The {name}, a vote", "\n".join(lines), pictures)
     with open(directory / "history.csv", newline="", encoding="utf-8") as file:
