@@ -13,6 +13,7 @@ from ssl_pipeline.cli.manifest import manifest_app
 from ssl_pipeline.cli.plot import plot_app
 from ssl_pipeline.cli.predict import predict
 from ssl_pipeline.cli.run import run
+from ssl_pipeline.cli.weights import weights_app
 from ssl_pipeline.errors import PipelineError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Pseudo-labels for face attributes.")
@@ -20,6 +21,7 @@ app.add_typer(manifest_app, name="manifest")
 app.add_typer(plot_app, name="plot")
 app.add_typer(faces_app, name="faces")
 app.add_typer(cycle_app, name="cycle")
+app.add_typer(weights_app, name="weights")
 app.command("predict")(predict)
 app.command("evaluate")(evaluate)
 app.command("embed")(embed)

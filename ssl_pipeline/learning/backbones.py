@@ -3,16 +3,19 @@
 import difflib
 import re
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 
 from ssl_pipeline.config.training import ModelConfig
-from ssl_pipeline.errors import CheckpointError, ConfigError
+from ssl_pipeline.errors import ConfigError
+from ssl_pipeline.learning.hub import HubWeights
 from ssl_pipeline.learning.pretrained import load_weights_file, read_weights
 
 _HUB_PREFIX = re.compile(r"^(hf-hub:|hf_hub:|local-dir:)", re.IGNORECASE)
+_LOCAL_PREFIX = "local-dir:"
 _OWN_PREFIX = re.compile(r"^((hf-hub:|hf_hub:)?timm/)", re.IGNORECASE)
 _OPTIONS = {"drop_rate": "dropout", "drop_path_rate": "stochastic_depth"}
 """timm's name → the config's."""
@@ -34,6 +37,18 @@ def check_name(architecture: str) -> None:
     )
 
 
+def check_hub(config: ModelConfig) -> None:
+    """Check that pretrained weights are in the local cache, or that the hub would give them; nothing is downloaded.
+
+    Raises:
+        ConfigError: if timm knows of no such weights.
+        CheckpointError: if they cannot be had.
+    """
+    name = timm_name(config.architecture)
+    if config.pretrained and not name.startswith(_LOCAL_PREFIX):
+        HubWeights(name).check()
+
+
 def timm_name(architecture: str) -> str:
     """Return the name for timm's registry: ``timm/`` and ``hf-hub:timm/`` in front of a known model are dropped.
 
@@ -49,17 +64,17 @@ def build_backbone(config: ModelConfig, *, num_logits: int, image_size: int, loa
 
     Raises:
         ConfigError: if the model rejects its options or the image size.
-        CheckpointError: if pretrained weights cannot be fetched, read, or do not fit.
+        CheckpointError: if pretrained weights, or a hub's settings of the architecture, cannot be fetched, read, or do not fit.
     """
     options = _options(config, num_logits)
     sized = _takes_image_size(timm_name(config.architecture), image_size)
     if sized:
         options["img_size"] = image_size
-    if config.weights_file is not None and load_pretrained:
-        weights = read_weights(config.weights_file)
+    weights_file = _weights_file(config) if load_pretrained else None
+    if weights_file is not None:
         model = load_weights_file(
-            config.weights_file,
-            weights,
+            weights_file,
+            read_weights(weights_file),
             lambda **overlay: _create(config, options, pretrained=True, **overlay),
             first_convolution=_first_convolution(timm_name(config.architecture)),
         )
@@ -70,6 +85,22 @@ def build_backbone(config: ModelConfig, *, num_logits: int, image_size: int, loa
     return model
 
 
+def _weights_file(config: ModelConfig) -> Path | None:
+    """Return the file of pretrained weights, downloaded from the hub if need be; None without, or for timm to find."""
+    name = timm_name(config.architecture)
+    if not config.pretrained or name.startswith(_LOCAL_PREFIX):
+        return config.weights_file
+    return HubWeights(name).fetch()
+
+
+def _name_for_timm(architecture: str) -> str:
+    """Return the name to create a model by: of a hub model, its folder in the local cache, which needs no network."""
+    name = timm_name(architecture)
+    if _HUB_PREFIX.match(name) and not name.startswith(_LOCAL_PREFIX):
+        return f"{_LOCAL_PREFIX}{HubWeights(name).settings_folder()}"
+    return name
+
+
 def _options(config: ModelConfig, num_logits: int) -> dict[str, Any]:
     """Return what was asked for only: not every model takes every option."""
     asked = {"drop_rate": config.dropout, "drop_path_rate": config.stochastic_depth}
@@ -77,10 +108,9 @@ def _options(config: ModelConfig, num_logits: int) -> dict[str, Any]:
 
 
 def _create(config: ModelConfig, options: dict[str, Any], *, pretrained: bool, **overlay: Any) -> Any:
+    name = _name_for_timm(config.architecture)
     try:
-        return timm.create_model(
-            timm_name(config.architecture), pretrained=pretrained, pretrained_cfg_overlay=overlay or None, **options
-        )
+        return timm.create_model(name, pretrained=pretrained, pretrained_cfg_overlay=overlay or None, **options)
     except TypeError as error:
         refused = [name for name in _OPTIONS if name in options and f"'{name}'" in str(error)]
         if not refused:
@@ -89,20 +119,8 @@ def _create(config: ModelConfig, options: dict[str, Any], *, pretrained: bool, *
         raise ConfigError(
             f"architecture '{config.architecture}' does not take {name}; --set {name}=0, or choose another architecture"
         ) from None
-    except CheckpointError:
-        raise
     except Exception as error:  # whatever a model's code raises for options that it cannot have
-        if _HUB_PREFIX.match(timm_name(config.architecture)):
-            raise ConfigError(
-                f"architecture '{config.architecture}' cannot be read ({type(error).__name__}: {one_line(error)}); without "
-                "internet access, choose one of timm's own names and set model.weights_file to a local file"
-            ) from None
-        if not pretrained or overlay:
-            raise ConfigError(f"architecture '{config.architecture}' cannot be built: {one_line(error)}") from None
-        raise CheckpointError(
-            f"pretrained weights of '{config.architecture}' cannot be fetched ({type(error).__name__}: {one_line(error)}); "
-            "without internet access, --set pretrained=false, or set model.weights_file to a local file"
-        ) from None
+        raise ConfigError(f"architecture '{config.architecture}' cannot be built: {one_line(error)}") from None
 
 
 def _first_convolution(name: str) -> str | None:

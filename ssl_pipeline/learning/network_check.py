@@ -9,7 +9,7 @@ from ssl_pipeline.config.messages import with_whole_keys
 from ssl_pipeline.config.training import STORED_PER_INPUT, ModelConfig, RoleConfig
 from ssl_pipeline.errors import CheckpointError, ConfigError
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.learning.backbones import one_line, own_image_size
+from ssl_pipeline.learning.backbones import check_hub, one_line, own_image_size
 from ssl_pipeline.learning.model import FaceClassifier, build_model, check_architecture
 from ssl_pipeline.learning.optimizers import check_optimizer
 from ssl_pipeline.learning.start import linear_classifier
@@ -35,6 +35,7 @@ def check_network(
     """
     try:
         check_architecture(role.model)
+        check_hub(role.model)
         model = _try(role.model, labels, image_size, needs_features=needs_features)
     except (ConfigError, CheckpointError) as error:
         raise ConfigError(f"'{key}.model': {with_whole_keys(str(error), f'{key}.model')}") from None
