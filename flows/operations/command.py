@@ -120,6 +120,9 @@ def _no_server(reason: str) -> PipelineError:
 def print_training(model: dict[str, Any]) -> None:
     """Print a trained model's metric, epochs and checkpoint."""
     epochs = f"the {model['kept']} of {model['num_epochs']} epochs, {model['kept_epoch'] + 1}, is kept"
+    if members := model.get("members"):
+        parts = (f"{name} {scores['macro_f1']:.3f}" for name, scores in members.items() if name != "vote")
+        epochs = f"alone: {', '.join(parts)}"
     typer.echo(f"{model['monitor']} {model['kept_metric']:.3f} on the validation faces; {epochs}")
     typer.echo(f"Checkpoint: {model['checkpoint']}")
 

@@ -10,7 +10,7 @@ import pandas as pd
 from ssl_pipeline.config.messages import with_whole_keys
 from ssl_pipeline.config.metrics import metric_direction
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.config.training import RoleConfig
+from ssl_pipeline.config.training import RoleConfig, StudentConfig
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.device import resolve_device
@@ -61,16 +61,13 @@ class TrainedModel:
     pictures: tuple[Path, ...]
     seconds: float
     skipped: bool
+    members: Mapping[str, Any] = field(default_factory=dict)
+    """Scores on validation of the members of a vote and, as `vote`, of all together; see `stages.teachers`."""
 
     @property
     def checkpoint(self) -> Path:
         """File of the kept weights."""
         return self.directory / "best.safetensors"
-
-
-def train_teacher(config: RunConfig, run: RunDir) -> TrainedModel:
-    """Train the first teacher on the human labels."""
-    return train_model(config, config.teacher, run, Training("teacher", run.teacher, seed=config.seed * 1000))
 
 
 def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_path: Path | None = None) -> TrainedModel:
@@ -205,7 +202,7 @@ def train_model(
             device=config.device,
             inputs=digest_of(inputs),
         )
-        result = _run(job, key="teacher" if role is config.teacher else "student")
+        result = _run(job, key=_key(config, role))
         _plot_curves(directory, title=training.name, monitor=role.training.monitor)
         return {
             "kept": result.kept,
@@ -233,6 +230,12 @@ def train_model(
         seconds=record.seconds,
         skipped=record.skipped,
     )
+
+
+def _key(config: RunConfig, role: RoleConfig) -> str:
+    """Return the key of a model's section in the config; a control has its student's."""
+    own = (key for key, section in config.roles.items() if section is role)
+    return next(own, "student" if isinstance(role, StudentConfig) else "teacher")
 
 
 def _run(job: TrainingJob, *, key: str) -> FitResult:

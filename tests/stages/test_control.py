@@ -116,7 +116,7 @@ def test_the_teachers_weights_are_the_first_of_the_student(labeled_pool: Path) -
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["student.init=teacher", "student.model.architecture=wrn16_1"], "fit only its own network"),
+        (["student.init=teacher", "student.model.architecture=wrn16_1"], "fit only the same network"),
         (["student.init=pretrained"], "names no pretrained weights"),
         (["student.init=fresh", "student.model={architecture: resnet10t, pretrained: true}"], "fresh contradicts"),
         (["student.training.fixmatch={attribute_weights: {agee: 0.5}}"], "no attribute 'agee'"),
