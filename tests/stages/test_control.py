@@ -18,7 +18,8 @@ from ssl_pipeline.stages.finish import RoundOutcome, compared_round, finish
 from ssl_pipeline.stages.gate import gate
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.selection import select
-from ssl_pipeline.stages.train import TRAINED, train_control, train_student, train_teacher
+from ssl_pipeline.stages.teachers import train_teacher
+from ssl_pipeline.stages.train import TRAINED, train_control, train_student
 from tests.cycle_config import draw_and_prepare, write_tiny_config
 
 TEACHERS_NETWORK = "student.model={architecture: wrn10_1}"
