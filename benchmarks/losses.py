@@ -64,7 +64,7 @@ def measure_seed(measurement: Measurement, seed: int) -> Json:
 def train_and_evaluate(config: RunConfig, run: RunDir, row: str) -> Json:
     """Train the teacher with the loss of a row, unless that is done; return its test scores, which choose nothing."""
     loss, class_balanced = ROWS[row]
-    role = config.teacher.model_dump(mode="json")
+    role = config.roles["teacher"].model_dump(mode="json", include={"model", "training"})
     role["training"] |= {"loss": loss, "class_balanced": class_balanced}
     directory = run.root / f"losses/{digest_of(role)[:12]}"
     training = Training(row, directory, seed=config.seed, calibrated=False)

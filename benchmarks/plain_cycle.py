@@ -16,7 +16,8 @@ from ssl_pipeline.stages.open import open_run
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.prepare import prepare
 from ssl_pipeline.stages.selection import select
-from ssl_pipeline.stages.train import train_student, train_teacher
+from ssl_pipeline.stages.teachers import train_teacher
+from ssl_pipeline.stages.train import train_student
 
 
 def main(config: ConfigPath, run_name: Annotated[str, typer.Option()], overrides: Overrides = None) -> None:

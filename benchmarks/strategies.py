@@ -37,7 +37,8 @@ from ssl_pipeline.stages.evaluate import evaluate, evaluate_split
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.prepare import prepare
 from ssl_pipeline.stages.selection import select
-from ssl_pipeline.stages.train import Training, train_model, train_student, train_teacher
+from ssl_pipeline.stages.teachers import train_teacher
+from ssl_pipeline.stages.train import Training, train_model, train_student
 
 MIN_SHARE_RATIO = 0.2
 """A value is starved if its share of the accepted labels is below this fraction of its share of the training faces."""

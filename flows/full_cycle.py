@@ -7,7 +7,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.reports.comparison import comparison_table, verdict
+from ssl_pipeline.reports.comparison import comparison_table, members_sentence, verdict
 from ssl_pipeline.reports.stage_pages import cycle_page
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.finish import RoundOutcome
@@ -79,6 +79,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     if summary["student"] is not None:
         console.print(comparison_table(summary))
     console.print(verdict(summary))
+    if teachers := members_sentence(summary):
+        console.print(teachers)
     counts = summary["counts"]
     console.print(
         f"Pseudo-labels: {counts['accepted']:,} of {counts['candidates']:,} candidates accepted, "

@@ -25,7 +25,7 @@ from ssl_pipeline.reports.stage_pages import (
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json
 from ssl_pipeline.runs.gpu_slots import provide_gpu_slots
-from ssl_pipeline.stages import cross_fit, review, selection, train
+from ssl_pipeline.stages import cross_fit, review, selection, teachers, train
 from ssl_pipeline.stages import draw as drawing
 from ssl_pipeline.stages import finish as finishing
 from ssl_pipeline.stages import gate as gating
@@ -116,7 +116,7 @@ def _gate(result: GateResult, config: RunConfig, run: RunDir, round_index: int, 
 draw = _task(drawing.draw, "draw", pages=_masked_faces)
 draw_masks = _task(drawing.draw_masks, "draw-masks", pages=_masked_faces)
 prepare = _task(preparing.prepare, "prepare", pages=_faces)
-train_teacher = _task(train.train_teacher, "train-teacher", pages=_teacher)
+train_teacher = _task(teachers.train_teacher, "train-teacher", pages=_teacher)
 train_fold_teachers = _task(cross_fit.train_fold_teachers, "train-fold-teachers", pages=_fold_teachers)
 predict = _task(predicting.predict, "predict", per_round=True)
 select = _task(selection.select, "select", per_round=True, pages=_pseudo_labels)

@@ -120,6 +120,9 @@ def _no_server(reason: str) -> PipelineError:
 def print_training(model: dict[str, Any]) -> None:
     """Print a trained model's metric, epochs and checkpoint."""
     epochs = f"the best of {model['num_epochs']} epochs is {model['best_epoch'] + 1}"
+    if members := model.get("members"):
+        parts = (f"{name} {scores['macro_f1']:.3f}" for name, scores in members.items() if name != "vote")
+        epochs = f"alone: {', '.join(parts)}"
     typer.echo(f"{model['monitor']} {model['best_metric']:.3f} on the validation faces; {epochs}")
     typer.echo(f"Checkpoint: {model['checkpoint']}")
 

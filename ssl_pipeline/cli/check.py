@@ -8,6 +8,7 @@ import typer
 from ssl_pipeline.config.loading import count_faults, load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.sources import DrawnSource
+from ssl_pipeline.config.teachers import NetworkTeacher
 from ssl_pipeline.errors import ConfigError, FaceTableError, list_of_faults
 
 
@@ -48,9 +49,14 @@ def _source_faults(config: RunConfig) -> list[str]:
 
 def _describe(config: RunConfig) -> str:
     rounds = f"{config.rounds} round{'s' if config.rounds > 1 else ''}"
+    teachers = " + ".join(
+        f"{teacher.model.architecture}, {teacher.training.epochs} epochs"
+        if isinstance(teacher, NetworkTeacher)
+        else f"a linear head on {teacher.type} features"
+        for teacher in config.teachers
+    )
     return (
-        f"run '{config.run_name}' in {config.runs_root / config.run_name}: teacher {config.teacher.model.architecture}, "
-        f"{config.teacher.training.epochs} epochs; {rounds} of {config.selection.type} and a student "
+        f"run '{config.run_name}' in {config.runs_root / config.run_name}: teacher {teachers}; {rounds} of {config.selection.type} and a student "
         f"{config.student.model.architecture}, {config.student.training.epochs} epochs; {config.labels.space.num_classes} "
         f"classes at {config.faces.image_size} × {config.faces.image_size} pixels"
     )

@@ -6,6 +6,7 @@ import typer
 
 from ssl_pipeline.cli.check import check
 from ssl_pipeline.cli.cycle import cycle_app
+from ssl_pipeline.cli.embed import embed
 from ssl_pipeline.cli.evaluate import evaluate
 from ssl_pipeline.cli.faces import faces_app
 from ssl_pipeline.cli.manifest import manifest_app
@@ -23,6 +24,7 @@ app.add_typer(cycle_app, name="cycle")
 app.add_typer(weights_app, name="weights")
 app.command("predict")(predict)
 app.command("evaluate")(evaluate)
+app.command("embed")(embed)
 app.command("run")(run)
 app.command("check")(check)
 

@@ -96,4 +96,10 @@ def count_training_faces(config: RunConfig, role: Role) -> tuple[int, str]:
 
 
 def _role(config: RunConfig, role: Role) -> RoleConfig:
-    return config.teacher if role == "teacher" else config.student
+    if role == "student":
+        return config.student
+    if config.network_teacher is None:
+        raise ConfigError(
+            "--role teacher: the config has no single network as its teacher, so there is no schedule to plot"
+        )
+    return config.network_teacher

@@ -19,7 +19,8 @@ from ssl_pipeline.config.metrics import check_metric
 from ssl_pipeline.config.selection import DEFAULT, EnsembleAgreement, PrecisionGuarantee, SelectionConfig
 from ssl_pipeline.config.sources import FolderSource
 from ssl_pipeline.config.storage import StorageConfig
-from ssl_pipeline.config.training import RoleConfig, TrainingConfig
+from ssl_pipeline.config.teachers import NetworkTeacher, Teacher, TeacherConfig, teacher_names
+from ssl_pipeline.config.training import RoleConfig
 
 RunName = Annotated[str, Field(pattern=RUN_NAME)]
 
@@ -66,7 +67,8 @@ class RunConfig(Section):
     """From round 2 on, stop the cycle if at most this share of the accepted labels is new or changed."""
     labels: LabelsConfig
     faces: FacesConfig
-    teacher: RoleConfig
+    teacher: TeacherConfig
+    """One teacher, or a list of teachers that vote; see docs/teachers.md."""
     student: RoleConfig
     prediction: PredictionConfig = PredictionConfig()
     masking: tuple[MaskingConfig, ...] = ()
@@ -96,7 +98,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        faults = [fault for role in ("teacher", "student") for fault in self._role_faults(role)]
+        faults = [fault for key, role in self.roles.items() for fault in self._role_faults(key, role)]
         names = self.labels.space.names
         mentions: list[tuple[str, Sequence[str]]] = [
             (f"source '{source.name or source.type}': derived", source.derived) for source in self.faces.all_sources
@@ -110,20 +112,42 @@ class RunConfig(Section):
         for key, attributes in mentions:
             if unknown := [name for name in attributes if name not in names]:
                 faults.append(f"{key}: no attribute {unknown}; the attributes: {', '.join(names)}")
-        if self.teacher.training.fixmatch is not None:
-            faults.append(
-                "teacher.training.fixmatch: the teacher does not train on the pool; set it for the student only: "
-                "--set teacher.training.fixmatch=null"
-            )
-        if self.teacher.training.labeled_fraction is not None:
-            faults.append(
-                "teacher.training.labeled_fraction: the teacher trains on human labels only; set it for the student only: "
-                "--set teacher.training.labeled_fraction=null"
-            )
+        faults += self._teacher_faults()
         faults += self._selection_faults()
         if faults:
             raise ValueError("\n".join(faults))
         return self
+
+    @property
+    def teachers(self) -> tuple[Teacher, ...]:
+        """The teachers, one or several."""
+        return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
+
+    @property
+    def named_teachers(self) -> dict[str, Teacher]:
+        """The teachers by name."""
+        return dict(zip(teacher_names(self.teachers), self.teachers, strict=True))
+
+    @property
+    def network_teacher(self) -> NetworkTeacher | None:
+        """The teacher, if it is one network; None if it is a vote, or a head on features (a vote of one)."""
+        first = self.teachers[0]
+        return first if len(self.teachers) == 1 and isinstance(first, NetworkTeacher) else None
+
+    @property
+    def teacher_keys(self) -> list[str]:
+        """The teachers' keys in the config: teacher, or teacher.0 and so on."""
+        return [f"teacher.{n}" for n in range(len(self.teachers))] if isinstance(self.teacher, tuple) else ["teacher"]
+
+    @property
+    def roles(self) -> dict[str, RoleConfig]:
+        """The networks to train, by their keys in the config: teacher, or teacher.0 and so on, and student."""
+        networks = {
+            key: teacher
+            for key, teacher in zip(self.teacher_keys, self.teachers, strict=True)
+            if isinstance(teacher, NetworkTeacher)
+        }
+        return {**networks, "student": self.student}
 
     @property
     def masked_sets(self) -> tuple[MaskingConfig, ...]:
@@ -144,9 +168,11 @@ class RunConfig(Section):
         )
 
     def num_members(self, round_index: int) -> int:
-        """Return how many predictions per pool face a round (from 1) stores: out-of-fold teachers, views of one teacher, or 1."""
+        """Return how many predictions per pool face a round (from 1) stores: out-of-fold teachers, several teachers, views of one, or 1."""
         if self.out_of_fold is not None and round_index == 1:
             return self.out_of_fold.num_folds
+        if self.network_teacher is None and round_index == 1:
+            return len(self.teachers) if isinstance(self.selection, EnsembleAgreement) else 1
         return len(self.prediction.views) if isinstance(self.selection, EnsembleAgreement) else 1
 
     def _selection_faults(self) -> Iterator[str]:
@@ -172,11 +198,40 @@ class RunConfig(Section):
                 f"selection.type: ensemble_agreement needs several teachers or views, got one{where}; "
                 "--set prediction.horizontal_flip=true, set out_of_fold or several prediction.zooms"
             )
+        if isinstance(self.selection, EnsembleAgreement) and len({teacher.weight for teacher in self.teachers}) > 1:
+            position = [teacher.weight for teacher in self.teachers].index(max(t.weight for t in self.teachers))
+            yield (
+                "selection.type: ensemble_agreement counts every teacher equally, and their weights differ; e.g. "
+                f"--set teacher.{position}.weight=1"
+            )
 
-    def _role_faults(self, role: str) -> Iterator[str]:
+    def _teacher_faults(self) -> Iterator[str]:
+        """Yield names that occur twice, and what only a student can be told."""
+        names = teacher_names(self.teachers)
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            position = len(names) - 1 - names[::-1].index(twice[0])
+            yield (
+                f"teacher: two teachers are called '{twice[0]}'; their names must differ, e.g. "
+                f"--set teacher.{position}.name={twice[0]}-{position}"
+            )
+        for key, role in self.roles.items():
+            if key == "student":
+                continue
+            if role.training.fixmatch is not None:
+                yield (
+                    f"{key}.training.fixmatch: the teacher does not train on the pool; set it for the student only: "
+                    f"--set {key}.training.fixmatch=null"
+                )
+            if role.training.labeled_fraction is not None:
+                yield (
+                    f"{key}.training.labeled_fraction: the teacher trains on human labels only; set it for the student "
+                    f"only: --set {key}.training.labeled_fraction=null"
+                )
+
+    def _role_faults(self, role: str, config: RoleConfig) -> Iterator[str]:
         """Yield the metrics, attributes and classes of a role's training that the labels do not have."""
-        training: TrainingConfig = getattr(self, role).training
-        start_faults = getattr(self, role).start_faults(self.faces.image_size)
+        training = config.training
+        start_faults = config.start_faults(self.faces.image_size)
         yield from (f"{role}.{with_whole_keys(fault, role)}" for fault in start_faults)
         with_numbers = [attribute.name for attribute in self.labels.attributes if attribute.from_column is not None]
         try:

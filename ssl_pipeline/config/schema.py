@@ -24,7 +24,7 @@ def sections_in(annotation: Any) -> list[type[BaseModel]]:
 def sections_at(key: str, sections: Sequence[type[BaseModel]]) -> list[type[BaseModel]]:
     """Return the sections that a key of any of these sections admits."""
     fields = [section.model_fields[key] for section in sections if key in section.model_fields]
-    return [member for field in fields for member in sections_in(field.annotation)]
+    return list(dict.fromkeys(member for field in fields for member in sections_in(field.annotation)))
 
 
 def default_at(key: str, sections: Sequence[type[BaseModel]]) -> Any:

@@ -60,7 +60,7 @@ def predict_stream(
         of_crops := [model.path for model in predictor.checkpoints if isinstance(model.cropping, CropRules)]
     ):
         logger.warning("%s: trained on cropped faces; these images are taken as they are", of_crops[0])
-    decoded = _decode_ahead(files, predictor.image_sizes, batch_size=predictor.batch_size, framer=framer)
+    decoded = decode_ahead(files, predictor.image_sizes, batch_size=predictor.batch_size, framer=framer)
     try:
         while batch := list(islice(decoded, predictor.batch_size)):
             yield _predict(predictor, batch)
@@ -77,9 +77,10 @@ def _predict(predictor: FacePredictor, batch: list[_Decoded]) -> PredictedBatch:
     return PredictedBatch([image.name for image in batch], [image.reason for image in batch], probabilities)
 
 
-def _decode_ahead(
+def decode_ahead(
     files: Iterable[ImageFile], sizes: tuple[int, ...], *, batch_size: int, framer: Cropper | None
 ) -> Generator[_Decoded, None, None]:
+    """Decode images at these sizes, in order; threads decode ahead of the caller in bounded memory."""
     num_threads = min(8, os.cpu_count() or 1)  # Pillow releases the GIL while it decodes
     bytes_per_image = sum(3 * size * size for size in sizes)
     num_ahead = max(num_threads, min(2 * batch_size, MAX_AHEAD_BYTES // bytes_per_image))

@@ -16,13 +16,14 @@ from ssl_pipeline.config.training import ModelConfig
 from ssl_pipeline.errors import CheckpointError
 from ssl_pipeline.evaluation.temperature import TemperatureCalibration
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.learning.model import FaceClassifier, build_model
+from ssl_pipeline.learning.model import FaceClassifier
+from ssl_pipeline.learning.vote import Vote, describe_network
 from ssl_pipeline.runs.files import atomic_path, digest_file
 from ssl_pipeline.runs.records import RECORD
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT, VOTE_FORMAT = 1, 2
 # A single key: safetensors writes several metadata keys in random order.
 METADATA_KEY = "ssl_pipeline"
 
@@ -32,8 +33,9 @@ class Checkpoint:
     """A loaded model with its metadata."""
 
     path: Path
-    model: FaceClassifier
-    model_config: ModelConfig
+    model: FaceClassifier | Vote
+    model_config: ModelConfig | None
+    """None: a vote, whose members have one each."""
     labels: LabelSpace
     image_size: int
     digest: str
@@ -46,24 +48,29 @@ class Checkpoint:
 
 def save_checkpoint(
     path: Path,
-    model: FaceClassifier,
+    model: FaceClassifier | Vote,
     *,
-    model_config: ModelConfig,
+    model_config: ModelConfig | None,
     image_size: int,
     cropping: CropRules | Literal["unknown"] | None,
     calibration: TemperatureCalibration | None = None,
 ) -> None:
     """Write the weights and the metadata to rebuild the model. The same weights give the same bytes."""
+    first: dict[str, Any]
+    if isinstance(model, Vote):
+        first, last, weights = {"format": VOTE_FORMAT, "members": model.describe()}, {}, model.tensors()
+    else:
+        network = describe_network(model, model_config)
+        first, last, weights = {"format": FORMAT, "model": network.pop("model")}, network, model.state_dict()
     metadata = {
-        "format": FORMAT,
-        "model": model_config.model_dump(mode="json", exclude={"pretrained", "weights_file"}),
+        **first,
         "labels": model.labels.to_dict(),
         "image_size": image_size,
-        "normalization": {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()},
+        **last,
         "calibration": None if calibration is None else asdict(calibration),
         "cropping": cropping.model_dump(mode="json") if isinstance(cropping, CropRules) else cropping,
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(metadata)})
 
@@ -96,14 +103,16 @@ def load_checkpoint(path: Path, *, labels: LabelSpace | None = None) -> Checkpoi
         CheckpointError: if the file does not exist, is not a checkpoint of this library, or has other labels.
     """
     digest = digest_checkpoint(path)
+    foreign = CheckpointError(
+        f"{path}: not a checkpoint of ssl-pipeline; expected the best.safetensors of a teacher or student"
+    )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {})[METADATA_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        model_config = ModelConfig.model_validate(metadata["model"])
         checkpoint_labels = LabelSpace.of(metadata["labels"])
         image_size = int(metadata["image_size"])
-        normalization = metadata["normalization"]
+        descriptions = metadata["members"] if "members" in metadata else [_only_member(metadata)]
         calibration = (
             None if metadata["calibration"] is None else TemperatureCalibration.from_dict(metadata["calibration"])
         )
@@ -111,19 +120,27 @@ def load_checkpoint(path: Path, *, labels: LabelSpace | None = None) -> Checkpoi
         if isinstance(cropping, dict):
             cropping = CropRules.model_validate(cropping)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, ValidationError):
-        raise CheckpointError(
-            f"{path}: not a checkpoint of ssl-pipeline; expected the best.safetensors of a teacher or student"
-        ) from None
+        raise foreign from None
     if labels is not None and checkpoint_labels != labels:
         raise CheckpointError(_other_labels(path, checkpoint_labels, labels))
-    model = build_model(model_config, labels=checkpoint_labels, image_size=image_size, load_pretrained=False)
+    if "members" not in metadata:
+        tensors = {f"0/{name}": tensor for name, tensor in tensors.items()}
     try:
-        model.load_state_dict(tensors)
+        vote = Vote.rebuild(descriptions, tensors, labels=checkpoint_labels, size=image_size)
+    except (KeyError, ValueError):  # of the metadata
+        raise foreign from None
     except RuntimeError as error:
         raise CheckpointError(f"{path}: the weights do not fit the model in its metadata: {error}") from None
-    model.mean.copy_(torch.tensor(normalization["mean"]).view(1, 3, 1, 1))
-    model.std.copy_(torch.tensor(normalization["std"]).view(1, 3, 1, 1))
+    model: FaceClassifier | Vote = vote
+    model_config = None
+    if "members" not in metadata and isinstance(network := vote.members[0].model, FaceClassifier):
+        model, model_config = network, vote.members[0].model_config
     return Checkpoint(path, model.eval(), model_config, checkpoint_labels, image_size, digest, calibration, cropping)
+
+
+def _only_member(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Describe a network's checkpoint as the only member of a vote."""
+    return {"name": "", "weight": 1.0, "model": metadata["model"], "normalization": metadata["normalization"]}
 
 
 def _other_labels(path: Path, actual: LabelSpace, expected: LabelSpace) -> str:

@@ -93,18 +93,8 @@ class FaceClassifier(nn.Module):
         return torch.as_tensor(pooled).flatten(1)
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
-        """Convert the head's logits [B, L] into log probabilities of the classes, float32 [B, K].
-
-        With `per_attribute`, attributes are independent given the face, so their log probabilities add up.
-        """
-        logits = logits.float()
-        if self.head == "joint":
-            return functional.log_softmax(logits, dim=1)
-        per_attribute = [
-            functional.log_softmax(part, dim=1) for part in torch.split(logits, list(self.labels.num_values), dim=1)
-        ]
-        terms = [part[:, self.class_codes[:, position]] for position, part in enumerate(per_attribute)]
-        return torch.stack(terms).sum(dim=0)
+        """Convert the head's logits [B, L] into log probabilities of the classes, float32 [B, K]."""
+        return class_log_probabilities(logits, self.head, self.labels, self.class_codes)
 
     def to_channels_last(self, device: torch.device) -> "FaceClassifier":
         """Move to a device with channels-last weights (fast for bf16 convolutions on a CPU); return self."""
@@ -126,6 +116,30 @@ class FaceClassifier(nn.Module):
     def _channels_last(self) -> bool:
         weight = next((parameter for parameter in self.parameters() if parameter.dim() == 4), None)
         return weight is not None and weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def class_log_probabilities(logits: Tensor, head: str, labels: LabelSpace, class_codes: Tensor) -> Tensor:
+    """Convert logits into log probabilities of the classes.
+
+    With `per_attribute`, attributes are independent given the face, so their log probabilities add up.
+
+    Args:
+        logits: [B, L]: of the classes (`joint`), or of the values of each attribute in turn (`per_attribute`).
+        head: `joint` or `per_attribute`.
+        labels: the classes.
+        class_codes: the value codes of every class, int [K, A].
+
+    Returns:
+        float32 [B, K].
+    """
+    logits = logits.float()
+    if head == "joint":
+        return functional.log_softmax(logits, dim=1)
+    per_attribute = [
+        functional.log_softmax(part, dim=1) for part in torch.split(logits, list(labels.num_values), dim=1)
+    ]
+    terms = [part[:, class_codes[:, position]] for position, part in enumerate(per_attribute)]
+    return torch.stack(terms).sum(dim=0)
 
 
 def build_model(

@@ -6,6 +6,7 @@ Shapes: N faces, B batch, K classes, S image side, M rows of the pixel array, D 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,8 @@ from ssl_pipeline.labels import IntArray, LabelSpace
 from ssl_pipeline.learning.checkpoint import Checkpoint, load_checkpoint
 from ssl_pipeline.learning.device import Compute, Device
 from ssl_pipeline.learning.model import FaceClassifier
+from ssl_pipeline.learning.stored_features import stored_features
+from ssl_pipeline.learning.vote import FeatureHead, Vote
 
 View = tuple[float, bool]
 """Zoom, and whether flipped horizontally."""
@@ -58,6 +61,8 @@ class CheckpointPredictor:
     config: PredictionConfig
     compute: Compute
     views: Sequence[View] = SINGLE_VIEW
+    member: str | None = None
+    """Predict with this member of a vote only."""
 
     @classmethod
     def load(
@@ -72,6 +77,12 @@ class CheckpointPredictor:
         compute = Compute.build(device, config.precision)
         checkpoint.model.to_channels_last(compute.device)
         return cls(checkpoint, config, compute, config.views)
+
+    @property
+    def model(self) -> FaceClassifier | Vote:
+        """The model that predicts."""
+        model = self.checkpoint.model
+        return model.only(self.member) if self.member is not None and isinstance(model, Vote) else model
 
     def by_view(self) -> "tuple[CheckpointPredictor, ...]":
         """Return one predictor per view; the mean of their uncalibrated probabilities equals this predictor's."""
@@ -111,7 +122,7 @@ class CheckpointPredictor:
     ) -> npt.NDArray[np.float32]:
         """Predict uncalibrated class probabilities, averaged over the views, float32 [N, K]."""
         return predict_probabilities(
-            self.checkpoint.model,
+            self.model,
             pixels,
             pixel_rows,
             compute=self.compute,
@@ -128,7 +139,7 @@ class CheckpointPredictor:
 
 @torch.inference_mode()
 def predict_probabilities(
-    model: FaceClassifier,
+    model: FaceClassifier | Vote,
     pixels: npt.NDArray[np.uint8],
     pixel_rows: IntArray,
     *,
@@ -139,7 +150,8 @@ def predict_probabilities(
 ) -> npt.NDArray[np.float32]:
     """Predict faces in batches, in order, as the mean of the probabilities over the views.
 
-    With V views, p(c | x) = 1/V · Σ p(c | view(x)). The train or eval mode of every module is restored afterwards.
+    With V views, p(c | x) = 1/V · Σ p(c | view(x)). Of a vote, heads on features see one view each, and the features that
+    the run of the pixel array keeps are not computed again (see `stored_features`). The train or eval mode of every module is restored afterwards.
 
     Args:
         model: on the device of `compute`.
@@ -154,13 +166,15 @@ def predict_probabilities(
         float32 [N, K], rows sum to 1.
     """
     parts = [np.zeros((0, model.labels.num_classes), np.float32)]
+    stored = stored_features(pixels, feature_digests(model))
     with eval_mode(model):
-        for batch in iterate_batches(pixels, pixel_rows, batch_size=batch_size, device=compute.device):
+        for start in range(0, len(pixel_rows), batch_size):
+            batch = _Faces(pixels, pixel_rows[start : start + batch_size], stored, compute.device)
             with compute.autocast():
-                probabilities = _mean_over_views(model, batch, views)
+                probabilities = _mean_over_members(model, batch, views)
             parts.append(probabilities.float().cpu().numpy())
             if on_batch is not None:
-                on_batch(len(batch))
+                on_batch(len(batch.rows))
     return np.concatenate(parts)
 
 
@@ -192,6 +206,46 @@ def zoom_in(faces: Tensor, zoom: float) -> Tensor:
     return torch.as_tensor(resized_crop(faces, *box, [side, side], InterpolationMode.BILINEAR, antialias=True))
 
 
+@dataclass(frozen=True)
+class _Faces:
+    """A batch of faces, whose pixels are read only if a model needs them."""
+
+    array: npt.NDArray[np.uint8]
+    rows: IntArray
+    stored: Mapping[str, npt.NDArray[np.float32]]
+    device: torch.device
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """uint8 [B, 3, S, S]."""
+        return next(iterate_batches(self.array, self.rows, batch_size=len(self.rows), device=self.device))
+
+    def features(self, head: FeatureHead) -> Tensor:
+        """Return the features that a head takes, float32 [B, D]."""
+        if head.digest in self.stored:
+            return torch.from_numpy(np.array(self.stored[head.digest][self.rows])).to(self.device)
+        return head.features(self.pixels)
+
+
+def feature_digests(model: FaceClassifier | Vote) -> set[str]:
+    """Return the digests of the features that a model's heads take."""
+    members = model.members if isinstance(model, Vote) else ()
+    return {member.model.digest for member in members if isinstance(member.model, FeatureHead)}
+
+
+def _mean_over_members(model: FaceClassifier | Vote, faces: _Faces, views: Sequence[View]) -> Tensor:
+    """Compute the weighted mean of the members' probabilities; of a network those over its views, float32 [B, K]."""
+    if not isinstance(model, Vote):
+        return _mean_over_views(model, faces.pixels, views)
+    total = torch.zeros(len(faces.rows), model.labels.num_classes, device=faces.device)
+    for weight, member in model.weighted():
+        if isinstance(member, FeatureHead):
+            total += weight * member(faces.features(member)).exp()
+        else:
+            total += weight * _mean_over_views(member, faces.pixels, views)
+    return total
+
+
 def _mean_over_views(model: FaceClassifier, faces: Tensor, views: Sequence[View]) -> Tensor:
     total = torch.zeros(len(faces), model.labels.num_classes, device=faces.device)
     for zoom, flipped in views:
@@ -217,17 +271,20 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 def pooled_features(
     predictor: CheckpointPredictor, pixels: npt.NDArray[np.uint8], pixel_rows: IntArray
 ) -> npt.NDArray[np.float32]:
-    """Compute the pooled features of faces, the input of the classifier layer, float32 [N, D].
+    """Compute the pooled features of faces, the input of the classifier layer, float32 [N, D]; of a vote, its first member's.
 
     Args:
         predictor: the model.
         pixels: uint8 [M, S, S, 3], usually a memory map.
         pixel_rows: int [N], the rows of the faces.
     """
-    model, compute, parts = predictor.checkpoint.model, predictor.compute, []
+    model, compute, parts = predictor.model, predictor.compute, []
+    first = model.members[0].model if isinstance(model, Vote) else model
+    stored = stored_features(pixels, feature_digests(model))
     with eval_mode(model):
-        for batch in iterate_batches(pixels, pixel_rows, batch_size=predictor.batch_size, device=compute.device):
+        for start in range(0, len(pixel_rows), predictor.batch_size):
+            faces = _Faces(pixels, pixel_rows[start : start + predictor.batch_size], stored, compute.device)
             with compute.autocast():
-                features = model.features(batch)
+                features = faces.features(first) if isinstance(first, FeatureHead) else first.features(faces.pixels)
             parts.append(features.float().cpu().numpy())
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)

@@ -101,6 +101,7 @@ class ShardPrediction:
             config=self.predictor.config.model_copy(update={"precision": self.predictor.compute.precision}),
             device="cuda" if self.on_gpu else "cpu",
             views=self.predictor.views,
+            member=self.predictor.member,
             pixels=pixels,
             identity=self.identity,
             num_threads=self.num_threads,
@@ -114,12 +115,13 @@ def _open_work(
     config: PredictionConfig,
     device: Device,
     views: Sequence[View],
+    member: str | None,
     pixels: Path,
     identity: str,
     num_threads: int,
 ) -> ShardPrediction:
     torch.set_num_threads(num_threads)
-    predictor = replace(CheckpointPredictor.load(checkpoint, config, device=device), views=views)
+    predictor = replace(CheckpointPredictor.load(checkpoint, config, device=device), views=views, member=member)
     if predictor.checkpoint.digest != digest:
         raise CheckpointError(f"{checkpoint}: this machine has another file than the machine that runs the stage")
     return ShardPrediction(predictor, open_pixels(pixels), identity)

@@ -83,6 +83,9 @@ def comparison_table(summary: dict[str, Any]) -> Table:
 def comparison_markdown(summary: dict[str, Any]) -> str:
     """Render the verdict and, if there is a student, the comparison as Markdown."""
     text, manifest = markdown_safe(verdict(summary)), ["", f"Manifest: {markdown_code(summary['manifest'])}", ""]
+    if summary.get("members"):
+        vote = {"vote": summary["teacher"]["validation"]}
+        manifest = ["", *members_markdown({**summary["members"], **vote}), *manifest]
     if summary["student"] is None:
         return "\n".join([text, *manifest])
     lines = [text, "", "| % | teacher | student | difference |", "|---|---:|---:|---:|"]
@@ -91,6 +94,26 @@ def comparison_markdown(summary: dict[str, Any]) -> str:
         for metric, teacher, student in comparison_rows(summary)
     ]
     return "\n".join([*lines, *manifest])
+
+
+def members_markdown(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Render the validation scores of the teachers that vote, each alone and together."""
+    attributes = list(next(iter(scores.values()))["per_attribute"])
+    heads = ["macro F1", "accuracy", *(f"{name} accuracy" for name in attributes)]
+    lines = [f"| teacher, % on validation | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
+    for name, own in scores.items():
+        numbers = [own["macro_f1"], own["accuracy"], *(own["per_attribute"][part]["accuracy"] for part in attributes)]
+        lines.append(f"| {markdown_safe(name)} | {' | '.join(f'{100 * number:.1f}' for number in numbers)} |")
+    return lines
+
+
+def members_sentence(summary: Mapping[str, Any]) -> str:
+    """State the accuracy of the teachers that vote, alone and together, on validation; empty for one network."""
+    if not summary.get("members"):
+        return ""
+    parts = [f"{name} {100 * scores['accuracy']:.1f}" for name, scores in summary["members"].items()]
+    together = 100 * summary["teacher"]["validation"]["accuracy"]
+    return f"Teachers on validation, accuracy in %: {', '.join(parts)}; their vote {together:.1f}."
 
 
 _METRICS = (("macro_f1", "macro F1"), ("accuracy", "accuracy"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ssl_pipeline.reports.comparison import comparison_markdown, score_rows
+from ssl_pipeline.reports.comparison import comparison_markdown, members_markdown, score_rows
 from ssl_pipeline.reports.markdown import markdown_code, markdown_safe
 from ssl_pipeline.reports.review_page import selection_lines
 from ssl_pipeline.runs.files import read_json
@@ -112,10 +112,18 @@ def training_page(name: str, result: Mapping[str, Any], directory: Path, *, pict
         directory: of the model, with ``history.csv``.
         pictures: PNG files.
     """
+    heading, checkpoint = (
+        f"# {name[:1].upper()}{name[1:]}",
+        f"Checkpoint: {markdown_code(directory / 'best.safetensors')}",
+    )
+    if members := result.get("members"):
+        table = members_markdown(members)
+        lines = [heading, "", *_calibration(result.get("calibration")), "", *table, "", checkpoint]
+        return Page(name.replace(" ", "-"), f"The {name}, a vote", "\n".join(lines), pictures)
     with open(directory / "history.csv", newline="", encoding="utf-8") as file:
         epochs = list(csv.DictReader(file))
     lines = [
-        f"# {name[:1].upper()}{name[1:]}",
+        heading,
         "",
         f"Best in epoch {result['best_epoch'] + 1} of {result['num_epochs']}: {_metric_name(result['monitor'])} "
         f"**{result['best_metric']:.3f}** on validation; {result['seconds']:,.0f} s.",
@@ -123,7 +131,7 @@ def training_page(name: str, result: Mapping[str, Any], directory: Path, *, pict
         "",
         *_epochs(epochs, result["best_epoch"]),
         "",
-        f"Checkpoint: {markdown_code(directory / 'best.safetensors')}",
+        checkpoint,
     ]
     return Page(name.replace(" ", "-"), f"How the {name} was trained", "\n".join(lines), pictures)
 
@@ -140,8 +148,9 @@ def fold_teachers_page(result: Mapping[str, Any], directory: Path, *, pictures: 
         "|---|---:|---:|---:|",
     ]
     for fold, (teacher, num_faces) in enumerate(zip(result["teachers"], result["by_fold"], strict=True)):
-        score = f"{_metric_name(teacher['monitor'])} {teacher['best_metric']:.3f}"
-        epochs = f"{teacher['best_epoch'] + 1} of {teacher['num_epochs']}"
+        is_vote = not teacher["num_epochs"]
+        score = "" if is_vote else f"{_metric_name(teacher['monitor'])} {teacher['best_metric']:.3f}"
+        epochs = "a vote" if is_vote else f"{teacher['best_epoch'] + 1} of {teacher['num_epochs']}"
         lines.append(f"| {fold + 1} | {num_faces:,} | {epochs} | {score} |")
     lines += ["", f"Checkpoints and predictions of the training faces: {markdown_code(directory)}"]
     return Page("fold-teachers", "How the teachers out of fold were trained", "\n".join(lines), pictures)

@@ -28,6 +28,16 @@ class RunDir:
         return self.root / "round-00" / "teacher"
 
     @property
+    def features(self) -> Path:
+        """Features of all faces, a folder per embedder."""
+        return self.root / "features"
+
+    @staticmethod
+    def members(model_dir: Path) -> Path:
+        """The folders of the members of a vote."""
+        return model_dir / "members"
+
+    @property
     def out_of_fold(self) -> Path:
         """Out-of-fold predictions and calibrated fold teachers."""
         return self.root / "round-00" / "out_of_fold"

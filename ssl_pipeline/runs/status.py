@@ -7,6 +7,7 @@ from typing import Literal
 
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.config.teachers import NetworkTeacher
 from ssl_pipeline.errors import RunError
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json
@@ -102,11 +103,10 @@ def _next_step(root: Path, state: str, config: RunConfig) -> str:
 
 def _stages(run: RunDir, config: RunConfig) -> Iterator[StageStatus]:
     yield _stage(run, run.faces)
-    epochs = config.teacher.training.epochs
-    yield _stage(run, run.teacher, epochs=epochs)
+    yield from _teachers(run, config, run.teacher)
     if config.out_of_fold is not None:
         for fold in range(config.out_of_fold.num_folds):
-            yield _stage(run, run.fold_teacher(fold), epochs=epochs)
+            yield from _teachers(run, config, run.fold_teacher(fold))
         yield _stage(run, run.out_of_fold)
     for round_index in range(1, config.rounds + 1):
         labels = run.pseudo_labels(round_index)
@@ -123,6 +123,16 @@ def _stages(run: RunDir, config: RunConfig) -> Iterator[StageStatus]:
             break
     summary = run.summary.name
     yield StageStatus(summary, "finished" if run.summary.exists() else "to do")
+
+
+def _teachers(run: RunDir, config: RunConfig, directory: Path) -> Iterator[StageStatus]:
+    """Read the stages of a teacher: of a vote, those of its members first."""
+    single = config.network_teacher
+    if single is None:
+        for name, teacher in config.named_teachers.items():
+            epochs = teacher.training.epochs if isinstance(teacher, NetworkTeacher) else None
+            yield _stage(run, run.members(directory) / name, epochs=epochs)
+    yield _stage(run, directory, epochs=None if single is None else single.training.epochs)
 
 
 def _stage(

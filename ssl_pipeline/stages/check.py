@@ -1,11 +1,16 @@
 """Check of a config before any work: execution, face detector, models, optimizers, processes."""
 
+import torch
+
 from ssl_pipeline.config.messages import with_whole_keys
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.errors import ConfigError, FaceTableError, list_of_faults
+from ssl_pipeline.config.teachers import EmbeddingTeacher, FeaturesTeacher, FrozenTeacher, NetworkTeacher
+from ssl_pipeline.errors import CheckpointError, ConfigError, FaceTableError, list_of_faults
 from ssl_pipeline.execution.shards import check_execution
 from ssl_pipeline.faces.cropper import detector_identity
+from ssl_pipeline.faces.feature_table import read_feature_table
 from ssl_pipeline.learning.device import check_processes, resolve_device
+from ssl_pipeline.learning.embedders import OnnxEmbedder, embedding_digest, timm_image_size
 from ssl_pipeline.learning.network_check import check_network
 
 
@@ -30,8 +35,11 @@ def find_faults(config: RunConfig) -> list[str]:
         detector_identity(config.faces.cropping)
     except FaceTableError as error:
         faults.append(f"'faces.cropping': {error}")
-    for key, role in (("teacher", config.teacher), ("student", config.student)):
-        teaches = key == "teacher" or config.rounds > 1
+    for key, teacher in zip(config.teacher_keys, config.teachers, strict=True):
+        if not isinstance(teacher, NetworkTeacher):
+            faults += [f"'{key}': {with_whole_keys(fault, key)}" for fault in _feature_faults(teacher)]
+    for key, role in config.roles.items():
+        teaches = key == config.teacher_keys[0] or (key == "student" and config.rounds > 1)
         try:
             check_network(
                 role,
@@ -47,3 +55,19 @@ def find_faults(config: RunConfig) -> list[str]:
         except ConfigError as error:
             faults.append(f"'{key}.training': {with_whole_keys(str(error), f'{key}.training')}")
     return faults
+
+
+def _feature_faults(teacher: EmbeddingTeacher) -> list[str]:
+    """Describe why the features of a teacher cannot be had here."""
+    try:
+        if isinstance(teacher, FeaturesTeacher):
+            read_feature_table(teacher.file, teacher.column)
+        elif isinstance(teacher, FrozenTeacher):
+            timm_image_size(teacher.embedding)
+            embedding_digest(teacher.embedding)
+        else:
+            size = teacher.image_size
+            OnnxEmbedder(teacher.embedding)(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+    except (ConfigError, CheckpointError, FaceTableError) as error:
+        return [str(error)]
+    return []

@@ -27,6 +27,7 @@ from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_file, digest_of
 from ssl_pipeline.runs.records import faces_digest, run_stage
 from ssl_pipeline.stages.calibrate import PLOT, calibration_inputs, fit_on, plot
+from ssl_pipeline.stages.teachers import train_vote
 from ssl_pipeline.stages.train import TrainedModel, Training, train_model
 from ssl_pipeline.stages.versions import VERSIONS
 
@@ -99,7 +100,9 @@ def _train_fold_teacher(fold: int, faces: pd.DataFrame, config: RunConfig, run: 
         write_training_table(directory / "training.parquet", human_table(faces, labels=config.labels.space))
         return directory / "training.parquet"
 
-    return train_model(config, config.teacher, run, training, training_table)
+    if config.network_teacher is None:
+        return train_vote(config, run, training, faces, training_table)
+    return train_model(config, config.network_teacher, run, training, training_table)
 
 
 def _predict_out_of_fold(

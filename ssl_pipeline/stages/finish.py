@@ -75,6 +75,7 @@ def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> di
         "promoted": "student" if promoted else "teacher",
         "promoted_checkpoint": str(promoted_dir / "best.safetensors"),
         **scores,
+        "members": _member_scores(config, run),
         "counts": {
             "labeled": counts["labeled"]["train"] + counts["labeled"]["validation"],
             "train": counts["labeled"]["train"],
@@ -122,6 +123,16 @@ def _evaluate_teacher(config: RunConfig, run: RunDir) -> dict[str, Any]:
     return {"teacher": {"validation": validation}, "student": None, "test_difference": None}
 
 
+def _member_scores(config: RunConfig, run: RunDir) -> dict[str, Any]:
+    """Return the validation scores of the teachers that vote, by name; empty for a single network."""
+    if config.network_teacher is not None:
+        return {}
+    return {
+        name: evaluate(config, run, run.members(run.teacher) / name, "validation").scores
+        for name in config.named_teachers
+    }
+
+
 def _scores(config: RunConfig, run: RunDir, model_dir: Path) -> dict[str, Any]:
     return {
         "validation": evaluate(config, run, model_dir, "validation").scores,
@@ -139,7 +150,13 @@ def _records(
     models = [run.teacher]
     directories = [run.faces, *models]
     if config.out_of_fold is not None:
-        directories += [run.out_of_fold, *(run.fold_teacher(fold) for fold in range(config.out_of_fold.num_folds))]
+        folds = [run.fold_teacher(fold) for fold in range(config.out_of_fold.num_folds)]
+        directories += [run.out_of_fold, *folds]
+    if config.network_teacher is None:
+        teachers = [run.teacher, *(folds if config.out_of_fold is not None else [])]
+        members = [run.members(directory) / name for directory in teachers for name in config.named_teachers]
+        directories += [run.features / name for name in config.named_teachers]
+        directories += [member / part for member in members for part in (".", "calibration", "validation")]
     for outcome in rounds:
         labels = run.pseudo_labels(outcome.round_index)
         directories.append(labels)

@@ -1,8 +1,8 @@
 """Prediction stage: class probabilities of pool and validation faces by each member of a round; shift measurement."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ class Member:
 
 
 def _members(config: RunConfig, run: RunDir, teacher: Path) -> dict[str, Member]:
-    """Return the members of a round by the folder of their predictions: the teacher, its views, or the fold teachers.
+    """Return the members of a round by the folder of their predictions: the teacher, its views or members, or the fold teachers.
 
     Raises:
         CheckpointError: if a checkpoint is missing.
@@ -103,11 +103,11 @@ def _members(config: RunConfig, run: RunDir, teacher: Path) -> dict[str, Member]
     """
 
     @cache  # shared by the views of one teacher
-    def load(path: Path) -> CheckpointPredictor:
+    def load(path: Path, member: str | None = None) -> CheckpointPredictor:
         predictor = CheckpointPredictor.load(path, config.prediction, labels=config.labels.space, device=config.device)
         check_image_size(predictor.checkpoint, config.faces.image_size)
         warn_of_other_cropping(predictor.checkpoint, config.faces.crop_rules)
-        return predictor
+        return predictor if member is None else replace(predictor, member=member)
 
     cure = f"train it first: {run.command}"
 
@@ -121,6 +121,11 @@ def _members(config: RunConfig, run: RunDir, teacher: Path) -> dict[str, Member]
     if teacher.resolve().is_relative_to(run.root.resolve()) and teacher.is_file():
         finished_stage(teacher.parent / "calibration", cure=cure)
     warn_if_unfinished(teacher)
+    by_teacher = config.network_teacher is None and teacher.resolve().parent == run.teacher.resolve()
+    if isinstance(config.selection, EnsembleAgreement) and by_teacher:
+        return {
+            name: Member(digest_checkpoint(teacher), partial(load, teacher, name)) for name in config.named_teachers
+        }
     if isinstance(config.selection, EnsembleAgreement):
         return {f"view-{view}": member(teacher, view) for view in range(len(config.prediction.views))}
     return {SINGLE: member(teacher)}

@@ -57,16 +57,13 @@ class TrainedModel:
     pictures: tuple[Path, ...]
     seconds: float
     skipped: bool
+    members: Mapping[str, Any] = field(default_factory=dict)
+    """Scores on validation of the members of a vote and, as `vote`, of all together; see `stages.teachers`."""
 
     @property
     def checkpoint(self) -> Path:
         """File of the best weights."""
         return self.directory / "best.safetensors"
-
-
-def train_teacher(config: RunConfig, run: RunDir) -> TrainedModel:
-    """Train the first teacher on the human labels."""
-    return train_model(config, config.teacher, run, Training("teacher", run.teacher, seed=config.seed * 1000))
 
 
 def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_path: Path | None = None) -> TrainedModel:
@@ -151,7 +148,7 @@ def train_model(
             device=config.device,
             inputs=digest_of(inputs),
         )
-        result = _run(job, key="student" if role is config.student else "teacher")
+        result = _run(job, key=next((key for key, own in config.roles.items() if own is role), "teacher"))
         _plot_curves(directory, title=training.name, monitor=role.training.monitor)
         return {
             "best_epoch": result.best_epoch,

@@ -9,6 +9,9 @@ from typing import Final
 VERSIONS: Final = {
     "prepare": 2,
     "train": 2,
+    "features": 1,
+    "head": 1,
+    "vote": 1,
     "calibrate": 1,
     "cross_fit": 3,
     "predict": 2,

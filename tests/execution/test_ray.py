@@ -24,7 +24,7 @@ from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.records import StageRecord
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.selection import select
-from ssl_pipeline.stages.train import train_teacher
+from ssl_pipeline.stages.teachers import train_teacher
 from ssl_pipeline.synthetic.masks import drawing
 from ssl_pipeline.synthetic.masks.masked_set import build_masked_faces
 from tests.cycle_config import draw_and_prepare, write_tiny_config

@@ -12,7 +12,7 @@ from flows.operations import review
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.records import StageRecord
-from ssl_pipeline.stages import cross_fit, finish, gate, predict, prepare, selection, train
+from ssl_pipeline.stages import cross_fit, finish, gate, predict, prepare, selection, teachers, train
 from ssl_pipeline.stages.selection import ChangedLabels
 from tests.cycle_config import write_tiny_config
 from tests.stages.stub_stages import StubStages
@@ -44,7 +44,7 @@ def rounds_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cycle:
         tasks = SimpleNamespace(
             draw=lambda config: None,
             prepare=prepare.prepare,
-            train_teacher=train.train_teacher,
+            train_teacher=teachers.train_teacher,
             train_fold_teachers=cross_fit.train_fold_teachers,
             predict=predict.predict,
             select=selection.select,

@@ -18,7 +18,8 @@ from ssl_pipeline.learning.fixmatch import FixMatch, UnlabeledBatch
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.selection import select
-from ssl_pipeline.stages.train import train_student, train_teacher
+from ssl_pipeline.stages.teachers import train_teacher
+from ssl_pipeline.stages.train import train_student
 from tests.conftest import SPACE, make_faces, make_role
 from tests.cycle_config import draw_and_prepare, write_tiny_config
 from tests.learning import interruption

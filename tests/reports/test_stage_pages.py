@@ -176,3 +176,11 @@ def test_the_gate_page_names_worse_groups_and_has_both_models_scores(tmp_path: P
     assert "| male/&gt;=60: F1 | 30 | 25.0 | – |  |" in page.markdown
     write_json(tmp_path / "s/validation/scores.json", scores(0.35, 0.5))
     assert "| male/&gt;=60: F1 | 30 | 25.0 | 50.0 | +25.0 |" in gate_page(decision, 1, tmp_path).markdown
+
+
+def test_the_page_of_a_vote_names_each_teachers_scores(tmp_path: Path) -> None:
+    scores = {"macro_f1": 0.5, "accuracy": 0.61, "per_attribute": {"age": {"accuracy": 0.8}}}
+    result = {"members": {"face": scores, "vote": scores | {"accuracy": 0.66}}, "calibration": None}
+    page = training_page("teacher", result, tmp_path, pictures=[])
+    assert "| face | 50.0 | 61.0 | 80.0 |" in page.markdown
+    assert "| vote | 50.0 | 66.0 | 80.0 |" in page.markdown

@@ -13,7 +13,7 @@ from ssl_pipeline.runs import progress
 from ssl_pipeline.runs.progress import ProgressBar, listen, report
 from ssl_pipeline.stages.open import open_run
 from ssl_pipeline.stages.predict import predict
-from ssl_pipeline.stages.train import train_teacher
+from ssl_pipeline.stages.teachers import train_teacher
 from tests.cycle_config import draw_and_prepare, write_tiny_config
 
 

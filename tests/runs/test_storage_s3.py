@@ -22,7 +22,8 @@ from ssl_pipeline.stages.gate import gate
 from ssl_pipeline.stages.open import open_run
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.selection import select
-from ssl_pipeline.stages.train import train_student, train_teacher
+from ssl_pipeline.stages.teachers import train_teacher
+from ssl_pipeline.stages.train import train_student
 from tests.cycle_config import draw_and_prepare, write_tiny_config
 
 pytest.importorskip("s3fs", reason="needs the extra [s3]")
@@ -118,7 +119,7 @@ from pathlib import Path
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.learning.loop import TrainingLoop
 from ssl_pipeline.stages.open import open_run
-from ssl_pipeline.stages.train import train_teacher
+from ssl_pipeline.stages.teachers import train_teacher
 from tests.cycle_config import draw_and_prepare
 run_epoch = TrainingLoop.run_epoch
 def run_two_epochs(self, *args, **kwargs):

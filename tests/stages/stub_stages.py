@@ -28,7 +28,8 @@ from ssl_pipeline.stages.gate import gate
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.prepare import prepare
 from ssl_pipeline.stages.selection import select
-from ssl_pipeline.stages.train import train_student, train_teacher
+from ssl_pipeline.stages.teachers import train_teacher
+from ssl_pipeline.stages.train import train_student
 
 NUM_LABELED, NUM_POOL = 48, 12
 LABELS = LabelSpace.of({"gender": ["male", "female"], "age": ["<45", ">=45"]})

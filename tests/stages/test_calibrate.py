@@ -12,7 +12,7 @@ from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.open import open_run
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.round_faces import RoundFaces
-from ssl_pipeline.stages.train import train_teacher
+from ssl_pipeline.stages.teachers import train_teacher
 from tests.cycle_config import draw_and_prepare, write_tiny_config
 
 SETTINGS = [

@@ -23,7 +23,7 @@ from ssl_pipeline.stages.open import open_run
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.round_faces import RoundFaces, parts_of
 from ssl_pipeline.stages.selection import select
-from ssl_pipeline.stages.train import train_teacher
+from ssl_pipeline.stages.teachers import train_teacher
 from tests.cycle_config import draw_and_prepare, write_tiny_config
 
 FOLDS = ["out_of_fold={num_folds: 3}", "teacher.training.epochs=2"]

@@ -27,7 +27,8 @@ from ssl_pipeline.stages.prepare import prepare
 from ssl_pipeline.stages.review import ask_review, assess_shift, digest_selection, selection_inputs
 from ssl_pipeline.stages.round_faces import RoundFaces
 from ssl_pipeline.stages.selection import changed_label_share, select
-from ssl_pipeline.stages.train import train_student, train_teacher
+from ssl_pipeline.stages.teachers import train_teacher
+from ssl_pipeline.stages.train import train_student
 from ssl_pipeline.stages.versions import VERSIONS
 from tests.cycle_config import write_tiny_config
 from tests.stages.stub_stages import StubStages, replace_in_stages, run_cycle
@@ -51,6 +52,7 @@ EVERY = FACES | MODELS | CALIBRATE | OUT_OF_FOLD | PREDICT | SHIFT | SELECT | EV
 # Key, as a regular expression over the whole dotted key → stages with the key among their inputs. First match counts.
 TABLE = {
     r"(teacher|student)\.training\.(num_workers|save_every_steps)": set(),
+    r"teacher\.(name|weight)": set(),  # of one among several: test_teachers.py
     r"teacher\..*": TEACHERS,
     r"student\..*": STUDENT,
     r"faces\.labeled\.guarantee_fraction": FACES | PREDICT | SHIFT,  # who labels the pool

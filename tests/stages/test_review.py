@@ -38,7 +38,8 @@ from ssl_pipeline.stages.open import open_run
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.review import ask_on_terminal, ask_review, current_decision, read_page, waiting_message
 from ssl_pipeline.stages.selection import select
-from ssl_pipeline.stages.train import train_student, train_teacher
+from ssl_pipeline.stages.teachers import train_teacher
+from ssl_pipeline.stages.train import train_student
 from tests.cycle_config import draw_and_prepare, write_tiny_config
 
 SELECTION = {"type": "fixed_threshold", "confidence_threshold": 0.55, "guards": {"one_class": False}}

@@ -26,7 +26,8 @@ from ssl_pipeline.stages.gate import gate
 from ssl_pipeline.stages.open import open_run
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.selection import select
-from ssl_pipeline.stages.train import train_student, train_teacher
+from ssl_pipeline.stages.teachers import train_teacher
+from ssl_pipeline.stages.train import train_student
 from tests.bad_inputs import OF_RUNS, write_folders
 from tests.cycle_config import draw_and_prepare, write_tiny_config
 

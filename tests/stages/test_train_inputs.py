@@ -6,7 +6,7 @@ import pytest
 
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.runs.directory import RunDir
-from ssl_pipeline.stages import train
+from ssl_pipeline.stages import teachers, train
 from ssl_pipeline.stages.launch import TrainingJob
 from tests.cycle_config import write_tiny_config
 
@@ -27,7 +27,7 @@ def test_the_content_of_a_weights_file_identifies_a_training(tmp_path: Path, mon
         path = write_tiny_config(tmp_path)
         config = load_config(path, overrides=[f"teacher.model.weights_file={tmp_path / name}"])
         with pytest.raises(Reached) as reached:
-            train.train_teacher(config, RunDir(tmp_path / "runs/tiny"))
+            teachers.train_teacher(config, RunDir(tmp_path / "runs/tiny"))
         return str(reached.value)
 
     first = inputs("a.pth", b"one")
