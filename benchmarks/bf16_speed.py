@@ -3,6 +3,7 @@
 python -m benchmarks.bf16_speed [ARCHITECTURE …]            (make bench)
 """
 
+import sys
 import timeit
 from collections.abc import Callable
 
