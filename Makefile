@@ -37,11 +37,11 @@ undeploy: setup
 
 # One process per core with one thread each, so that they do not wait for each other.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder -m "not slow"
 
 # Clusters, S3 over HTTP, a wheel, reviews and limits on a server: takes some minutes.
 test-slow: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder -m slow
 
 check: setup
 	$(BIN)/ruff format --check .

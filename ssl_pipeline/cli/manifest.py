@@ -49,6 +49,10 @@ def manifest_show(
         Literal["accepted", "rejected", "unreadable"] | None, typer.Option(help="Only faces of this status.")
     ] = None,
     where: Annotated[list[str] | None, typer.Option("--where", help="attribute=value; may be repeated.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only faces of this source.")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Only faces with this text in a reason, e.g. as `manifest summary` lists it.")
+    ] = None,
     sort: Annotated[
         Literal["confidence", "-confidence", "image_id"], typer.Option(help="A leading - sorts downwards.")
     ] = "-confidence",
@@ -65,7 +69,7 @@ def manifest_show(
         if not equals:
             raise ManifestError(f"--where {condition}: expected attribute=value, as gender=female")
         filters[attribute] = value
-    rows = filter_faces(opened, status=status, attribute_values=filters, sort=sort)
+    rows = filter_faces(opened, status=status, attribute_values=filters, source=source, reason=reason, sort=sort)
     Console(markup=False).print(render_faces(rows, opened.labels.names, limit=limit))
 
 

@@ -25,15 +25,16 @@ def summarize(manifest: Manifest) -> dict[str, Any]:
 
     Returns:
         JSON-able. ``identity``, ``targets`` and ``selection`` (settings, thresholds, faults, shift) as in the manifest;
-        ``counts``: candidates = accepted + rejected + unreadable; ``acceptance_rate``: accepted / (accepted + rejected),
-        None without any; ``per_attribute``: numbers of known, derived (a subset of known), accepted and rejected labels,
+        ``counts``: candidates = accepted + rejected + unreadable; ``acceptance_rate``: the share of faces with an accepted
+        pseudo-label among the readable ones with an unknown attribute, as the guards count, None without any; ``per_attribute``: numbers of known, derived (a subset of known), accepted and rejected labels,
         and ``per_value`` with the accepted ones and their mean, min and median confidence; ``per_class``: accepted
         faces per most probable class; ``per_source``: counts; ``rejection_reasons`` of attributes, without the measured
         number; ``unreadable_reasons``.
     """
     faces = manifest.faces
     counts = _status_counts(faces["status"])
-    num_readable = counts["accepted"] + counts["rejected"]
+    statuses = faces[[f"{name}_status" for name in manifest.labels.names]]
+    num_guessed = int(((statuses != "known").any(axis=1) & (faces["status"] != "unreadable")).sum())
     accepted = faces[faces["status"] == "accepted"]
     classes = accepted["class_name"].value_counts()
     unreadable = faces.loc[faces["status"] == "unreadable", "reason"]
@@ -42,14 +43,14 @@ def summarize(manifest: Manifest) -> dict[str, Any]:
         "targets": manifest.targets,
         "selection": dict(manifest.selection),
         "counts": counts,
-        "acceptance_rate": counts["accepted"] / num_readable if num_readable else None,
+        "acceptance_rate": int(manifest.accepted.any(axis=1).sum()) / num_guessed if num_guessed else None,
         "per_attribute": {name: _attribute_counts(manifest, name) for name in manifest.labels.names},
         "per_class": {name: int(classes.get(name, 0)) for name in manifest.labels.class_names},
         "per_source": {
             str(source): _status_counts(rows) for source, rows in faces.groupby("source", sort=True)["status"]
         },
         "rejection_reasons": _rejection_reasons(manifest),
-        "unreadable_reasons": _most_common(unreadable.str.replace(r"\d+", "…", regex=True)),
+        "unreadable_reasons": _most_common(_without_numbers(unreadable)),
     }
 
 
@@ -82,22 +83,36 @@ def precision(manifest: Manifest, truth: pd.DataFrame) -> dict[str, dict[str, An
 
 
 def filter_faces(
-    manifest: Manifest, *, status: str | None, attribute_values: Mapping[str, str], sort: str
+    manifest: Manifest,
+    *,
+    status: str | None,
+    attribute_values: Mapping[str, str],
+    sort: str,
+    source: str | None = None,
+    reason: str | None = None,
 ) -> pd.DataFrame:
-    """Return the faces of a status and of chosen values, sorted.
+    """Return the faces of a status, of chosen values, of a source and with a reason, sorted.
 
     Args:
         manifest: the manifest.
         status: accepted, rejected or unreadable; None for all.
         attribute_values: required values, ``{attribute: value}``.
+        source: name of a source; None for all.
+        reason: part of the face's reason or of an attribute's, in upper or lower case, without the measured number (as
+            the summary counts reasons) or with it; None for all.
         sort: 'confidence' (ascending), '-confidence' (descending) or 'image_id'; missing confidences come last.
 
     Raises:
-        ManifestError: if the status, an attribute, a value or the order is undefined.
+        ManifestError: if the status, an attribute, a value, the source or the order is undefined.
     """
     if sort not in _SORT_ORDERS:
         raise ManifestError(f"sort '{sort}': expected one of {', '.join(_SORT_ORDERS)}")
-    rows = manifest.faces[_matches(manifest, status, attribute_values)]
+    matches = _matches(manifest, status, attribute_values)
+    if source is not None:
+        matches &= _is_of_source(manifest.faces, source)
+    if reason is not None:
+        matches &= _has_reason(manifest, reason)
+    rows = manifest.faces[matches]
     return rows.sort_values("image_id", kind="stable").sort_values(
         sort.removeprefix("-"), ascending=not sort.startswith("-"), kind="stable", na_position="last"
     )
@@ -161,6 +176,28 @@ def _matches(manifest: Manifest, status: str | None, attribute_values: Mapping[s
             raise ManifestError(f"'{value}' is no value of '{name}'; it has {', '.join(labels[name])}")
         matches &= (manifest.faces[name] == value).to_numpy(bool)
     return matches
+
+
+def _without_numbers(texts: "pd.Series[Any]") -> "pd.Series[Any]":
+    return texts.str.replace(r"\d+", "…", regex=True)
+
+
+def _is_of_source(faces: pd.DataFrame, source: str) -> BoolArray:
+    sources = sorted(set(faces["source"].astype(str)))
+    if source not in sources:
+        raise ManifestError(f"'{source}' is no source of this manifest; it has {', '.join(sources)}")
+    return (faces["source"] == source).to_numpy(bool)
+
+
+def _has_reason(manifest: Manifest, reason: str) -> BoolArray:
+    """Mark the rows where a reason contains the text, as written or without the measured number, bool [N]."""
+    found = np.zeros(len(manifest.faces), dtype=bool)
+    for prefix, column in [("", "reason"), *((f"{name}: ", f"{name}_reason") for name in manifest.labels.names)]:
+        written = prefix + manifest.faces[column].fillna("").astype(str)
+        shortened = prefix + manifest.faces[column].fillna("").astype(str).str.replace(_MEASURED, r"\1", regex=True)
+        for texts in (written, shortened, _without_numbers(written)):
+            found |= texts.str.contains(reason, case=False, regex=False).to_numpy(bool)
+    return found
 
 
 def _number(value: Any) -> float | None:

@@ -18,10 +18,11 @@ _BAR_WIDTH = 24
 def render_summary(summary: Mapping[str, Any], path: object) -> Group:
     """Render `pseudo_labels.summary.summarize`; `path` is the manifest's."""
     counts, identity = summary["counts"], summary["identity"]
-    rate = "no readable face" if summary["acceptance_rate"] is None else f"{summary['acceptance_rate']:.1%}"
+    rate, unknown = summary["acceptance_rate"], "of those with an unknown attribute"
+    share = "nothing to accept" if rate is None else f"{rate:.1%} {unknown}"
     headline = Text(
         f"{path}: round {identity['round_index']} of run '{identity['run_name']}', {summary['targets']} targets\n"
-        f"{counts['candidates']:,} candidates = {counts['accepted']:,} accepted ({rate}) + "
+        f"{counts['candidates']:,} candidates = {counts['accepted']:,} accepted ({share}) + "
         f"{counts['rejected']:,} rejected + {counts['unreadable']:,} unreadable\n"
         f"teacher {identity['teacher_digest'][:12]}, selection {identity['selection_digest'][:12]}, "
         f"faces {identity['faces_digest'][:12]}"

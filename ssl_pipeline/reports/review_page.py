@@ -54,7 +54,11 @@ def selection_lines(summary: Mapping[str, Any]) -> list[str]:
 
 def _counts(summary: Mapping[str, Any]) -> str:
     counts, settings = summary["counts"], summary["selection"]["settings"]
-    rate = "" if summary["acceptance_rate"] is None else f" ({summary['acceptance_rate']:.1%})"
+    rate = (
+        ""
+        if summary["acceptance_rate"] is None
+        else f" ({summary['acceptance_rate']:.1%} of those with an unknown attribute)"
+    )
     value = settings.get("confidence_threshold")
     threshold = "" if value is None else f", confidence_threshold {value}"
     return (

@@ -16,11 +16,16 @@ def scores_tables(scores: Mapping[str, Any], *, title: str) -> Iterator[Table]:
     table = new_table(
         f"{title}: {scores['num_faces']:,} faces", "%", "accuracy", "balanced accuracy", "macro F1", "ROC-AUC", "ECE"
     )
-    for name, values in [("joint", scores), *scores["per_attribute"].items()]:
+    attributes = scores["per_attribute"]
+    rows = [
+        *([("joint", scores)] if len(attributes) > 1 else []),
+        *attributes.items(),
+    ]  # one attribute is the joint one
+    for name, values in rows:
         add_row(table, name, *(_percent(values[metric]) for metric in _MAIN))
     yield table
     table = new_table("Probabilities and ranks", "", "log loss", "Brier", "average precision", "MRR", "NDCG")
-    for name, values in [("joint", scores), *scores["per_attribute"].items()]:
+    for name, values in rows:
         add_row(table, name, *(_number(values[metric]) for metric in _PROBABILITIES))
     yield table
     numbers = {name: values for name, values in scores["per_attribute"].items() if "num_numbers" in values}

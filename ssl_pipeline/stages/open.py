@@ -9,10 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ssl_pipeline.config.loading import dump_config
 from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.config.yaml_text import read_yaml
 from ssl_pipeline.errors import PipelineError, RunError
 from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.runs.changes import changed_values
@@ -103,10 +102,10 @@ def _end(run: RunDir, error: BaseException) -> dict[str, str]:
 def _tell_changes(config: RunConfig, run: RunDir) -> dict[str, tuple[Any, Any]]:
     """Log the settings that differ from those in the run's config.yaml, and return them."""
     try:
-        before = yaml.safe_load((run.root / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        before = read_yaml((run.root / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
-    changed = changed_values(before, yaml.safe_load(dump_config(config))) if isinstance(before, dict) else {}
+    changed = changed_values(before, read_yaml(dump_config(config))) if isinstance(before, dict) else {}
     for key, (old, new) in changed.items():
         logger.warning("%s: %s was %s, is %s from now on", run.root / "config.yaml", key, old, new)
     return changed

@@ -10,10 +10,15 @@ from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.learning.dataset import LabeledSet, TrainingFaces, TrainingSet
 from ssl_pipeline.learning.loop import TrainingLoop
 
-RECIPES = sorted(Path(__file__).parents[2].joinpath("configs/recipes").glob("*.yaml"))
+# The two of about 100 million parameters take ten seconds each and pass through the same code as the others.
+LARGE = ("vit_base", "wide_resnet101_2")
+RECIPES = [
+    pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in LARGE else [])
+    for path in sorted(Path(__file__).parents[2].joinpath("configs/recipes").glob("*.yaml"))
+]
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECIPES)
 def test_a_recipe_takes_a_training_step(path: Path) -> None:
     config = load_config(path, overrides=["teacher.model.pretrained=false", "teacher.training.precision=fp32"])
     labels, num_faces = config.labels.space, 4

@@ -44,7 +44,7 @@ def left_by_the_rules(pool: pd.DataFrame, labeled: pd.DataFrame) -> list[str]:
     pool=st.lists(st.tuples(st.sampled_from("wxyzabcdefgh"), persons, st.just("unlabeled")), max_size=20),
     shared_names=st.booleans(),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_remaining_pool_follows_the_rules_and_every_removal_is_counted(
     labeled: list[tuple[str, int, str]], pool: list[tuple[str, int, str]], shared_names: bool
 ) -> None:

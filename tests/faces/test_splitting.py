@@ -20,7 +20,7 @@ def faces_of(drawn: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(drawn=people, fraction=st.floats(0.05, 0.6), seed=st.integers(0, 99))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_person_is_on_two_sides_and_partly_known_ones_are_kept(
     drawn: list[tuple[int, int]], fraction: float, seed: int
 ) -> None:
@@ -31,7 +31,7 @@ def test_no_person_is_on_two_sides_and_partly_known_ones_are_kept(
 
 
 @given(drawn=people, fraction=st.floats(0.05, 0.6), seed=st.integers(0, 99))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_class_with_two_persons_is_on_both_sides(drawn: list[tuple[int, int]], fraction: float, seed: int) -> None:
     strata, groups = faces_of(drawn)
     held_out = hold_out(strata, groups, fraction=fraction, seed=[seed])
@@ -41,7 +41,7 @@ def test_a_class_with_two_persons_is_on_both_sides(drawn: list[tuple[int, int]],
 
 
 @given(sizes=st.lists(st.integers(2, 80), min_size=1, max_size=6), fraction=st.floats(0.1, 0.5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_with_one_face_per_person_each_class_gives_its_rounded_share(sizes: list[int], fraction: float) -> None:
     strata = np.repeat(np.arange(len(sizes)), sizes)
     held_out = hold_out(strata, np.arange(len(strata)), fraction=fraction, seed=[0])
@@ -50,7 +50,7 @@ def test_with_one_face_per_person_each_class_gives_its_rounded_share(sizes: list
 
 
 @given(sizes=st.lists(st.integers(1, 80), min_size=1, max_size=6), limit=st.integers(1, 300))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_limit_is_exact_for_single_faces_and_keeps_proportions(sizes: list[int], limit: int) -> None:
     strata = np.repeat(np.arange(len(sizes)), sizes)
     kept = limit_faces(strata, np.arange(len(strata)), limit=limit, seed=[0])
@@ -60,7 +60,7 @@ def test_the_limit_is_exact_for_single_faces_and_keeps_proportions(sizes: list[i
 
 
 @given(drawn=people, limit=st.integers(1, 60))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_limit_keeps_whole_persons_and_never_too_many(drawn: list[tuple[int, int]], limit: int) -> None:
     strata, groups = faces_of(drawn)
     kept = limit_faces(strata, groups, limit=limit, seed=[0])
@@ -76,7 +76,7 @@ def test_equal_seeds_give_equal_splits_and_different_seeds_different_ones() -> N
 
 
 @given(links=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=30))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_faces_that_share_a_person_or_a_picture_are_one_group(links: list[tuple[int, int]]) -> None:
     groups = connected_groups([f"p{person}" for person, _ in links], [f"h{picture}" for _, picture in links])
     graph = nx.Graph([(f"p{person}", f"h{picture}") for person, picture in links])
@@ -94,7 +94,7 @@ def test_a_class_of_one_person_stays_in_training() -> None:
 
 
 @given(drawn=people, fraction=st.floats(0.05, 0.6), seed=st.integers(0, 99))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_kept_person_would_bring_a_class_nearer_its_share(
     drawn: list[tuple[int, int]], fraction: float, seed: int
 ) -> None:
@@ -119,7 +119,7 @@ def test_one_person_with_many_faces_does_not_fill_a_split(seed: int) -> None:
     fractions=st.tuples(st.floats(0.05, 0.95), st.floats(0.05, 0.95)),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_class_of_three_persons_has_one_in_each_of_three_splits(
     drawn: list[tuple[int, int, bool]], fractions: tuple[float, float], seed: int
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.cycle_config import write_tiny_config
 from tests.flows.conftest import Operator
 
-pytestmark = pytest.mark.flows
+pytestmark = [pytest.mark.flows, pytest.mark.slow]
 
 
 def test_every_flow_has_a_deployment(operator: Operator) -> None:

@@ -6,11 +6,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from prefect import Flow
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
 
+from flows.build_masked_faces import build_masked_faces, print_records
+from flows.full_cycle import full_cycle
+from flows.operations.command import run_from_command_line
+from flows.pseudo_label import pseudo_label
+from flows.train_student import train_student
+from flows.train_teacher import train_teacher
+from ssl_pipeline.errors import ConfigError
 from tests.cycle_config import TINY, write_tiny_config
 from tests.flows.conftest import ROOT, Operator, clean_environment
 
@@ -23,6 +34,13 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return clean_environment(tmp_path_factory.mktemp("prefect"))
 
 
+@pytest.fixture(scope="module")
+def own_server(alone: dict[str, str]) -> Iterator[dict[str, str]]:
+    """A temporary server for flows called in this process, which saves importing torch and Prefect; its environment."""
+    with prefect_test_harness(server_startup_timeout=180):
+        yield alone | {"PREFECT_API_URL": PREFECT_API_URL.value() or ""}
+
+
 def command(flow: str, config: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", f"flows.{flow}", "--config", str(config), *options]
 
@@ -33,6 +51,7 @@ def run(environment: dict[str, str], flow: str, config: Path, *options: str) -> 
     )
 
 
+@pytest.mark.slow
 def test_a_killed_cycle_resumes_to_the_same_bytes_as_an_uninterrupted_one(
     tmp_path: Path, operator: Operator, alone: dict[str, str], raw: Path
 ) -> None:
@@ -41,10 +60,8 @@ def test_a_killed_cycle_resumes_to_the_same_bytes_as_an_uninterrupted_one(
     whole.mkdir()
     killed.mkdir()
     epochs = "student.training.epochs=10"
-    uninterrupted = run(alone, "full_cycle", write_tiny_config(whole, root=raw), "--set", epochs)
-    assert uninterrupted.returncode == 0, uninterrupted.stderr
-    assert "Teacher against student" in uninterrupted.stdout
-    assert "manifest.parquet" in uninterrupted.stdout
+    with temporary_settings(updates={PREFECT_API_URL: environment["PREFECT_API_URL"]}):
+        full_cycle(config_path=str(write_tiny_config(whole, root=raw)), overrides=[epochs])
 
     config = write_tiny_config(killed, root=raw)
     student = killed / "runs/tiny/round-01/student"
@@ -59,8 +76,10 @@ def test_a_killed_cycle_resumes_to_the_same_bytes_as_an_uninterrupted_one(
     assert (student / "last.pt").exists()
     assert not (student / "done.json").exists()
 
-    again = run(environment, "full_cycle", config, "--set", epochs)
+    again = run(alone, "full_cycle", config, "--set", epochs)
     assert again.returncode == 0, again.stderr
+    assert "Teacher against student" in again.stdout
+    assert "manifest.parquet" in again.stdout
     log = again.stdout + again.stderr
     assert "round-00/teacher: finished before, skipped" in log
     assert "student 1: training resumes after epoch" in log
@@ -68,41 +87,51 @@ def test_a_killed_cycle_resumes_to_the_same_bytes_as_an_uninterrupted_one(
         assert (killed / "runs/tiny" / name).read_bytes() == (whole / "runs/tiny" / name).read_bytes(), name
 
 
-def test_single_flows_write_their_results(tmp_path: Path, operator: Operator, raw: Path) -> None:
+@pytest.mark.usefixtures("own_server")
+def test_single_flows_write_their_results(tmp_path: Path, raw: Path) -> None:
     config = write_tiny_config(tmp_path, root=raw)
     for flow, leaves in (
-        ("train_teacher", "round-00/teacher/best.safetensors"),
-        ("pseudo_label", "round-01/pseudo_labels/manifest.parquet"),
-        ("train_student", "round-01/student/best.safetensors"),
+        (train_teacher, "round-00/teacher/best.safetensors"),
+        (pseudo_label, "round-01/pseudo_labels/manifest.parquet"),
+        (train_student, "round-01/student/best.safetensors"),
     ):
-        result = run(operator.environment, flow, config, "--run-name", "single")
-        assert result.returncode == 0, result.stderr
+        flow(config_path=str(config), run_name="single")
         assert (tmp_path / "runs/single" / leaves).is_file()
 
 
-def test_a_bad_config_is_refused_before_prefect_starts(tmp_path: Path, alone: dict[str, str], raw: Path) -> None:
+def test_a_bad_config_is_refused_before_prefect_starts(
+    tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = write_tiny_config(tmp_path, root=raw)
-    result = run(alone, "full_cycle", config, "--set", "teacher.training.epoch=3", "--set", "seed=x")
-    assert result.returncode == 1
-    assert "Traceback" not in result.stderr
-    assert "2 faults" in result.stderr
-    assert "unknown key 'teacher.training.epoch'; did you mean 'epochs'?" in result.stderr
+    monkeypatch.setattr(
+        sys, "argv", [*command("full_cycle", config)[2:], "--set", "teacher.training.epoch=3", "--set", "seed=x"]
+    )
+    monkeypatch.setattr(Flow, "__call__", lambda *_, **__: pytest.fail("the flow was started"))
+    with pytest.raises(SystemExit) as ended:
+        run_from_command_line(full_cycle)
+    assert ended.value.code == 1
+    message = capsys.readouterr().err
+    assert "2 faults" in message
+    assert "unknown key 'teacher.training.epoch'; did you mean 'epochs'?" in message
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_user_error_inside_a_run_is_one_message_and_exit_code_one(
-    tmp_path: Path, operator: Operator, raw: Path
+    tmp_path: Path, own_server: dict[str, str], raw: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
     config = write_tiny_config(tmp_path, root=raw)
     empty = f"faces.unlabeled.sources=[{{type: folder, path: {tmp_path / 'empty'}}}]"
-    result = run(operator.environment, "full_cycle", config, "--set", empty)
+    result = run(own_server, "full_cycle", config, "--set", empty)
     assert result.returncode == 1
     assert "Traceback" not in result.stdout + result.stderr
     assert f"{tmp_path / 'empty'}: no image found for source 'folder'" in result.stderr
 
 
-def test_masks_are_drawn_by_a_run_that_needs_them_and_by_their_own_flow(tmp_path: Path, alone: dict[str, str]) -> None:
+@pytest.mark.usefixtures("own_server")
+def test_masks_are_drawn_by_a_run_that_needs_them_and_by_their_own_flow(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     drawn = {"type": "drawn", "name": "home", "path": "home", "num_people": 120, "size_pixels": 64}
     masked = {"type": "csv", "name": "masked", "path": "masked", "table": "faces.csv"}
     one_set = {
@@ -117,17 +146,14 @@ def test_masks_are_drawn_by_a_run_that_needs_them_and_by_their_own_flow(tmp_path
         "unlabeled": {"sources": [masked]},
     }
     config = write_tiny_config(tmp_path, faces=faces, masking=[one_set])
-    trained = run(alone, "train_teacher", config, "--set", "teacher.training.epochs=1")
-    assert trained.returncode == 0, trained.stderr
+    train_teacher(config_path=str(config), overrides=["teacher.training.epochs=1"])
     pool = pd.read_parquet(tmp_path / "runs/tiny/faces/unlabeled.parquet")
     record = json.loads((tmp_path / "raw/masked/masked_set.json").read_text())
     assert len(pool) > 0
     assert set(pool["source"]) == {"masked"}
     assert record["pictures"] == 3 * record["used"] > 0
 
-    again = run(alone, "build_masked_faces", config)
-    assert again.returncode == 0, again.stderr
-    assert f"{record['pictures']} were there before" in again.stdout
-    no_section = run(alone, "build_masked_faces", write_tiny_config(tmp_path))
-    assert no_section.returncode == 1
-    assert no_section.stderr.startswith(f"ConfigError: {tmp_path / 'tiny.yaml'}: no section 'masking'")
+    print_records(build_masked_faces(config_path=str(config)))
+    assert f"{record['pictures']} were there before" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="no section 'masking'"):
+        build_masked_faces(config_path=str(write_tiny_config(tmp_path)))

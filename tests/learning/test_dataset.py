@@ -21,7 +21,7 @@ from tests.conftest import SPACE, make_faces
 
 
 @given(num_faces=st.integers(1, 500), batch_size=st.integers(2, 64), seed=st.integers(0, 100), epoch=st.integers(0, 50))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equal_weights_sample_every_face_once(num_faces: int, batch_size: int, seed: int, epoch: int) -> None:
     batches = epoch_batches(np.full(num_faces, 1 / num_faces), batch_size=batch_size, seed=seed, epoch=epoch)
     assert sorted(np.concatenate(batches).tolist()) == list(range(num_faces))
@@ -31,7 +31,7 @@ def test_equal_weights_sample_every_face_once(num_faces: int, batch_size: int, s
 
 
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_face_is_sampled_in_proportion_to_its_weight(seed: int) -> None:
     weights = np.random.default_rng(seed).dirichlet(np.ones(50))
     counts = np.bincount(np.concatenate(epoch_batches(weights, batch_size=8, seed=seed, epoch=0)), minlength=50)

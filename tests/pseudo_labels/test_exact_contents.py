@@ -67,7 +67,7 @@ def test_a_summary_holds_these_counts_in_this_order(manifest: Manifest) -> None:
         },
         "targets": "soft",
         "counts": {"candidates": 8, "accepted": 4, "rejected": 2, "unreadable": 2},
-        "acceptance_rate": 4 / 6,
+        "acceptance_rate": 3 / 5,
         "per_attribute": {
             "gender": {
                 **{"known": 2, "accepted": 2, "rejected": 2, "derived": 1},

@@ -188,7 +188,7 @@ def test_a_pool_without_any_readable_or_unreadable_face_still_makes_a_manifest(t
     table = build_manifest(pool, nothing, labels=SPACE, unreadable=UNREADABLE, identity=IDENTITY, targets="hard")
     summary = summarize(opened(tmp_path, table))
     assert (summary["counts"]["candidates"], summary["acceptance_rate"]) == (2, None)
-    assert "0 accepted (no readable face)" in summary_of(opened(tmp_path, table))
+    assert "0 accepted (nothing to accept)" in summary_of(opened(tmp_path, table))
 
 
 def test_an_image_id_that_occurs_twice_is_refused() -> None:
@@ -287,13 +287,14 @@ def test_the_summary_counts_by_attribute_value_class_source_and_reason(manifest:
     assert summary["per_source"]["far"] == {"candidates": 1, "accepted": 1, "rejected": 0, "unreadable": 0}
     assert summary["rejection_reasons"] == {"age: confidence < 0.95": 2, "gender: confidence < 0.95": 2}
     assert summary["unreadable_reasons"] == {"row …: duplicate image id": 1, "truncated after … bytes": 1}
-    assert summary["acceptance_rate"] == pytest.approx(4 / 6)
-    assert "8 candidates = 4 accepted (66.7%) + 2 rejected + 2 unreadable" in summary_of(manifest)
+    assert summary["acceptance_rate"] == pytest.approx(3 / 5)  # one face is fully known
+    expected = "8 candidates = 4 accepted (60.0% of those with an unknown attribute) + 2 rejected + 2 unreadable"
+    assert expected in summary_of(manifest)
 
 
 def test_rows_can_be_filtered_sorted_and_limited(manifest: Manifest) -> None:
-    def shown(status=None, values=None, sort="-confidence", limit=20) -> list[str]:
-        rows = filter_faces(manifest, status=status, attribute_values=values or {}, sort=sort)
+    def shown(status=None, values=None, sort="-confidence", limit=20, **filters) -> list[str]:
+        rows = filter_faces(manifest, status=status, attribute_values=values or {}, sort=sort, **filters)
         table = render_faces(rows, SPACE.names, limit=limit)
         return [str(cell) for cell in table.columns[0].cells]
 
@@ -305,6 +306,11 @@ def test_rows_can_be_filtered_sorted_and_limited(manifest: Manifest) -> None:
     ]
     assert shown(limit=2) == ["far:[x]=y.jpg", "pool:all_known.jpg"]
     assert shown()[-2:] == ["pool:cut.jpg", "pool:sure.jpg"]  # unreadable: no confidence
+    assert shown(source="far") == ["far:[x]=y.jpg"]
+    summary = summarize(manifest)
+    for reason, number in (summary["rejection_reasons"] | summary["unreadable_reasons"]).items():
+        assert len(shown(reason=reason)) == number, reason
+    assert shown(reason="Truncated after 812") == ["pool:cut.jpg"] and shown(source="far", reason="truncated") == []
     rows = filter_faces(manifest, status=None, attribute_values={}, sort="image_id")
     text = drawn(render_faces(rows, SPACE.names, limit=20))
     assert "age: 30-59 accepted, confidence" in text
@@ -313,6 +319,7 @@ def test_rows_can_be_filtered_sorted_and_limited(manifest: Manifest) -> None:
         ({"status": "kept"}, "expected one of accepted, rejected, unreadable"),
         ({"values": {"mask": "on"}}, "'mask' is no attribute of this manifest; it has gender, age"),
         ({"values": {"age": "30"}}, "'30' is no value of 'age'; it has <30, 30-59, >=60"),
+        ({"source": "near"}, "'near' is no source of this manifest; it has far, pool"),
         ({"sort": "age"}, "expected one of confidence, -confidence, image_id"),
     ):
         with pytest.raises(ManifestError, match=message):

@@ -108,7 +108,7 @@ def select_examples(examples: list, config: Config, image_ids: list[str]) -> Sel
     return selected(rows, [[gender, age] for _, gender, age in examples], config, image_ids)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(examples=faces, config=configs, random=st.randoms(use_true_random=False))
 def test_selection_is_what_a_slow_reference_selects(examples: list, config: Config, random) -> None:
     image_ids = [f"face-{number}" for number in random.sample(range(100), len(examples))]
@@ -119,7 +119,7 @@ def test_selection_is_what_a_slow_reference_selects(examples: list, config: Conf
         assert (selection.class_ids[face], selection.confidence[face]) == (class_id, confidence)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(examples=faces, config=configs)
 def test_known_values_are_never_replaced(examples: list, config: Config) -> None:
     selection = select_examples(examples, config, [f"face-{row}" for row in range(len(examples))])
@@ -139,7 +139,7 @@ def test_known_values_are_never_replaced(examples: list, config: Config) -> None
         assert (selection.attribute_codes == class_codes).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(examples=faces, config=configs, random=st.randoms(use_true_random=False))
 def test_the_order_of_the_rows_changes_nothing(examples: list, config: Config, random) -> None:
     image_ids = [f"face-{row}" for row in range(len(examples))]
@@ -150,7 +150,7 @@ def test_the_order_of_the_rows_changes_nothing(examples: list, config: Config, r
         assert (getattr(original, name)[order] == getattr(shuffled, name)).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     weights=st.lists(st.tuples(st.integers(0, 5), st.integers(-1, 3)), max_size=30),
     k=st.integers(1, 6),

@@ -1,11 +1,13 @@
 """Training in several processes: same result and messages as in one, and no process outlives its parent."""
 
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
@@ -16,7 +18,6 @@ from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError, TrainingError
 from ssl_pipeline.learning.fit import FitResult
 from ssl_pipeline.runs.directory import RunDir
-from ssl_pipeline.runs.files import write_text
 from ssl_pipeline.runs.progress import listen
 from ssl_pipeline.runs.uploads import provide_uploads
 from ssl_pipeline.stages.launch import TrainingJob, run_job
@@ -74,19 +75,41 @@ def assert_close(one: Path, other: Path) -> None:
     pd.testing.assert_frame_equal(*histories, rtol=1e-5, atol=1e-5)
 
 
-def test_two_processes_equal_one(prepared: tuple[RunConfig, RunDir], tmp_path: Path) -> None:
-    run_job(make_job(prepared, tmp_path / "one"))
-    job = make_job(prepared, tmp_path / "two", num_processes=2)
+class Training(NamedTuple):
+    job: TrainingJob
+    result: FitResult
+    reports: list[tuple[str, float]]
+    uploads: list[bool]
+
+
+def job_of_two(prepared: tuple[RunConfig, RunDir], directory: Path, **settings: object) -> TrainingJob:
+    frozen_first = {"type": "sgd", "learning_rate": 0.05, "freeze_backbone_epochs": 1}
+    return make_job(prepared, directory, save_every_steps=2, optimizer=frozen_first, **{"num_processes": 2, **settings})
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(prepared: tuple[RunConfig, RunDir], tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """A training in two processes; read only."""
+    job = job_of_two(prepared, tmp_path_factory.mktemp("two"))
     reports: list[tuple[str, float]] = []
     uploads: list[bool] = []
     with listen(lambda name, share: reports.append((name, share))), provide_uploads(uploads.append):
         result = run_job(job)
+    return Training(job, result, reports, uploads)
+
+
+def test_two_processes_equal_one(prepared: tuple[RunConfig, RunDir], uninterrupted: Training, tmp_path: Path) -> None:
+    run_job(job_of_two(prepared, tmp_path, num_processes=1))
+    assert_close(tmp_path, uninterrupted.job.directory)
+
+
+def test_two_processes_report_once(uninterrupted: Training) -> None:
+    job, result, reports, uploads = uninterrupted
     epochs = job.role.training.epochs
-    assert reports == [(job.name, (epoch + 1) / epochs) for epoch in range(epochs)]  # once, by the first process
+    assert reports == [(job.name, (epoch + 1) / epochs) for epoch in range(epochs)]
     assert uploads == [False] * epochs
     assert isinstance(result, FitResult)
     assert result.checkpoint.is_file()
-    assert_close(tmp_path / "one", tmp_path / "two")
 
 
 def test_two_processes_start_with_the_same_head_and_keep_what_is_frozen(
@@ -121,31 +144,30 @@ def test_two_processes_with_batch_norm_equal_one_with_two_accumulation_steps(
             torch.testing.assert_close(other[name], tensor, rtol=1e-5, atol=1e-5, msg=name)
 
 
+@pytest.mark.slow
 def test_after_a_kill_no_process_is_left_and_the_resumed_training_ends_with_the_same_weights(
-    prepared: tuple[RunConfig, RunDir], tmp_path: Path
+    prepared: tuple[RunConfig, RunDir], uninterrupted: Training, tmp_path: Path
 ) -> None:
-    frozen_first = {"type": "sgd", "learning_rate": 0.05, "freeze_backbone_epochs": 1}
-    settings = {"num_processes": 2, "save_every_steps": 2, "optimizer": frozen_first}
-    run_job(make_job(prepared, tmp_path / "whole", **settings))
-    job = make_job(prepared, tmp_path / "halves", **settings)
+    job = job_of_two(prepared, tmp_path)
     state = job.directory / "last.pt"
 
     parent = start(job)
     wait_for(state.is_file)
     os.kill(max(processes_of(job)), signal.SIGKILL)
-    assert parent.wait(60) == 3  # a TrainingError
+    parent.join(60)
+    assert parent.exitcode == TRAINING_FAILED
     wait_for(lambda: not processes_of(job))
 
     saved = state.stat().st_mtime_ns
     parent = start(job)
     wait_for(lambda: state.stat().st_mtime_ns > saved)
     parent.kill()
-    parent.wait()
+    parent.join()
     wait_for(lambda: not processes_of(job))
 
     run_job(job)
     for name in ("trained.safetensors", "history.csv"):
-        assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (job.directory / name).read_bytes() == (uninterrupted.job.directory / name).read_bytes()
 
 
 def test_an_error_in_several_processes_has_the_same_message_as_in_one(
@@ -167,21 +189,21 @@ def test_a_batch_size_that_the_processes_cannot_divide_is_refused(tmp_path: Path
         load_config(path, overrides=["teacher.training.num_processes=3", "teacher.training.accumulation_steps=2"])
 
 
-START = """
-import sys
-from pathlib import Path
-from ssl_pipeline.errors import TrainingError
-from ssl_pipeline.stages.launch import TrainingJob, run_job
-try:
-    run_job(TrainingJob.model_validate_json(Path(sys.argv[1]).read_text()))
-except TrainingError:
-    sys.exit(3)
-"""
+TRAINING_FAILED = 3
 
 
-def start(job: TrainingJob) -> "subprocess.Popen[bytes]":
-    write_text(job.directory / "job.json", job.model_dump_json())
-    return subprocess.Popen([sys.executable, "-c", START, str(job.directory / "job.json")])
+def run_and_exit(job: TrainingJob) -> None:
+    try:
+        run_job(job)
+    except TrainingError:
+        sys.exit(TRAINING_FAILED)
+
+
+def start(job: TrainingJob) -> BaseProcess:
+    """Run the job from another process; a fork, since a new interpreter would import torch for seconds."""
+    process = multiprocessing.get_context("fork").Process(target=run_and_exit, args=(job,))
+    process.start()
+    return process
 
 
 def processes_of(job: TrainingJob) -> list[int]:
