@@ -1,8 +1,9 @@
 """The speed of bf16 with channels-last against fp32 on this processor, in training and labeling.
 
-python -m benchmarks.bf16_speed            (make bench)
+python -m benchmarks.bf16_speed [ARCHITECTURE …]            (make bench)
 """
 
+import sys
 import timeit
 from collections.abc import Callable
 
@@ -49,7 +50,7 @@ def main() -> None:
     print(f"precision auto is {dtype} on this processor; {torch.get_num_threads()} threads, {IMAGE_SIZE} pixels")
     print(f"{'model':12} {'fp32 train':>12} {'label':>8} {'bf16+channels-last':>20} {'label':>8} {'ratios':>12}")
     pixels = torch.randint(0, 256, (BATCH_SIZE, 3, IMAGE_SIZE, IMAGE_SIZE), dtype=torch.uint8)
-    for architecture in ("resnet10t", "resnet18", "wrn16_2"):
+    for architecture in sys.argv[1:] or ("resnet10t", "resnet18", "wrn16_2"):
         config = ModelConfig(architecture=architecture)
         fp32 = measure(build_model(config, labels=LABELS, image_size=IMAGE_SIZE), pixels, bf16=False)
         model = build_model(config, labels=LABELS, image_size=IMAGE_SIZE).to(memory_format=torch.channels_last)

@@ -67,13 +67,8 @@ class TimmEmbedder(Embedder):
 
     def __init__(self, settings: TimmEmbedding, *, load_pretrained: bool = True, digest: str | None = None) -> None:
         super().__init__(settings, image_size=timm_image_size(settings), digest=digest or embedding_digest(settings))
-        model = ModelConfig(
-            architecture=settings.architecture,
-            pretrained=settings.pretrained and settings.weights_file is None,
-            weights_file=settings.weights_file,
-        )
         self.backbone = build_backbone(
-            model, num_logits=0, image_size=self.image_size, load_pretrained=load_pretrained
+            network_of(settings), num_logits=0, image_size=self.image_size, load_pretrained=load_pretrained
         ).requires_grad_(False)
         self.backbone.eval()
         for name in ("mean", "std"):
@@ -149,6 +144,15 @@ def embedding_digest(settings: Embedding) -> str:
         raise CheckpointError(f"{path}: no such file")
     values = settings.model_dump(mode="json", exclude={"file", "weights_file"})
     return digest_of([type(settings).__name__, values, None if path is None else digest_file(path)])
+
+
+def network_of(settings: TimmEmbedding) -> ModelConfig:
+    """Return the network of an embedding, whose weights are a file's or the hub's."""
+    return ModelConfig(
+        architecture=settings.architecture,
+        pretrained=settings.pretrained and settings.weights_file is None,
+        weights_file=settings.weights_file,
+    )
 
 
 def timm_image_size(settings: TimmEmbedding) -> int:

@@ -9,8 +9,9 @@ from ssl_pipeline.errors import CheckpointError, ConfigError, FaceTableError, li
 from ssl_pipeline.execution.shards import check_execution
 from ssl_pipeline.faces.cropper import detector_identity
 from ssl_pipeline.faces.feature_table import read_feature_table
+from ssl_pipeline.learning.backbones import check_hub
 from ssl_pipeline.learning.device import check_processes, resolve_device
-from ssl_pipeline.learning.embedders import OnnxEmbedder, embedding_digest, timm_image_size
+from ssl_pipeline.learning.embedders import OnnxEmbedder, embedding_digest, network_of, timm_image_size
 from ssl_pipeline.learning.network_check import check_network
 
 
@@ -65,6 +66,7 @@ def _feature_faults(teacher: EmbeddingTeacher) -> list[str]:
         elif isinstance(teacher, FrozenTeacher):
             timm_image_size(teacher.embedding)
             embedding_digest(teacher.embedding)
+            check_hub(network_of(teacher.embedding))
         else:
             size = teacher.image_size
             OnnxEmbedder(teacher.embedding)(torch.zeros(1, 3, size, size, dtype=torch.uint8))

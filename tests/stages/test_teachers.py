@@ -11,7 +11,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.config.loading import dump_config, load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import CheckpointError, FaceTableError, RunError
 from ssl_pipeline.faces.feature_table import write_feature_table
@@ -20,18 +20,24 @@ from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.inference.voting import SoftVote
 from ssl_pipeline.learning.checkpoint import load_checkpoint
 from ssl_pipeline.learning.embedders import Embedder
+from ssl_pipeline.learning.hub import HubWeights
 from ssl_pipeline.learning.predict import CheckpointPredictor
 from ssl_pipeline.learning.shard_prediction import read_shards
+from ssl_pipeline.reports.comparison import comparison_markdown, members_sentence
 from ssl_pipeline.reports.plots import SCORE_PICTURES
 from ssl_pipeline.runs.directory import RunDir
-from ssl_pipeline.runs.files import read_json
+from ssl_pipeline.runs.files import read_json, write_text
+from ssl_pipeline.runs.status import StageStatus, run_status
 from ssl_pipeline.stages import teachers as stage
 from ssl_pipeline.stages.check import find_faults
 from ssl_pipeline.stages.cross_fit import train_fold_teachers
+from ssl_pipeline.stages.finish import RoundOutcome, finish
+from ssl_pipeline.stages.gate import gate
 from ssl_pipeline.stages.open import open_run
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.selection import select
 from ssl_pipeline.stages.teachers import train_teacher
+from ssl_pipeline.stages.train import train_student
 from tests.cycle_config import TINY, draw_and_prepare, write_tiny_config
 from tests.learning.tiny_onnx import write_mean_color
 
@@ -83,13 +89,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunDir]:
     return path, run
 
 
+def no_pictures(directory: Path, *_: object, **__: object) -> None:
+    for name in SCORE_PICTURES:
+        (directory / name).touch()
+
+
 @pytest.fixture(scope="module")
 def trained(prepared: tuple[Path, RunDir]) -> tuple[RunConfig, RunDir]:
     config = load_config(prepared[0])
-
-    def no_pictures(directory: Path, *_: object, **__: object) -> None:
-        for name in SCORE_PICTURES:
-            (directory / name).touch()
 
     with pytest.MonkeyPatch.context() as patch, open_run(config) as run:
         patch.setattr("ssl_pipeline.stages.evaluate.plot_scores", no_pictures)
@@ -171,6 +178,34 @@ def test_without_a_table_the_vote_predicts_new_images_and_with_one_it_says_why_n
         (tmp_path / "gone.safetensors").rename(prepared[0].parent / "frozen.safetensors")
     assert got.shape == (4, 4)
     np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_cycle_ends_with_the_teachers_scores_beside_the_votes(
+    copied: tuple[RunConfig, RunDir], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = copied
+    monkeypatch.setattr("ssl_pipeline.stages.evaluate.plot_scores", no_pictures)
+    monkeypatch.setattr("ssl_pipeline.stages.finish.plot_class_f1", lambda *_, **__: None)
+    student = train_student(config, run, 1)
+    decided = gate(config, run, 1, run.teacher)
+    summary = finish(config, run, [RoundOutcome(1, student=student, gate=decided)])
+    assert list(summary["members"]) == list(config.named_teachers)
+    assert (
+        summary["members"]["frozen"]["accuracy"]
+        == read_json(run.members(run.teacher) / "frozen/validation/scores.json")["accuracy"]
+    )
+    assert {"features/frozen", "round-00/teacher/members/colors", "round-00/teacher"} <= set(summary["seconds"])
+    assert members_sentence(summary).startswith("Teachers on validation, accuracy in %: network ")
+    assert "| features | " in comparison_markdown(summary)
+    assert [stage.name for stage in run_status_stages(config, run)][1:6] == [
+        *(f"round-00/teacher/members/{name}" for name in config.named_teachers),
+        "round-00/teacher",
+    ]
+
+
+def run_status_stages(config: RunConfig, run: RunDir) -> list[StageStatus]:
+    write_text(run.root / "config.yaml", dump_config(config))
+    return list(run_status(run.root).stages)
 
 
 def worked(config: RunConfig, run: RunDir, monkeypatch: pytest.MonkeyPatch) -> set[str]:
@@ -273,6 +308,17 @@ def test_what_the_teachers_lack_is_said_before_work(prepared: tuple[Path, RunDir
     )
     faults = find_faults(config)
     assert [fault.partition(":")[0] for fault in faults] == ["'teacher.1'", "'teacher.2'", "'teacher.3'"]
+
+
+def test_pretrained_weights_that_are_not_to_be_had_are_said_before_work(
+    prepared: tuple[Path, RunDir], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: HubWeights) -> None:
+        raise CheckpointError("no such weights")
+
+    monkeypatch.setattr(HubWeights, "check", refuse)
+    frozen = "teacher=[{type: frozen, architecture: test_resnet.r160_in1k}]"
+    assert find_faults(load_config(prepared[0], overrides=[frozen])) == ["'teacher.0': no such weights"]
 
 
 class Packing(Exception):
