@@ -185,7 +185,7 @@ class RunConfig(Section):
             return self.student.init
         if self.student.training.fixmatch is not None and self._same_network:
             return "teacher"
-        return "pretrained" if self.student.model.has_pretrained_weights else "fresh"
+        return "pretrained" if self.student.model.is_pretrained else "fresh"
 
     @property
     def _same_network(self) -> bool:
@@ -204,9 +204,9 @@ class RunConfig(Section):
                     "student.init: the weights of a teacher that is one network fit only the same network (architecture, head, "
                     "input_size); --set student.init=auto, or give both the same model"
                 )
-            case "pretrained" if not self.student.model.has_pretrained_weights:
+            case "pretrained" if not self.student.model.is_pretrained:
                 yield "student.init: the model names no pretrained weights; --set student.init=auto, or set pretrained or weights_file"
-            case "fresh" if self.student.model.has_pretrained_weights:
+            case "fresh" if self.student.model.is_pretrained:
                 yield "student.init: fresh contradicts the model's pretrained weights; --set student.init=pretrained"
 
     def _selection_faults(self) -> Iterator[str]:
@@ -265,7 +265,8 @@ class RunConfig(Section):
     def _role_faults(self, role: str, config: RoleConfig) -> Iterator[str]:
         """Yield the metrics, attributes and classes of a role's training that the labels do not have."""
         training = config.training
-        start_faults = config.start_faults(self.faces.image_size)
+        starts_trained = role == "student" and self.student_init == "teacher"
+        start_faults = config.start_faults(self.faces.image_size, starts_trained=starts_trained)
         yield from (f"{role}.{with_whole_keys(fault, role)}" for fault in start_faults)
         with_numbers = [attribute.name for attribute in self.labels.attributes if attribute.from_column is not None]
         try:

@@ -35,11 +35,6 @@ class ModelConfig(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     stochastic_depth: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
-    @property
-    def has_pretrained_weights(self) -> bool:
-        """Whether the network starts from pretrained weights."""
-        return self.pretrained or self.weights_file is not None
-
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.pretrained and self.weights_file is not None:
@@ -188,8 +183,13 @@ class RoleConfig(Section):
     model: ModelConfig
     training: TrainingConfig
 
-    def start_faults(self, image_size: int) -> Iterator[str]:
-        """Yield the contradictions between `input_size` and the stored faces' side, and between weights and fine-tuning."""
+    def start_faults(self, image_size: int, *, starts_trained: bool = False) -> Iterator[str]:
+        """Yield the contradictions between `input_size` and the stored faces' side, and between weights and fine-tuning.
+
+        Args:
+            image_size: side of the stored faces.
+            starts_trained: whether the first weights are another model's of the run.
+        """
         size = self.model.input_size or image_size
         stored = f"--set /faces.image_size={round(STORED_PER_INPUT * size)}"
         if size > image_size:
@@ -202,7 +202,7 @@ class RoleConfig(Section):
                 f"model.input_size: a crop of {size} pixels loses most of stored faces of {image_size}; {stored}, or "
                 f"--set model.input_size={round(image_size / STORED_PER_INPUT)}"
             )
-        if self.model.is_pretrained:
+        if self.model.is_pretrained or starts_trained:
             return
         for key, value, default in (
             ("optimizer.frozen_layers", self.training.optimizer.frozen_layers, 0),

@@ -1,7 +1,7 @@
 """Training of teachers and students: fit, learning curves, calibration."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -204,14 +204,8 @@ def train_model(
         )
         result = _run(job, key=_key(config, role))
         _plot_curves(directory, title=training.name, monitor=role.training.monitor)
-        return {
-            "kept": result.kept,
-            "kept_epoch": result.kept_epoch,
-            "monitor": role.training.monitor,
-            "kept_metric": result.kept_metric,
-            "num_epochs": result.num_epochs,
-            "resumed_from_epoch": result.resumed_from_epoch,
-        }
+        values = {name: value for name, value in asdict(result).items() if name != "checkpoint"}
+        return {**values, "monitor": role.training.monitor}
 
     record = run_stage(
         directory,

@@ -103,6 +103,13 @@ def test_a_student_that_agrees_with_the_pool_starts_from_its_teacher(
     assert load(labeled_pool, *overrides)[0].student_init == start
 
 
+def test_a_start_from_the_teacher_may_freeze_as_pretrained_weights_do(labeled_pool: Path) -> None:
+    frozen = "student.training.batch_norm=frozen"
+    load(labeled_pool, TEACHERS_NETWORK, FIXMATCH, frozen)
+    with pytest.raises(ConfigError, match="relies on pretrained weights"):
+        load(labeled_pool, TEACHERS_NETWORK, frozen)
+
+
 def test_the_teachers_weights_are_the_first_of_the_student(labeled_pool: Path) -> None:
     """With a learning rate of nearly 0, they are the last too."""
     still = "student.training.optimizer={type: sgd, learning_rate: 1.0e-12, weight_decay: 0.0}"
