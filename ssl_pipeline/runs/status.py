@@ -109,6 +109,7 @@ def _stages(run: RunDir, config: RunConfig) -> Iterator[StageStatus]:
         for fold in range(config.out_of_fold.num_folds):
             yield from _teachers(run, config, run.fold_teacher(fold))
         yield _stage(run, run.out_of_fold)
+    compared = 1
     for round_index in range(1, config.rounds + 1):
         labels = run.pseudo_labels(round_index)
         shards = config.prediction.shard_size, config.num_members(round_index)
@@ -120,8 +121,11 @@ def _stages(run: RunDir, config: RunConfig) -> Iterator[StageStatus]:
         is_decided = (student / "done.json").exists() and gate.exists()
         verdict = "" if not is_decided else "promoted" if read_json(gate)["promoted"] else "not promoted"
         yield StageStatus(_name(run, gate), "finished" if is_decided else "to do", verdict)
+        compared = round_index if verdict == "promoted" or round_index == 1 else compared  # see `finish.compared_round`
         if verdict == "not promoted":
             break
+    if config.control:
+        yield _stage(run, run.control(compared), training=config.student.training)
     summary = run.summary.name
     yield StageStatus(summary, "finished" if run.summary.exists() else "to do")
 

@@ -131,6 +131,15 @@ def test_rounds_after_a_refused_student_are_omitted(config: Path) -> None:
     assert names[-2:] == ["round-01/student/gate.json", "summary.json"]
 
 
+def test_the_control_is_that_of_the_last_promoted_student(config: Path) -> None:
+    with open_run(load_config(config, overrides=["rounds=3", "control=true"])) as run:
+        for round_index, promoted in ((1, True), (2, False)):
+            record(run.student(round_index), seconds=1)
+            write_json(run.student(round_index) / "gate.json", {"promoted": promoted})
+    names = [stage.name for stage in run_status(run.root).stages]
+    assert names[-3:] == ["round-02/student/gate.json", "round-01/control", "summary.json"]
+
+
 def test_a_running_training_shows_its_saved_epochs(config: Path) -> None:
     with open_run(load_config(config)) as run:
         run.teacher.mkdir(parents=True)
@@ -148,8 +157,8 @@ def test_a_killed_process_frees_its_run_although_a_process_that_it_forked_lives(
     process = start(
         "import os, sys, time; from pathlib import Path; from ssl_pipeline.runs.directory import RunDir\n"
         "with RunDir(Path(sys.argv[1])).lock():\n"
-        "    if os.fork() == 0: os.close(1); time.sleep(10); os._exit(0)\n"
-        "    print('held', flush=True); sys.stdin.read()",
+        "    if os.fork() == 0: print('held', flush=True); os.close(1); time.sleep(10); os._exit(0)\n"
+        "    sys.stdin.read()",
         tmp_path,
     )
     run = RunDir(tmp_path)
