@@ -1,17 +1,12 @@
-"""Teacher against promoted model: a config's full cycle over several seeds, with a control without pseudo-labels.
+"""Teacher against promoted model: a config's full cycle over several seeds, with the students' controls.
 
 python -m benchmarks.seeds --config configs/utkface.yaml --set faces.root=../shared/data --out docs/utkface.md
 """
 
 from collections.abc import Sequence
-from functools import partial
 from statistics import mean, stdev
-from typing import Annotated
-
-import typer
 
 from benchmarks import tables
-from benchmarks.control import train_control
 from benchmarks.runner import ConfigPath, Jobs, Measurement, Out, Overrides, Seeds, run_command
 from benchmarks.tables import Json
 
@@ -21,30 +16,21 @@ def main(
     out: Out,
     seeds: Seeds = "0,1,2",
     overrides: Overrides = None,
-    control: Annotated[bool, typer.Option(help="Also train the student's network on the human labels alone.")] = True,
     jobs: Jobs = 1,
 ) -> None:
     """Run the seeds and write the tables."""
     measurement = Measurement.from_options("seeds", config, seeds, overrides, jobs)
-    results = measurement.run(partial(measure_seed, control=control))
-    summaries, controls = [summary for summary, _ in results], [scores for _, scores in results if scores is not None]
-    out.write_text(report(measurement, summaries, controls), encoding="utf-8")
+    out.write_text(report(measurement, measurement.run(measure_seed)), encoding="utf-8")
     print(f"written to {out}")
 
 
-def measure_seed(measurement: Measurement, seed: int, *, control: bool) -> tuple[Json, Json | None]:
-    """Run the full cycle, then train the control; return the cycle's summary and the control's test scores."""
-    override = f"seed={seed}"
-    run_name = f"{measurement.config().run_name}-seed-{seed}"
-    summary = measurement.run_cycle(run_name, override)
-    if not control:
-        return summary, None
-    config = measurement.config(override, run_name=run_name)
-    return summary, train_control(config, round_index=summary["student"]["round"])
+def measure_seed(measurement: Measurement, seed: int) -> Json:
+    """Run the full cycle; return its summary."""
+    return measurement.run_cycle(f"{measurement.config().run_name}-seed-{seed}", f"seed={seed}")
 
 
-def report(measurement: Measurement, summaries: Sequence[Json], controls: Sequence[Json]) -> str:
-    """Lay out the summaries of `finish` and the controls' test scores as Markdown; no controls, no table of them."""
+def report(measurement: Measurement, summaries: Sequence[Json]) -> str:
+    """Lay out the summaries of `finish` as Markdown."""
     counts, jobs = summaries[0]["counts"], measurement.jobs
     teachers = [summary["teacher"]["test"] for summary in summaries]
     promoted = [summary[summary["promoted"]]["test"] for summary in summaries]
@@ -64,7 +50,7 @@ def report(measurement: Measurement, summaries: Sequence[Json], controls: Sequen
             f"Mean difference {mean(gains):+.1f} points of macro F1{deviation}.",
             "",
             *_by_attribute(teachers, promoted),
-            *(_control(teachers, controls, promoted) if controls else ()),
+            *_control([summary for summary in summaries if summary.get("control")]),
             *_by_class(teachers, promoted),
             *_precision(summaries),
         ]
@@ -98,23 +84,28 @@ def _by_attribute(teachers: Sequence[Json], promoted: Sequence[Json]) -> list[st
     return ["## Per attribute", "", *tables.markdown_table(header, "lrrr", rows), ""]
 
 
-def _control(teachers: Sequence[Json], controls: Sequence[Json], promoted: Sequence[Json]) -> list[str]:
+def _control(summaries: Sequence[Json]) -> list[str]:
+    """Compare the students, promoted or not, with their controls; nothing if no run has a control."""
+    if not summaries:
+        return []
+    teachers, controls, students = (
+        [summary[name]["test"] for summary in summaries] for name in ("teacher", "control", "student")
+    )
     rows = []
     for metric, metric_name in (("macro_f1", "macro F1"), ("accuracy", "accuracy")):
         scores = {"joint": (metric,)} | {name: ("per_attribute", name, metric) for name in teachers[0]["per_attribute"]}
         for name, keys in scores.items():
-            gains = tables.differences(tables.percent(promoted, *keys), tables.percent(controls, *keys))
-            means = [tables.mean_percent(models, *keys) for models in (teachers, controls, promoted)]
+            gains = tables.differences(tables.percent(students, *keys), tables.percent(controls, *keys))
+            means = [tables.mean_percent(models, *keys) for models in (teachers, controls, students)]
             rows.append([f"{name} {metric_name}", *means, f"{mean(gains):+.1f} ({tables.signed(gains)})"])
     return [
         "## What the pool adds",
         "",
-        "A student differs from its teacher in more than the pool: its network is wider and its training has other "
-        "settings. The control has that network, those settings and as many steps, and learns from the human labels "
-        "alone. The difference between promoted and control is what the pool's pseudo-labels add. Means over the "
-        "seeds; in brackets, seed by seed.",
+        "A student differs from its teacher in more than the pool. Its control has the student's start, steps, schedule "
+        "and draws of labeled faces, and learns nothing from the pool's guesses: the difference between them is what the "
+        "guesses add. Means over the seeds; in brackets, seed by seed.",
         "",
-        *tables.markdown_table(["", "teacher", "control", "promoted", "promoted − control"], "lrrrr", rows),
+        *tables.markdown_table(["", "teacher", "control", "student", "student − control"], "lrrrr", rows),
         "",
     ]
 
