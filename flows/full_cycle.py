@@ -12,6 +12,7 @@ from ssl_pipeline.reports.stage_pages import cycle_page
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.finish import RoundOutcome, compared_round
 from ssl_pipeline.stages.open import open_run
+from ssl_pipeline.stages.train import pool_teaches
 
 from . import tasks
 from .operations.artifacts import show
@@ -71,9 +72,11 @@ def _run_round(config: RunConfig, run: RunDir, round_index: int, teacher: Path) 
     review = review_selection(config, run, round_index)
     if review is not None and review.choice == "reject":
         return RoundOutcome(round_index, changed, review)
+    if not pool_teaches(config, run, round_index):
+        return RoundOutcome(round_index, changed, review, pool_teaches=False)
     student = tasks.train_student(config, run, round_index)
     gate = tasks.gate(config, run, round_index, teacher)
-    return RoundOutcome(round_index, changed, review, student, gate)
+    return RoundOutcome(round_index, changed, review, student=student, gate=gate)
 
 
 def print_summary(summary: dict[str, Any]) -> None:

@@ -14,6 +14,11 @@ def verdict(summary: dict[str, Any]) -> str:
     endings = [_review_sentence(summary["reviews"][-1])] if summary.get("status") == "stopped by review" else []
     if (changed := summary.get("changed_labels")) and not changed["should_continue"]:
         endings.append(f"No student was trained in round {changed['round_index']}: {changed['words']}.")
+    if not summary.get("pool_teaches", True):
+        endings.append(
+            "No pseudo-label was accepted and no label of the pool is known, so no student was trained: without them it "
+            "would be another teacher."
+        )
     if summary["student"] is None:
         return " ".join([*endings, "There is no student: the teacher stays, and the test split was not used."])
     teacher, student = summary["teacher"], summary["student"]

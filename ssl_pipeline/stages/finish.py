@@ -28,6 +28,8 @@ class RoundOutcome:
     """From the second round on. If too few labels changed, the round has no student."""
     review: ReviewDecision | None = None
     """A person's decision. A rejected round has no student."""
+    pool_teaches: bool = True
+    """Whether the pool teaches anything. If not, the round has no student."""
     student: TrainedModel | None = None
     gate: GateResult | None = None
 
@@ -52,8 +54,8 @@ def compared_round(rounds: Sequence[RoundOutcome]) -> int | None:
 def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> dict[str, Any]:
     """Evaluate the first teacher and the student on the test split, once, and write summary.json.
 
-    The student is that of `compared_round`. If there is none, because a person rejected the first round's selection, the
-    test split stays unused. With `control`, the student's control is evaluated too.
+    The student is that of `compared_round`. If there is none, because a person rejected the first round's selection or it
+    accepted nothing, the test split stays unused. With `control`, the student's control is evaluated too.
 
     Args:
         config: the run's config.
@@ -99,6 +101,7 @@ def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> di
             for outcome in rounds
             if outcome.review is not None
         ],
+        "pool_teaches": rounds[-1].pool_teaches,
         "changed_labels": None if changed is None else asdict(changed),
         "rounds": [asdict(outcome.gate) for outcome in students if outcome.gate is not None],
         "manifest": str(run.pseudo_labels(selected.round_index) / "manifest.parquet"),

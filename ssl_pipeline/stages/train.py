@@ -92,6 +92,12 @@ def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_pat
     return _train_student(config, run, round_index, f"student {round_index}", directory, manifest_path)
 
 
+def pool_teaches(config: RunConfig, run: RunDir, round_index: int) -> bool:
+    """Return whether a round's student learns anything from the pool: by `fixmatch`, or from a known or accepted label."""
+    manifest = read_manifest(run.pseudo_labels(round_index) / "manifest.parquet")
+    return config.student.training.fixmatch is not None or bool(manifest.known_or_accepted.any())
+
+
 def train_control(config: RunConfig, run: RunDir, round_index: int) -> TrainedModel:
     """Train the student of a round once more, without the pool's guesses.
 

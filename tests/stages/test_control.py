@@ -1,5 +1,6 @@
 """The control of a student, and the weights that a student starts with."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from ssl_pipeline.stages.gate import gate
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.selection import select
 from ssl_pipeline.stages.teachers import train_teacher
-from ssl_pipeline.stages.train import TRAINED, train_control, train_student
+from ssl_pipeline.stages.train import TRAINED, pool_teaches, train_control, train_student
 from tests.cycle_config import draw_and_prepare, write_tiny_config
 
 TEACHERS_NETWORK = "student.model={architecture: wrn10_1}"
@@ -66,6 +67,19 @@ def test_the_control_draws_the_same_faces_and_learns_nothing_from_the_guesses(la
     without = finish(load(labeled_pool)[0], run, [outcome])
     assert without["control"] is None
     assert "control" not in verdict(without)
+
+
+def test_a_pool_that_teaches_nothing_has_no_student(labeled_pool: Path, tmp_path: Path) -> None:
+    shutil.copytree(labeled_pool.parent / "runs", tmp_path / "runs")
+    nothing = "selection={type: fixed_threshold, confidence_threshold: 1.0, guards: {on_fault: warn}}"
+    config, run = load(labeled_pool, f"runs_root={tmp_path / 'runs'}", nothing)
+    select(config, run, 1)
+    assert not pool_teaches(config, run, 1)
+    assert pool_teaches(load(labeled_pool, f"runs_root={tmp_path / 'runs'}", nothing, FIXMATCH)[0], run, 1)
+    assert pool_teaches(*load(labeled_pool), 1)
+    summary = finish(config, run, [RoundOutcome(1, pool_teaches=False)])
+    assert summary["student"] is None
+    assert "so no student was trained" in verdict(summary)
 
 
 def test_with_agreement_the_control_is_the_training_without_it(labeled_pool: Path) -> None:
