@@ -87,9 +87,9 @@ def digest_checkpoint(path: Path) -> str:
 
 
 def warn_if_unfinished(path: Path) -> None:
-    """Warn that a checkpoint is the best epoch so far of a training that has not finished, neither final nor calibrated."""
+    """Warn that a checkpoint is of a training that has not finished, neither final nor calibrated."""
     if (path.parent / "last.pt").is_file() and not (path.parent / RECORD).is_file():
-        logger.warning("%s: its training has not finished; this is its best epoch so far", path)
+        logger.warning("%s: its training has not finished; these are the weights kept so far", path)
 
 
 def load_checkpoint(path: Path, *, labels: LabelSpace | None = None) -> Checkpoint:

@@ -105,8 +105,7 @@ def _run(loop: TrainingLoop, config: RoleConfig, faces: TrainingFaces, *, direct
     with TrainingProgress(name, loop.num_epochs, start=first_epoch, shown=is_main) as bar:
         while not (progress.epoch and loop.is_last(progress.epoch - 1)):
             row = loop.run_epoch(bar, save=save)
-            is_kept = loop.is_last(progress.epoch) if loop.keeps_last else progress.epoch == progress.best_epoch
-            if is_main and is_kept:
+            if is_main and (loop.keeps_last or progress.epoch == progress.best_epoch):
                 save_checkpoint(
                     directory / TRAINED,
                     loop.eval_model,

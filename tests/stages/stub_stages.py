@@ -62,9 +62,7 @@ class StubStages:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> "StubStages":
         """Replace the work of all stages."""
         replace_in_stages(monkeypatch, "run_stage", self.run_stage)
-        manifest = SimpleNamespace(
-            selection={"faults": [], "shift": None}, known_or_accepted=np.ones((1, 1), bool)
-        )
+        manifest = SimpleNamespace(selection={"faults": [], "shift": None}, known_or_accepted=np.ones((1, 1), bool))
         monkeypatch.setattr("ssl_pipeline.stages.train.read_manifest", lambda path: manifest)
         monkeypatch.setattr("ssl_pipeline.stages.train.check_belongs", lambda *_, **__: None)
         monkeypatch.setattr("ssl_pipeline.stages.finish.plot_class_f1", lambda *_, **__: None)

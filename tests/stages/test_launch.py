@@ -1,11 +1,10 @@
 """Training in several processes: same result and messages as in one, and no process outlives its parent."""
 
-import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError, TrainingError
 from ssl_pipeline.learning.fit import FitResult
 from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import write_text
 from ssl_pipeline.runs.progress import listen
 from ssl_pipeline.runs.uploads import provide_uploads
 from ssl_pipeline.stages.launch import TrainingJob, run_job
@@ -166,15 +166,14 @@ def test_after_a_kill_no_process_is_left_and_the_resumed_training_ends_with_the_
     parent = start(job)
     wait_for(state.is_file)
     os.kill(max(processes_of(job)), signal.SIGKILL)
-    parent.join(60)
-    assert parent.exitcode == TRAINING_FAILED
+    assert parent.wait(60) == 3  # a TrainingError
     wait_for(lambda: not processes_of(job))
 
     saved = state.stat().st_mtime_ns
     parent = start(job)
     wait_for(lambda: state.stat().st_mtime_ns > saved)
     parent.kill()
-    parent.join()
+    parent.wait()
     wait_for(lambda: not processes_of(job))
 
     run_job(job)
@@ -201,21 +200,22 @@ def test_a_batch_size_that_the_processes_cannot_divide_is_refused(tmp_path: Path
         load_config(path, overrides=["teacher.training.num_processes=3", "teacher.training.accumulation_steps=2"])
 
 
-TRAINING_FAILED = 3
+START = """
+import sys
+from pathlib import Path
+from ssl_pipeline.errors import TrainingError
+from ssl_pipeline.stages.launch import TrainingJob, run_job
+try:
+    run_job(TrainingJob.model_validate_json(Path(sys.argv[1]).read_text()))
+except TrainingError:
+    sys.exit(3)
+"""
 
 
-def run_and_exit(job: TrainingJob) -> None:
-    try:
-        run_job(job)
-    except TrainingError:
-        sys.exit(TRAINING_FAILED)
-
-
-def start(job: TrainingJob) -> BaseProcess:
-    """Run the job from another process; a fork, since a new interpreter would import torch for seconds."""
-    process = multiprocessing.get_context("fork").Process(target=run_and_exit, args=(job,))
-    process.start()
-    return process
+def start(job: TrainingJob) -> "subprocess.Popen[bytes]":
+    """Run the job from a new interpreter: a fork of the tests' process would inherit their threads and log handlers."""
+    write_text(job.directory / "job.json", job.model_dump_json())
+    return subprocess.Popen([sys.executable, "-c", START, str(job.directory / "job.json")])
 
 
 def processes_of(job: TrainingJob) -> list[int]:
@@ -231,7 +231,7 @@ def processes_of(job: TrainingJob) -> list[int]:
     return processes
 
 
-def wait_for(condition: "object", seconds: float = 90) -> None:
+def wait_for(condition: "object", seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < end, "waited in vain"
