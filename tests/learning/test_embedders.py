@@ -16,7 +16,7 @@ from tests.learning.prediction_support import random_faces
 from tests.learning.tiny_onnx import write_mean_color
 
 CPU = Compute.build("cpu", "fp32")
-SHARED = Path("/work/shared/models/mobilefacenet_features.onnx")
+SHARED = Path(__file__).parents[2].parent / "shared" / "models" / "mobilefacenet_features.onnx"
 
 
 def onnx_settings(file: Path, **settings: object) -> OnnxEmbedding:
