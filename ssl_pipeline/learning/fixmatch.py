@@ -147,8 +147,9 @@ class FixMatch:
             membership = self._membership[position].to(q)
             marginal = q @ membership
             confidence, value = marginal.max(dim=1)
-            self._update(position, {"confidence": confidence[:, None], "square": confidence[:, None] ** 2}, is_known)
-            self._update(position, {"marginal": marginal}, is_known)
+            if config.threshold != "fixed":
+                mean = {"confidence": confidence[:, None], "square": confidence[:, None] ** 2, "marginal": marginal}
+                self._update(position, mean, is_known)
             weight = self._weights(position, confidence, value) * config.attribute_weights.get(attribute.name, 1.0)
             weights.append(torch.where(is_known, 1.0, weight))
             kept = kept * membership.T[value]

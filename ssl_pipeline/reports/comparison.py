@@ -51,12 +51,16 @@ def _review_sentence(review: dict[str, Any]) -> str:
     return f"{review['reviewer']} rejected the selection of round {review['round']}, which ended the cycle{note}."
 
 
+def _is_undecided(difference: Mapping[str, Any]) -> bool:
+    """Return whether the test faces are too few, or the interval of a comparison holds 0."""
+    overall = difference["overall"]
+    return not difference["has_enough_units"] or overall["lower"] <= 0 <= overall["upper"]
+
+
 def _interval_sentence(summary: dict[str, Any]) -> str:
     """State the difference on test with its interval, and the groups of faces that got worse."""
     difference = summary["test_difference"]
-    overall = difference["overall"]
-    undecided = not difference["has_enough_units"] or overall["lower"] <= 0 <= overall["upper"]
-    ending = "; the test faces cannot decide which model is better." if undecided else "."
+    ending = "; the test faces cannot decide which model is better." if _is_undecided(difference) else "."
     groups = f" By groups: {difference['group_words']}." if difference["group_words"] else ""
     return f"Difference on test: {difference['overall_words']}{ending}{groups}"
 
@@ -67,9 +71,7 @@ def _control_sentences(summary: dict[str, Any]) -> list[str]:
         return []
     teacher, control = (summary[name]["test"]["macro_f1"] for name in ("teacher", "control"))
     difference = summary["control_difference"]
-    overall = difference["overall"]
-    undecided = not difference["has_enough_units"] or overall["lower"] <= 0 <= overall["upper"]
-    ending = "; the test faces cannot decide whether the pool helped" if undecided else ""
+    ending = "; the test faces cannot decide whether the pool helped" if _is_undecided(difference) else ""
     return [
         f"The control, the same training without the pool's guesses, is {100 * (control - teacher):+.1f} points from the "
         f"teacher; the guesses brought {difference['overall_words']}{ending}."
