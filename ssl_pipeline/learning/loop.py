@@ -21,11 +21,11 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ssl_pipeline.config.losses import ExpectedNumber, terms_of
 from ssl_pipeline.config.metrics import metric_direction
 from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.evaluation.metrics import Scores, metric_value, score_predictions
+from ssl_pipeline.labels import IntArray
 from ssl_pipeline.learning.augmentation import seed_generators
 from ssl_pipeline.learning.dataset import (
     AugmentedFaces,
@@ -38,7 +38,7 @@ from ssl_pipeline.learning.dataset import (
 )
 from ssl_pipeline.learning.device import Compute, Device
 from ssl_pipeline.learning.fixmatch import FixMatch, PoolTargets, UnlabeledBatch
-from ssl_pipeline.learning.losses import BatchLoss
+from ssl_pipeline.learning.losses import BatchLoss, standardized_numbers
 from ssl_pipeline.learning.mixing import mix
 from ssl_pipeline.learning.model import FaceClassifier
 from ssl_pipeline.learning.optimizers import build_optimizer
@@ -106,7 +106,7 @@ class TrainingLoop:
         )
         kind, randaugment, input_size = training.augmentation, training.randaugment, config.model.input_size
         self.augmented = AugmentedFaces(faces.train, kind, seed=seed, randaugment=randaugment, input_size=input_size)
-        self.numbers, value_numbers = self._standardized_numbers()
+        self.numbers, value_numbers = standardized_numbers(training.loss, faces.train.numbers, name=name)
         masses = [torch.from_numpy(mass).to(self.compute.device) for mass in class_masses(faces.train, faces.labels)]
         self.loss = BatchLoss(training.loss, faces.labels, *masses, value_numbers=value_numbers)
         self.fixmatch: FixMatch | None = None
@@ -148,6 +148,7 @@ class TrainingLoop:
         progress, epoch = self.progress, self.progress.epoch
         batches = epoch_batches(self.sampling_weights, batch_size=self.config.batch_size, seed=self.seed, epoch=epoch)
         batches = batches[: self.config.num_steps(self.steps_per_epoch) - epoch * self.steps_per_epoch]
+        batches = [self._taught(batch) for batch in batches]
         loader = load_batches(
             self.augmented,
             batches,
@@ -182,6 +183,14 @@ class TrainingLoop:
         row = self._close_epoch(self._validate(self.faces.validation))
         progress.step, progress.losses = 0, []
         return row
+
+    def _taught(self, batch: IntArray) -> IntArray:
+        """Leave out the faces of a batch that teach nothing, as the guesses of a control do, if others are left."""
+        teaches = self.face_weights.numpy()[batch] > 0
+        # mixed faces also lend their pixels; each process needs a face
+        if self.config.mixing is not None or teaches.sum() < self.compute.accelerator.num_processes:
+            return batch
+        return batch[teaches]
 
     def _start_training_mode(self) -> None:
         self.model.train()
@@ -292,22 +301,6 @@ class TrainingLoop:
         total = self.compute.sum(torch.tensor(float(len(batch.faces))))
         for part in parts:
             yield _PoolPart(batch.strong[part], targets.of(part.to(device)), total)
-
-    def _standardized_numbers(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return the loss's regression targets of faces [N] and of values [V], in standard deviations."""
-        face_numbers, value_numbers = {}, {}
-        for _, _, loss in terms_of(self.config.loss):
-            if isinstance(loss, ExpectedNumber):
-                targets = self.faces.train.numbers.get(loss.attribute)
-                if targets is None or not np.isfinite(targets.of_value).all():
-                    raise TrainingError(
-                        f"{self.name}: the loss expected_number needs labeled training faces with a number for every "
-                        f"value of '{loss.attribute}'; add such faces or drop the term"
-                    )
-                scale = max(float(np.nanstd(targets.truth)), 1e-6)
-                face_numbers[loss.attribute] = torch.from_numpy(targets.truth / scale).float()
-                value_numbers[loss.attribute] = torch.from_numpy(targets.of_value / scale).float()
-        return face_numbers, value_numbers
 
     def _position(self, step: int) -> StepPosition:
         return StepPosition(self.name, self.config, self.faces.image_size, self.progress.epoch, step)

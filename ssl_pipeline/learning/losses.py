@@ -12,10 +12,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ssl_pipeline.config.losses import F1, CrossEntropy, ExpectedNumber, Focal, LossConfig, WeightedLoss, terms_of
+from ssl_pipeline.errors import TrainingError
+from ssl_pipeline.faces.regression_targets import RegressionTargets
 from ssl_pipeline.labels import LabelSpace
 
 
@@ -264,3 +267,26 @@ def balanced_class_weights(mass: Tensor, *, num_merged: int | Tensor = 1) -> Ten
     total = mass.sum(dim=-1, keepdim=True) / num_merged
     num_occurring = occurs.sum(dim=-1, keepdim=True) / num_merged
     return torch.where(occurs, total / (num_occurring * mass.where(occurs, mass.new_ones(()))), 0.0)
+
+
+def standardized_numbers(
+    config: LossConfig, numbers: Mapping[str, RegressionTargets], *, name: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the regression targets of a loss, of faces [N] and of values [V], in standard deviations, by attribute.
+
+    Raises:
+        TrainingError: if the training faces have no number for every value.
+    """
+    face_numbers, value_numbers = {}, {}
+    for _, _, loss in terms_of(config):
+        if isinstance(loss, ExpectedNumber):
+            targets = numbers.get(loss.attribute)
+            if targets is None or not np.isfinite(targets.of_value).all():
+                raise TrainingError(
+                    f"{name}: the loss expected_number needs labeled training faces with a number for every value of "
+                    f"'{loss.attribute}'; add such faces or drop the term"
+                )
+            scale = max(float(np.nanstd(targets.truth)), 1e-6)
+            face_numbers[loss.attribute] = torch.from_numpy(targets.truth / scale).float()
+            value_numbers[loss.attribute] = torch.from_numpy(targets.of_value / scale).float()
+    return face_numbers, value_numbers

@@ -1,6 +1,7 @@
 """The control of a student, and the weights that a student starts with."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError
 from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.learning.dataset import epoch_batches
+from ssl_pipeline.learning.loop import TrainingLoop
+from ssl_pipeline.learning.progress import TrainingProgress
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.merging import read_training_table
 from ssl_pipeline.reports.comparison import comparison_markdown, verdict
@@ -24,6 +28,7 @@ from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.selection import select
 from ssl_pipeline.stages.teachers import train_teacher
 from ssl_pipeline.stages.train import TRAINED, pool_teaches, train_control, train_student
+from tests.conftest import make_faces, make_role
 from tests.cycle_config import draw_and_prepare, write_tiny_config
 
 TEACHERS_NETWORK = "student.model={architecture: wrn10_1}"
@@ -70,6 +75,18 @@ def test_the_control_draws_the_same_faces_and_learns_nothing_from_the_guesses(la
     without = finish(load(labeled_pool)[0], run, [outcome])
     assert without["control"] is None
     assert "control" not in verdict(without)
+
+
+def test_faces_that_teach_nothing_are_drawn_and_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    faces = make_faces(40, 10)
+    few = np.where(np.arange(40)[:, None] % 4 == 0, 1, 0) * np.ones((1, 2), np.float32)
+    taught = replace(faces, train=replace(faces.train, weights=few))
+    loop = TrainingLoop(make_role(batch_size=10, epochs=1), taught, seed=0, device="cpu", name="test")
+    seen: list[list[int]] = []
+    monkeypatch.setattr(loop, "_step", lambda _, indices, *__: seen.append(indices.tolist()) or 0.0)
+    loop.run_epoch(TrainingProgress("test", 1, start=0, shown=False))
+    drawn = epoch_batches(loop.sampling_weights, batch_size=10, seed=0, epoch=0)
+    assert seen == [[face for face in batch.tolist() if face % 4 == 0] for batch in drawn]
 
 
 def test_a_pool_that_teaches_nothing_has_no_student(labeled_pool: Path, tmp_path: Path) -> None:
