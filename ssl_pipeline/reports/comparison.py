@@ -32,7 +32,8 @@ def verdict(summary: dict[str, Any]) -> str:
         kept = (
             f"The gate promoted no student: the teacher stays. The student of round {student['round']}: {test_result}."
         )
-        return " ".join([*endings, kept, _interval_sentence(summary), *_control_sentences(summary), *warning])
+        why = [f"The gate: {summary['rounds'][-1]['reason']}."] if summary.get("rounds") else []
+        return " ".join([*endings, kept, *why, _interval_sentence(summary), *_control_sentences(summary), *warning])
     sentences = [f"The student of round {student['round']} is promoted: it is better on validation, and {test_result}."]
     if gain <= 0:
         sentences.append("The gain on validation did not carry over to test: examine this student before you use it.")

@@ -71,6 +71,9 @@ def test_without_a_promoted_student_the_teacher_stays_and_the_test_result_is_sta
     text = verdict(make_summary(teacher=0.4, student=0.38, promoted="teacher"))
     assert text.startswith("The gate promoted no student: the teacher stays.")
     assert "2.0 points of macro F1 below the teacher" in text
+    gate = {"reason": "on validation macro F1 +1.0 points; it is better in 62 % …"}
+    text = verdict(make_summary(teacher=0.4, student=0.38, promoted="teacher") | {"rounds": [gate]})
+    assert " The gate: on validation macro F1 +1.0 points; it is better in 62 % …. Difference on test" in text
 
 
 def test_the_markdown_holds_every_metric_with_its_difference() -> None:
