@@ -199,26 +199,28 @@ class RunConfig(Section):
         """The student's first weights, `auto` decided."""
         if self.student.init != "auto":
             return self.student.init
-        if self.student.training.fixmatch is not None and self._same_network:
+        if self.student.training.fixmatch is not None and self.start_teacher is not None:
             return "teacher"
         return "pretrained" if self.student.model.is_pretrained else "fresh"
 
     @property
-    def _same_network(self) -> bool:
-        """Whether the teacher's weights fit the student."""
-        teacher = self.network_teacher
+    def start_teacher(self) -> str | None:
+        """Name of the first teacher whose weights fit the student; None if there is none."""
         same = ("architecture", "head", "input_size")
-        return teacher is not None and all(
-            getattr(teacher.model, name) == getattr(self.student.model, name) for name in same
-        )
+        for name, teacher in self.named_teachers.items():
+            if isinstance(teacher, NetworkTeacher) and all(
+                getattr(teacher.model, key) == getattr(self.student.model, key) for key in same
+            ):
+                return name
+        return None
 
     def _init_faults(self) -> Iterator[str]:
         """Yield contradictions between the student's first weights and its network."""
         match self.student.init:
-            case "teacher" if not self._same_network:
+            case "teacher" if self.start_teacher is None:
                 yield (
-                    "student.init: the weights of a teacher that is one network fit only the same network (architecture, head, "
-                    "input_size); --set student.init=auto, or give both the same model"
+                    "student.init: no teacher is a network like the student (architecture, head, input_size); "
+                    "--set student.init=auto, or give both the same model"
                 )
             case "pretrained" if not self.student.model.is_pretrained:
                 yield "student.init: the model names no pretrained weights; --set student.init=auto, or set pretrained or weights_file"

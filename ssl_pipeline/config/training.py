@@ -222,9 +222,18 @@ class RoleConfig(Section):
         )
 
 
+class PoolDraws(Section):
+    """Draw the pool's faces by their resemblance to the labeled ones: odds on the teacher's features, flattened."""
+
+    min_effective_share: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """Smallest effective number of drawn faces, (Σ w)² / Σ w², as a share of the pool: it sets the exponent."""
+
+
 class StudentConfig(RoleConfig):
-    """Model, training and first weights of a student."""
+    """Model, training, first weights and pool of a student."""
 
     init: Literal["auto", "teacher", "pretrained", "fresh"] = "auto"
     """The first weights: the teacher's, those of `pretrained` or `weights_file`, or random ones. `auto`: with `fixmatch` and
     the teacher's network the teacher's, else pretrained ones where the model names them, else random ones."""
+    draws: PoolDraws | None = None
+    """None draws all faces of the pool equally often."""

@@ -13,7 +13,7 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ssl_pipeline.labels import BoolArray, FloatArray, IntArray, LabelSpace
@@ -72,13 +72,16 @@ def separability(
     for train, held_out in folds.split(features, is_pool, units):
         if len(set(is_pool[train])) < 2 or len(set(is_pool[held_out])) < 2:
             return Separability(None, None, *sizes, note="one person has most images of one set")
-        classifier = make_pipeline(
-            StandardScaler(), LogisticRegression(C=_INVERSE_PENALTY, class_weight="balanced", max_iter=1000)
-        )
-        classifier.fit(features[train], is_pool[train])
+        classifier = two_sample_classifier().fit(features[train], is_pool[train])
         scores.append(roc_auc_score(is_pool[held_out], classifier.decision_function(features[held_out])))
     error = np.std(scores, ddof=1) / np.sqrt(NUM_FOLDS)
     return Separability(round(float(np.mean(scores)), 4), round(float(error), 4), *sizes)
+
+
+def two_sample_classifier() -> Pipeline:
+    """Return a new logistic regression on standardized features that gives both sets the same total weight."""
+    regression = LogisticRegression(C=_INVERSE_PENALTY, class_weight="balanced", max_iter=1000)
+    return make_pipeline(StandardScaler(), regression)
 
 
 def is_strong(auc: float | None, standard_error: float | None, *, strong_auc: float) -> bool:

@@ -49,6 +49,8 @@ class TrainingSet:
     """bool [N], whether a person gave the label."""
     numbers: Mapping[str, RegressionTargets] = field(default_factory=dict)
     """Per attribute name, the numbers behind its values."""
+    draws: FloatArray | None = None
+    """float [N], how often each face of the pool is drawn relative to the others; 1 for labeled faces. None: 1."""
 
     @property
     def taught_weights(self) -> npt.NDArray[np.float32]:
@@ -56,8 +58,10 @@ class TrainingSet:
         return np.where(self.known, self.weights, np.float32(0))
 
     @classmethod
-    def from_table(cls, table: pd.DataFrame, pixels: PixelArray, *, labels: LabelSpace) -> "TrainingSet":
-        """Build from a merged training table (see `pseudo_labels.merging.merge`)."""
+    def from_table(
+        cls, table: pd.DataFrame, pixels: PixelArray, *, labels: LabelSpace, draws: "pd.Series[float] | None" = None
+    ) -> "TrainingSet":
+        """Build from a merged training table (see `pseudo_labels.merging.merge`); `draws` of the pool, by image id."""
         return cls(
             pixels=pixels,
             pixel_rows=table["pixel_row"].to_numpy(np.int64),
@@ -66,6 +70,7 @@ class TrainingSet:
             known=table[[f"known_{name}" for name in labels.names]].to_numpy(bool, copy=True),
             weights=table[[f"weight_{name}" for name in labels.names]].to_numpy(np.float32, copy=True),
             is_human=(table["label_source"] == "human").to_numpy(bool),
+            draws=None if draws is None else draws.reindex(table["image_id"]).fillna(1.0).to_numpy(float),
         )
 
     @classmethod
@@ -127,11 +132,16 @@ class UnlabeledSet:
     pixel_rows: IntArray
     codes: IntArray
     """int [N, A], -1 unknown."""
+    draws: FloatArray | None = None
+    """float [N], how often each face is drawn relative to the others; None: equally often."""
 
     @classmethod
-    def from_faces(cls, faces: pd.DataFrame, pixels: PixelArray, *, labels: LabelSpace) -> "UnlabeledSet":
-        """Build from a face table."""
-        return cls(pixels, faces["pixel_row"].to_numpy(np.int64), labels.encode(faces))
+    def from_faces(
+        cls, faces: pd.DataFrame, pixels: PixelArray, *, labels: LabelSpace, draws: "pd.Series[float] | None" = None
+    ) -> "UnlabeledSet":
+        """Build from a face table; `draws` by image id."""
+        weights = None if draws is None else draws.loc[faces["image_id"]].to_numpy(float)
+        return cls(pixels, faces["pixel_row"].to_numpy(np.int64), labels.encode(faces), weights)
 
 
 @dataclass(frozen=True)
@@ -191,7 +201,7 @@ def sampling_weights(
     """Compute each face's probability of being sampled.
 
     With `class_balanced`, face i weighs Σ_c q_i(c) / Σ_j q_j(c) with q of `taught_targets`; for hard labels, this is the
-    inverse of its class's size, so that all classes are sampled equally often. With `labeled_fraction`, human-labeled faces get this fraction
+    inverse of its class's size, so that all classes are sampled equally often; `draws` are factors in both sums. With `labeled_fraction`, human-labeled faces get this fraction
     of the samples, and j runs over the faces of the same kind (human-labeled or not), so that each kind is balanced
     separately.
 
@@ -199,18 +209,20 @@ def sampling_weights(
         float [N], sums to 1.
     """
     human, targets = train.is_human, taught_targets(train, labels)
+    draws = np.ones(len(human)) if train.draws is None else train.draws
+    kinds = [(human, labeled_fraction or 0.0), (~human, 1 - (labeled_fraction or 0.0))]
     if labeled_fraction is None or human.all() or not human.any():
-        return _class_balanced(targets) if class_balanced else np.full(len(human), 1 / len(human))
+        kinds = [(np.ones(len(human), bool), 1.0)]
     weights = np.zeros(len(human))
-    for kind, share in ((human, labeled_fraction), (~human, 1 - labeled_fraction)):
-        weights[kind] = share * (_class_balanced(targets[kind]) if class_balanced else 1 / kind.sum())
+    for kind, share in kinds:
+        own = _class_balanced(targets[kind], draws[kind]) if class_balanced else draws[kind]
+        weights[kind] = share * own / own.sum()
     return weights
 
 
-def _class_balanced(targets: npt.NDArray[np.float32]) -> FloatArray:
-    mass = targets.sum(axis=0, dtype=np.float64)
-    weights = targets @ np.where(mass > 0, 1 / np.maximum(mass, 1e-12), 0.0)
-    return np.asarray(weights / weights.sum())
+def _class_balanced(targets: npt.NDArray[np.float32], draws: FloatArray) -> FloatArray:
+    mass = draws @ targets
+    return np.asarray(draws * (targets @ np.where(mass > 0, 1 / np.maximum(mass, 1e-12), 0.0)))
 
 
 def epoch_batches(weights: FloatArray, *, batch_size: int, seed: int, epoch: int) -> list[IntArray]:

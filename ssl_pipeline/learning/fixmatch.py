@@ -88,7 +88,7 @@ class FixMatch:
     ) -> Iterator[UnlabeledBatch]:
         """Yield an epoch's batches from step `start`, each with `faces_per_labeled` faces per labeled face.
 
-        Faces are in random order; none repeats before all have been used.
+        Faces are in random order; without `UnlabeledSet.draws`, none repeats before all have been used.
 
         Args:
             sizes: number of labeled faces of each batch.
@@ -121,10 +121,11 @@ class FixMatch:
             yield UnlabeledBatch(weak, strong, indices)
 
     def _sample(self, num_samples: int, *, seed: int, epoch: int) -> IntArray:
-        num_faces = len(self._faces.pixel_rows)
-        uniform, num_passes = np.full(num_faces, 1 / num_faces), -(-num_samples // num_faces)
+        num_faces, draws = len(self._faces.pixel_rows), self._faces.draws
+        weights = np.ones(num_faces) if draws is None else draws
+        weights, num_passes = weights / weights.sum(), -(-num_samples // num_faces)
         orders = [
-            epoch_batches(uniform, batch_size=num_faces, seed=seed + _ORDER_STREAM, epoch=epoch * 10_000 + index)[0]
+            epoch_batches(weights, batch_size=num_faces, seed=seed + _ORDER_STREAM, epoch=epoch * 10_000 + index)[0]
             for index in range(num_passes)
         ]
         return np.concatenate(orders)[:num_samples]

@@ -267,11 +267,25 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = was_training
 
 
+def has_fixed_features(model: FaceClassifier | Vote) -> bool:
+    """Whether the features of `pooled_features` come from a network that no training of the run changed."""
+    return isinstance(_featured_member(model), FeatureHead)
+
+
+def _featured_member(model: FaceClassifier | Vote) -> FaceClassifier | FeatureHead:
+    if not isinstance(model, Vote):
+        return model
+    members = [member.model for member in model.members]
+    return next((member for member in members if isinstance(member, FeatureHead)), members[0])
+
+
 @torch.inference_mode()
 def pooled_features(
     predictor: CheckpointPredictor, pixels: npt.NDArray[np.uint8], pixel_rows: IntArray
 ) -> npt.NDArray[np.float32]:
-    """Compute the pooled features of faces, the input of the classifier layer, float32 [N, D]; of a vote, its first member's.
+    """Compute the features of faces that a classifier layer takes, float32 [N, D].
+
+    Of a vote, those of its first head on fixed features, which most runs keep, else those of its first network.
 
     Args:
         predictor: the model.
@@ -279,7 +293,7 @@ def pooled_features(
         pixel_rows: int [N], the rows of the faces.
     """
     model, compute, parts = predictor.model, predictor.compute, []
-    first = model.members[0].model if isinstance(model, Vote) else model
+    first = _featured_member(model)
     stored = stored_features(pixels, feature_digests(model))
     with eval_mode(model):
         for start in range(0, len(pixel_rows), predictor.batch_size):

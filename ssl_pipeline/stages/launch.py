@@ -33,6 +33,7 @@ from ssl_pipeline.runs.disk import check_disk_space
 from ssl_pipeline.runs.files import read_json, write_json, write_text
 from ssl_pipeline.runs.progress import listen, report
 from ssl_pipeline.runs.uploads import request_upload
+from ssl_pipeline.stages.draws import read_draws
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ class TrainingJob(Section):
     """Human and pseudo-labels, merged; None trains on the human labels only."""
     start: Path | None = None
     """Checkpoint whose weights the training starts with."""
+    draws: Path | None = None
+    """How often the pool's faces are drawn, see `stages.draws`; None: equally often."""
     directory: Path
     seed: int
     device: Device
@@ -62,12 +65,13 @@ class TrainingJob(Section):
     def load_faces(self) -> TrainingFaces:
         """Open the training and validation faces, and the pool for `fixmatch`."""
         human, unlabeled, train = TrainingFaces.from_directory(self.faces, labels=self.labels), None, None
+        draws = None if self.draws is None else read_draws(self.draws)
         if self.role.training.fixmatch is not None:
             pool = read_faces(self.faces / "unlabeled.parquet")
-            unlabeled = UnlabeledSet.from_faces(pool, human.train.pixels, labels=human.labels)
+            unlabeled = UnlabeledSet.from_faces(pool, human.train.pixels, labels=human.labels, draws=draws)
         if self.training_table is not None:
             table = read_training_table(self.training_table)
-            train = TrainingSet.from_table(table, human.train.pixels, labels=human.labels)
+            train = TrainingSet.from_table(table, human.train.pixels, labels=human.labels, draws=draws)
             train = train.with_regression_targets_of(human.train)
         return TrainingFaces(human.labels, train or human.train, human.validation, unlabeled, human.cropping)
 

@@ -24,6 +24,7 @@ from ssl_pipeline.runs.files import digest_file, digest_of
 from ssl_pipeline.runs.gpu_slots import gpu_slots
 from ssl_pipeline.runs.records import faces_digest, finished_stage, run_stage
 from ssl_pipeline.stages.calibrate import calibrate
+from ssl_pipeline.stages.draws import weigh_draws
 from ssl_pipeline.stages.launch import TrainingJob, run_job
 from ssl_pipeline.stages.review import check_accepted, check_selected
 from ssl_pipeline.stages.versions import VERSIONS
@@ -40,6 +41,8 @@ class Training:
     """What the result depends on, besides the config and the faces."""
     start: Path | None = None
     """Checkpoint whose weights it starts with."""
+    draws: Path | None = None
+    """How often the pool's faces are drawn, see `stages.draws`; None: equally often."""
     calibrated: bool = True
     """Write best.safetensors, calibrated on the validation faces if the config has a calibration."""
 
@@ -149,20 +152,23 @@ def _train_student(
         directory,
         seed=config.seed * 1000 + round_index,  # other initial weights in each round
         inputs={"manifest": digest_file(path), "guesses_count": guesses_count},
-        start=_teacher_weights(run, round_index) if config.student_init == "teacher" else None,
+        start=_teacher_weights(config, run, round_index) if config.student_init == "teacher" else None,
+        draws=weigh_draws(config, run, round_index),
     )
     if not guesses_count:
         role = role.model_copy(update={"training": role.training.model_copy(update={"fixmatch": None})})
     return train_model(config, role, run, training, merge_labels)
 
 
-def _teacher_weights(run: RunDir, round_index: int) -> Path:
-    """Return the weights of a round's teacher.
+def _teacher_weights(config: RunConfig, run: RunDir, round_index: int) -> Path:
+    """Return the weights of a round's teacher; of teachers that vote, those of the one whose network is the student's.
 
     Raises:
         RunError: if its training has not finished.
     """
     teacher = run.teacher if round_index == 1 else run.student(round_index - 1)
+    if round_index == 1 and config.network_teacher is None:
+        teacher = run.members(run.teacher) / str(config.start_teacher)
     finished_stage(teacher, cure=f"train it first: {run.command}")
     return teacher / TRAINED
 
@@ -190,6 +196,7 @@ def train_model(
         "role": role.fingerprint_fields(),
         "weights": _digest_weights(role.model.weights_file),
         "start": None if training.start is None else digest_file(training.start),
+        "draws": None if training.draws is None else digest_file(training.draws),
         "labels": config.labels,
         "seed": str(training.seed),
         "device": str(resolve_device(config.device)),
@@ -203,6 +210,7 @@ def train_model(
             faces=run.faces,
             training_table=training_table(),
             start=training.start,
+            draws=training.draws,
             directory=directory,
             seed=training.seed,
             device=config.device,

@@ -8,14 +8,15 @@ from typing import Final
 
 VERSIONS: Final = {
     "prepare": 2,
-    "train": 3,
+    "train": 4,
     "features": 1,
     "head": 1,
     "vote": 1,
     "calibrate": 1,
     "cross_fit": 3,
     "predict": 2,
-    "shift": 2,
+    "shift": 3,
+    "draws": 1,
     "select": 2,
     "evaluate": 1,
 }

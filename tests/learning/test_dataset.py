@@ -93,6 +93,21 @@ def test_human_and_pseudo_labels_are_balanced_separately() -> None:
         np.testing.assert_allclose(drawn, share / 6)
 
 
+@pytest.mark.parametrize("class_balanced", [False, True])
+def test_draws_prefer_faces_of_the_pool_within_their_class(class_balanced: bool) -> None:
+    train = make_faces(60).train
+    human, draws = np.arange(60) < 12, np.where(np.arange(60) < 36, 1.0, 3.0)
+    mixed = replace(train, is_human=human, draws=draws)
+    weights = sampling_weights(mixed, SPACE, class_balanced=class_balanced, labeled_fraction=0.4)
+    assert weights[human].sum() == pytest.approx(0.4)
+    classes = train.targets.argmax(axis=1)
+    for class_id in range(6):
+        own = weights[~human & (classes == class_id)]
+        np.testing.assert_allclose(own / own.min(), draws[~human & (classes == class_id)])
+        if class_balanced:
+            assert own.sum() == pytest.approx(0.1)
+
+
 def test_augmentation_depends_on_seed_epoch_and_position_only() -> None:
     train = make_faces(12).train
     one, other = (AugmentedFaces(train, "strong", seed=seed) for seed in (0, 1))

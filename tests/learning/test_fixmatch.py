@@ -154,6 +154,19 @@ def test_every_pool_face_is_sampled_once_per_pass_and_both_views_are_of_the_same
     assert torch.equal(again.weak, batches[1].weak)
 
 
+def test_the_pool_is_sampled_by_its_draws() -> None:
+    faces = faces_with_pool(12, num_pool=20)
+    assert faces.unlabeled is not None
+    weights = np.where(np.arange(20) < 5, 3.0, 1 / 3)
+    drawn = dataclasses.replace(faces, unlabeled=dataclasses.replace(faces.unlabeled, draws=weights))
+    batches = fixmatch_of(drawn, faces_per_labeled=5).batches(
+        [8, 4], seed=1, epoch=0, start=0, shard_indices=lambda p: p
+    )
+    counts = np.bincount(torch.cat([batch.faces for batch in batches]), minlength=20)
+    np.testing.assert_allclose(counts, 3 * weights, atol=3)  # in each of three passes, rounded
+    assert counts[:5].min() == 9
+
+
 @pytest.mark.parametrize("ema_decay", [0.5, None], ids=["average", "model itself"])
 def test_a_step_adds_the_pool_term_by_the_average_before_the_step(ema_decay: float | None) -> None:
     faces = faces_with_pool(12, size=32, num_pool=24)

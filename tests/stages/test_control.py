@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError
+from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.pseudo_labels.merging import read_training_table
 from ssl_pipeline.reports.comparison import comparison_markdown, verdict
 from ssl_pipeline.runs.directory import RunDir
@@ -124,6 +125,20 @@ def test_a_start_from_the_teacher_may_freeze_as_pretrained_weights_do(labeled_po
         load(labeled_pool, TEACHERS_NETWORK, frozen)
 
 
+def test_the_pool_is_drawn_by_resemblance(labeled_pool: Path) -> None:
+    config, run = load(labeled_pool, TEACHERS_NETWORK, FIXMATCH, "student.draws={min_effective_share: 0.5}")
+    student = train_student(config, run, 1)
+    draws = pd.read_parquet(run.pseudo_labels(1) / "draws" / "draws.parquet")
+    assert draws["image_id"].tolist() == read_faces(run.faces / "unlabeled.parquet")["image_id"].tolist()
+    assert draws["weight"].mean() == pytest.approx(1)
+    assert draws["weight"].std() > 0
+    assert (draws["weight"].rank() == draws["log_odds"].rank()).all()
+    equally, _ = load(labeled_pool, TEACHERS_NETWORK, FIXMATCH)
+    weights = load_file(student.directory / TRAINED)
+    other = load_file(train_student(equally, run, 1).directory / TRAINED)
+    assert any(not torch.equal(tensor, other[name]) for name, tensor in weights.items())
+
+
 def test_the_teachers_weights_are_the_first_of_the_student(labeled_pool: Path) -> None:
     """With a learning rate of nearly 0, they are the last too."""
     still = "student.training.optimizer={type: sgd, learning_rate: 1.0e-12, weight_decay: 0.0}"
@@ -138,7 +153,7 @@ def test_the_teachers_weights_are_the_first_of_the_student(labeled_pool: Path) -
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["student.init=teacher", "student.model.architecture=wrn16_1"], "fit only the same network"),
+        (["student.init=teacher", "student.model.architecture=wrn16_1"], "no teacher is a network like the student"),
         (["student.init=pretrained"], "names no pretrained weights"),
         (["student.init=fresh", "student.model={architecture: resnet10t, pretrained: true}"], "fresh contradicts"),
         (["student.training.fixmatch={attribute_weights: {agee: 0.5}}"], "no attribute 'agee'"),

@@ -39,15 +39,17 @@ FULL = [
     "calibration={type: temperature}",
     "student.training.fixmatch={}",
     "student.training.mixing={type: mixup}",
+    "student.draws={}",
 ]
 """Sections that the tiny config lacks."""
 
 # Stages, by the inputs that their records name. A stage also works again if one before it gives other outputs.
 FACES, TRAIN, FOLDS, OUT_OF_FOLD = {"faces"}, {"teacher"}, {"fold teachers"}, {"out of fold"}
 TEACHERS, CALIBRATE = TRAIN | FOLDS, {"calibrate"}
-PREDICT, SHIFT, SELECT, STUDENT, EVALUATE = {"predict"}, {"shift"}, {"select"}, {"student"}, {"evaluate"}
+PREDICT, SHIFT, DRAWS, SELECT = {"predict"}, {"shift"}, {"draws"}, {"select"}
+STUDENT, EVALUATE = {"student"}, {"evaluate"}
 MODELS = TEACHERS | STUDENT
-EVERY = FACES | MODELS | CALIBRATE | OUT_OF_FOLD | PREDICT | SHIFT | SELECT | EVALUATE
+EVERY = FACES | MODELS | CALIBRATE | OUT_OF_FOLD | PREDICT | SHIFT | DRAWS | SELECT | EVALUATE
 
 # Key, as a regular expression over the whole dotted key → stages with the key among their inputs. First match counts.
 TABLE = {
@@ -55,14 +57,16 @@ TABLE = {
     r"teacher\.(name|weight)": set(),  # of one among several: test_teachers.py
     r"teacher\.model\.(architecture|head|input_size)": TEACHERS | STUDENT,  # whether the student starts from it
     r"teacher\..*": TEACHERS,
+    r"student\.draws\..*": DRAWS | STUDENT,
     r"student\..*": STUDENT,
     r"faces\.labeled\.guarantee_fraction": FACES | PREDICT | SHIFT,  # who labels the pool
     r"faces\..*": FACES,
     r"labels\..*": FACES | MODELS | SELECT,
-    r"seed": FACES | MODELS | OUT_OF_FOLD | SHIFT,
+    r"seed": FACES | MODELS | OUT_OF_FOLD | SHIFT | DRAWS,
     r"run_name": SELECT,
     r"prediction\.batch_size": set(),
     r"prediction\.shard_size": PREDICT | SHIFT,
+    r"prediction\.precision": CALIBRATE | OUT_OF_FOLD | PREDICT | SHIFT | EVALUATE | DRAWS,
     r"prediction\..*": CALIBRATE | OUT_OF_FOLD | PREDICT | SHIFT | EVALUATE,
     r"calibration\..*": CALIBRATE | OUT_OF_FOLD | SELECT,
     r"out_of_fold\..*": FOLDS | OUT_OF_FOLD | PREDICT | SHIFT,
@@ -84,6 +88,7 @@ def stage_of(directory: str) -> str:
         (r"round-00/out_of_fold", "out of fold"),
         (r"round-\d\d/pseudo_labels/(predictions|held_out).*", "predict"),
         (r"round-\d\d/pseudo_labels/shift", "shift"),
+        (r"round-\d\d/pseudo_labels/draws", "draws"),
         (r"round-\d\d/pseudo_labels", "select"),
         (r"round-\d\d/student", "student"),
         (r".*/(validation|test)", "evaluate"),
@@ -228,7 +233,7 @@ def test_another_device_repeats_all_that_a_network_computes(
     config, run = base
     before = plan.of(config, run)
     replace_in_stages(monkeypatch, "resolve_device", lambda device: torch.device("cuda"))
-    assert differing(before, plan.of(config, run)) == MODELS | CALIBRATE | OUT_OF_FOLD | PREDICT | SHIFT | EVALUATE
+    assert differing(before, plan.of(config, run)) == MODELS | CALIBRATE | OUT_OF_FOLD | PREDICT | SHIFT | EVALUATE | DRAWS
 
 
 @pytest.mark.parametrize(
@@ -262,7 +267,7 @@ def test_another_version_of_a_stages_code_repeats_it(
         (["seed=1"], EVERY),
         (["teacher.training.epochs=9"], EVERY - FACES),
         (["student.training.epochs=9"], STUDENT | CALIBRATE | EVALUATE),
-        (["calibration.min_persons=20"], EVERY - FACES - MODELS | STUDENT),
+        (["calibration.min_persons=20"], EVERY - FACES - MODELS - DRAWS | STUDENT),
         (["selection.target=0.7"], SELECT | STUDENT | CALIBRATE | EVALUATE),
         (["shift.strong_auc=0.55"], SELECT | STUDENT | CALIBRATE | EVALUATE),
         (["shift.max_faces=100"], SHIFT | SELECT | STUDENT | CALIBRATE | EVALUATE),

@@ -14,7 +14,9 @@ from safetensors.torch import save_file
 from ssl_pipeline.config.loading import dump_config, load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import CheckpointError, FaceTableError, RunError
+from ssl_pipeline.evaluation.resemblance import labeled_log_odds
 from ssl_pipeline.faces.feature_table import write_feature_table
+from ssl_pipeline.faces.independence import independent_units
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.inference.voting import SoftVote
@@ -37,7 +39,7 @@ from ssl_pipeline.stages.open import open_run
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.selection import select
 from ssl_pipeline.stages.teachers import train_teacher
-from ssl_pipeline.stages.train import train_student
+from ssl_pipeline.stages.train import Training, train_student
 from tests.cycle_config import TINY, draw_and_prepare, write_tiny_config
 from tests.learning.tiny_onnx import write_mean_color
 
@@ -248,6 +250,31 @@ def test_edited_features_are_not_used(copied: tuple[RunConfig, RunDir]) -> None:
     np.save(features, np.load(features) + 1)
     with pytest.raises(RunError, match=r"features\.npy: changed since the stage finished"):
         predictor(config, run.teacher / "best.safetensors").predict(open_pixels(run.faces / "pixels.npy"), np.arange(3))
+
+
+def test_a_student_starts_from_the_network_among_the_teachers_and_draws_by_its_heads(
+    copied: tuple[RunConfig, RunDir], prepared: tuple[Path, RunDir], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, run = copied
+    same = f"student={{model: {TINY['teacher']['model']}, init: teacher, draws: {{}}}}".replace("'", "")
+    config = load_config(prepared[0], overrides=[same, "student.training.epochs=1"])
+    seen: list[Training] = []
+    monkeypatch.setattr("ssl_pipeline.stages.train.train_model", lambda *args: seen.append(args[3]))
+    train_student(config, run, 1)
+    (training,) = seen
+    assert training.start == run.members(run.teacher) / "network" / "trained.safetensors"
+    draws = pd.read_parquet(run.pseudo_labels(1) / "draws" / "draws.parquet")
+    assert training.draws == run.pseudo_labels(1) / "draws" / "draws.parquet"
+    pool, labeled = (read_faces(run.faces / f"{name}.parquet") for name in ("unlabeled", "labeled"))
+    labeled = labeled[labeled["split"].isin(["train", "validation"])]
+    features = np.load(run.features / "frozen/features.npy")
+    expected = labeled_log_odds(
+        features[pool["pixel_row"]],
+        features[labeled["pixel_row"]],
+        units=independent_units(pd.concat([pool, labeled])),
+        seed=config.seed,
+    )
+    np.testing.assert_allclose(draws["log_odds"], expected)
 
 
 def test_faces_that_the_users_table_lacks_are_counted(copied: tuple[RunConfig, RunDir], tmp_path: Path) -> None:
