@@ -170,14 +170,17 @@ class RunConfig(Section):
             and not self.faces.labeled.guarantee_fraction
         )
 
-    def guarantee_withheld(self, round_index: int) -> str:
-        """Say why held-out faces can guarantee nothing in a round (from 1), as they chose something; empty if they can."""
-        if round_index == 1:
-            return ""
-        if not self.faces.labeled.guarantee_fraction:
-            return "the validation faces have judged the student that labels: its epoch, temperatures or promotion"
+    def guarantee_withheld(self, held_out: str, round_index: int) -> str:
+        """Say why held-out faces can guarantee nothing in a round (from 1), as they chose something; empty if they can.
+
+        Args:
+            held_out: which faces, see `HeldOutFaces.name`.
+            round_index: from 1; from 2 on, a student labels.
+        """
+        if held_out == "validation":
+            return "the validation faces have judged the model that labels: its epoch, temperatures or promotion"
         fixmatch = self.student.training.fixmatch
-        if fixmatch is None or fixmatch.pseudo_labels:
+        if held_out == "guarantee" and round_index > 1 and (fixmatch is None or fixmatch.pseudo_labels):
             return "the guarantee faces chose the thresholds of the labels that taught the student"
         return ""
 
@@ -231,12 +234,13 @@ class RunConfig(Section):
         """Yield contradictions between the selection and the predictions."""
         if isinstance(self.selection, PrecisionGuarantee):
             needs = "selection.type: precision_guarantee needs labeled faces that chose nothing"
+            held_out = "guarantee" if self.faces.labeled.guarantee_fraction else "validation"
             if self.out_of_fold is None and not self.faces.labeled.guarantee_fraction:
                 yield (
                     f"{needs}, and the validation faces choose the best epoch; --set out_of_fold.num_folds=5, "
                     "--set faces.labeled.guarantee_fraction=0.2, or --set selection.type=fixed_threshold"
                 )
-            elif why := self.guarantee_withheld(self.rounds):
+            elif self.rounds > 1 and (why := self.guarantee_withheld(held_out, self.rounds)):
                 yield (
                     f"{needs}; after the first round {why}, and rounds is {self.rounds}; --set rounds=1, or "
                     "--set selection.type=fixed_threshold"

@@ -40,7 +40,9 @@ def difference(
     ids = [pd.Index(manifest.faces.loc[_readable(manifest), "image_id"]) for manifest in (before, after)]
     all_ids = ids[0].union(ids[1])
     accepted = [_codes(manifest, manifest.accepted, all_ids) for manifest in (before, after)]
-    guessed = [_codes(manifest, manifest.accepted | ~manifest.known_or_accepted, all_ids) for manifest in (before, after)]
+    guessed = [
+        _codes(manifest, manifest.accepted | ~manifest.known_or_accepted, all_ids) for manifest in (before, after)
+    ]
     true_codes = None if truth is None else codes_of(truth, all_ids, before.labels)
     per_attribute: dict[str, dict[str, Any]] = {}
     for position, attribute in enumerate(before.labels.attributes):
@@ -55,9 +57,11 @@ def difference(
         pairs = {kind: (marked, old, new) for kind, marked in kinds.items()}
         pairs["other_value"] = (_kinds(old_guess, new_guess)["changed"], old_guess, new_guess)
         counts = {kind: int(marked.sum()) for kind, (marked, _, _) in pairs.items()}
-        right = None if true_codes is None else {
-            kind: _right(*pair, true_codes[:, position]) for kind, pair in pairs.items() if kind != "kept"
-        }
+        right = (
+            None
+            if true_codes is None
+            else {kind: _right(*pair, true_codes[:, position]) for kind, pair in pairs.items() if kind != "kept"}
+        )
         per_attribute[attribute.name] = {**counts, "right": right, "examples": examples}
     num_faces = {"before": len(ids[0]), "after": len(ids[1]), "both": len(ids[0].intersection(ids[1]))}
     return {"num_faces": num_faces, "per_attribute": per_attribute}

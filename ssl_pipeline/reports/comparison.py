@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from ssl_pipeline.reports.manifest_tables import right_words
 from ssl_pipeline.reports.markdown import markdown_code, markdown_safe
 from ssl_pipeline.reports.tables import add_row, new_table
 
@@ -110,6 +111,8 @@ def comparison_markdown(summary: dict[str, Any]) -> str:
         manifest = ["", *members_markdown({**summary["members"], **vote}), *manifest]
     if summary["student"] is None:
         return "\n".join([text, *manifest])
+    if labels := student_labels_sentence(summary):
+        manifest = ["", markdown_safe(labels), "", *_student_labels_markdown(summary["student_labels"]), *manifest]
     columns = _columns(summary)
     lines = [text, "", f"| {' | '.join(columns)} |", f"|---|{'---:|' * (len(columns) - 1)}"]
     lines += [f"| {' | '.join(map(markdown_safe, row))} |" for row in _rows(summary)]
@@ -152,6 +155,38 @@ def members_sentence(summary: Mapping[str, Any]) -> str:
     parts = [f"{name} {100 * scores['accuracy']:.1f}" for name, scores in summary["members"].items()]
     together = 100 * summary["teacher"]["validation"]["accuracy"]
     return f"Teachers on validation, accuracy in %: {', '.join(parts)}; their vote {together:.1f}."
+
+
+def student_labels_sentence(summary: Mapping[str, Any]) -> str:
+    """State what the compared student says of the pool, and what changed since its teacher; empty if it was not asked."""
+    labels = summary.get("student_labels")
+    if labels is None:
+        return ""
+    counts, per_attribute = labels["counts"], labels["difference"]["per_attribute"]
+    changes = [
+        f"{name} {own['gained']:,} gained, {own['lost']:,} lost, {own['changed']:,} changed{right_words(own, 'changed')}"
+        for name, own in per_attribute.items()
+    ]
+    faults = f" ({'; '.join(labels['faults'])})" if labels["faults"] else ""
+    return (
+        f"The student of round {labels['student']} labels the pool once more: {counts['accepted']:,} of "
+        f"{counts['candidates']:,} candidates accepted{faults}. Against the labels that it was trained on: {'; '.join(changes)}. "
+        f"Its manifest: {labels['manifest']}"
+    )
+
+
+def _student_labels_markdown(labels: Mapping[str, Any]) -> list[str]:
+    """Render the changes since the teacher's labels, per attribute, and the precision where the truth is known."""
+    lines = [
+        "| the student's labels | precision % | kept | gained | lost | changed | another value, accepted or not |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, own in labels["difference"]["per_attribute"].items():
+        precision = ((labels["precision"] or {}).get(name) or {}).get("precision")
+        numbers = [f"{own[kind]:,}{right_words(own, kind)}" for kind in ("gained", "lost", "changed", "other_value")]
+        share = "" if precision is None else f"{100 * precision:.1f}"
+        lines.append(f"| {markdown_safe(name)} | {share} | {own['kept']:,} | {' | '.join(numbers)} |")
+    return lines
 
 
 _METRICS = (("macro_f1", "macro F1"), ("accuracy", "accuracy"))

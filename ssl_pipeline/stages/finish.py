@@ -15,6 +15,7 @@ from ssl_pipeline.stages.evaluate import evaluate
 from ssl_pipeline.stages.gate import GateResult, compare_on_split
 from ssl_pipeline.stages.open import environment
 from ssl_pipeline.stages.selection import ChangedLabels
+from ssl_pipeline.stages.student_labels import StudentLabels
 from ssl_pipeline.stages.train import TrainedModel
 
 
@@ -51,7 +52,9 @@ def compared_round(rounds: Sequence[RoundOutcome]) -> int | None:
     return (promoted or students)[-1].round_index if students else None
 
 
-def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> dict[str, Any]:
+def finish(
+    config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome], student_labels: StudentLabels | None = None
+) -> dict[str, Any]:
     """Evaluate the first teacher and the student on the test split, once, and write summary.json.
 
     The student is that of `compared_round`. If there is none, because a person rejected the first round's selection or it
@@ -61,6 +64,7 @@ def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> di
         config: the run's config.
         run: the run directory.
         rounds: the results of all rounds, in order; at least one.
+        student_labels: the pool as the compared student labels it; None if it does not.
 
     Returns:
         The content of summary.json.
@@ -77,7 +81,7 @@ def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> di
     finished_stage(run.pseudo_labels(selected.round_index), cure=cure)
     selection = read_json(run.pseudo_labels(selected.round_index) / "selection.json")
     scores = _compare_on_test(config, run, compared.round_index) if compared else _evaluate_teacher(config, run)
-    records = _records(config, run, rounds, compared)
+    records = _records(config, run, rounds, compared, labels_again=student_labels)
     summary = {
         "status": "stopped by review" if stopped else "finished",
         "run_name": config.run_name,
@@ -105,6 +109,9 @@ def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> di
         "changed_labels": None if changed is None else asdict(changed),
         "rounds": [asdict(outcome.gate) for outcome in students if outcome.gate is not None],
         "manifest": str(run.pseudo_labels(selected.round_index) / "manifest.parquet"),
+        "student_labels": None
+        if student_labels is None
+        else {**asdict(student_labels), "manifest": str(student_labels.manifest)},
         "pictures": [*(["class_f1.png"] if compared else []), *_stage_pictures(records)],
         "seconds": {name: record.seconds for name, record in records.items()},
         "seed": config.seed,
@@ -159,7 +166,12 @@ def _scores(config: RunConfig, run: RunDir, model_dir: Path) -> dict[str, Any]:
 
 
 def _records(
-    config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome], compared: RoundOutcome | None
+    config: RunConfig,
+    run: RunDir,
+    rounds: Sequence[RoundOutcome],
+    compared: RoundOutcome | None,
+    *,
+    labels_again: StudentLabels | None,
 ) -> dict[str, StageRecord]:
     """Read the records of the stages that this cycle used, by directory relative to the run's.
 
@@ -175,14 +187,15 @@ def _records(
         members = [run.members(directory) / name for directory in teachers for name in config.named_teachers]
         directories += [run.features / name for name in config.named_teachers]
         directories += [member / part for member in members for part in (".", "calibration", "validation")]
-    for outcome in rounds:
-        labels = run.pseudo_labels(outcome.round_index)
+    models += [run.student(outcome.round_index) for outcome in rounds if outcome.gate is not None]
+    labeled = {outcome.round_index for outcome in rounds}
+    for round_index in labeled if labels_again is None else labeled | {labels_again.round_index}:
+        labels = run.pseudo_labels(round_index)
         directories.append(labels)
         for predictions in (labels / "predictions", labels / "held_out"):
             members = StageRecord.read(predictions).inputs["members"]
             directories += [predictions, *(predictions / name for name in members if name != ".")]
         directories += [labels / "shift"] if config.shift is not None else []
-        models += [run.student(outcome.round_index)] if outcome.gate is not None else []
     on_test = [] if compared is None else [run.teacher, run.student(compared.round_index)]
     if compared is not None and config.control:
         models.append(run.control(compared.round_index))

@@ -165,7 +165,8 @@ def _make_manifest(
     directory, labels, settings = run.pseudo_labels(round_index), config.labels.space, config.selection
     pool = faces.pool
     unlike = shift["separability"] if shift is not None and shift["strong"] else ""
-    held_out = replace(faces.held_out, withheld=config.guarantee_withheld(round_index) or unlike)
+    withheld = config.guarantee_withheld(faces.held_out.name, round_index) or unlike
+    held_out = replace(faces.held_out, withheld=withheld)
     training_codes = labels.encode(faces.train)
     selection = select_labels(
         faces.pool_probabilities,

@@ -38,7 +38,7 @@ class StudentLabels:
     """To the manifest that the student was trained on; see `pseudo_labels.difference.difference`."""
 
 
-def label_pool_again(config: RunConfig, run: RunDir, round_index: int) -> StudentLabels:
+def label_pool_again(config: RunConfig, run: RunDir, round_index: int) -> StudentLabels | None:
     """Let the student of a round label the pool, by the config's selection; promoted or not, nobody trains on it here.
 
     The predictions and the selection are those of the next round, which begins with them if there is one.
@@ -48,9 +48,19 @@ def label_pool_again(config: RunConfig, run: RunDir, round_index: int) -> Studen
         run: the run's directory.
         round_index: of the student, from 1.
 
+    Returns:
+        None if the selection cannot be made of one network's predictions.
+
     Raises:
         RunError: if the student, or the selection that it was trained on, has not finished.
     """
+    if not config.student_can_label:
+        logger.warning(
+            "round %d: its student does not label the pool: ensemble_agreement needs several views of one network; "
+            "--set prediction.horizontal_flip=true",
+            round_index,
+        )
+        return None
     predict(config, run, round_index + 1, run.student(round_index) / "best.safetensors")
     selected = select(config, run, round_index + 1, teaches=False)
     check_selected(config, run, round_index)

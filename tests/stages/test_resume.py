@@ -233,7 +233,9 @@ def test_another_device_repeats_all_that_a_network_computes(
     config, run = base
     before = plan.of(config, run)
     replace_in_stages(monkeypatch, "resolve_device", lambda device: torch.device("cuda"))
-    assert differing(before, plan.of(config, run)) == MODELS | CALIBRATE | OUT_OF_FOLD | PREDICT | SHIFT | EVALUATE | DRAWS
+    assert (
+        differing(before, plan.of(config, run)) == MODELS | CALIBRATE | OUT_OF_FOLD | PREDICT | SHIFT | EVALUATE | DRAWS
+    )
 
 
 @pytest.mark.parametrize(
