@@ -21,6 +21,7 @@ class Alignment(Section):
 class FixMatchConfig(Section):
     """FixMatch (arXiv:2001.07685): the averaged model's predictions on weak views are targets for strong views of the pool.
 
+    With `teacher_share`, the teacher's predictions are a part of the targets, or all of them.
     Everything is decided per attribute; values that are known of a face bound its targets. Class weights, label smoothing
     and the loss's other terms do not apply to the pool.
     """
@@ -31,6 +32,9 @@ class FixMatchConfig(Section):
     """Factors of single attributes, by default 1; 0: the pool teaches only the attribute's known values."""
     faces_per_labeled: Annotated[float, Field(gt=0, le=50)] = 2.0
     """Pool faces per step, as a multiple of the labeled ones."""
+    teacher_share: Fraction = 0.0
+    """Share of the teacher's class probabilities, as the manifest has them, in a target; the rest is the averaged model's
+    prediction. 1 distills the teacher (arXiv:1503.02531): its labels of the pool stay fixed, and no weak view is predicted."""
     targets: Literal["hard", "soft"] = "hard"
     """The most probable value, or the probabilities of all values."""
     threshold: Literal["fixed", "self_adaptive", "gaussian_weights"] = "fixed"

@@ -134,14 +134,22 @@ class UnlabeledSet:
     """int [N, A], -1 unknown."""
     draws: FloatArray | None = None
     """float [N], how often each face is drawn relative to the others; None: equally often."""
+    teacher: npt.NDArray[np.float32] | None = None
+    """float [N, K], the teacher's class probabilities, for `fixmatch.teacher_share`."""
 
     @classmethod
     def from_faces(
-        cls, faces: pd.DataFrame, pixels: PixelArray, *, labels: LabelSpace, draws: "pd.Series[float] | None" = None
+        cls,
+        faces: pd.DataFrame,
+        pixels: PixelArray,
+        *,
+        labels: LabelSpace,
+        draws: "pd.Series[float] | None" = None,
+        teacher: npt.NDArray[np.float32] | None = None,
     ) -> "UnlabeledSet":
-        """Build from a face table; `draws` by image id."""
+        """Build from a face table; `draws` by image id, `teacher` in the order of the faces."""
         weights = None if draws is None else draws.loc[faces["image_id"]].to_numpy(float)
-        return cls(pixels, faces["pixel_row"].to_numpy(np.int64), labels.encode(faces), weights)
+        return cls(pixels, faces["pixel_row"].to_numpy(np.int64), labels.encode(faces), weights, teacher)
 
 
 @dataclass(frozen=True)

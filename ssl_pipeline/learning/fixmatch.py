@@ -1,4 +1,4 @@
-"""Agreement with the pool: predictions on weak views are targets for strong views (FixMatch, arXiv:2001.07685).
+"""Agreement with the pool: predictions on weak views, or a teacher's, are targets for strong views (FixMatch, arXiv:2001.07685).
 
 Decided per attribute, within the values known of a face. Shapes: U unlabeled faces of a step, A attributes, K classes,
 V values, S image side.
@@ -14,6 +14,7 @@ from torch.nn.functional import one_hot
 
 from ssl_pipeline.config.losses import CrossEntropy
 from ssl_pipeline.config.training import RoleConfig
+from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.labels import IntArray, LabelSpace
 from ssl_pipeline.learning.augmentation import Augmentation
 from ssl_pipeline.learning.dataset import AugmentedFaces, UnlabeledSet, epoch_batches, load_batches
@@ -26,10 +27,10 @@ _ORDER_STREAM, _WEAK_STREAM, _STRONG_STREAM = 101, 102, 103
 class UnlabeledBatch(NamedTuple):
     """The unlabeled faces of a step, in two views."""
 
-    weak: Tensor
-    """uint8 [U, 3, S, S]."""
     strong: Tensor
-    """uint8 [U, 3, S, S], the same faces in the same order."""
+    """uint8 [U, 3, S, S]."""
+    weak: Tensor | None
+    """uint8 [U, 3, S, S], the same faces in the same order; None if the targets are the teacher's alone."""
     faces: Tensor
     """int [U], their indices in the unlabeled set."""
 
@@ -62,7 +63,7 @@ class FixMatch:
         class_mass: Tensor,
         sum_over_processes: Callable[[Tensor], Tensor] = lambda value: value,
     ) -> None:
-        """Prepare for a pool.
+        """Prepare for a pool. Raises TrainingError if the settings need a teacher's predictions, and the pool has none.
 
         Args:
             role: its training has `fixmatch`.
@@ -74,6 +75,9 @@ class FixMatch:
         assert role.training.fixmatch is not None
         self._config, self._role, self._faces, self._labels = role.training.fixmatch, role, faces, labels
         self._sum_over_processes = sum_over_processes
+        self._teacher = None if faces.teacher is None else torch.from_numpy(faces.teacher)
+        if self._config.teacher_share and self._teacher is None:
+            raise TrainingError("fixmatch.teacher_share: no predictions of a teacher are given for the pool")
         self._candidates = torch.from_numpy(labels.candidates(faces.codes))
         self._is_known = torch.from_numpy(faces.codes >= 0)
         codes = torch.from_numpy(labels.class_codes)
@@ -99,7 +103,9 @@ class FixMatch:
         """
         ends = np.rint(np.cumsum(sizes) * self._config.faces_per_labeled).astype(np.int64)
         batches = np.split(self._sample(int(ends[-1]), seed=seed, epoch=epoch), ends[:-1])
-        kinds: tuple[tuple[Augmentation, int], ...] = (("weak", _WEAK_STREAM), ("strong", _STRONG_STREAM))
+        kinds: list[tuple[Augmentation, int]] = [("strong", _STRONG_STREAM)]
+        if self.predicts:
+            kinds.append(("weak", _WEAK_STREAM))
         loaders = [
             load_batches(
                 AugmentedFaces(
@@ -117,8 +123,8 @@ class FixMatch:
             )
             for kind, stream in kinds
         ]
-        for (weak, indices), (strong, _) in zip(*loaders, strict=True):
-            yield UnlabeledBatch(weak, strong, indices)
+        for (strong, indices), *weak in zip(*loaders, strict=True):
+            yield UnlabeledBatch(strong, weak[0][0] if weak else None, indices)
 
     def _sample(self, num_samples: int, *, seed: int, epoch: int) -> IntArray:
         num_faces, draws = len(self._faces.pixel_rows), self._faces.draws
@@ -130,15 +136,25 @@ class FixMatch:
         ]
         return np.concatenate(orders)[:num_samples]
 
-    def targets(self, log_probabilities: Tensor, faces: Tensor) -> PoolTargets:
-        """Turn predictions on the weak views of a step into targets, and update the running means.
+    @property
+    def predicts(self) -> bool:
+        """Whether the targets need predictions on weak views; not if they are the teacher's alone."""
+        return self._config.teacher_share < 1
+
+    def targets(self, log_probabilities: Tensor | None, faces: Tensor, *, device: torch.device) -> PoolTargets:
+        """Turn predictions on the weak views of a step, and the teacher's, into targets, and update the running means.
 
         Args:
-            log_probabilities: predictions on the weak views, float [U, K], without a graph.
+            log_probabilities: predictions on the weak views, float [U, K], without a graph; None without weak views.
             faces: indices in the unlabeled set, int [U].
+            device: of the targets.
         """
-        device, config = log_probabilities.device, self._config
-        q = log_probabilities.float().exp() * self._candidates[faces].to(device)
+        config, q = self._config, torch.zeros(len(faces), self._labels.num_classes, device=device)
+        if log_probabilities is not None:
+            q += (1 - config.teacher_share) * log_probabilities.float().exp()
+        if self._teacher is not None and config.teacher_share:
+            q += config.teacher_share * self._teacher[faces].to(device)
+        q = q * self._candidates[faces].to(device)
         q = q / q.sum(dim=1, keepdim=True).clamp_min(1e-12)
         if config.align is not None:
             q = self._aligned(q, faces)

@@ -280,14 +280,15 @@ class TrainingLoop:
         The average is of the steps before this one. Without `ema_decay`, it is the trained model.
         """
         assert self.fixmatch is not None
-        model, device = self.eval_model, self.compute.device
+        model, device, predicted = self.eval_model, self.compute.device, None
         parts = torch.arange(len(batch.faces)).tensor_split(num_parts)
-        model.eval()
-        with torch.no_grad(), self.compute.autocast():
-            predicted = torch.cat([model(batch.weak[part].to(device)) for part in parts])
-        if model is self.model:
-            self._start_training_mode()
-        targets = self.fixmatch.targets(predicted, batch.faces)
+        if batch.weak is not None:
+            model.eval()
+            with torch.no_grad(), self.compute.autocast():
+                predicted = torch.cat([model(batch.weak[part].to(device)) for part in parts])
+            if model is self.model:
+                self._start_training_mode()
+        targets = self.fixmatch.targets(predicted, batch.faces, device=device)
         total = self.compute.sum(torch.tensor(float(len(batch.faces))))
         for part in parts:
             yield _PoolPart(batch.strong[part], targets.of(part.to(device)), total)

@@ -20,6 +20,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
 from ssl_pipeline.config.base import Section
 from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.config.training import RoleConfig
@@ -28,6 +32,7 @@ from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.dataset import TrainingFaces, TrainingSet, UnlabeledSet
 from ssl_pipeline.learning.device import Device, resolve_device
 from ssl_pipeline.learning.fit import TRAINED, FitResult, fit
+from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.merging import read_training_table
 from ssl_pipeline.runs.disk import check_disk_space
 from ssl_pipeline.runs.files import read_json, write_json, write_text
@@ -56,6 +61,8 @@ class TrainingJob(Section):
     """Checkpoint whose weights the training starts with."""
     draws: Path | None = None
     """How often the pool's faces are drawn, see `stages.draws`; None: equally often."""
+    manifest: Path | None = None
+    """With the teacher's class probabilities, for `fixmatch.teacher_share`."""
     directory: Path
     seed: int
     device: Device
@@ -68,7 +75,10 @@ class TrainingJob(Section):
         draws = None if self.draws is None else read_draws(self.draws)
         if self.role.training.fixmatch is not None:
             pool = read_faces(self.faces / "unlabeled.parquet")
-            unlabeled = UnlabeledSet.from_faces(pool, human.train.pixels, labels=human.labels, draws=draws)
+            teacher = None if self.manifest is None else _probabilities(self.manifest, pool)
+            unlabeled = UnlabeledSet.from_faces(
+                pool, human.train.pixels, labels=human.labels, draws=draws, teacher=teacher
+            )
         if self.training_table is not None:
             table = read_training_table(self.training_table)
             train = TrainingSet.from_table(table, human.train.pixels, labels=human.labels, draws=draws)
@@ -87,6 +97,14 @@ class TrainingJob(Section):
             name=self.name,
             start=self.start,
         )
+
+
+def _probabilities(path: Path, pool: pd.DataFrame) -> npt.NDArray[np.float32]:
+    """Read the class probabilities of the pool's faces from a manifest, float [N, K]."""
+    manifest = read_manifest(path)
+    rows = pd.Index(manifest.faces["image_id"]).get_indexer(pd.Index(pool["image_id"]))
+    probabilities: npt.NDArray[np.float32] = manifest.probabilities[rows]
+    return probabilities
 
 
 def run_job(job: TrainingJob) -> FitResult:

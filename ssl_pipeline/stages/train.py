@@ -41,6 +41,8 @@ class Training:
     """What the result depends on, besides the config and the faces."""
     start: Path | None = None
     """Checkpoint whose weights it starts with."""
+    manifest: Path | None = None
+    """The teacher's labels of the pool, for `fixmatch.teacher_share`; part of `inputs` too."""
     draws: Path | None = None
     """How often the pool's faces are drawn, see `stages.draws`; None: equally often."""
     calibrated: bool = True
@@ -154,6 +156,7 @@ def _train_student(
         inputs={"manifest": digest_file(path), "guesses_count": guesses_count},
         start=_teacher_weights(config, run, round_index) if config.student_init == "teacher" else None,
         draws=weigh_draws(config, run, round_index),
+        manifest=path if fixmatch is not None and fixmatch.teacher_share else None,
     )
     if not guesses_count:
         role = role.model_copy(update={"training": role.training.model_copy(update={"fixmatch": None})})
@@ -211,6 +214,7 @@ def train_model(
             training_table=training_table(),
             start=training.start,
             draws=training.draws,
+            manifest=training.manifest,
             directory=directory,
             seed=training.seed,
             device=config.device,

@@ -26,6 +26,7 @@ from tests.conftest import SPACE, make_faces, make_role
 from tests.cycle_config import draw_and_prepare, write_tiny_config
 from tests.learning import interruption
 
+CPU = torch.device("cpu")
 FIXMATCH = {"confidence_threshold": 0.4, "threshold": "fixed", "align": {"prior": "flat"}, "targets": "soft"}
 
 
@@ -100,24 +101,48 @@ def reference_targets(
         {"confidence_threshold": 0.5, "targets": "soft", "align": {"prior": "flat", "exponent": 0.5}},
         {"threshold": "self_adaptive", "align": {}, "momentum": 0.8},
         {"threshold": "gaussian_weights", "targets": "soft", "attribute_weights": {"gender": 0}},
+        {"confidence_threshold": 0.6, "targets": "soft", "teacher_share": 0.3, "align": {}},
     ],
-    ids=["hard", "per attribute", "flat prior", "self-adaptive", "gaussian weights"],
+    ids=["hard", "per attribute", "flat prior", "self-adaptive", "gaussian weights", "with the teacher"],
 )
 def test_targets_are_those_of_a_slow_reference_over_several_steps(settings: dict[str, object]) -> None:
     faces = faces_with_pool(12, num_pool=40)
     codes = np.full((40, 2), -1)
     codes[::3, 0], codes[::4, 1] = 1, 2
-    pool = dataclasses.replace(faces.unlabeled, codes=codes)
+    teacher = np.random.default_rng(9).dirichlet(np.full(6, 0.4), size=40).astype(np.float32)
+    pool = dataclasses.replace(faces.unlabeled, codes=codes, teacher=teacher)
     fixmatch = fixmatch_of(dataclasses.replace(faces, unlabeled=pool), **settings)
     config, means = FixMatchConfig.model_validate(settings), [{}, {}]  # type: ignore[var-annotated]
     for step in range(3):
         rng = np.random.default_rng(step)
         probabilities, numbers = rng.dirichlet(np.full(6, 0.4), size=40), rng.permutation(40)
-        targets = fixmatch.targets(torch.from_numpy(np.log(probabilities)), torch.from_numpy(numbers))
-        expected, weights = reference_targets(probabilities, codes[numbers], config, means, step)
+        targets = fixmatch.targets(torch.from_numpy(np.log(probabilities)), torch.from_numpy(numbers), device=CPU)
+        mixed = (1 - config.teacher_share) * probabilities + config.teacher_share * teacher[numbers]
+        expected, weights = reference_targets(mixed, codes[numbers], config, means, step)
         np.testing.assert_allclose(targets.probabilities.numpy(), expected, atol=1e-5)
         np.testing.assert_allclose(targets.weights.numpy(), weights, atol=1e-4)
         assert 0 < targets.weights.numpy()[codes[numbers] < 0].mean() < 1
+
+
+def test_a_teacher_alone_sets_the_targets_and_no_weak_view_is_made() -> None:
+    faces = faces_with_pool(12, num_pool=24)
+    assert faces.unlabeled is not None
+    teacher = np.random.default_rng(0).dirichlet(np.ones(6), size=24).astype(np.float32)
+    pool = dataclasses.replace(faces, unlabeled=dataclasses.replace(faces.unlabeled, teacher=teacher))
+    settings = {"teacher_share": 1.0, "targets": "soft", "confidence_threshold": 0.0}
+    batches = list(fixmatch_of(pool, **settings).batches([12], seed=0, epoch=0, start=0, shard_indices=lambda p: p))
+    targets = fixmatch_of(pool, **settings).targets(None, batches[0].faces, device=CPU)
+    assert batches[0].weak is None
+    np.testing.assert_allclose(targets.probabilities, teacher[batches[0].faces], rtol=1e-5)
+    losses = []
+    for ema_decay in (0.9, None):
+        role = make_role(batch_size=12, ema_decay=ema_decay, fixmatch=settings, precision="fp32")
+        loop = training_loop.TrainingLoop(role, pool, seed=0, device="cpu", name="test")
+        pixels = torch.from_numpy(faces.train.pixels[:12]).permute(0, 3, 1, 2)
+        losses.append(loop._step(pixels, torch.arange(12), 0, batches[0]))
+    assert losses[0] == pytest.approx(losses[1])  # the averaged model is not asked
+    with pytest.raises(TrainingError, match="no predictions of a teacher"):
+        fixmatch_of(faces, **settings)
 
 
 def test_the_pool_term_is_the_plain_cross_entropy_of_each_attribute() -> None:
@@ -151,6 +176,7 @@ def test_every_pool_face_is_sampled_once_per_pass_and_both_views_are_of_the_same
         assert torch.cat([first.faces, second.faces]).tolist() == whole.faces.tolist()
         assert torch.equal(torch.cat([first.strong, second.strong]), whole.strong)
     (again,) = fixmatch.batches([8, 4], seed=1, epoch=0, start=1, shard_indices=lambda places: places)
+    assert again.weak is not None
     assert torch.equal(again.weak, batches[1].weak)
 
 
@@ -172,7 +198,7 @@ def test_a_step_adds_the_pool_term_by_the_average_before_the_step(ema_decay: flo
     faces = faces_with_pool(12, size=32, num_pool=24)
     pixels = torch.from_numpy(faces.train.pixels[:12]).permute(0, 3, 1, 2)
     pool = torch.from_numpy(np.array(faces.train.pixels[12:36])).permute(0, 3, 1, 2)
-    batch = UnlabeledBatch(pool, pool.flip(3), torch.arange(24))
+    batch = UnlabeledBatch(pool.flip(3), pool, torch.arange(24))
     losses: dict[tuple[int, float], list[float]] = {}
     expected = []
     for parts, weight in ((1, 2.0), (4, 2.0), (1, 1e-9)):
@@ -191,7 +217,8 @@ def test_a_step_adds_the_pool_term_by_the_average_before_the_step(ema_decay: flo
         for step in range(2):
             if (parts, weight) == (1, 2.0):
                 with torch.no_grad():
-                    targets = reference.targets(teacher.eval()(batch.weak), batch.faces)  # type: ignore[union-attr]
+                    weak = teacher.eval()(batch.weak)
+                    targets = reference.targets(weak, batch.faces, device=CPU)  # type: ignore[union-attr]
                     expected.append(float(loop.fixmatch.loss(loop.model(batch.strong), targets)) / 24)  # type: ignore[union-attr]
             losses.setdefault((parts, weight), []).append(loop._step(pixels, torch.arange(12), step, batch))
             teacher = copy.deepcopy(loop.eval_model)

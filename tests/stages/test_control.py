@@ -13,11 +13,13 @@ from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError
 from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.merging import read_training_table
 from ssl_pipeline.reports.comparison import comparison_markdown, verdict
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.finish import RoundOutcome, compared_round, finish
 from ssl_pipeline.stages.gate import gate
+from ssl_pipeline.stages.launch import TrainingJob, run_job
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.selection import select
 from ssl_pipeline.stages.teachers import train_teacher
@@ -123,6 +125,22 @@ def test_a_start_from_the_teacher_may_freeze_as_pretrained_weights_do(labeled_po
     load(labeled_pool, TEACHERS_NETWORK, FIXMATCH, frozen)
     with pytest.raises(ConfigError, match="relies on pretrained weights"):
         load(labeled_pool, TEACHERS_NETWORK, frozen)
+
+
+def test_the_teachers_labels_of_the_manifest_are_the_targets(
+    labeled_pool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[TrainingJob] = []
+    monkeypatch.setattr("ssl_pipeline.stages.train.run_job", lambda job: jobs.append(job) or run_job(job))
+    share = FIXMATCH.replace("{", "{teacher_share: 0.5, ", 1)
+    config, run = load(labeled_pool, TEACHERS_NETWORK, share)
+    train_student(config, run, 1)
+    manifest = read_manifest(run.pseudo_labels(1) / "manifest.parquet")
+    pool = read_faces(run.faces / "unlabeled.parquet")
+    expected = dict(zip(manifest.faces["image_id"], manifest.probabilities, strict=True))
+    unlabeled = jobs[0].load_faces().unlabeled
+    assert unlabeled is not None
+    np.testing.assert_array_equal(unlabeled.teacher, np.stack([expected[name] for name in pool["image_id"]]))
 
 
 def test_the_pool_is_drawn_by_resemblance(labeled_pool: Path) -> None:
