@@ -34,7 +34,17 @@ def verdict(summary: dict[str, Any]) -> str:
             f"The gate promoted no student: the teacher stays. The student of round {student['round']}: {test_result}."
         )
         why = [f"The gate: {summary['rounds'][-1]['reason']}."] if summary.get("rounds") else []
-        return " ".join([*endings, kept, *why, _interval_sentence(summary), *_control_sentences(summary), *warning])
+        return " ".join(
+            [
+                *endings,
+                kept,
+                *why,
+                _interval_sentence(summary),
+                *_control_sentences(summary),
+                *_cost_sentences(summary),
+                *warning,
+            ]
+        )
     sentences = [f"The student of round {student['round']} is promoted: it is better on validation, and {test_result}."]
     if gain <= 0:
         sentences.append("The gain on validation did not carry over to test: examine this student before you use it.")
@@ -45,7 +55,8 @@ def verdict(summary: dict[str, Any]) -> str:
     ]
     if losses:
         sentences.append(f"Its macro F1 on test is below the teacher's on {' and '.join(losses)}.")
-    return " ".join([*endings, *sentences, _interval_sentence(summary), *_control_sentences(summary), *warning])
+    comparison = [_interval_sentence(summary), *_control_sentences(summary), *_cost_sentences(summary)]
+    return " ".join([*endings, *sentences, *comparison, *warning])
 
 
 def _review_sentence(review: dict[str, Any]) -> str:
@@ -78,6 +89,51 @@ def _control_sentences(summary: dict[str, Any]) -> list[str]:
         f"The control, the same training without the pool's guesses, is {100 * (control - teacher):+.1f} points from the "
         f"teacher; the guesses brought {difference['overall_words']}{ending}."
     ]
+
+
+def _cost_sentences(summary: dict[str, Any]) -> list[str]:
+    """Weigh a vote against the student: size, speed and accuracy; nothing if the teacher is one network."""
+    if not summary.get("members") or not summary.get("costs"):
+        return []
+    student, vote = summary["costs"]["student"], summary["costs"]["teacher"]
+    accuracy = [summary[model]["test"]["accuracy"] for model in ("teacher", "student")]
+    ahead = 100 * (accuracy[0] - accuracy[1])
+    kind = f"vote is {vote['num_models']} models" if vote["num_models"] > 1 else "teacher is one model"
+    return [
+        f"The student is one network of {_size(student)} and {_speed(student)}; the {kind} of {_size(vote)}, "
+        f"{_speed(vote)}, and is {abs(ahead):.1f} points {'more' if ahead >= 0 else 'less'} accurate on test."
+    ]
+
+
+def _size(cost: Mapping[str, Any]) -> str:
+    number = cost["num_parameters"]
+    counted = "" if number is None else f" ({number / 1e6:.2f} million parameters)"
+    return f"{cost['num_bytes'] / 1e6:.1f} MB{counted}"
+
+
+def _speed(cost: Mapping[str, Any]) -> str:
+    speed = cost["faces_per_second"]
+    if speed is None:
+        return "cannot predict new images (a teacher of type features has those of this run's faces only)"
+    return f"predicts {speed:,.{0 if speed >= 10 else 1}f} faces/s"
+
+
+def _cost_rows(summary: dict[str, Any]) -> list[list[str]]:
+    """Format size and speed of teacher and student for the page."""
+    if not (costs := summary.get("costs")):
+        return []
+    control = [""] if summary.get("control") else []
+    models = costs["teacher"], costs["student"]
+    parameters = ["–" if own["num_parameters"] is None else f"{own['num_parameters'] / 1e6:.2f}" for own in models]
+    speeds = [
+        "not of new images" if own["faces_per_second"] is None else f"{own['faces_per_second']:,.1f}" for own in models
+    ]
+    rows = [
+        ("size of the checkpoint, MB", [f"{own['num_bytes'] / 1e6:.1f}" for own in models]),
+        ("million parameters", parameters),
+        (f"faces per second on {costs['student']['device']}", speeds),
+    ]
+    return [[name, teacher, *control, student, ""] for name, (teacher, student) in rows]
 
 
 def comparison_rows(summary: dict[str, Any]) -> list[tuple[str, float, float]]:
@@ -115,7 +171,7 @@ def comparison_markdown(summary: dict[str, Any]) -> str:
         manifest = ["", markdown_safe(labels), "", *_student_labels_markdown(summary["student_labels"]), *manifest]
     columns = _columns(summary)
     lines = [text, "", f"| {' | '.join(columns)} |", f"|---|{'---:|' * (len(columns) - 1)}"]
-    lines += [f"| {' | '.join(map(markdown_safe, row))} |" for row in _rows(summary)]
+    lines += [f"| {' | '.join(map(markdown_safe, row))} |" for row in [*_rows(summary), *_cost_rows(summary)]]
     return "\n".join([*lines, *manifest])
 
 

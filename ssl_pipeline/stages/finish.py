@@ -11,6 +11,7 @@ from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json, write_json
 from ssl_pipeline.runs.records import RECORD, StageRecord, finished_stage
 from ssl_pipeline.runs.review import ReviewDecision
+from ssl_pipeline.stages.cost import measure_cost
 from ssl_pipeline.stages.evaluate import evaluate
 from ssl_pipeline.stages.gate import GateResult, compare_on_split
 from ssl_pipeline.stages.open import environment
@@ -138,13 +139,17 @@ def _compare_on_test(config: RunConfig, run: RunDir, student_round: int) -> dict
         "control": control,
         "test_difference": compare_on_split(config, run.teacher, student_dir, "test").to_dict(),
         "control_difference": control_difference,
+        "costs": {
+            "teacher": measure_cost(config, run, run.teacher),
+            "student": measure_cost(config, run, student_dir),
+        },
     }
 
 
 def _evaluate_teacher(config: RunConfig, run: RunDir) -> dict[str, Any]:
     """Evaluate the teacher on validation only: the test split is saved until there is a student to compare."""
     validation = evaluate(config, run, run.teacher, "validation").scores
-    alone = dict.fromkeys(("student", "control", "test_difference", "control_difference"))
+    alone = dict.fromkeys(("student", "control", "test_difference", "control_difference", "costs"))
     return {"teacher": {"validation": validation}, **alone}
 
 
@@ -197,6 +202,7 @@ def _records(
             directories += [predictions, *(predictions / name for name in members if name != ".")]
         directories += [labels / "shift"] if config.shift is not None else []
     on_test = [] if compared is None else [run.teacher, run.student(compared.round_index)]
+    directories += [model / "cost" for model in on_test]
     if compared is not None and config.control:
         models.append(run.control(compared.round_index))
         on_test.append(models[-1])

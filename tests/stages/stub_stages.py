@@ -121,6 +121,8 @@ class StubStages:
             }
         if name.endswith("out_of_fold"):
             return {"by_fold": [1], "num_faces": 1, "calibration": None}
+        if name.endswith("/cost"):
+            return {"num_models": 1, "num_parameters": 1, "num_bytes": 1, "faces_per_second": 1.0, "device": "cpu"}
         if name.endswith("/calibration"):
             return {"calibration": None}
         training = {"kept": "best", "kept_epoch": 0, "num_epochs": 1, "monitor": "macro_f1", "kept_metric": 0.5}
