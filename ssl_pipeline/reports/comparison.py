@@ -98,10 +98,11 @@ def _cost_sentences(summary: dict[str, Any]) -> list[str]:
     student, vote = summary["costs"]["student"], summary["costs"]["teacher"]
     accuracy = [summary[model]["test"]["accuracy"] for model in ("teacher", "student")]
     ahead = 100 * (accuracy[0] - accuracy[1])
+    ahead_words = f"{abs(ahead):.1f} points {'more' if ahead > 0 else 'less'}" if round(ahead, 1) else "as"
     kind = f"vote is {vote['num_models']} models" if vote["num_models"] > 1 else "teacher is one model"
     return [
         f"The student is one network of {_size(student)} and {_speed(student)}; the {kind} of {_size(vote)}, "
-        f"{_speed(vote)}, and is {abs(ahead):.1f} points {'more' if ahead >= 0 else 'less'} accurate on test."
+        f"{_speed(vote)}, and is {ahead_words} accurate on test."
     ]
 
 
@@ -223,10 +224,11 @@ def student_labels_sentence(summary: Mapping[str, Any]) -> str:
         f"{name} {own['gained']:,} gained, {own['lost']:,} lost, {own['changed']:,} changed{right_words(own, 'changed')}"
         for name, own in per_attribute.items()
     ]
-    faults = f" ({'; '.join(labels['faults'])})" if labels["faults"] else ""
+    faults = [fault.partition("; ")[0] for fault in labels["faults"]]  # without the cures: nobody trains on them
+    warning = f" ({'; '.join(faults)})" if faults else ""
     return (
         f"The student of round {labels['student']} labels the pool once more: {counts['accepted']:,} of "
-        f"{counts['candidates']:,} candidates accepted{faults}. Against the labels that it was trained on: {'; '.join(changes)}. "
+        f"{counts['candidates']:,} candidates accepted{warning}. Against the labels that it was trained on: {'; '.join(changes)}. "
         f"Its manifest: {labels['manifest']}"
     )
 

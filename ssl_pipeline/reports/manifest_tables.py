@@ -154,7 +154,7 @@ def render_difference(difference: Mapping[str, Any], *, before: object, after: o
         f"{num_faces['both']:,} of them in both"
     )
     kinds = ("kept", "changed", "gained", "lost", "other_value")
-    heads = ("kept", "changed", "gained", "lost", "another value, accepted or not")
+    heads = ("kept", "changed", "gained", "lost", "other value, accepted or not")
     table = new_table("Accepted pseudo-labels; in brackets: right before → after", "attribute", *heads)
     examples = new_table("Examples", "attribute", "face", left=2)
     for name, counts in difference["per_attribute"].items():

@@ -125,7 +125,7 @@ def _stages(run: RunDir, config: RunConfig) -> Iterator[StageStatus]:
         yield _stage(run, run.control(compared), training=config.student.training)
     if config.student_can_label and compared == round_index:  # else the labels of a later round are the student's
         for stage in _labels(run, config, compared + 1):
-            yield replace(stage, note=f"{stage.note}, the student's labels of the pool".removeprefix(", "))
+            yield replace(stage, note=f"{stage.note}, the student's labels".removeprefix(", "))
     summary = run.summary.name
     yield StageStatus(summary, "finished" if run.summary.exists() else "to do")
 

@@ -27,7 +27,7 @@ def test_what_the_student_says_of_the_pool_is_one_line(capsys: pytest.CaptureFix
     own = {
         "student": 1,
         "counts": {"candidates": 20, "accepted": 16},
-        "faults": ["[a fault]"],
+        "faults": ["[a fault]; --set cure=1"],
         "difference": {"per_attribute": {"[age]": changes}},
         "manifest": "round-02/manifest.parquet",
     }

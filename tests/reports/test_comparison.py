@@ -98,6 +98,8 @@ def test_a_vote_is_weighed_against_the_student_and_one_network_on_the_page_only(
             "The student is one network of 4.0 MB (1.00 million parameters) and predicts 180 faces/s; the vote is 3 models "
             "of 9.0 MB, predicts 40 faces/s, and is 1.8 points more accurate on test."
         ) in verdict(votes | {"promoted": promoted})
+    summary["teacher"]["test"]["accuracy"] = 0.5
+    assert "and is as accurate on test." in verdict(votes)
 
 
 def test_the_markdown_holds_every_metric_with_its_difference() -> None:

@@ -119,8 +119,8 @@ def test_the_students_labels_of_the_pool_are_listed_once(config: Path) -> None:
         record(run.pseudo_labels(2), seconds=3)
     *_, predictions, selected, summary = run_status(run.root).stages
     assert [predictions.name, selected.name, summary.name] == [*labels, "summary.json"]
-    assert predictions.note == "the student's labels of the pool"
-    assert (selected.state, selected.note) == ("finished", "3.0 s, the student's labels of the pool")
+    assert predictions.note == "the student's labels"
+    assert (selected.state, selected.note) == ("finished", "3.0 s, the student's labels")
     with open_run(load_config(config, overrides=["rounds=2"])) as run:
         pass
     names = [stage.name for stage in run_status(run.root).stages]
