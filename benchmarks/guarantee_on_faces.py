@@ -15,9 +15,8 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from benchmarks import tables
+from benchmarks.pool import run_of
 from benchmarks.runner import ConfigPath, Jobs, Measurement, Out, Overrides, Seeds, run_command, stored_result
-from benchmarks.strategies import run_of
-from benchmarks.strategies_report import BASE
 from benchmarks.tables import Json
 from ssl_pipeline.config.evaluation import ShiftConfig
 from ssl_pipeline.config.loading import dump_config
@@ -54,9 +53,9 @@ def main(
 
 
 def measure_seed(measurement: Measurement, seed: int) -> Json:
-    """Return the counts of accepted and of right labels in both parts of the pool; shares a run with `strategies`."""
+    """Return the counts of accepted and of right labels in both parts of the pool."""
     config = measurement.config("selection={type: precision_guarantee}", "shift=null", f"seed={seed}")
-    run = run_of(config, BASE)
+    run = run_of(config, "guarantee")
     return stored_result(
         run.root / "guarantee.json", {"config": dump_config(config)}, lambda: _measure_run(config, run)
     )

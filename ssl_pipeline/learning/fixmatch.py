@@ -75,11 +75,11 @@ class FixMatch:
         assert role.training.fixmatch is not None
         self._config, self._role, self._faces, self._labels = role.training.fixmatch, role, faces, labels
         self._sum_over_processes = sum_over_processes
+        self._is_known = torch.from_numpy(faces.codes >= 0)
         self._teacher = None if faces.teacher is None else torch.from_numpy(faces.teacher)
         if self._config.teacher_share and self._teacher is None:
             raise TrainingError("fixmatch.teacher_share: no predictions of a teacher are given for the pool")
         self._candidates = torch.from_numpy(labels.candidates(faces.codes))
-        self._is_known = torch.from_numpy(faces.codes >= 0)
         codes = torch.from_numpy(labels.class_codes)
         self._membership = [one_hot(codes[:, position]).float() for position in range(codes.shape[1])]
         """Per attribute, float [K, V], 1 where a class has a value."""
@@ -138,8 +138,8 @@ class FixMatch:
 
     @property
     def predicts(self) -> bool:
-        """Whether the targets need predictions on weak views; not if they are the teacher's alone."""
-        return self._config.teacher_share < 1
+        """Whether the targets need predictions on weak views; not if they are the teacher's, or all values are known."""
+        return self._config.teacher_share < 1 and not bool(self._is_known.all())
 
     def targets(self, log_probabilities: Tensor | None, faces: Tensor, *, device: torch.device) -> PoolTargets:
         """Turn predictions on the weak views of a step, and the teacher's, into targets, and update the running means.
@@ -149,11 +149,11 @@ class FixMatch:
             faces: indices in the unlabeled set, int [U].
             device: of the targets.
         """
-        config, q = self._config, torch.zeros(len(faces), self._labels.num_classes, device=device)
+        config, q = self._config, torch.ones(len(faces), self._labels.num_classes, device=device)
         if log_probabilities is not None:
-            q += (1 - config.teacher_share) * log_probabilities.float().exp()
+            q = log_probabilities.float().exp()
         if self._teacher is not None and config.teacher_share:
-            q += config.teacher_share * self._teacher[faces].to(device)
+            q = (1 - config.teacher_share) * q + config.teacher_share * self._teacher[faces].to(device)
         q = q * self._candidates[faces].to(device)
         q = q / q.sum(dim=1, keepdim=True).clamp_min(1e-12)
         if config.align is not None:

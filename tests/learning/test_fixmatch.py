@@ -134,6 +134,10 @@ def test_a_teacher_alone_sets_the_targets_and_no_weak_view_is_made() -> None:
     targets = fixmatch_of(pool, **settings).targets(None, batches[0].faces, device=CPU)
     assert batches[0].weak is None
     np.testing.assert_allclose(targets.probabilities, teacher[batches[0].faces], rtol=1e-5)
+    told = dataclasses.replace(faces, unlabeled=dataclasses.replace(faces.unlabeled, codes=SPACE.class_codes[[3] * 24]))
+    (batch,) = fixmatch_of(told).batches([12], seed=0, epoch=0, start=0, shard_indices=lambda p: p)
+    assert batch.weak is None  # nothing is left to predict
+    assert (fixmatch_of(told).targets(None, batch.faces, device=CPU).probabilities[:, 3] == 1).all()
     losses = []
     for ema_decay in (0.9, None):
         role = make_role(batch_size=12, ema_decay=ema_decay, fixmatch=settings, precision="fp32")
