@@ -97,8 +97,11 @@ def report(num_draws: int, seed: int) -> str:
             "",
             f"Written by `python -m benchmarks.gate_simulation --draws {num_draws} --seed {seed}`.",
             "",
-            "A student is promoted if its metric on the validation faces is better than the teacher's and no group of "
-            "faces (an attribute's value, an origin) is worse. The evidence is counted in independent units: a person's "
+            "A student is promoted if its metric on the validation faces is better than the teacher's, no group of "
+            "faces (an attribute's value, an origin) is worse, and it is no coin flip: the student must be better in at "
+            f"least {100 * config.min_probability:.0f} % of {config.num_draws:,} bootstrap samples of the faces "
+            "(`gate.min_probability`; 0.5 promotes on any gain). With fewer than `gate.min_units` units there is no "
+            "such evidence, and by default no promotion. The evidence is counted in independent units: a person's "
             "faces, and copies of a picture, are one unit. For each group with at least `gate.min_units` "
             f"({config.min_units}) units, the exact sign test (McNemar's, if each unit has one face) compares the units on "
             "which the student has fewer correct faces with those on which it has more. Holm's correction over all tested "

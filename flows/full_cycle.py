@@ -1,4 +1,4 @@
-"""The full cycle: teacher → pseudo-labels → student → gate per round, the control, the comparison on the test split."""
+"""The full cycle: teacher → pseudo-labels → student → gate per round, the control, the student's labels, the comparison."""
 
 from functools import partial
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.reports.comparison import comparison_table, members_sentence, verdict
+from ssl_pipeline.reports.comparison import comparison_table, members_sentence, student_labels_sentence, verdict
 from ssl_pipeline.reports.stage_pages import cycle_page
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.finish import RoundOutcome, compared_round
@@ -56,7 +56,8 @@ def full_cycle(
         compared = compared_round(outcomes)
         if config.control and compared is not None:
             tasks.train_control(config, run, compared)
-        summary: dict[str, Any] = tasks.finish(config, run, outcomes)
+        labels = None if compared is None else tasks.label_pool_again(config, run, compared)
+        summary: dict[str, Any] = tasks.finish(config, run, outcomes, labels)
     show(lambda: [cycle_page(summary, run.root)])
     announce_finished(summary)
     return summary
@@ -92,6 +93,8 @@ def print_summary(summary: dict[str, Any]) -> None:
         f"Pseudo-labels: {counts['accepted']:,} of {counts['candidates']:,} candidates accepted, "
         f"{counts['rejected']:,} rejected, {counts['unreadable']:,} unreadable."
     )
+    if labels := student_labels_sentence(summary):
+        console.print(labels)
     console.print(f"Manifest:  {summary['manifest']}", highlight=False)
     console.print(f"Promoted:  {summary['promoted_checkpoint']}", highlight=False)
 

@@ -25,7 +25,7 @@ from ssl_pipeline.reports.stage_pages import (
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json
 from ssl_pipeline.runs.gpu_slots import provide_gpu_slots
-from ssl_pipeline.stages import cross_fit, review, selection, teachers, train
+from ssl_pipeline.stages import cross_fit, review, selection, student_labels, teachers, train
 from ssl_pipeline.stages import draw as drawing
 from ssl_pipeline.stages import finish as finishing
 from ssl_pipeline.stages import gate as gating
@@ -129,4 +129,5 @@ ask_review = _task(review.ask_review, "ask-review", per_round=True)
 train_student = _task(train.train_student, "train-student", per_round=True, pages=_student)
 train_control = _task(train.train_control, "train-control", per_round=True, pages=_control)
 gate = _task(gating.gate, "gate", per_round=True, pages=_gate)
+label_pool_again = _task(student_labels.label_pool_again, "label-pool-again", per_round=True)
 finish = _task(finishing.finish, "finish")

@@ -89,7 +89,9 @@ def manifest_diff(
     examples: Annotated[int, typer.Option(min=0, help="Examples of each kind of change.")] = 3,
 ) -> None:
     """Count the pseudo-labels that one manifest gained, lost or changed against another."""
-    changes = difference(read_manifest(before), read_manifest(after), num_examples=examples)
+    opened = read_manifest(after)
+    truth = _hidden_truth(after, opened.identity.faces_digest)
+    changes = difference(read_manifest(before), opened, truth=truth, num_examples=examples)
     Console(markup=False).print(render_difference(changes, before=before, after=after))
 
 

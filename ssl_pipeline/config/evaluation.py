@@ -48,9 +48,9 @@ class GateConfig(Section):
     """
 
     metric: Literal["macro_f1", "accuracy"] = "macro_f1"
-    min_probability: Annotated[float, Field(ge=0.5, le=1)] = 0.5
+    min_probability: Annotated[float, Field(ge=0.5, le=1)] = 0.8
     """Minimum share of the bootstrap samples (over units) in which the student is better. 0.5 only requires a better
-    point estimate; 0.95 requires evidence that a hundred faces rarely provide."""
+    point estimate, which an equal student has as often as not; 0.95 requires evidence that a hundred faces rarely provide."""
     num_draws: int = Field(default=2000, ge=100, le=100_000)
     """Number of bootstrap samples."""
     refuse_regressions: bool = True

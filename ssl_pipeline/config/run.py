@@ -170,6 +170,25 @@ class RunConfig(Section):
             and not self.faces.labeled.guarantee_fraction
         )
 
+    def guarantee_withheld(self, held_out: str, round_index: int) -> str:
+        """Say why held-out faces can guarantee nothing in a round (from 1), as they chose something; empty if they can.
+
+        Args:
+            held_out: which faces, see `HeldOutFaces.name`.
+            round_index: from 1; from 2 on, a student labels.
+        """
+        if held_out == "validation":
+            return "the validation faces have judged the model that labels: its epoch, temperatures or promotion"
+        fixmatch = self.student.training.fixmatch
+        if held_out == "guarantee" and round_index > 1 and (fixmatch is None or fixmatch.pseudo_labels):
+            return "the guarantee faces chose the thresholds of the labels that taught the student"
+        return ""
+
+    @property
+    def student_can_label(self) -> bool:
+        """Whether a student, one network, can label the pool: `ensemble_agreement` needs several views by it."""
+        return not isinstance(self.selection, EnsembleAgreement) or len(self.prediction.views) > 1
+
     def num_members(self, round_index: int) -> int:
         """Return how many predictions per pool face a round (from 1) stores: out-of-fold teachers, several teachers, views of one, or 1."""
         if self.out_of_fold is not None and round_index == 1:
@@ -213,17 +232,18 @@ class RunConfig(Section):
 
     def _selection_faults(self) -> Iterator[str]:
         """Yield contradictions between the selection and the predictions."""
-        if isinstance(self.selection, PrecisionGuarantee) and not self.faces.labeled.guarantee_fraction:
-            cure = "--set faces.labeled.guarantee_fraction=0.2, or --set selection.type=fixed_threshold"
-            if self.out_of_fold is None:
+        if isinstance(self.selection, PrecisionGuarantee):
+            needs = "selection.type: precision_guarantee needs labeled faces that chose nothing"
+            held_out = "guarantee" if self.faces.labeled.guarantee_fraction else "validation"
+            if self.out_of_fold is None and not self.faces.labeled.guarantee_fraction:
                 yield (
-                    "selection.type: precision_guarantee needs labeled faces that chose nothing, and the validation faces "
-                    f"choose the best epoch; --set out_of_fold.num_folds=5, {cure}"
+                    f"{needs}, and the validation faces choose the best epoch; --set out_of_fold.num_folds=5, "
+                    "--set faces.labeled.guarantee_fraction=0.2, or --set selection.type=fixed_threshold"
                 )
-            elif self.rounds > 1:
+            elif self.rounds > 1 and (why := self.guarantee_withheld(held_out, self.rounds)):
                 yield (
-                    "selection.type: precision_guarantee needs labeled faces that chose nothing; out_of_fold gives them in "
-                    f"the first round only, and rounds is {self.rounds}; {cure}"
+                    f"{needs}; after the first round {why}, and rounds is {self.rounds}; --set rounds=1, or "
+                    "--set selection.type=fixed_threshold"
                 )
         if (
             isinstance(self.selection, EnsembleAgreement)

@@ -35,9 +35,9 @@ def selection_faults(
         config: the strategy, its settings and guards.
         held_out: labeled faces that the teacher was not trained on; None skips the guards that need them.
     """
-    if held_out is not None and held_out.shift and isinstance(config, PrecisionGuarantee):
+    if held_out is not None and held_out.withheld and isinstance(config, PrecisionGuarantee):
         return [
-            f"the guarantee is withheld, nothing is accepted: {held_out.shift}; to select without a guarantee: "
+            f"the guarantee is withheld, nothing is accepted: {held_out.withheld}; to select without a guarantee: "
             "--set selection.type=fixed_threshold"
         ]
     guessed, accepted = np.asarray(~selection.known.all(axis=1)), selection.accepted.any(axis=1)

@@ -28,8 +28,8 @@ class HeldOutFaces:
     """The independent unit of each face, int [M]; see `faces.independence.independent_units`."""
     name: str = "validation"
     """Used in messages."""
-    shift: str = ""
-    """Why these faces are unlike the pool, in words; then they guarantee nothing about it."""
+    withheld: str = ""
+    """Why these faces guarantee nothing about the pool, in words: they are unlike it, or they chose something."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class HeldOutPredictions:
     """bool [M']"""
     units: IntArray
     """int [M'], the independent unit of each face."""
-    shift: str = ""
+    withheld: str = ""
     """See `HeldOutFaces`."""
 
     def of_value(self, value: int) -> "Evidence":
@@ -123,7 +123,7 @@ def predict_held_out(
                 confidence=confidence,
                 correct=predicted == truth,
                 units=held_out.units[usable],
-                shift=held_out.shift,
+                withheld=held_out.withheld,
             )
         )
     return tuple(predictions)

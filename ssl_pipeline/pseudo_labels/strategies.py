@@ -234,8 +234,8 @@ def _guarantee(
         correct = f"{test.num_correct} of {test.num_held_out} held-out persons correct at {test.reported:.4f}"
         note = f"{correct}, lower bound {bound} < {config.target}"
     threshold = test.threshold
-    if held_out.shift:  # weights by the odds of a classifier do not mend it: docs/guarantee.md
-        threshold, note = None, f"withheld, {held_out.shift}"
+    if held_out.withheld:  # weights by the odds of a classifier do not mend it: docs/guarantee.md
+        threshold, note = None, f"withheld, {held_out.withheld}"
     return ThresholdRow(
         *identity,
         threshold=threshold,

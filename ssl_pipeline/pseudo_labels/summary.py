@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ssl_pipeline.errors import ManifestError
-from ssl_pipeline.labels import UNKNOWN, BoolArray
+from ssl_pipeline.labels import UNKNOWN, BoolArray, IntArray, LabelSpace
 from ssl_pipeline.pseudo_labels.manifest import Manifest
 
 STATUSES = ("accepted", "rejected", "unreadable")
@@ -69,9 +69,7 @@ def precision(manifest: Manifest, truth: pd.DataFrame) -> dict[str, dict[str, An
     Raises:
         ValueError: if the truth holds an undefined value.
     """
-    positions = pd.Index(truth["image_id"]).get_indexer(pd.Index(manifest.faces["image_id"]))
-    true_codes = np.full(manifest.codes.shape, UNKNOWN)
-    true_codes[positions >= 0] = manifest.labels.encode(truth)[positions[positions >= 0]]
+    true_codes = codes_of(truth, pd.Index(manifest.faces["image_id"]), manifest.labels)
     correct = manifest.codes == true_codes
     accepted = manifest.accepted
     result = {
@@ -80,6 +78,14 @@ def precision(manifest: Manifest, truth: pd.DataFrame) -> dict[str, dict[str, An
     }
     complete = accepted.any(axis=1) & manifest.known_or_accepted.all(axis=1) & (true_codes != UNKNOWN).all(axis=1)
     return result | {"joint": _share(correct.all(axis=1), complete)}
+
+
+def codes_of(truth: pd.DataFrame, image_ids: "pd.Index[str]", labels: LabelSpace) -> IntArray:
+    """Return the true value codes of faces, int [N, A], -1 unknown; `truth` as for `precision`."""
+    positions = pd.Index(truth["image_id"]).get_indexer(image_ids)
+    codes = np.full((len(image_ids), len(labels.attributes)), UNKNOWN, dtype=np.int64)
+    codes[positions >= 0] = labels.encode(truth)[positions[positions >= 0]]
+    return codes
 
 
 def filter_faces(

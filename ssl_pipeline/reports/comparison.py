@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from ssl_pipeline.reports.manifest_tables import right_words
 from ssl_pipeline.reports.markdown import markdown_code, markdown_safe
 from ssl_pipeline.reports.tables import add_row, new_table
 
@@ -32,7 +33,18 @@ def verdict(summary: dict[str, Any]) -> str:
         kept = (
             f"The gate promoted no student: the teacher stays. The student of round {student['round']}: {test_result}."
         )
-        return " ".join([*endings, kept, _interval_sentence(summary), *_control_sentences(summary), *warning])
+        why = [f"The gate: {summary['rounds'][-1]['reason']}."] if summary.get("rounds") else []
+        return " ".join(
+            [
+                *endings,
+                kept,
+                *why,
+                _interval_sentence(summary),
+                *_control_sentences(summary),
+                *_cost_sentences(summary),
+                *warning,
+            ]
+        )
     sentences = [f"The student of round {student['round']} is promoted: it is better on validation, and {test_result}."]
     if gain <= 0:
         sentences.append("The gain on validation did not carry over to test: examine this student before you use it.")
@@ -43,7 +55,8 @@ def verdict(summary: dict[str, Any]) -> str:
     ]
     if losses:
         sentences.append(f"Its macro F1 on test is below the teacher's on {' and '.join(losses)}.")
-    return " ".join([*endings, *sentences, _interval_sentence(summary), *_control_sentences(summary), *warning])
+    comparison = [_interval_sentence(summary), *_control_sentences(summary), *_cost_sentences(summary)]
+    return " ".join([*endings, *sentences, *comparison, *warning])
 
 
 def _review_sentence(review: dict[str, Any]) -> str:
@@ -78,6 +91,52 @@ def _control_sentences(summary: dict[str, Any]) -> list[str]:
     ]
 
 
+def _cost_sentences(summary: dict[str, Any]) -> list[str]:
+    """Weigh a vote against the student: size, speed and accuracy; nothing if the teacher is one network."""
+    if not summary.get("members") or not summary.get("costs"):
+        return []
+    student, vote = summary["costs"]["student"], summary["costs"]["teacher"]
+    accuracy = [summary[model]["test"]["accuracy"] for model in ("teacher", "student")]
+    ahead = 100 * (accuracy[0] - accuracy[1])
+    ahead_words = f"{abs(ahead):.1f} points {'more' if ahead > 0 else 'less'}" if round(ahead, 1) else "as"
+    kind = f"vote is {vote['num_models']} models" if vote["num_models"] > 1 else "teacher is one model"
+    return [
+        f"The student is one network of {_size(student)} and {_speed(student)}; the {kind} of {_size(vote)}, "
+        f"{_speed(vote)}, and is {ahead_words} accurate on test."
+    ]
+
+
+def _size(cost: Mapping[str, Any]) -> str:
+    number = cost["num_parameters"]
+    counted = "" if number is None else f" ({number / 1e6:.2f} million parameters)"
+    return f"{cost['num_bytes'] / 1e6:.1f} MB{counted}"
+
+
+def _speed(cost: Mapping[str, Any]) -> str:
+    speed = cost["faces_per_second"]
+    if speed is None:
+        return "cannot predict new images (a teacher of type features has those of this run's faces only)"
+    return f"predicts {speed:,.{0 if speed >= 10 else 1}f} faces/s"
+
+
+def _cost_rows(summary: dict[str, Any]) -> list[list[str]]:
+    """Format size and speed of teacher and student for the page."""
+    if not (costs := summary.get("costs")):
+        return []
+    control = [""] if summary.get("control") else []
+    models = costs["teacher"], costs["student"]
+    parameters = ["–" if own["num_parameters"] is None else f"{own['num_parameters'] / 1e6:.2f}" for own in models]
+    speeds = [
+        "not of new images" if own["faces_per_second"] is None else f"{own['faces_per_second']:,.1f}" for own in models
+    ]
+    rows = [
+        ("size of the checkpoint, MB", [f"{own['num_bytes'] / 1e6:.1f}" for own in models]),
+        ("million parameters", parameters),
+        (f"faces per second on {costs['student']['device']}", speeds),
+    ]
+    return [[name, teacher, *control, student, ""] for name, (teacher, student) in rows]
+
+
 def comparison_rows(summary: dict[str, Any]) -> list[tuple[str, float, float]]:
     """Return (metric, teacher, student) of the test split, joint first, then per attribute; values in [0, 1]."""
     return score_rows(summary["teacher"]["test"], summary["student"]["test"])
@@ -109,9 +168,11 @@ def comparison_markdown(summary: dict[str, Any]) -> str:
         manifest = ["", *members_markdown({**summary["members"], **vote}), *manifest]
     if summary["student"] is None:
         return "\n".join([text, *manifest])
+    if labels := student_labels_sentence(summary):
+        manifest = ["", markdown_safe(labels), "", *_student_labels_markdown(summary["student_labels"]), *manifest]
     columns = _columns(summary)
     lines = [text, "", f"| {' | '.join(columns)} |", f"|---|{'---:|' * (len(columns) - 1)}"]
-    lines += [f"| {' | '.join(map(markdown_safe, row))} |" for row in _rows(summary)]
+    lines += [f"| {' | '.join(map(markdown_safe, row))} |" for row in [*_rows(summary), *_cost_rows(summary)]]
     return "\n".join([*lines, *manifest])
 
 
@@ -151,6 +212,39 @@ def members_sentence(summary: Mapping[str, Any]) -> str:
     parts = [f"{name} {100 * scores['accuracy']:.1f}" for name, scores in summary["members"].items()]
     together = 100 * summary["teacher"]["validation"]["accuracy"]
     return f"Teachers on validation, accuracy in %: {', '.join(parts)}; their vote {together:.1f}."
+
+
+def student_labels_sentence(summary: Mapping[str, Any]) -> str:
+    """State what the compared student says of the pool, and what changed since its teacher; empty if it was not asked."""
+    labels = summary.get("student_labels")
+    if labels is None:
+        return ""
+    counts, per_attribute = labels["counts"], labels["difference"]["per_attribute"]
+    changes = [
+        f"{name} {own['gained']:,} gained, {own['lost']:,} lost, {own['changed']:,} changed{right_words(own, 'changed')}"
+        for name, own in per_attribute.items()
+    ]
+    faults = [fault.partition("; ")[0] for fault in labels["faults"]]  # without the cures: nobody trains on them
+    warning = f" ({'; '.join(faults)})" if faults else ""
+    return (
+        f"The student of round {labels['student']} labels the pool once more: {counts['accepted']:,} of "
+        f"{counts['candidates']:,} candidates accepted{warning}. Against the labels that it was trained on: {'; '.join(changes)}. "
+        f"Its manifest: {labels['manifest']}"
+    )
+
+
+def _student_labels_markdown(labels: Mapping[str, Any]) -> list[str]:
+    """Render the changes since the teacher's labels, per attribute, and the precision where the truth is known."""
+    lines = [
+        "| the student's labels | precision % | kept | gained | lost | changed | another value, accepted or not |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, own in labels["difference"]["per_attribute"].items():
+        precision = ((labels["precision"] or {}).get(name) or {}).get("precision")
+        numbers = [f"{own[kind]:,}{right_words(own, kind)}" for kind in ("gained", "lost", "changed", "other_value")]
+        share = "" if precision is None else f"{100 * precision:.1f}"
+        lines.append(f"| {markdown_safe(name)} | {share} | {own['kept']:,} | {' | '.join(numbers)} |")
+    return lines
 
 
 _METRICS = (("macro_f1", "macro F1"), ("accuracy", "accuracy"))

@@ -153,14 +153,21 @@ def render_difference(difference: Mapping[str, Any], *, before: object, after: o
         f"before: {before}, {num_faces['before']:,} faces\nafter:  {after}, {num_faces['after']:,} faces, "
         f"{num_faces['both']:,} of them in both"
     )
-    kinds = ("kept", "changed", "gained", "lost")
-    table = new_table("Accepted pseudo-labels", "attribute", *kinds)
+    kinds = ("kept", "changed", "gained", "lost", "other_value")
+    heads = ("kept", "changed", "gained", "lost", "other value, accepted or not")
+    table = new_table("Accepted pseudo-labels; in brackets: right before → after", "attribute", *heads)
     examples = new_table("Examples", "attribute", "face", left=2)
     for name, counts in difference["per_attribute"].items():
-        add_row(table, name, *(f"{counts[kind]:,}" for kind in kinds))
+        add_row(table, name, *(f"{counts[kind]:,}{right_words(counts, kind)}" for kind in kinds))
         for example in counts["examples"]:
             add_row(examples, name, example)
     return Group(headline, table, examples)
+
+
+def right_words(counts: Mapping[str, Any], kind: str) -> str:
+    """State how many labels of a kind of change are right before and after, in brackets; empty if no truth is known."""
+    right = (counts["right"] or {}).get(kind, {"num": 0})
+    return f" ({right['before']:,} → {right['after']:,} right of {right['num']:,})" if right["num"] else ""
 
 
 def render_audit(audit: Mapping[str, Any]) -> Group:

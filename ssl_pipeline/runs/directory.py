@@ -13,7 +13,10 @@ from ssl_pipeline.runs.lock import hold_lock
 
 @dataclass(frozen=True)
 class RunDir:
-    """The paths of one run. Round 0 is the teacher's; round k ≥ 1 holds pseudo-labels and a student."""
+    """The paths of one run. Round 0 is the teacher's; round k ≥ 1 holds pseudo-labels and a student.
+
+    The round after the compared student's holds the pool as that student labels it, also if no student follows.
+    """
 
     root: Path
 

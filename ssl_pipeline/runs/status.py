@@ -1,7 +1,7 @@
 """The state of a run, read from its files: run.json, lock, stage records. Read-only."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -111,10 +111,7 @@ def _stages(run: RunDir, config: RunConfig) -> Iterator[StageStatus]:
         yield _stage(run, run.out_of_fold)
     compared = 1
     for round_index in range(1, config.rounds + 1):
-        labels = run.pseudo_labels(round_index)
-        shards = config.prediction.shard_size, config.num_members(round_index)
-        yield _stage(run, labels / "predictions", shards=shards)
-        yield _stage(run, labels)
+        yield from _labels(run, config, round_index)
         student = run.student(round_index)
         yield _stage(run, student, training=config.student.training)
         gate = student / "gate.json"
@@ -126,8 +123,18 @@ def _stages(run: RunDir, config: RunConfig) -> Iterator[StageStatus]:
             break
     if config.control:
         yield _stage(run, run.control(compared), training=config.student.training)
+    if config.student_can_label and compared == round_index:  # else the labels of a later round are the student's
+        for stage in _labels(run, config, compared + 1):
+            yield replace(stage, note=f"{stage.note}, the student's labels".removeprefix(", "))
     summary = run.summary.name
     yield StageStatus(summary, "finished" if run.summary.exists() else "to do")
+
+
+def _labels(run: RunDir, config: RunConfig, round_index: int) -> Iterator[StageStatus]:
+    labels = run.pseudo_labels(round_index)
+    shards = config.prediction.shard_size, config.num_members(round_index)
+    yield _stage(run, labels / "predictions", shards=shards)
+    yield _stage(run, labels)
 
 
 def _teachers(run: RunDir, config: RunConfig, directory: Path) -> Iterator[StageStatus]:

@@ -11,10 +11,12 @@ from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json, write_json
 from ssl_pipeline.runs.records import RECORD, StageRecord, finished_stage
 from ssl_pipeline.runs.review import ReviewDecision
+from ssl_pipeline.stages.cost import measure_cost
 from ssl_pipeline.stages.evaluate import evaluate
 from ssl_pipeline.stages.gate import GateResult, compare_on_split
 from ssl_pipeline.stages.open import environment
 from ssl_pipeline.stages.selection import ChangedLabels
+from ssl_pipeline.stages.student_labels import StudentLabels
 from ssl_pipeline.stages.train import TrainedModel
 
 
@@ -51,7 +53,9 @@ def compared_round(rounds: Sequence[RoundOutcome]) -> int | None:
     return (promoted or students)[-1].round_index if students else None
 
 
-def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> dict[str, Any]:
+def finish(
+    config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome], student_labels: StudentLabels | None = None
+) -> dict[str, Any]:
     """Evaluate the first teacher and the student on the test split, once, and write summary.json.
 
     The student is that of `compared_round`. If there is none, because a person rejected the first round's selection or it
@@ -61,6 +65,7 @@ def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> di
         config: the run's config.
         run: the run directory.
         rounds: the results of all rounds, in order; at least one.
+        student_labels: the pool as the compared student labels it; None if it does not.
 
     Returns:
         The content of summary.json.
@@ -77,7 +82,7 @@ def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> di
     finished_stage(run.pseudo_labels(selected.round_index), cure=cure)
     selection = read_json(run.pseudo_labels(selected.round_index) / "selection.json")
     scores = _compare_on_test(config, run, compared.round_index) if compared else _evaluate_teacher(config, run)
-    records = _records(config, run, rounds, compared)
+    records = _records(config, run, rounds, compared, labels_again=student_labels)
     summary = {
         "status": "stopped by review" if stopped else "finished",
         "run_name": config.run_name,
@@ -105,6 +110,9 @@ def finish(config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome]) -> di
         "changed_labels": None if changed is None else asdict(changed),
         "rounds": [asdict(outcome.gate) for outcome in students if outcome.gate is not None],
         "manifest": str(run.pseudo_labels(selected.round_index) / "manifest.parquet"),
+        "student_labels": None
+        if student_labels is None
+        else {**asdict(student_labels), "manifest": str(student_labels.manifest)},
         "pictures": [*(["class_f1.png"] if compared else []), *_stage_pictures(records)],
         "seconds": {name: record.seconds for name, record in records.items()},
         "seed": config.seed,
@@ -131,13 +139,17 @@ def _compare_on_test(config: RunConfig, run: RunDir, student_round: int) -> dict
         "control": control,
         "test_difference": compare_on_split(config, run.teacher, student_dir, "test").to_dict(),
         "control_difference": control_difference,
+        "costs": {
+            "teacher": measure_cost(config, run, run.teacher),
+            "student": measure_cost(config, run, student_dir),
+        },
     }
 
 
 def _evaluate_teacher(config: RunConfig, run: RunDir) -> dict[str, Any]:
     """Evaluate the teacher on validation only: the test split is saved until there is a student to compare."""
     validation = evaluate(config, run, run.teacher, "validation").scores
-    alone = dict.fromkeys(("student", "control", "test_difference", "control_difference"))
+    alone = dict.fromkeys(("student", "control", "test_difference", "control_difference", "costs"))
     return {"teacher": {"validation": validation}, **alone}
 
 
@@ -159,7 +171,12 @@ def _scores(config: RunConfig, run: RunDir, model_dir: Path) -> dict[str, Any]:
 
 
 def _records(
-    config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome], compared: RoundOutcome | None
+    config: RunConfig,
+    run: RunDir,
+    rounds: Sequence[RoundOutcome],
+    compared: RoundOutcome | None,
+    *,
+    labels_again: StudentLabels | None,
 ) -> dict[str, StageRecord]:
     """Read the records of the stages that this cycle used, by directory relative to the run's.
 
@@ -175,15 +192,17 @@ def _records(
         members = [run.members(directory) / name for directory in teachers for name in config.named_teachers]
         directories += [run.features / name for name in config.named_teachers]
         directories += [member / part for member in members for part in (".", "calibration", "validation")]
-    for outcome in rounds:
-        labels = run.pseudo_labels(outcome.round_index)
+    models += [run.student(outcome.round_index) for outcome in rounds if outcome.gate is not None]
+    labeled = {outcome.round_index for outcome in rounds}
+    for round_index in labeled if labels_again is None else labeled | {labels_again.round_index}:
+        labels = run.pseudo_labels(round_index)
         directories.append(labels)
         for predictions in (labels / "predictions", labels / "held_out"):
             members = StageRecord.read(predictions).inputs["members"]
             directories += [predictions, *(predictions / name for name in members if name != ".")]
         directories += [labels / "shift"] if config.shift is not None else []
-        models += [run.student(outcome.round_index)] if outcome.gate is not None else []
     on_test = [] if compared is None else [run.teacher, run.student(compared.round_index)]
+    directories += [model / "cost" for model in on_test]
     if compared is not None and config.control:
         models.append(run.control(compared.round_index))
         on_test.append(models[-1])

@@ -1,6 +1,7 @@
 """Gate: promote the student to teacher, or not, by a paired comparison on the validation faces."""
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,8 +32,10 @@ class GateResult:
     comparison: Mapping[str, Any]
     """`ModelComparison.to_dict` on the validation faces."""
     promoted: bool
+    reason: str
+    """On validation: the difference, how sure it is, and the groups that got worse."""
     verdict: str
-    """The decision and its reasons in one sentence."""
+    """The decision and its reason in one sentence."""
 
 
 def gate(config: RunConfig, run: RunDir, round_index: int, teacher_dir: Path) -> GateResult:
@@ -41,13 +44,14 @@ def gate(config: RunConfig, run: RunDir, round_index: int, teacher_dir: Path) ->
     for directory in (teacher_dir, student_dir):
         evaluate(config, run, directory, "validation")
     comparison = compare_on_split(config, teacher_dir, student_dir, "validation")
-    promoted = is_promoted(comparison, config.gate)
+    promoted, reason = is_promoted(comparison, config.gate), gate_reason(comparison, config.gate)
     result = GateResult(
         teacher=str(teacher_dir.relative_to(run.root)),
         student=str(student_dir.relative_to(run.root)),
         comparison=comparison.to_dict(),
         promoted=promoted,
-        verdict=_verdict(comparison, config.gate, promoted=promoted),
+        reason=reason,
+        verdict=f"the student is {'promoted' if promoted else 'not promoted'}: {reason}",
     )
     write_json(student_dir / "gate.json", asdict(result))
     logger.info("round %d: %s", round_index, result.verdict)
@@ -92,9 +96,14 @@ def _unit_name(faces: pd.DataFrame, *, num_units: int) -> str:
     return "faces" if num_units == len(faces) else "pictures"
 
 
-def _verdict(comparison: ModelComparison, config: GateConfig, *, promoted: bool) -> str:
-    """State the decision and its reasons."""
-    sentence = f"the student is {'promoted' if promoted else 'not promoted'}: validation {comparison.overall_words}"
-    probability = f"{comparison.overall.probability:.2f}" if comparison.has_enough_units else "unknown"
-    sentence += f", better with probability {probability} (required: {config.min_probability:g})"
+def gate_reason(comparison: ModelComparison, config: GateConfig) -> str:
+    """State what decides: the difference on validation, how sure it is, and the groups that got worse."""
+    sentence = f"on validation {comparison.overall_words}; "
+    if comparison.has_enough_units:
+        # rounded down, so that it never looks like the required share when it is below
+        share = math.floor(1000 * comparison.overall.probability) / 10
+        sentence += f"it is better in {share:g} % of the bootstrap samples, "
+    else:
+        sentence += "too few to say how sure that is, which counts as 50 % of the bootstrap samples, "
+    sentence += f"and the gate requires {100 * config.min_probability:g} %"
     return f"{sentence}; {comparison.group_words}" if comparison.group_words else sentence

@@ -60,8 +60,14 @@ class ChangedLabels:
     words: str
 
 
-def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
+def select(config: RunConfig, run: RunDir, round_index: int, *, teaches: bool = True) -> SelectionResult:
     """Select pseudo-labels. Reads predictions; writes manifest.parquet, shift.json, then selection.json.
+
+    Args:
+        config: the run's.
+        run: the run's directory.
+        round_index: from 1.
+        teaches: whether a student is to be trained on them; if not, faults only warn.
 
     Raises:
         SelectionError: if a guard finds a fault and ``on_fault`` is ``stop``, or the strategy lacks an input.
@@ -90,7 +96,8 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
         counts = summary["counts"]
         logger.info("round %d: accepted %d of %d candidates", round_index, counts["accepted"], counts["candidates"])
         faults = summary["selection"]["faults"]
-        stop_on(faults, config.selection)
+        if teaches:  # not among the inputs: `train_student` asks the guards again
+            stop_on(faults, config.selection)
         for fault in faults:
             logger.warning("round %d: %s", round_index, fault)
         return {"counts": counts, "precision": summary["precision"], "faults": faults, **change}
@@ -157,7 +164,9 @@ def _make_manifest(
     """
     directory, labels, settings = run.pseudo_labels(round_index), config.labels.space, config.selection
     pool = faces.pool
-    held_out = replace(faces.held_out, shift=shift["separability"] if shift is not None and shift["strong"] else "")
+    unlike = shift["separability"] if shift is not None and shift["strong"] else ""
+    withheld = config.guarantee_withheld(faces.held_out.name, round_index) or unlike
+    held_out = replace(faces.held_out, withheld=withheld)
     training_codes = labels.encode(faces.train)
     selection = select_labels(
         faces.pool_probabilities,

@@ -19,4 +19,5 @@ VERSIONS: Final = {
     "draws": 1,
     "select": 2,
     "evaluate": 1,
+    "cost": 1,
 }

@@ -63,6 +63,7 @@ FAULTS = [
     ["selection={type: precision_guarantee, align: validation}", "out_of_fold={}"],
     ["selection={type: precision_guarantee}"],
     ["selection={type: precision_guarantee}", "out_of_fold={}", "rounds=2"],
+    ["selection={type: precision_guarantee}", "faces.labeled.guarantee_fraction=0.2", "rounds=2"],
     ["selection={type: ensemble_agreement}", "prediction.horizontal_flip=false"],
     ["selection.target=0.7", "out_of_fold={}"],
     ["selection={target: 0.7}", "out_of_fold={}"],

@@ -12,7 +12,7 @@ from flows.operations import review
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.records import StageRecord
-from ssl_pipeline.stages import cross_fit, finish, gate, predict, prepare, selection, teachers, train
+from ssl_pipeline.stages import cross_fit, finish, gate, predict, prepare, selection, student_labels, teachers, train
 from ssl_pipeline.stages.selection import ChangedLabels
 from tests.cycle_config import write_tiny_config
 from tests.stages.stub_stages import StubStages
@@ -51,6 +51,7 @@ def rounds_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cycle:
             changed_label_share=changed_label_share,
             train_student=train.train_student,
             gate=gate.gate,
+            label_pool_again=student_labels.label_pool_again,
             finish=finish.finish,
         )
         for module in (flow, review):
@@ -78,8 +79,9 @@ def test_each_promoted_student_is_the_next_rounds_teacher(rounds_of: Cycle, run:
     assert (summary["promoted"], summary["student"]["round"]) == ("student", 3)
     records = [StageRecord.read(run.student(number)).inputs for number in (1, 2, 3)]
     assert len({record["seed"] for record in records}) == 3  # new weights in each round
-    teachers = [StageRecord.read(run.pseudo_labels(number) / "predictions").inputs["teacher"] for number in (1, 2, 3)]
-    checkpoints = [run.teacher, run.student(1), run.student(2)]
+    labels = [run.pseudo_labels(number) for number in (1, 2, 3, 4)]  # the last ones of the last student, for a person
+    teachers = [StageRecord.read(directory / "predictions").inputs["teacher"] for directory in labels]
+    checkpoints = [run.teacher, run.student(1), run.student(2), run.student(3)]
     assert teachers == [StageRecord.read(model / "calibration").outputs["../best.safetensors"] for model in checkpoints]
 
 
@@ -94,6 +96,9 @@ def test_a_student_that_is_not_promoted_ends_the_rounds_and_the_last_promoted_on
     assert summary["student"]["test"]["accuracy"] == 0.8
     assert not (run.student(2) / "test").exists()
     assert summary["manifest"] == str(run.pseudo_labels(1) / "manifest.parquet")
+    assert summary["student_labels"]["manifest"] == str(run.pseudo_labels(2) / "manifest.parquet")
+    assert stub.worked.count("round-02/pseudo_labels") == 1  # the second round began with them
+    assert not run.pseudo_labels(3).exists()
 
 
 def test_without_a_promoted_student_the_last_one_is_compared_and_the_teacher_stays(
@@ -121,7 +126,8 @@ def test_the_summary_counts_the_stages_of_this_cycle_and_no_others(rounds_of: Cy
     shorter, stub = rounds_of(0.5, 0.7, 0.8, 0.9, rounds=1)
     assert set(shorter["seconds"]) == set(stub.worked) | set(stub.skipped)
     used = tuple(shorter["seconds"])
-    assert not [name for name in used if "fold" in name or not name.startswith(("faces", "round-00", "round-01"))]
+    first_round = ("faces", "round-00", "round-01", "round-02/pseudo_labels")
+    assert not [name for name in used if "fold" in name or not name.startswith(first_round)]
     assert all(picture == "class_f1.png" or picture.startswith(used) for picture in shorter["pictures"])
 
 

@@ -19,3 +19,31 @@ def test_a_note_with_brackets_ends_no_cycle(capsys: pytest.CaptureFixture[str]) 
     )
     printed = capsys.readouterr().out
     assert note in printed and "[someone]" in printed and "runs/[a]/manifest.parquet" in printed
+
+
+def test_what_the_student_says_of_the_pool_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    right = {kind: {"num": 3, "before": 1, "after": 2} for kind in ("gained", "lost", "changed", "other_value")}
+    changes = {"kept": 9, "gained": 4, "lost": 5, "changed": 3, "other_value": 8, "right": right}
+    own = {
+        "student": 1,
+        "counts": {"candidates": 20, "accepted": 16},
+        "faults": ["[a fault]; --set cure=1"],
+        "difference": {"per_attribute": {"[age]": changes}},
+        "manifest": "round-02/manifest.parquet",
+    }
+    counts = {"candidates": 2, "accepted": 1, "rejected": 1, "unreadable": 0}
+    print_summary(
+        {
+            "status": "stopped by review",
+            "reviews": [{"reviewer": "x", "round": 2, "note": ""}],
+            "student": None,
+            "student_labels": own,
+            "counts": counts,
+            "manifest": "manifest.parquet",
+            "promoted_checkpoint": "best.safetensors",
+        }
+    )
+    assert (
+        "The student of round 1 labels the pool once more: 16 of 20 candidates accepted ([a fault]). Against the labels that "
+        "it was trained on: [age] 4 gained, 5 lost, 3 changed (1 → 2 right of 3). Its manifest: round-02/manifest.parquet"
+    ) in capsys.readouterr().out

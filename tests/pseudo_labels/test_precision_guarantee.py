@@ -106,7 +106,7 @@ def test_copies_of_five_pictures_prove_nothing() -> None:
 
 
 def test_under_strong_shift_the_guarantee_is_withheld_and_says_why() -> None:
-    withheld = answered(40, 40, shift="the pool is of another origin")
+    withheld = answered(40, 40, withheld="the pool is of another origin")
     assert not withheld.accepted.any()
     assert withheld.reasons[0, 0] == "no guarantee for male: withheld, the pool is of another origin"
     row = withheld.thresholds[0]
@@ -125,7 +125,7 @@ def test_the_guarantee_is_broken_no_more_often_than_delta(teacher: str, num_valu
         assert result.num_kept > 0.9 * draws and result.acceptance > 0.4  # and it accepts much
 
 
-def answered(num_held_out: int, num_right: int, *, shift: str = "", **settings: object) -> Selection:
+def answered(num_held_out: int, num_right: int, *, withheld: str = "", **settings: object) -> Selection:
     """Select from 100 faces predicted as men at 0.8, with held-out faces predicted alike."""
     sure = np.array([0.8, 0, 0, 0.2, 0, 0])
     truth = np.array([[0, 0]] * num_right + [[1, 0]] * (num_held_out - num_right), dtype=np.int64).reshape(-1, 2)
@@ -136,7 +136,7 @@ def answered(num_held_out: int, num_right: int, *, shift: str = "", **settings: 
         labels=SPACE,
         config=config,
         image_ids=[f"{number:03d}" for number in range(100)],
-        held_out=HeldOutFaces(np.tile(sure, (num_held_out, 1)), truth, np.arange(num_held_out), shift=shift),
+        held_out=HeldOutFaces(np.tile(sure, (num_held_out, 1)), truth, np.arange(num_held_out), withheld=withheld),
     )
 
 

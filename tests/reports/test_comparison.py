@@ -71,6 +71,35 @@ def test_without_a_promoted_student_the_teacher_stays_and_the_test_result_is_sta
     text = verdict(make_summary(teacher=0.4, student=0.38, promoted="teacher"))
     assert text.startswith("The gate promoted no student: the teacher stays.")
     assert "2.0 points of macro F1 below the teacher" in text
+    gate = {"reason": "on validation macro F1 +1.0 points; it is better in 62 % …"}
+    text = verdict(make_summary(teacher=0.4, student=0.38, promoted="teacher") | {"rounds": [gate]})
+    assert " The gate: on validation macro F1 +1.0 points; it is better in 62 % …. Difference on test" in text
+
+
+def cost(num_models: int, megabytes: float, speed: float, parameters: int | None = 1_000_000) -> dict[str, Any]:
+    return {
+        "num_models": num_models,
+        "num_parameters": parameters,
+        "num_bytes": int(1e6 * megabytes),
+        "faces_per_second": speed,
+        "device": "cpu",
+    }
+
+
+def test_a_vote_is_weighed_against_the_student_and_one_network_on_the_page_only() -> None:
+    summary = make_summary(teacher=0.4, student=0.38, promoted="teacher")
+    summary["teacher"]["test"]["accuracy"] = 0.518
+    summary["costs"] = {"teacher": cost(3, 9, 40.4, None), "student": cost(1, 4, 180)}
+    row = "| faces per second on cpu | 40.4 | 180.0 |  |"
+    assert row in comparison_markdown(summary) and "faces/s" not in verdict(summary)
+    votes = summary | {"members": {"a": summary["teacher"]["test"]}}
+    for promoted in ("teacher", "student"):
+        assert (
+            "The student is one network of 4.0 MB (1.00 million parameters) and predicts 180 faces/s; the vote is 3 models "
+            "of 9.0 MB, predicts 40 faces/s, and is 1.8 points more accurate on test."
+        ) in verdict(votes | {"promoted": promoted})
+    summary["teacher"]["test"]["accuracy"] = 0.5
+    assert "and is as accurate on test." in verdict(votes)
 
 
 def test_the_markdown_holds_every_metric_with_its_difference() -> None:

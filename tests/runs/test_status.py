@@ -112,6 +112,29 @@ def test_stages_are_listed_in_order_with_their_progress(config: Path) -> None:
     assert [name for name, _, _ in stages[4:]][-2:] == ["round-02/student/gate.json", "summary.json"]
 
 
+def test_the_students_labels_of_the_pool_are_listed_once(config: Path) -> None:
+    """As the round after the student's, unless that round has begun with them."""
+    labels = ["round-02/pseudo_labels/predictions", "round-02/pseudo_labels"]
+    with open_run(load_config(config)) as run:
+        record(run.pseudo_labels(2), seconds=3)
+    *_, predictions, selected, summary = run_status(run.root).stages
+    assert [predictions.name, selected.name, summary.name] == [*labels, "summary.json"]
+    assert predictions.note == "the student's labels"
+    assert (selected.state, selected.note) == ("finished", "3.0 s, the student's labels")
+    with open_run(load_config(config, overrides=["rounds=2"])) as run:
+        pass
+    names = [stage.name for stage in run_status(run.root).stages]
+    assert [names.count(name) for name in labels] == [1, 1]
+    one_view = [
+        "selection={type: ensemble_agreement}",
+        "prediction.horizontal_flip=false",
+        "out_of_fold={num_folds: 2}",
+    ]
+    with open_run(load_config(config, overrides=one_view)) as run:
+        pass
+    assert not set(labels) & {stage.name for stage in run_status(run.root).stages}
+
+
 def test_shards_of_several_teachers_are_counted_together(config: Path) -> None:
     with open_run(load_config(config, overrides=["out_of_fold={num_folds: 3}"])) as run:
         record(run.faces, seconds=1.5, unlabeled=100)
@@ -128,7 +151,12 @@ def test_rounds_after_a_refused_student_are_omitted(config: Path) -> None:
         record(run.student(1), seconds=1)
         write_json(run.student(1) / "gate.json", {"promoted": False})
     names = [stage.name for stage in run_status(run.root).stages]
-    assert names[-2:] == ["round-01/student/gate.json", "summary.json"]
+    assert names[-4:] == [
+        "round-01/student/gate.json",
+        "round-02/pseudo_labels/predictions",
+        "round-02/pseudo_labels",
+        "summary.json",
+    ]
 
 
 def test_the_control_is_that_of_the_last_promoted_student(config: Path) -> None:

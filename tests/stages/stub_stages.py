@@ -65,6 +65,8 @@ class StubStages:
         manifest = SimpleNamespace(selection={"faults": [], "shift": None}, known_or_accepted=np.ones((1, 1), bool))
         monkeypatch.setattr("ssl_pipeline.stages.train.read_manifest", lambda path: manifest)
         monkeypatch.setattr("ssl_pipeline.stages.train.check_belongs", lambda *_, **__: None)
+        for name in ("read_manifest", "difference"):
+            monkeypatch.setattr(f"ssl_pipeline.stages.student_labels.{name}", lambda *_, **__: {"per_attribute": {}})
         monkeypatch.setattr("ssl_pipeline.stages.finish.plot_class_f1", lambda *_, **__: None)
         monkeypatch.setattr("ssl_pipeline.stages.prepare.fingerprint", lambda *_, **__: "unchanged")
         monkeypatch.setattr("ssl_pipeline.stages.prepare.detector_identity", str)
@@ -119,6 +121,8 @@ class StubStages:
             }
         if name.endswith("out_of_fold"):
             return {"by_fold": [1], "num_faces": 1, "calibration": None}
+        if name.endswith("/cost"):
+            return {"num_models": 1, "num_parameters": 1, "num_bytes": 1, "faces_per_second": 1.0, "device": "cpu"}
         if name.endswith("/calibration"):
             return {"calibration": None}
         training = {"kept": "best", "kept_epoch": 0, "num_epochs": 1, "monitor": "macro_f1", "kept_metric": 0.5}
@@ -131,6 +135,7 @@ def _prepare(directory: Path) -> dict[str, Any]:
     labeled["split"] = [_SPLITS[row % len(_SPLITS)] for row in range(NUM_LABELED)]
     write_faces(directory / "labeled.parquet", labeled, LABELS)
     write_faces(directory / "unlabeled.parquet", pool.assign(gender=None, age=None, split="unlabeled"), LABELS)
+    pd.DataFrame({"image_id": []}).to_parquet(directory / "unlabeled_truth.parquet")
     counts = {split: int((labeled["split"] == split).sum()) for split in ("train", "validation", "test")}
     return {"labeled": counts | {"unused": 0}, "unlabeled": NUM_POOL, "leakage": {}}
 

@@ -223,7 +223,11 @@ def test_uploads_are_requested_while_shards_are_predicted_and_when_a_stage_ends(
         ),
         (
             [GUARANTEE, "rounds=2", "out_of_fold={num_folds: 3}"],
-            "out_of_fold gives them in the first round only, and rounds is 2; --set faces.labeled.guarantee_fraction=0.2",
+            "after the first round the validation faces have judged the model that labels: .*, and rounds is 2; --set",
+        ),
+        (
+            [GUARANTEE, "rounds=2", "faces.labeled.guarantee_fraction=0.2"],
+            "after the first round the guarantee faces chose the thresholds of the labels that taught the student, and",
         ),
         (
             [AGREEMENT, "prediction.horizontal_flip=false"],

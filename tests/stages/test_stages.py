@@ -116,13 +116,14 @@ def test_the_evaluate_command_gives_the_scores_and_plots_of_the_stage(
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 3
 
 
-def test_the_gate_promotes_the_model_that_is_better_on_validation(
+def test_the_gate_promotes_the_model_that_is_surely_better_on_validation(
     finished: tuple[RunConfig, RunDir, dict[str, Any]],
 ) -> None:
     _, run, summary = finished
     decision = json.loads((run.student(1) / "gate.json").read_text())
     better = summary["student"]["validation"]["macro_f1"] > summary["teacher"]["validation"]["macro_f1"]
-    assert decision["promoted"] == better == (summary["promoted"] == "student")
+    sure = decision["comparison"]["overall"]["probability"] >= 0.8 and not decision["comparison"]["regressions"]
+    assert decision["promoted"] == (better and sure) == (summary["promoted"] == "student")
 
 
 def test_validation_and_test_faces_never_reach_training(finished: tuple[RunConfig, RunDir, dict[str, Any]]) -> None:

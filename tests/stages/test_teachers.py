@@ -25,13 +25,14 @@ from ssl_pipeline.learning.embedders import Embedder
 from ssl_pipeline.learning.hub import HubWeights
 from ssl_pipeline.learning.predict import CheckpointPredictor
 from ssl_pipeline.learning.shard_prediction import read_shards
-from ssl_pipeline.reports.comparison import comparison_markdown, members_sentence
+from ssl_pipeline.reports.comparison import comparison_markdown, members_sentence, verdict
 from ssl_pipeline.reports.plots import SCORE_PICTURES
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json, write_text
 from ssl_pipeline.runs.status import StageStatus, run_status
 from ssl_pipeline.stages import teachers as stage
 from ssl_pipeline.stages.check import find_faults
+from ssl_pipeline.stages.cost import measure_cost
 from ssl_pipeline.stages.cross_fit import train_fold_teachers
 from ssl_pipeline.stages.finish import RoundOutcome, finish
 from ssl_pipeline.stages.gate import gate
@@ -197,12 +198,40 @@ def test_a_cycle_ends_with_the_teachers_scores_beside_the_votes(
         == read_json(run.members(run.teacher) / "frozen/validation/scores.json")["accuracy"]
     )
     assert {"features/frozen", "round-00/teacher/members/colors", "round-00/teacher"} <= set(summary["seconds"])
+    vote, network = summary["costs"]["teacher"], summary["costs"]["student"]
+    assert (vote["num_models"], network["num_models"]) == (4, 1)
+    assert vote["num_bytes"] == (run.teacher / "best.safetensors").stat().st_size > network["num_bytes"]
+    assert vote["faces_per_second"] is None  # a member of type features
+    assert network["faces_per_second"] > 0
+    assert {"round-00/teacher/cost", "round-01/student/cost"} <= set(summary["seconds"])
+    text = verdict(summary)
+    assert "the vote is 4 models of " in text and "MB, cannot predict new images (a teacher of type features" in text
+    assert " accurate on test." in text
+    assert "| not of new images |" in comparison_markdown(summary)
     assert members_sentence(summary).startswith("Teachers on validation, accuracy in %: network ")
     assert "| features | " in comparison_markdown(summary)
     assert [stage.name for stage in run_status_stages(config, run)][1:6] == [
         *(f"round-00/teacher/members/{name}" for name in config.named_teachers),
         "round-00/teacher",
     ]
+
+
+def test_the_speed_of_a_vote_includes_its_features_and_is_measured_once(
+    copied: tuple[RunConfig, RunDir], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = copied
+    head = run.members(run.teacher) / "frozen"
+    seen, forward = [], Embedder.forward
+    monkeypatch.setattr(Embedder, "forward", lambda self, faces: seen.append(len(faces)) or forward(self, faces))
+    measured = measure_cost(config, run, head)
+    assert measured["faces_per_second"] > 0
+    assert len(seen) >= 2 and set(seen) == {22}  # all validation faces, warmed up
+    assert measure_cost(config, run, head) == measured
+    backbone = timm.create_model("test_resnet", num_classes=0)
+    num_values = 4  # of gender and age, with a bias each
+    expected = sum(parameter.numel() for parameter in backbone.parameters()) + num_values * (backbone.num_features + 1)
+    assert measured["num_parameters"] == expected
+    assert measure_cost(config, run, run.members(run.teacher) / "colors")["num_parameters"] is None
 
 
 def run_status_stages(config: RunConfig, run: RunDir) -> list[StageStatus]:

@@ -28,8 +28,10 @@ CODE: dict[str, tuple[str, ...]] = {
     "cross_fit": ("stages/cross_fit.py", "learning/calibrate.py", "evaluation/temperature.py"),
     "predict": ("learning/predict.py", "learning/shard_prediction.py", "stages/predict.py", "stages/round_faces.py"),
     "shift": ("evaluation/shift.py",),
+    "draws": ("stages/draws.py", "evaluation/resemblance.py"),
     "select": ("stages/selection.py", "pseudo_labels/*.py"),
     "evaluate": ("stages/evaluate.py", "evaluation/*.py"),
+    "cost": ("stages/cost.py",),
 }
 """The modules whose code decides a stage's results."""
 
