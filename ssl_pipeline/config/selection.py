@@ -128,4 +128,4 @@ SelectionConfig = Annotated[
 ]
 
 DEFAULT = FixedThreshold(type="fixed_threshold", confidence_threshold=0.8)
-"""No strategy was measurably better for the student (docs/strategies.md); this one needs no faces kept for a test."""
+"""No strategy was measurably better for the student (docs/results.md); this one needs no faces kept for a test."""
