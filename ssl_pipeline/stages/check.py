@@ -47,7 +47,7 @@ def find_faults(config: RunConfig) -> list[str]:
                 key=key,
                 labels=config.labels.space,
                 image_size=config.faces.image_size,
-                needs_features=config.shift is not None and teaches,
+                needs_features=teaches and (config.shift is not None or config.student.draws is not None),
             )
         except ConfigError as error:
             faults.append(str(error))
