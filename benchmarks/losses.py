@@ -1,4 +1,4 @@
-"""A config's teacher trained with each loss, over several seeds.
+"""A config's teacher (of several, the first network) trained with each loss, over several seeds.
 
 python -m benchmarks.losses --config configs/utkface.yaml --set faces.root=../shared/data --out docs/losses.md
 """
@@ -64,7 +64,7 @@ def measure_seed(measurement: Measurement, seed: int) -> Json:
 def train_and_evaluate(config: RunConfig, run: RunDir, row: str) -> Json:
     """Train the teacher with the loss of a row, unless that is done; return its test scores, which choose nothing."""
     loss, class_balanced = ROWS[row]
-    role = config.roles["teacher"].model_dump(mode="json", include={"model", "training"})
+    role = next(iter(config.roles.values())).model_dump(mode="json", include={"model", "training"})
     role["training"] |= {"loss": loss, "class_balanced": class_balanced}
     directory = run.root / f"losses/{digest_of(role)[:12]}"
     training = Training(row, directory, seed=config.seed, calibrated=False)

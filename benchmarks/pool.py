@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.docs.marked_sections import replace_section
-from benchmarks.pool_report import report
+from benchmarks.pool_report import CEILING, CONTROL, report
 from benchmarks.runner import ConfigPath, Jobs, Measurement, Out, Overrides, Seeds, run_command, stored_result
 from benchmarks.tables import Json
 from ssl_pipeline.config.run import RunConfig
@@ -34,9 +34,9 @@ from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.prepare import prepare
 from ssl_pipeline.stages.selection import select
 from ssl_pipeline.stages.teachers import train_teacher
-from ssl_pipeline.stages.train import TrainedModel, Training, train_control, train_model, train_student
+from ssl_pipeline.stages.train import TrainedModel, Training, teacher_weights, train_control, train_model, train_student
 
-BASE, CONTROL, CEILING, RECIPE = "teachers together", "control", "all true labels", "recipe"
+BASE, RECIPE = "teachers together", "recipe"
 _ALL = "selection={type: fixed_threshold, confidence_threshold: 0.01, targets: soft}"
 _THRESHOLD = "selection={type: fixed_threshold, confidence_threshold: 0.8, targets: hard}"
 _FIXED = [  # pseudo-labels of the manifest: the same number of faces in a step, a quarter of them labeled
@@ -129,11 +129,11 @@ def _measure_row(config: RunConfig, row: str) -> Json:
     if row in _OTHER_LABELERS:
         shutil.rmtree(run.pseudo_labels(1), ignore_errors=True)
         train_fold_teachers(config, run)
-        teacher = _start(config, run) if config.out_of_fold is None else run.teacher
+        teacher = teacher_weights(config, run, 1).parent if config.out_of_fold is None else run.teacher
         predict(config, run, 1, teacher / "best.safetensors")
     selection = select(config, run, 1)
     if row in _AFTER:
-        student = _train(config, run, run_of(config, _AFTER[row]).student(1))
+        student = _train(config, run, run_of(config, _AFTER[row]).student(1) / TRAINED)
     else:
         student = (train_control if row == CONTROL else train_student)(config, run, 1)
     return _result(config, run, student) | {"counts": selection.counts, "precision": selection.precision}
@@ -144,9 +144,10 @@ def _measure_teachers(config: RunConfig, run: RunDir) -> Json:
     prepare(config, run)
     teacher = train_teacher(config, run)
     predict(config, run, 1, teacher.checkpoint)
-    members = {name: run.members(run.teacher) / name for name in config.named_teachers}
+    votes = config.network_teacher is None
+    members = {name: run.members(run.teacher) / name for name in config.named_teachers} if votes else {}
     return _result(config, run, teacher) | {
-        "seconds": sum(StageRecord.read(path).seconds for path in members.values()),
+        "seconds": teacher.seconds + sum(StageRecord.read(path).seconds for path in members.values()),
         "members": {name: _test_scores(config, run, path) for name, path in members.items()},
         "counts": StageRecord.read(run.faces).result,
     }
@@ -157,7 +158,7 @@ def _measure_ceiling(config: RunConfig, run: RunDir) -> Json:
     unlabeled = config.faces.unlabeled.model_copy(update={"hide_labels": False})
     config = config.model_copy(update={"faces": config.faces.model_copy(update={"unlabeled": unlabeled})})
     prepare(config, run)
-    return _result(config, run, _train(config, run, _start(config, run)))
+    return _result(config, run, _train(config, run, teacher_weights(config, run, 1)))
 
 
 def _train(config: RunConfig, run: RunDir, start: Path) -> TrainedModel:
@@ -170,17 +171,12 @@ def _train(config: RunConfig, run: RunDir, start: Path) -> TrainedModel:
         return table
 
     draws, seed = weigh_draws(config, run, 1), config.seed * 1000 + 1  # the seed of every row's student
-    training = Training("student", run.student(1), seed=seed, start=start / TRAINED, draws=draws)
+    training = Training("student", run.student(1), seed=seed, start=start, draws=draws)
     fixmatch = config.student.training.fixmatch
     assert fixmatch is not None
     own = config.student.training.model_copy(update={"fixmatch": fixmatch.model_copy(update={"teacher_share": 0.0})})
     role = config.student.model_copy(update={"training": own})
     return train_model(config, role, run, training, training_table)
-
-
-def _start(config: RunConfig, run: RunDir) -> Path:
-    """Return the folder of the teacher whose weights the students start with."""
-    return run.members(run.teacher) / str(config.start_teacher)
 
 
 def _result(config: RunConfig, run: RunDir, model: TrainedModel) -> Json:

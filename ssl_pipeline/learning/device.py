@@ -85,8 +85,8 @@ def deterministic_algorithms(deterministic: bool) -> Iterator[None]:
 def _keep_freed_memory() -> None:
     """Let glibc keep large blocks instead of returning them to the system.
 
-    Every layer allocates its activations anew; handing each block back costs page faults at the next use, more than half
-    of the time of a prediction in batches of 256. Other C libraries have no such setting and are left alone.
+    Every layer allocates its activations anew; handing each block back costs page faults at the next use, which large
+    batches feel. Other C libraries have no such setting and are left alone.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:

@@ -154,7 +154,7 @@ def _train_student(
         directory,
         seed=config.seed * 1000 + round_index,  # other initial weights in each round
         inputs={"manifest": digest_file(path), "guesses_count": guesses_count},
-        start=_teacher_weights(config, run, round_index) if config.student_init == "teacher" else None,
+        start=teacher_weights(config, run, round_index) if config.student_init == "teacher" else None,
         draws=weigh_draws(config, run, round_index),
         manifest=path if fixmatch is not None and fixmatch.teacher_share else None,
     )
@@ -163,7 +163,7 @@ def _train_student(
     return train_model(config, role, run, training, merge_labels)
 
 
-def _teacher_weights(config: RunConfig, run: RunDir, round_index: int) -> Path:
+def teacher_weights(config: RunConfig, run: RunDir, round_index: int) -> Path:
     """Return the weights of a round's teacher; of teachers that vote, those of the one whose network is the student's.
 
     Raises:
