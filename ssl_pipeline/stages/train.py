@@ -134,6 +134,8 @@ def _train_student(
     check_belongs(manifest, labels=labels, faces_digest=faces_digest(config, run), run_name=config.run_name)
     stop_on(manifest.selection["faults"], config.selection)
     fixmatch = role.training.fixmatch
+    humans_alone = fixmatch is not None and not fixmatch.pseudo_labels  # in the training table
+    uses_pool = guesses_count or not humans_alone
 
     def merge_labels() -> Path:
         labeled = read_faces(run.faces / "labeled.parquet")
@@ -144,7 +146,7 @@ def _train_student(
             labels=labels,
             guesses_count=guesses_count,
         )
-        if fixmatch is not None and not fixmatch.pseudo_labels:
+        if humans_alone:
             table = table[table["label_source"] == "human"]
         write_training_table(directory / "training.parquet", table)
         return directory / "training.parquet"
@@ -153,13 +155,15 @@ def _train_student(
         name,
         directory,
         seed=config.seed * 1000 + round_index,  # other initial weights in each round
-        inputs={"manifest": digest_file(path), "guesses_count": guesses_count},
+        inputs={"manifest": digest_file(path) if uses_pool else None, "guesses_count": guesses_count},
         start=teacher_weights(config, run, round_index) if config.student_init == "teacher" else None,
-        draws=weigh_draws(config, run, round_index),
+        draws=weigh_draws(config, run, round_index) if uses_pool else None,
         manifest=path if fixmatch is not None and fixmatch.teacher_share else None,
     )
     if not guesses_count:
-        role = role.model_copy(update={"training": role.training.model_copy(update={"fixmatch": None})})
+        training_alone = role.training.model_copy(update={"fixmatch": None})
+        draws = role.draws if uses_pool else None
+        role = role.model_copy(update={"training": training_alone, "draws": draws})
     return train_model(config, role, run, training, merge_labels)
 
 

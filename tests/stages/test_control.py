@@ -110,11 +110,15 @@ def test_with_agreement_the_control_is_the_training_without_it(labeled_pool: Pat
     assert set(table["label_source"]) == {"human"}
     student = load_file(train_student(config, run, 1).directory / TRAINED)
     assert any(not torch.equal(tensor, student[name]) for name, tensor in weights.items())
-    # other guesses, the same control
+    # other guesses and other draws of them, the same control
     probabilities = sorted((run.pseudo_labels(1) / "predictions").glob("part-*.parquet"))
     assert probabilities
     again, _ = load(
-        labeled_pool, TEACHERS_NETWORK, FIXMATCH.replace("0.3", "0.9"), "student.training.labeled_fraction=null"
+        labeled_pool,
+        TEACHERS_NETWORK,
+        FIXMATCH.replace("0.3", "0.9"),
+        "student.training.labeled_fraction=null",
+        "student.draws={min_effective_share: 0.5}",
     )
     repeated = train_control(again, run, 1)
     assert repeated.skipped
