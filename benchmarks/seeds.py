@@ -102,8 +102,8 @@ def _control(summaries: Sequence[Json]) -> list[str]:
         "## What the pool adds",
         "",
         "A student differs from its teacher in more than the pool. Its control has the student's start, steps, schedule "
-        "and draws of labeled faces, and learns nothing from the pool's guesses: the difference between them is what the "
-        "guesses add. Means over the seeds; in brackets, seed by seed.",
+        "and draws of labeled faces, and learns nothing from the pool: the difference between them is what the pool "
+        "adds. Means over the seeds; in brackets, seed by seed.",
         "",
         *tables.markdown_table(["", "teacher", "control", "student", "student − control"], "lrrrr", rows),
         "",

@@ -83,7 +83,7 @@ class RunConfig(Section):
     """`wait`: a person must decide on each round's selection before the student is trained; see docs/review.md."""
     gate: GateConfig = GateConfig()
     control: bool = True
-    """Train the compared student once more without the pool's guesses, to tell what the pool brought."""
+    """Train the compared student once more without the pool, to tell what the pool brought."""
     storage: StorageConfig | None = None
     """Remote copy of the run; None keeps it on this machine only."""
     execution: ExecutionConfig = InProcess()

@@ -24,7 +24,7 @@ def merge(
     manifest: Manifest,
     *,
     labels: LabelSpace,
-    guesses_count: bool = True,
+    pool_counts: bool = True,
 ) -> pd.DataFrame:
     """Merge the human labels and the accepted pseudo-labels into one training table; human labels are never overwritten.
 
@@ -36,7 +36,7 @@ def merge(
         pool: the face table of the pool.
         manifest: of that pool.
         labels: the label space.
-        guesses_count: False gives the pseudo-labels the weight 0: the same faces are drawn, and teach nothing.
+        pool_counts: False counts every face of the pool as pseudo-labeled, with weight 0: it is drawn, and teaches nothing.
 
     Returns:
         One row per face, human first, then pseudo, each by image id: image_id, content_hash, person_id, pixel_row;
@@ -60,7 +60,7 @@ def merge(
     _check_known(manifest, readable, labels.encode(faces))
     human = _human_rows(labeled_train, labels)
     included: BoolArray = np.asarray(manifest.known_or_accepted.any(axis=1))
-    pseudo = _pool_rows(faces[included[readable]], manifest, included, guesses_count=guesses_count)
+    pseudo = _pool_rows(faces[included[readable]], manifest, included, pool_counts=pool_counts)
     table: pd.DataFrame = pd.concat([human, pseudo], ignore_index=True)
     return table.sort_values(["label_source", "image_id"], kind="stable", ignore_index=True)
 
@@ -169,7 +169,7 @@ def _human_rows(labeled_train: pd.DataFrame, labels: LabelSpace) -> pd.DataFrame
     )
 
 
-def _pool_rows(faces: pd.DataFrame, manifest: Manifest, included: BoolArray, *, guesses_count: bool) -> pd.DataFrame:
+def _pool_rows(faces: pd.DataFrame, manifest: Manifest, included: BoolArray, *, pool_counts: bool) -> pd.DataFrame:
     """Return the training rows of the included faces; `faces` are their rows of the pool, in the manifest's order."""
     labels, known = manifest.labels, manifest.known_or_accepted[included]
     targets: FloatArray
@@ -180,10 +180,9 @@ def _pool_rows(faces: pd.DataFrame, manifest: Manifest, included: BoolArray, *, 
             targets = manifest.probabilities[included]
         case _:
             assert_never(manifest.targets)
-    pseudo = manifest.accepted[included].any(axis=1)
+    pseudo = manifest.accepted[included].any(axis=1) | (not pool_counts)
     columns = [f"{name}_weight" for name in labels.names]
-    counts = known if guesses_count else known & ~manifest.accepted[included]
-    weights = np.where(counts, manifest.faces.loc[included, columns].to_numpy(np.float32), 0)
+    weights = np.where(known & pool_counts, manifest.faces.loc[included, columns].to_numpy(np.float32), 0)
     return _rows(
         faces,
         labels=labels,

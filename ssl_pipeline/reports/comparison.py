@@ -79,15 +79,15 @@ def _interval_sentence(summary: dict[str, Any]) -> str:
 
 
 def _control_sentences(summary: dict[str, Any]) -> list[str]:
-    """State how much of the student's gain the pool's guesses brought: what it has above its control."""
+    """State how much of the student's gain the pool brought: what it has above its control."""
     if summary.get("control") is None:
         return []
     teacher, control = (summary[name]["test"]["macro_f1"] for name in ("teacher", "control"))
     difference = summary["control_difference"]
     ending = "; the test faces cannot decide whether the pool helped" if _is_undecided(difference) else ""
     return [
-        f"The control, the same training without the pool's guesses, is {100 * (control - teacher):+.1f} points from the "
-        f"teacher; the guesses brought {difference['overall_words']}{ending}."
+        f"The control, the same training without the pool, is {100 * (control - teacher):+.1f} points from the "
+        f"teacher; the pool brought {difference['overall_words']}{ending}."
     ]
 
 

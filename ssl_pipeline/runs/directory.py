@@ -62,7 +62,7 @@ class RunDir:
         return self.root / f"round-{round_index:02d}" / "student"
 
     def control(self, round_index: int) -> Path:
-        """The student of a round, trained without the pool's guesses."""
+        """The student of a round, trained without the pool."""
         return self.root / f"round-{round_index:02d}" / "control"
 
     @property

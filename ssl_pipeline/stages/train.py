@@ -104,13 +104,13 @@ def pool_teaches(config: RunConfig, run: RunDir, round_index: int) -> bool:
 
 
 def train_control(config: RunConfig, run: RunDir, round_index: int) -> TrainedModel:
-    """Train the student of a round once more, without the pool's guesses.
+    """Train the student of a round once more, without the pool.
 
     It has the student's start, seed, steps, schedule and draws of labeled faces: pseudo-labels are drawn with weight 0,
-    and there is no `fixmatch`. What the student has above it, the pool's guesses brought. Raises as `train_student`.
+    and there is no `fixmatch`. What the student has above it, the pool brought. Raises as `train_student`.
     """
     return _train_student(
-        config, run, round_index, f"control {round_index}", run.control(round_index), guesses_count=False
+        config, run, round_index, f"control {round_index}", run.control(round_index), pool_counts=False
     )
 
 
@@ -122,7 +122,7 @@ def _train_student(
     directory: Path,
     manifest_path: Path | None = None,
     *,
-    guesses_count: bool = True,
+    pool_counts: bool = True,
 ) -> TrainedModel:
     labels, role = config.labels.space, config.student
     of_round = run.pseudo_labels(round_index) / "manifest.parquet"
@@ -135,7 +135,7 @@ def _train_student(
     stop_on(manifest.selection["faults"], config.selection)
     fixmatch = role.training.fixmatch
     humans_alone = fixmatch is not None and not fixmatch.pseudo_labels  # in the training table
-    uses_pool = guesses_count or not humans_alone
+    uses_pool = pool_counts or not humans_alone
 
     def merge_labels() -> Path:
         labeled = read_faces(run.faces / "labeled.parquet")
@@ -144,7 +144,7 @@ def _train_student(
             read_faces(run.faces / "unlabeled.parquet"),
             manifest,
             labels=labels,
-            guesses_count=guesses_count,
+            pool_counts=pool_counts,
         )
         if humans_alone:
             table = table[table["label_source"] == "human"]
@@ -155,12 +155,12 @@ def _train_student(
         name,
         directory,
         seed=config.seed * 1000 + round_index,  # other initial weights in each round
-        inputs={"manifest": digest_file(path) if uses_pool else None, "guesses_count": guesses_count},
+        inputs={"manifest": digest_file(path) if uses_pool else None, "pool_counts": pool_counts},
         start=teacher_weights(config, run, round_index) if config.student_init == "teacher" else None,
         draws=weigh_draws(config, run, round_index) if uses_pool else None,
         manifest=path if fixmatch is not None and fixmatch.teacher_share else None,
     )
-    if not guesses_count:
+    if not pool_counts:
         training_alone = role.training.model_copy(update={"fixmatch": None})
         draws = role.draws if uses_pool else None
         role = role.model_copy(update={"training": training_alone, "draws": draws})

@@ -91,6 +91,16 @@ def test_human_labels_never_change(tmp_path: Path, targets: str) -> None:
             assert (row["target"] > 0).tolist() == SPACE.candidates(np.array([codes]))[0].tolist()
 
 
+def test_a_pool_that_does_not_count_is_drawn_and_teaches_nothing_known_or_guessed(soft: Manifest) -> None:
+    table, counted = merge(labeled(), pool_of(), soft, labels=SPACE, pool_counts=False), merged(soft)
+    assert set(table["image_id"]) == set(counted["image_id"])
+    human = table["image_id"].str.startswith("home:")
+    assert (table["label_source"] == "human").tolist() == human.tolist()
+    weights = [f"weight_{name}" for name in SPACE.names]
+    assert (table.loc[~human, weights] == 0).all(axis=None)
+    pd.testing.assert_frame_equal(table[human], counted[counted["image_id"].str.startswith("home:")])
+
+
 def test_without_pseudo_labels_the_human_labels_remain(tmp_path: Path) -> None:
     only_rejected = opened(tmp_path, build(["pool:unsure.jpg"]))
     table = merged(only_rejected)

@@ -52,7 +52,7 @@ def load(path: Path, *overrides: str) -> tuple[RunConfig, RunDir]:
     return config, RunDir(config.runs_root / config.run_name)
 
 
-def test_the_control_draws_the_same_faces_and_learns_nothing_from_the_guesses(labeled_pool: Path) -> None:
+def test_the_control_draws_the_same_faces_and_learns_nothing_from_the_pool(labeled_pool: Path) -> None:
     config, run = load(labeled_pool, "control=true")
     teacher = run.teacher
     student, control = train_student(config, run, 1), train_control(config, run, 1)
@@ -70,7 +70,7 @@ def test_the_control_draws_the_same_faces_and_learns_nothing_from_the_guesses(la
     assert set(summary["control"]) == set(summary["student"])
     assert summary["control_difference"]["overall"].keys() == summary["test_difference"]["overall"].keys()
     assert "round-01/control" in summary["seconds"]
-    assert "The control, the same training without the pool's guesses, is " in verdict(summary)
+    assert "The control, the same training without the pool, is " in verdict(summary)
     assert "| % | teacher | control | student (round 1) | difference |" in comparison_markdown(summary)
     without = finish(load(labeled_pool)[0], run, [outcome])
     assert without["control"] is None
