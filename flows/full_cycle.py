@@ -7,7 +7,13 @@ from typing import Any, Literal
 from rich.console import Console
 
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.reports.comparison import comparison_table, members_sentence, student_labels_sentence, verdict
+from ssl_pipeline.reports.comparison import (
+    comparison_table,
+    members_sentence,
+    selection_sentence,
+    student_labels_sentence,
+    verdict,
+)
 from ssl_pipeline.reports.stage_pages import cycle_page
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.finish import RoundOutcome, compared_round
@@ -88,11 +94,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     console.print(verdict(summary))
     if teachers := members_sentence(summary):
         console.print(teachers)
-    counts = summary["counts"]
-    console.print(
-        f"Pseudo-labels: {counts['accepted']:,} of {counts['candidates']:,} candidates accepted, "
-        f"{counts['rejected']:,} rejected, {counts['unreadable']:,} unreadable."
-    )
+    console.print(selection_sentence(summary["counts"], summary["precision"]))
     if labels := student_labels_sentence(summary):
         console.print(labels)
     console.print(f"Manifest:  {summary['manifest']}", highlight=False)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import typer
 
+from ssl_pipeline.reports.comparison import selection_sentence
 from ssl_pipeline.stages.open import open_run
 
 from . import tasks
@@ -42,11 +43,7 @@ def pseudo_label(
 
 def print_selection(selection: dict[str, Any]) -> None:
     """Print the counts of pseudo-labels, the guards' faults and the manifest."""
-    counts = selection["counts"]
-    typer.echo(
-        f"Pseudo-labels: {counts['accepted']:,} of {counts['candidates']:,} candidates accepted, "
-        f"{counts['rejected']:,} rejected, {counts['unreadable']:,} unreadable."
-    )
+    typer.echo(selection_sentence(selection["counts"], selection["precision"]))
     for fault in selection["faults"]:
         typer.echo(f"Fault: {fault}")
     typer.echo(f"Manifest: {selection['manifest']}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.docs.marked_sections import replace_section
-from ssl_pipeline.reports.comparison import comparison_table, verdict
+from ssl_pipeline.reports.comparison import comparison_table, selection_sentence, verdict
 
 README = Path("README.md")
 DEMO_SUMMARY = Path("data/runs/demo/summary.json")
@@ -23,8 +23,7 @@ def demo_section(summary_path: Path) -> str:
     console = Console(record=True, width=78, file=open(os.devnull, "w"))  # noqa: SIM115 - discards the output
     console.print(comparison_table(summary))
     console.print(verdict(summary))
-    counts = summary["counts"]
-    console.print(f"Pseudo-labels: {counts['accepted']:,} of {counts['candidates']:,} candidates accepted", style="")
+    console.print(selection_sentence(summary["counts"], summary["precision"]))
     console.print(f"Manifest:  {summary['manifest']}")
     minutes = sum(summary["seconds"].values()) / 60
     note = (

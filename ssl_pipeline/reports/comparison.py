@@ -214,6 +214,20 @@ def members_sentence(summary: Mapping[str, Any]) -> str:
     return f"Teachers on validation, accuracy in %: {', '.join(parts)}; their vote {together:.1f}."
 
 
+def selection_sentence(counts: Mapping[str, int], precision: Mapping[str, Any] | None) -> str:
+    """State how many candidates were accepted and, where hidden labels tell it, how many accepted values are right."""
+    right = [
+        f"{name} {100 * own['precision']:.1f} % of {own['num']:,}"
+        for name, own in (precision or {}).items()
+        if name != "joint" and own["precision"] is not None
+    ]
+    return (
+        f"Pseudo-labels: {counts['accepted']:,} of {counts['candidates']:,} candidates accepted, "
+        f"{counts['rejected']:,} rejected, {counts['unreadable']:,} unreadable"
+        + (f"; right, by the hidden labels: {', '.join(right)}." if right else ".")
+    )
+
+
 def student_labels_sentence(summary: Mapping[str, Any]) -> str:
     """State what the compared student says of the pool, and what changed since its teacher; empty if it was not asked."""
     labels = summary.get("student_labels")

@@ -64,10 +64,13 @@ def test_trainings_and_selections_are_reported_in_words(capsys: pytest.CaptureFi
         }
     )
     counts = {"accepted": 2, "candidates": 5, "rejected": 2, "unreadable": 1}
-    print_selection({"counts": counts, "faults": ["too few"], "manifest": "m.parquet"})
+    precision = {name: {"num": 4, "precision": 0.75} for name in ("mask", "joint")}
+    precision["age"] = {"num": 0, "precision": None}
+    print_selection({"counts": counts, "precision": precision, "faults": ["too few"], "manifest": "m.parquet"})
     assert capsys.readouterr().out == (
         "macro_f1 0.829 on the validation faces; the best of 12 epochs, 7, is kept\nCheckpoint: x.safetensors\n"
-        "Pseudo-labels: 2 of 5 candidates accepted, 2 rejected, 1 unreadable.\nFault: too few\nManifest: m.parquet\n"
+        "Pseudo-labels: 2 of 5 candidates accepted, 2 rejected, 1 unreadable; "
+        "right, by the hidden labels: mask 75.0 % of 4.\nFault: too few\nManifest: m.parquet\n"
     )
 
 

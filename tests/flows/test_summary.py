@@ -13,6 +13,7 @@ def test_a_note_with_brackets_ends_no_cycle(capsys: pytest.CaptureFixture[str]) 
             "reviews": [{"reviewer": "[someone]", "round": 1, "note": note}],
             "student": None,
             "counts": {"candidates": 2, "accepted": 1, "rejected": 1, "unreadable": 0},
+            "precision": None,
             "manifest": "runs/[a]/manifest.parquet",
             "promoted_checkpoint": "best.safetensors",
         }
@@ -39,6 +40,7 @@ def test_what_the_student_says_of_the_pool_is_one_line(capsys: pytest.CaptureFix
             "student": None,
             "student_labels": own,
             "counts": counts,
+            "precision": None,
             "manifest": "manifest.parquet",
             "promoted_checkpoint": "best.safetensors",
         }
