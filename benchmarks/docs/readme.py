@@ -28,7 +28,7 @@ def demo_section(summary_path: Path) -> str:
     minutes = sum(summary["seconds"].values()) / 60
     note = (
         f"`make demo`, seed {summary['seed']}, {os.cpu_count()} cores, {platform.machine()}: {minutes:.1f} minutes of "
-        "work after installation. It ends with:"
+        "work after the faces are drawn. It ends with:"
     )
     return f"{note}\n\n```\n{console.export_text().rstrip()}\n```"
 
