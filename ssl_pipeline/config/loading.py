@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +23,8 @@ def load_config(path: Path, *, overrides: Sequence[str] = (), run_name: str | No
     """Read and check a config.
 
     Args:
-        path: a YAML file, or the name of a shipped config. With ``extends: other.yaml`` it is merged into that file.
+        path: a YAML file, or the name of a shipped config. With ``extends: other.yaml`` it is merged into that file, with a
+            list into the first, the second into it, and so on.
         overrides: ``dotted.key=value`` each, the value in YAML; a number in the key is a position in a list.
         run_name: replaces the config's own.
 
@@ -85,7 +87,7 @@ def count_faults(faults: Sequence[str]) -> str:
 
 
 def _read_file(path: Path, *, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read a file, merged into the one that it `extends` (a path relative to it), if any."""
+    """Read a file, merged into those that it `extends` (paths relative to it), if any."""
     if path.resolve() in extended_by:
         raise ConfigError(f"{path}: extends itself, through {', '.join(other.name for other in extended_by)}")
     try:
@@ -94,16 +96,16 @@ def _read_file(path: Path, *, extended_by: tuple[Path, ...] = ()) -> dict[str, A
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected sections such as 'labels:' and 'faces:', got {shorten(data)}")
-    base = data.pop("extends", None)
-    if base is None:
-        return data
-    if not isinstance(base, str):
+    extends = data.pop("extends", None) or []
+    bases = extends if isinstance(extends, list) else [extends]
+    if not all(isinstance(base, str) for base in bases):
         raise ConfigError(
-            f"{path}: 'extends': expected the path of a config, relative to this one, got {shorten(base)}"
+            f"{path}: 'extends': expected the path of a config, relative to this one, or a list of them, got "
+            f"{shorten(extends)}"
         )
-    return _merge(
-        _read_file(find_config(Path(base), folder=path.parent), extended_by=(*extended_by, path.resolve())), data
-    )
+    files = [find_config(Path(base), folder=path.parent) for base in bases]
+    read = [_read_file(file, extended_by=(*extended_by, path.resolve())) for file in files]
+    return reduce(_merge, [*read, data])
 
 
 def _merge(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
