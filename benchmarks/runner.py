@@ -1,6 +1,7 @@
 """Run a measurement once per seed, several seeds at a time; the options that such commands share."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -88,7 +89,7 @@ class Measurement:
         command = f"python -m benchmarks.{self.question} --config {self.config_path}"
         command += f" --seeds {','.join(map(str, self.seeds))}"
         command += f" --jobs {self.jobs}" if self.jobs > 1 else ""
-        command += "".join(f" --set {s}" for s in self.overrides if not s.startswith(_LOCAL_PATHS))
+        command += "".join(f" --set {shlex.quote(s)}" for s in self.overrides if not s.startswith(_LOCAL_PATHS))
         return (
             f"Written by `{command}{self.options}`. Seeds {', '.join(map(str, self.seeds))}; {os.cpu_count()} cores, "
             f"{machine['machine']}, {machine['device']}, torch {machine['versions']['torch']}"

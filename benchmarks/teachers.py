@@ -49,7 +49,7 @@ def main(
 
 
 def measure_seed(measurement: Measurement, seed: int, *, settings: Mapping[str, list[str]]) -> dict[str, Json]:
-    """Return, per variant and model (`together`: the vote), the scores on validation and test."""
+    """Return, per variant and model (`together`: the vote of several), the scores on validation and test."""
     return {
         name: _measure(measurement.config("shift=null", *own, f"seed={seed}"), name) for name, own in settings.items()
     }
@@ -62,7 +62,8 @@ def _measure(config: RunConfig, variant: str) -> Json:
     train_teacher(config, run)
     votes = config.network_teacher is None
     models = {member: run.members(run.teacher) / member for member in config.named_teachers} if votes else {}
-    models["together"] = run.teacher
+    if len(models) != 1:
+        models["together" if models else "network"] = run.teacher
     return {
         model: {split: drop_tables(evaluate(config, run, directory, split).scores) for split in SPLITS}
         for model, directory in models.items()
@@ -72,7 +73,7 @@ def _measure(config: RunConfig, variant: str) -> Json:
 def report(results: Sequence[Mapping[str, Json]], variants: Sequence[str], *, provenance: str) -> str:
     """Lay out the scores, per seed one result of `measure_seed`, as Markdown."""
     models = list(results[0][variants[0]])
-    attributes = list(results[0][variants[0]]["together"]["test"]["per_attribute"])
+    attributes = list(results[0][variants[0]][models[0]]["test"]["per_attribute"])
     rows = []
     for variant in variants:
         for model in models:
