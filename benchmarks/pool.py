@@ -8,6 +8,7 @@ work is not repeated; other settings need another runs_root. `--partial` writes 
 """
 
 import os
+import shlex
 import shutil
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,18 @@ import typer
 
 from benchmarks.docs.marked_sections import replace_section
 from benchmarks.pool_report import CEILING, CONTROL, report
-from benchmarks.runner import ConfigPath, Jobs, Measurement, Out, Overrides, Seeds, run_command, stored_result
+from benchmarks.runner import (
+    ConfigPath,
+    Jobs,
+    Measurement,
+    Out,
+    Overrides,
+    Seeds,
+    folder_name,
+    member_directories,
+    run_command,
+    stored_result,
+)
 from benchmarks.tables import Json
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError
@@ -88,7 +100,7 @@ def main(
     """Train one student per row and seed, and write the table."""
     if unknown := [row for row in rows or [] if row not in ROWS]:
         raise ConfigError(f"--row {unknown[0]!r}: no such row; expected one of {', '.join(map(repr, ROWS))}")
-    options = "".join(f" --row '{row}'" for row in rows or [])
+    options = "".join(f" --row {shlex.quote(row)}" for row in rows or [])
     measurement = Measurement.from_options("pool", config, seeds, overrides, jobs, options=options)
     measure = partial(measure_seed, rows=rows or list(ROWS), stored_only=partial_table)
     results = dict(zip(measurement.seeds, measurement.run(measure), strict=True))
@@ -112,8 +124,7 @@ def measure_seed(measurement: Measurement, seed: int, *, rows: list[str], stored
 
 def run_of(config: RunConfig, row: str) -> RunDir:
     """Return the run directory of a row; the seed is the config's."""
-    name = "".join(letter if letter.isalnum() else "-" for letter in row)
-    return RunDir(config.runs_root / f"{config.run_name}-pool-{config.seed}" / name)
+    return RunDir(config.runs_root / f"{config.run_name}-pool-{config.seed}" / folder_name(row))
 
 
 def _measure_row(config: RunConfig, row: str) -> Json:
@@ -144,8 +155,7 @@ def _measure_teachers(config: RunConfig, run: RunDir) -> Json:
     prepare(config, run)
     teacher = train_teacher(config, run)
     predict(config, run, 1, teacher.checkpoint)
-    votes = config.network_teacher is None
-    members = {name: run.members(run.teacher) / name for name in config.named_teachers} if votes else {}
+    members = member_directories(config, run)
     return _result(config, run, teacher) | {
         "seconds": teacher.seconds + sum(StageRecord.read(path).seconds for path in members.values()),
         "members": {name: _test_scores(config, run, path) for name, path in members.items()},

@@ -18,6 +18,7 @@ from benchmarks.tables import Json
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import PipelineError, RunError
+from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json, write_json
 from ssl_pipeline.stages.draw import draw
 from ssl_pipeline.stages.open import environment
@@ -94,6 +95,22 @@ class Measurement:
             f"Written by `{command}{self.options}`. Seeds {', '.join(map(str, self.seeds))}; {os.cpu_count()} cores, "
             f"{machine['machine']}, {machine['device']}, torch {machine['versions']['torch']}"
         )
+
+
+def folder_name(title: str) -> str:
+    """Return a title as the name of a folder.
+
+    >>> folder_name("threshold 0.8")
+    'threshold-0-8'
+    """
+    return "".join(letter if letter.isalnum() else "-" for letter in title)
+
+
+def member_directories(config: RunConfig, run: RunDir) -> dict[str, Path]:
+    """Return the folders of the teachers that vote, by name; none if the teacher is one network."""
+    if config.network_teacher is not None:
+        return {}
+    return {name: run.members(run.teacher) / name for name in config.named_teachers}
 
 
 def stored_result(path: Path, settings: Json, work: Callable[[], Json]) -> Json:

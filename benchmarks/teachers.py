@@ -5,6 +5,7 @@ python -m benchmarks.teachers --config configs/utkface.yaml --set faces.root=../
 The pool trains no teacher: `--set faces.unlabeled.sources.0.limit=100` saves the features of its faces.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,17 @@ import typer
 from benchmarks import tables
 from benchmarks.docs.marked_sections import replace_section
 from benchmarks.pool_report import attribute_mean
-from benchmarks.runner import ConfigPath, Jobs, Measurement, Out, Overrides, Seeds, run_command
+from benchmarks.runner import (
+    ConfigPath,
+    Jobs,
+    Measurement,
+    Out,
+    Overrides,
+    Seeds,
+    folder_name,
+    member_directories,
+    run_command,
+)
 from benchmarks.tables import Json
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.evaluation.metrics import drop_tables
@@ -38,7 +49,7 @@ def main(
     jobs: Jobs = 1,
 ) -> None:
     """Train the teachers of every variant and seed, and write the table."""
-    options = "".join(f" --variant '{variant}'" for variant in variants)
+    options = "".join(f" --variant {shlex.quote(variant)}" for variant in variants)
     measurement = Measurement.from_options("teachers", config, seeds, overrides, jobs, options=options)
     settings: dict[str, list[str]] = {"as in the config": []} | {
         name: parts for name, *parts in (text.split("|") for text in variants)
@@ -56,12 +67,10 @@ def measure_seed(measurement: Measurement, seed: int, *, settings: Mapping[str, 
 
 
 def _measure(config: RunConfig, variant: str) -> Json:
-    name = "".join(letter if letter.isalnum() else "-" for letter in variant)
-    run = RunDir(config.runs_root / f"{config.run_name}-teachers-{config.seed}" / name)
+    run = RunDir(config.runs_root / f"{config.run_name}-teachers-{config.seed}" / folder_name(variant))
     prepare(config, run)
     train_teacher(config, run)
-    votes = config.network_teacher is None
-    models = {member: run.members(run.teacher) / member for member in config.named_teachers} if votes else {}
+    models = member_directories(config, run)
     if len(models) != 1:
         models["together" if models else "network"] = run.teacher
     return {

@@ -96,8 +96,8 @@ def _read_file(path: Path, *, extended_by: tuple[Path, ...] = ()) -> dict[str, A
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected sections such as 'labels:' and 'faces:', got {shorten(data)}")
-    extends = data.pop("extends", None) or []
-    bases = extends if isinstance(extends, list) else [extends]
+    extends = data.pop("extends", None)
+    bases = [] if extends is None else extends if isinstance(extends, list) else [extends]
     if not all(isinstance(base, str) for base in bases):
         raise ConfigError(
             f"{path}: 'extends': expected the path of a config, relative to this one, or a list of them, got "

@@ -319,9 +319,14 @@ def test_of_several_configs_that_one_extends_later_ones_win(tmp_path: Path) -> N
 
 
 def test_a_config_that_extends_itself_or_a_missing_file_is_refused(tmp_path: Path) -> None:
-    for name, base in (("a", "b.yaml"), ("b", "a.yaml"), ("c", "absent.yaml"), ("d", "[1]")):
+    for name, base in (("a", "b.yaml"), ("b", "a.yaml"), ("c", "absent.yaml"), ("d", "[1]"), ("e", "false")):
         (tmp_path / f"{name}.yaml").write_text(f"extends: {base}\n")
-    for name, message in (("a", "extends itself"), ("c", "absent.yaml: no such config"), ("d", "expected the path")):
+    for name, message in (
+        ("a", "extends itself"),
+        ("c", "absent.yaml: no such config"),
+        ("d", "expected the path"),
+        ("e", "expected the path"),
+    ):
         with pytest.raises(ConfigError, match=message):
             load_config(tmp_path / f"{name}.yaml")
 
