@@ -110,7 +110,7 @@ BAD_INPUTS = (
     BadInput(
         "a missing config",
         "ConfigError: {dir}/absent.yaml: no such config file; files there: {dir}/config.yaml; shipped: demo, maskbase, "
-        "masked-utkface, presets/large, presets/small, recipes/efficientnet_b4, recipes/resnext50_f1_focal, recipes/seresnext50, "
+        "masked-utkface, presets/fresh, presets/large, presets/small, recipes/efficientnet_b4, recipes/resnext50_f1_focal, recipes/seresnext50, "
         "recipes/vit_base, recipes/wide_resnet101_2, utkface, utkface-large, utkface-out-of-fold",
         command=("evaluate", "--config", "{dir}/absent.yaml", "--checkpoint", "x"),
     ),

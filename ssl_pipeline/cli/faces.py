@@ -58,7 +58,7 @@ def inspect(
     labels, console = loaded.labels.space, Console(highlight=False, markup=False)
     inventory = read_inventory(loaded.faces, loaded.labels, seed=loaded.seed)
     num_faces, fault = len(inventory.faces), None
-    with TemporaryDirectory() as directory, _quiet("ssl_pipeline.faces"):
+    with TemporaryDirectory() as directory, quiet("ssl_pipeline.faces"):
         pixels = Path(directory) / "pixels.npy"
         try:
             arrange_faces(inventory, loaded.faces, loaded.labels, seed=loaded.seed, pixels=pixels, max_decoded=decode)
@@ -86,7 +86,7 @@ def inspect(
 
 
 @contextmanager
-def _quiet(name: str) -> Iterator[None]:
+def quiet(name: str) -> Iterator[None]:
     """Drop the warnings of a logger: the tables show the same."""
     logger = logging.getLogger(name)
     level = logger.level

@@ -9,6 +9,7 @@ from ssl_pipeline.cli.cycle import cycle_app
 from ssl_pipeline.cli.embed import embed
 from ssl_pipeline.cli.evaluate import evaluate
 from ssl_pipeline.cli.faces import faces_app
+from ssl_pipeline.cli.init import init
 from ssl_pipeline.cli.manifest import manifest_app
 from ssl_pipeline.cli.plot import plot_app
 from ssl_pipeline.cli.predict import predict
@@ -22,6 +23,7 @@ app.add_typer(plot_app, name="plot")
 app.add_typer(faces_app, name="faces")
 app.add_typer(cycle_app, name="cycle")
 app.add_typer(weights_app, name="weights")
+app.command("init")(init)
 app.command("predict")(predict)
 app.command("evaluate")(evaluate)
 app.command("embed")(embed)

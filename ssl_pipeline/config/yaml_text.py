@@ -80,6 +80,18 @@ def write_yaml(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
+def write_flow(value: Any) -> str:
+    """Write plain values as YAML on one line.
+
+    >>> write_flow({"name": "age", "values": ["<30", "no"]})
+    "{name: age, values: [<30, 'no']}"
+    """
+    text = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=True, width=float("inf")
+    )
+    return text.removesuffix("...\n").strip()
+
+
 def _describe(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     if mark is None:

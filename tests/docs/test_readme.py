@@ -38,12 +38,12 @@ def test_the_makefile_has_the_commands_that_the_readme_names() -> None:
         assert f"\n{name}:" in makefile
 
 
-def test_the_library_is_used_as_the_readme_shows(tmp_path: Path) -> None:
+def test_the_library_is_used_as_the_docs_show(tmp_path: Path) -> None:
     config = write_tiny_config(tmp_path)
     loaded = load_config(config, overrides=["teacher.training.epochs=1"])
     run = RunDir(tmp_path / "runs/tiny")
     draw_and_prepare(loaded, run)
-    code = README.split("```python\n")[1].split("```")[0]
+    code = (ROOT / "docs/training.md").read_text().split("```python\n")[1].split("```")[0]
     for shown, real in (
         ("configs/demo.yaml", config),
         ("data/runs/demo/faces", run.faces),

@@ -111,7 +111,7 @@ def read_source(
         FaceTableError: if the folder or table is missing or empty, the mapping names missing columns, or the filter
             needs a column that the source does not have.
     """
-    raw = _read_raw(source, root=root)
+    raw = read_raw(source, root=root)
     rows = label_rows(raw, source, labels)
     corrected = corrections.apply(_with_identity(raw, rows, source, root=root), labels)
     all_faces = corrected.faces
@@ -164,7 +164,12 @@ def fingerprint(source: Source, *, root: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_raw(source: Source, *, root: Path) -> RawFaces:  # noqa: C901 - one case per type of source
+def read_raw(source: Source, *, root: Path) -> RawFaces:  # noqa: C901 - one case per type of source
+    """Read a source's faces as its own files describe them.
+
+    Raises:
+        FaceTableError: if the folder or table is missing, empty or of another set.
+    """
     match source:
         case DrawnSource():
             return read_drawn(source, root=root)

@@ -1,0 +1,245 @@
+"""What a folder or table of labeled faces holds: face set, attributes, persons, ages, before there is a config."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, Self, get_args
+
+import pandas as pd
+from pydantic import TypeAdapter
+
+from ssl_pipeline.config.sources import CsvSource, DrawnSource, FolderSource, Source
+from ssl_pipeline.errors import FaceTableError
+from ssl_pipeline.faces.image_files import list_images
+from ssl_pipeline.faces.sources.raw_faces import clean_text
+from ssl_pipeline.faces.sources.reading import read_raw
+from ssl_pipeline.faces.sources.tables import TableFormat, guess_encoding, read_table
+
+Meaning = Literal["attribute", "person_id", "age_years", "origin", "nothing"]
+MAX_VALUES = 50
+"""More values than this are no attribute."""
+_MIN_PARSED = 0.9
+"""Share of a folder's images that a face set's reader must understand."""
+_MIN_REPEATS, _MAX_PATHS_TRIED = 2, 200
+_PERSON = re.compile(r"person|subject|identity|people|user|patient|(^|_)p?id$|인물|사람", re.IGNORECASE)
+_AGE = re.compile(r"(^|[\W_])(ages?|years|alter|jahren?|edad|나이|연령|年齢|年龄)($|[\W_])|age_years", re.IGNORECASE)
+_ORIGIN = re.compile(r"^(origin|race|ethnicity|인종)$", re.IGNORECASE)
+_IMAGE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?|gif|heic|avif|jfif|mpo)$", re.IGNORECASE)
+_NAMES = {
+    "gender": "male female man woman men women m f boy girl 남 여 남자 여자 남성 여성 男 女",
+    "mask": "mask no_mask nomask masked unmasked wear incorrect normal with_mask without_mask incorrect_mask",
+    "age": "young middle old child adult senior teen",
+}
+_AGE_RANGE = re.compile(r"^[<>≥≤=~]*\d{1,3}(\s?[-–~]\s?\d{1,3}|\+|s|대)?$")
+
+
+@dataclass(frozen=True)
+class FoundColumn:
+    """Something that faces are labeled with: a level of folders, a column of a table, or a column of a face set.
+
+    Attributes:
+        key: the column; of a level, ``level 1`` and so on.
+        name: the attribute's name, if it is one; of a level, as its values suggest.
+        meaning: what it is taken for.
+        values: {value: number of faces}, the most frequent first; without the empty one.
+    """
+
+    key: str
+    name: str
+    meaning: Meaning
+    values: Mapping[str, int]
+
+    @property
+    def num_known(self) -> int:
+        """Number of faces with a value."""
+        return sum(self.values.values())
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """A folder or table of faces, as it was found.
+
+    Attributes:
+        folder: that the image paths are relative to.
+        source: the source's ``type``, and for a table its file and encoding.
+        columns: of a folder of plain images, none.
+        cells: one row per image, or per row of the table: ``image_path`` and the columns by key; None is unknown.
+    """
+
+    folder: Path
+    source: Mapping[str, str]
+    columns: tuple[FoundColumn, ...]
+    cells: pd.DataFrame
+
+    @classmethod
+    def of(cls, folder: Path, source: Mapping[str, str], columns: Sequence[FoundColumn], cells: pd.DataFrame) -> Self:
+        """Build it with unique names: a name that occurs twice gets a number."""
+        names: list[str] = []
+        for column in columns:
+            names.append(f"{column.name}_{len(names) + 1}" if column.name in names else column.name)
+        unique = [replace(column, name=name) for column, name in zip(columns, names, strict=True)]
+        return cls(folder, source, tuple(unique), cells)
+
+    @property
+    def is_face_set(self) -> bool:
+        """Whether it is a public face set, whose reader names the columns."""
+        return self.source["type"] not in ("folder", "csv")
+
+    def meaning(self, meaning: Meaning) -> list[FoundColumn]:
+        """Return the columns of this meaning."""
+        return [column for column in self.columns if column.meaning == meaning]
+
+
+def discover(path: Path) -> Discovery:
+    """Find out how a folder or table of faces is labeled. Nothing is decoded.
+
+    A folder is a public face set if the set's reader understands nine of ten images; else its leading folders are levels.
+
+    Raises:
+        FaceTableError: if there is nothing to read there.
+    """
+    if path.is_file():
+        return _discover_table(path)
+    if not path.is_dir():
+        raise FaceTableError(
+            f"{path}: no such folder or table; give a folder of images, or a CSV, xlsx or Parquet file"
+        )
+    listing = list_images(path)
+    if not listing.images:
+        tables = sorted(file.name for file in path.iterdir() if file.suffix in (".csv", ".tsv", ".xlsx", ".parquet"))
+        hint = f"; a table lies there: give {path / tables[0]}" if tables else ""
+        raise FaceTableError(f"{path}: no image in this folder or below it{hint}")
+    return _discover_face_set(path, len(listing.images)) or _discover_levels(
+        path, [PurePosixPath(image) for image in listing.images]
+    )
+
+
+def _discover_face_set(folder: Path, num_images: int) -> Discovery | None:
+    """Try the readers of the public face sets."""
+    for kind in get_args(get_args(Source)[0]):
+        if kind in (DrawnSource, FolderSource, CsvSource):
+            continue
+        name = get_args(kind.model_fields["type"].annotation)[0]
+        try:
+            source: Any = TypeAdapter(Source).validate_python({"type": name, "path": folder.name})
+            raw = read_raw(source, root=folder.parent)
+        except FaceTableError:
+            continue
+        if len(raw.paths) >= _MIN_PARSED * num_images:
+            cells = pd.DataFrame({"image_path": raw.paths, **raw.columns}, dtype=object)
+            columns = [FoundColumn(key, key, _meaning_in_set(key), _count(cells[key])) for key in raw.columns]
+            return Discovery.of(folder, {"type": name}, columns, cells)
+    return None
+
+
+def _meaning_in_set(column: str) -> Meaning:
+    if column in ("person_id", "age_years", "origin"):
+        return column  # type: ignore[return-value]  # one of the literals
+    return "attribute" if column in ("gender", "mask") else "nothing"
+
+
+def _discover_levels(folder: Path, images: Sequence[PurePosixPath]) -> Discovery:
+    """Take the folders above the images as levels, as many as all but a few images have."""
+    depths = sorted(len(image.parts) - 1 for image in images)
+    num_levels = depths[int(len(depths) * (1 - _MIN_PARSED))]  # a few stray images are rejected later, with a reason
+    cells = pd.DataFrame({"image_path": [str(image) for image in images]}, dtype=object)
+    columns: list[FoundColumn] = []
+    for level in range(num_levels):
+        key = f"level {level + 1}"
+        texts = [clean_text(image.parts[level]) if len(image.parts) > level + 1 else None for image in images]
+        cells[key] = pd.Series(texts, dtype=object)
+        values = _count(cells[key])
+        meaning = _meaning_of_level(values, is_last=level == num_levels - 1)
+        columns.append(FoundColumn(key, meaning if meaning == "person_id" else suggest_name(values), meaning, values))
+    return Discovery.of(folder, {"type": "folder"}, columns, cells)
+
+
+def _meaning_of_level(values: Mapping[str, int], *, is_last: bool) -> Meaning:
+    """Decide what the folders of one level are: one for all names nothing; many with a few images each are persons."""
+    if len(values) < 2:
+        return "nothing"
+    many = len(values) > MAX_VALUES or (is_last and len(values) > 20 and sum(values.values()) < 10 * len(values))
+    return "person_id" if many else "attribute"
+
+
+def suggest_name(values: Iterable[str]) -> str:
+    """Suggest an attribute's name from its values.
+
+    >>> suggest_name(["Female", "Male"])
+    'gender'
+    """
+    folded = [re.sub(r"[\s-]+", "_", value.strip().casefold()) for value in values]
+    for name, words in _NAMES.items():
+        if all(value in words.split() for value in folded):
+            return name
+    return "age" if all(_AGE_RANGE.match(value) for value in folded) else "label"
+
+
+def _discover_table(path: Path) -> Discovery:
+    encoding = _encoding_of(path)
+    header, rows = read_table(path, needed_by="init", table_format=TableFormat(None, encoding))
+    cells = pd.DataFrame([row.values for row in rows], columns=header, dtype=object)
+    image_column = _find_image_column(path, cells)
+    source = {
+        "type": "csv",
+        "table": path.name,
+        "image_column": image_column,
+        **({"encoding": encoding} if encoding else {}),
+    }
+    columns = []
+    for key in header:
+        if key != image_column:
+            values = _count(cells[key])
+            columns.append(FoundColumn(key, key, _meaning_of_column(key, values), values))
+    return Discovery.of(path.parent, source, columns, cells.rename(columns={image_column: "image_path"}))
+
+
+def _encoding_of(path: Path) -> str | None:
+    """Return the encoding of a delimited table that is not UTF-8, as far as it can be guessed."""
+    with path.open("rb") as file:
+        content = file.read(2**16)
+    if content[:4] in (b"PAR1", b"PK\x03\x04") or content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return None
+    try:
+        content[: content.rfind(b"\n") + 1].decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return guess_encoding(content)
+    return None
+
+
+def _find_image_column(path: Path, cells: pd.DataFrame) -> str:
+    """Return the column whose cells name images, best files that exist.
+
+    Raises:
+        FaceTableError: if there is none.
+    """
+    scores = {}
+    for column in cells.columns:
+        texts = [str(text) for text in cells[column].dropna()[:_MAX_PATHS_TRIED]]
+        scores[column] = sum(bool(_IMAGE.search(text)) + (path.parent / text).is_file() for text in texts)
+    best = max(scores, key=lambda column: scores[column], default="")
+    if not best or scores[best] == 0:
+        raise FaceTableError(
+            f"{path}: no column holds paths of images, relative to {path.parent}; the header is {list(cells.columns)}"
+        )
+    return best
+
+
+def _meaning_of_column(column: str, values: Mapping[str, int]) -> Meaning:
+    num = sum(values.values())
+    is_number = all(re.fullmatch(r"\d+(\.\d+)?", value) for value in values)
+    if _PERSON.search(column) and num > len(values) > 1:
+        return "person_id"
+    if _AGE.search(column) and is_number and len(values) > 8:
+        return "age_years"
+    if len(values) < 2 or len(values) > MAX_VALUES or num < _MIN_REPEATS * len(values):
+        return "nothing"
+    if _ORIGIN.search(column):
+        return "origin"
+    return "nothing" if is_number and len(values) > 20 else "attribute"
+
+
+def _count(values: Iterable[str | None]) -> dict[str, int]:
+    return dict(Counter(value for value in values if value).most_common())

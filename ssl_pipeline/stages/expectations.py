@@ -1,0 +1,157 @@
+"""What a config can be expected to give, before any training: faces per split, what looks wrong, minutes."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+import torch
+from torch.nn.functional import cross_entropy
+
+from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.config.training import RoleConfig
+from ssl_pipeline.faces.arrangement import ArrangedFaces, arrange_faces
+from ssl_pipeline.faces.decoding import UnreadableFace, short_side_pixels
+from ssl_pipeline.faces.inventory import FaceInventory, most_common, read_inventory
+from ssl_pipeline.learning.device import Compute
+from ssl_pipeline.learning.model import build_model
+from ssl_pipeline.pseudo_labels.precision_guarantee import num_units_needed
+
+_POOL_SAMPLE, _SIZE_SAMPLE = 500, 200
+_SECONDS, _STEPS = 3.0, 5
+"""Of one measurement: at most so long after a step that warms up, and at most so many steps."""
+GUARANTEED, DELTA = 0.8, 0.1
+
+
+@dataclass(frozen=True)
+class Expectations:
+    """What to expect of a config's faces.
+
+    Attributes:
+        splits: {split: number of labeled faces}.
+        num_pool: faces of the pool; of those that were decoded, the usable share is taken for all.
+        held_out: {attribute: {value: (validation faces, test faces)}}.
+        warnings: what looks wrong, and what is rejected, in sentences.
+    """
+
+    splits: Mapping[str, int]
+    num_pool: int
+    held_out: Mapping[str, Mapping[str, tuple[int, int]]]
+    warnings: tuple[str, ...]
+
+    @property
+    def accuracy_noise(self) -> float:
+        """Half of the 95 % interval of an accuracy near 80 % on the test faces, in points."""
+        return 196 * math.sqrt(0.8 * 0.2 / max(self.splits["test"], 1))
+
+    @property
+    def num_without_guarantee(self) -> int:
+        """Number of values with too few validation faces to show a precision of `GUARANTEED`, even if all are right."""
+        needed = num_units_needed(GUARANTEED, DELTA)
+        return sum(validation < needed for values in self.held_out.values() for validation, _ in values.values())
+
+
+def expect(config: RunConfig) -> Expectations:
+    """Read and decode the labeled faces and a sample of the pool, and split them as the run will.
+
+    Raises:
+        FaceTableError: if the run would stop, with the reason.
+    """
+    inventory = read_inventory(config.faces, config.labels, seed=config.seed)
+    is_pool = inventory.faces["role"] == "unlabeled"
+    num_pool, sample = int(is_pool.sum()), inventory.faces[is_pool]
+    sample = sample.sample(min(_POOL_SAMPLE, len(sample)), random_state=0)
+    inventory.faces = pd.concat([inventory.faces[~is_pool], sample]).sort_index()
+    with TemporaryDirectory() as directory:
+        pixels = Path(directory) / "pixels.npy"
+        arranged = arrange_faces(inventory, config.faces, config.labels, seed=config.seed, pixels=pixels)
+    labeled, space = arranged.labeled, config.labels.space
+    held_out = {
+        name: {
+            value: (
+                int(((labeled[name] == value) & (labeled["split"] == "validation")).sum()),
+                int(((labeled[name] == value) & (labeled["split"] == "test")).sum()),
+            )
+            for value in values
+        }
+        for name, values in space.to_dict().items()
+    }
+    splits = {split: int((labeled["split"] == split).sum()) for split in ("train", "validation", "test")}
+    usable = len(arranged.pool) / max(len(sample), 1)
+    warnings = (*_rejections(inventory), *_contradictions(arranged, config), *_small_pictures(arranged, config))
+    return Expectations(splits, round(num_pool * usable), held_out, warnings)
+
+
+def _rejections(inventory: FaceInventory) -> Iterator[str]:
+    for name, rows in inventory.rejected.groupby("source", sort=False):
+        part = " (of a sample)" if (rows["role"] == "unlabeled").all() else ""
+        yield f"{name}: {len(rows):,} files rejected{part}: {'; '.join(most_common(rows['reason']))}"
+    for name, passed_over in inventory.passed_over.items():
+        if passed_over:
+            yield f"{name}: {len(passed_over):,} files are no images, e.g. {passed_over[0]}"
+
+
+def _contradictions(arranged: ArrangedFaces, config: RunConfig) -> Iterator[str]:
+    """Yield near duplicates with different labels: one of the two is probably wrong."""
+    known = arranged.known.assign(class_id=config.labels.space.class_ids(config.labels.space.encode(arranged.known)))
+    known = known[known["class_id"] >= 0]
+    groups = known.groupby("picture_id")["class_id"]
+    contradicting = known[groups.transform("nunique") > 1]
+    if num := contradicting["picture_id"].nunique():
+        ids = contradicting[contradicting["picture_id"] == contradicting["picture_id"].iloc[0]]["image_id"].tolist()[:2]
+        yield f"{num:,} pictures lie under different labels, nearly alike: e.g. {' and '.join(ids)}; one is probably wrong"
+
+
+def _small_pictures(arranged: ArrangedFaces, config: RunConfig) -> Iterator[str]:
+    sides = []
+    for path in arranged.labeled["image_path"].sample(frac=1, random_state=0)[:_SIZE_SAMPLE]:
+        try:
+            sides.append(short_side_pixels(Path(path)))
+        except (UnreadableFace, OSError):
+            continue
+    if sides and median(sides) < 0.75 * config.faces.image_size:
+        yield (
+            f"small pictures: half have fewer than {median(sides):g} pixels on the short side, and the network sees "
+            f"{config.faces.image_size}; --set faces.image_size={max(round(median(sides) / 16) * 16, 32)} is faster"
+        )
+
+
+def estimate_minutes(config: RunConfig, *, num_pool: int) -> float:
+    """Estimate the minutes of a run on this machine from a few steps of its networks with random weights.
+
+    Trainings of the networks, of the control, and two predictions of the pool are counted; frozen layers, which cost
+    less, are not.
+    """
+    seconds = 0.0
+    for key, role in config.roles.items():
+        training = role.training
+        steps = training.num_steps(max(round(400 / training.batch_size), 1))
+        from_pool = training.fixmatch.faces_per_labeled if training.fixmatch is not None else 0.0
+        per_face = _seconds_per_face(role, config)
+        seconds += steps * training.batch_size * (1 + from_pool) * per_face
+        if key == "student":
+            seconds += config.control * steps * training.batch_size * per_face
+            views = len(config.prediction.views)
+            seconds += 2 * num_pool * views * per_face / 3  # a forward pass is a third of a step
+    return seconds / 60
+
+
+def _seconds_per_face(role: RoleConfig, config: RunConfig) -> float:
+    """Measure a step of a network with random weights, per face."""
+    compute = Compute.build(config.device, role.training.precision)
+    size, labels = config.faces.image_size, config.labels.space
+    model = build_model(role.model, labels=labels, image_size=size, load_pretrained=False).to(compute.device)
+    num_faces = max(role.training.batch_size, 16)
+    faces = torch.randint(0, 256, (num_faces, 3, size, size), dtype=torch.uint8, device=compute.device)
+    times: list[float] = []
+    while not times or (len(times) <= _STEPS and sum(times) < _SECONDS):
+        started = time.perf_counter()
+        logits = model(faces)
+        loss = cross_entropy(logits.float(), torch.zeros(num_faces, dtype=torch.long, device=compute.device))
+        torch.autograd.backward(loss)
+        times.append(time.perf_counter() - started)
+    return min(times) / num_faces
