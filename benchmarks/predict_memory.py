@@ -82,7 +82,7 @@ def link_faces(faces: Path, folder: Path, count: int, *, nested: bool) -> None:
 
 def measure(checkpoint: Path, images: Path, out: Path) -> tuple[float, float]:
     """Predict in a new process; return its peak memory in MiB and its seconds."""
-    options = ["--checkpoint", checkpoint, "--images", images, "--out", out, "--device", "cpu", "--no-flip"]
+    options = [checkpoint, images, "--out", out, "--device", "cpu", "--no-flip"]
     started = time.perf_counter()
     arguments = [sys.executable, "-c", COMMAND, "predict", *map(str, options)]
     finished = subprocess.run(arguments, check=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)

@@ -1,5 +1,19 @@
 """Semi-supervised pseudo-labeling for face-attribute classification. Never imports Prefect."""
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from ssl_pipeline.inference.predictor import Predictor
+
+__all__ = ["Predictor"]
 __version__ = version("ssl-pipeline")
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is first used (PEP 562)."""
+    if name == "Predictor":
+        from ssl_pipeline.inference.predictor import Predictor
+
+        return Predictor
+    raise AttributeError(f"module 'ssl_pipeline' has no attribute {name!r}")

@@ -225,7 +225,16 @@ BAD_INPUTS = (
     BadInput(
         "predictions into an unknown format",
         "ConfigError: --out out.xlsx: expected a name that ends with .csv, .json or .parquet, or --format",
-        command=("predict", "--checkpoint", "x", "--images", ".", "--out", "out.xlsx"),
+        command=("predict", "x", ".", "--out", "out.xlsx"),
+    ),
+    BadInput(
+        "the options of an earlier release",
+        "ConfigError: --checkpoint and --images are arguments now, and all probabilities are written: ssl-pipeline predict "
+        "a.safetensors faces --vote-with=b.safetensors --out out.csv",
+        command=(
+            *("predict", "--checkpoint", "a.safetensors", "--checkpoint", "b.safetensors"),
+            *("--images", "faces", "--out", "out.csv"),
+        ),
     ),
 )
 

@@ -3,13 +3,14 @@
 Modules that need torch are imported inside the functions, so that the other commands start without it.
 """
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import ValidationError
 from rich.console import Console
-from typer import Option
+from typer import Argument, Option
 
 from ssl_pipeline.config.run import PredictionConfig
 from ssl_pipeline.errors import ConfigError, FaceTableError
@@ -24,29 +25,26 @@ TableFormat = Literal["csv", "json", "parquet"]
 
 
 def predict(
-    checkpoints: Annotated[
-        list[Path],
-        Option(
-            "--checkpoint",
-            parser=local_copy,
-            help="A best.safetensors, its URL, or a finished run's folder; with several, the mean of their probabilities.",
+    model: Annotated[
+        str | None,
+        Argument(
+            help="A finished run's folder, which stands for the model that it promoted, or a best.safetensors, or its URL."
         ),
-    ],
+    ] = None,
     images: Annotated[
-        Path, Option("--images", help="A folder at any depth, an image, or a .txt or .csv list of paths.")
-    ],
+        Path | None, Argument(help="A folder at any depth, an image, or a .txt or .csv list of paths.")
+    ] = None,
     out: Annotated[
-        Path, Option("--out", help="A .csv, .json or .parquet file, or - for standard output.", allow_dash=True)
-    ],
+        Path | None, Option("--out", help="A .csv, .json or .parquet file, or - for standard output.", allow_dash=True)
+    ] = None,
     table_format: Annotated[
         TableFormat | None, Option("--format", help="Format of --out; by default its suffix, CSV for -.")
     ] = None,
-    probabilities: Annotated[
-        bool, Option("--probabilities", help="Also the probability of every value and class, e.g. gender=male.")
-    ] = False,
-    weights: Annotated[
-        list[float] | None, Option("--weight", help="Weight of a checkpoint, in the order of the checkpoints.")
+    vote_with: Annotated[
+        list[str] | None,
+        Option("--vote-with", help="Another model: the mean of all their probabilities; may be repeated."),
     ] = None,
+    weights: Annotated[list[float] | None, Option("--weight", help="Weight of a model, in their order.")] = None,
     submission: Annotated[
         Path | None, Option("--submission", help="An info.csv: write ImageID,ans in the order of its rows.")
     ] = None,
@@ -63,24 +61,24 @@ def predict(
     no_crop: Annotated[bool, Option("--no-crop", help="The images are cropped already.")] = False,
     batch_size: Annotated[int, Option(min=1, help="Images per batch.")] = 256,
     device: Annotated[Literal["auto", "cpu", "cuda"], Option()] = "auto",
+    old_checkpoint: Annotated[list[str] | None, Option("--checkpoint", hidden=True)] = None,
+    old_images: Annotated[str | None, Option("--images", hidden=True)] = None,
+    old_probabilities: Annotated[bool, Option("--probabilities", hidden=True)] = False,
 ) -> None:
-    """Predict images; one that cannot be read gets a row with the reason, or stops a submission."""
+    """Predict images, with all probabilities; one that cannot be read gets a row with the reason, or stops a submission."""
+    if old_checkpoint or old_images or old_probabilities:
+        raise ConfigError(_new_form(old_checkpoint or [model or "MODEL"], old_images or str(images or "IMAGES"), out))
+    if model is None or images is None or out is None:
+        missing = "MODEL" if model is None else "IMAGES" if images is None else "--out FILE"
+        raise ConfigError(f"{missing} is missing: ssl-pipeline predict MODEL IMAGES --out FILE")
     from ssl_pipeline.inference.framing import cropper_of
     from ssl_pipeline.inference.table import format_of, predict_images
     from ssl_pipeline.inference.voting import SoftVote
     from ssl_pipeline.runs.directory import model_of
 
     target = None if str(out) == "-" else out
-    if table_format is None:
-        table_format = format_of(target)
-    if target is None and (table_format == "parquet" or submission is not None):
-        raise ConfigError("--out -: standard output takes tables as csv or json; name a file")
-    if target is not None and target.resolve() in (images.resolve(), submission and submission.resolve()):
-        raise ConfigError(f"--out {out}: this file is an input; name another file")
-    if submission is None and fallback_class is not None:
-        raise ConfigError("--fallback-class needs --submission; in a table, unreadable images have their own rows")
-    if submission is not None and out.suffix != ".csv":
-        raise ConfigError(f"--out {out}: a submission is a .csv file")
+    table_format = table_format or format_of(target)
+    _check_output(out, images, submission, fallback_class, table_format)
     if crop is not None and no_crop:
         raise ConfigError("--crop and --no-crop exclude each other: give one of them")
     settings = {"batch_size": batch_size, "horizontal_flip": flip, "zooms": tuple(zooms or (1.0,))}
@@ -88,16 +86,37 @@ def predict(
         config = PredictionConfig.model_validate(settings)
     except ValidationError:
         raise ConfigError(f"--zoom {zooms}: expected different numbers from 1 to 2") from None
-    checkpoints = [model_of(path) for path in checkpoints]
-    predictor = SoftVote.load(checkpoints, config, weights=weights, device=device)
+    models = [model_of(local_copy(name)) for name in (model, *(vote_with or ()))]
+    predictor = SoftVote.load(models, config, weights=weights, device=device)
     framer = cropper_of(predictor.checkpoints, detector=crop, crop=not no_crop)
     if submission is None:
-        counts = predict_images(
-            predictor, images, target, framer=framer, table_format=table_format, all_probabilities=probabilities
-        )
+        counts = predict_images(predictor, images, target, framer=framer, table_format=table_format)
         _report(counts, images, target)
     else:
         _predict_submission(predictor, images, submission, out, fallback_class, framer)
+
+
+def _check_output(
+    out: Path, images: Path, submission: Path | None, fallback_class: str | None, table_format: TableFormat
+) -> None:
+    to_standard_output = str(out) == "-"
+    if to_standard_output and (table_format == "parquet" or submission is not None):
+        raise ConfigError("--out -: standard output takes tables as csv or json; name a file")
+    if not to_standard_output and out.resolve() in (images.resolve(), submission and submission.resolve()):
+        raise ConfigError(f"--out {out}: this file is an input; name another file")
+    if submission is None and fallback_class is not None:
+        raise ConfigError("--fallback-class needs --submission; in a table, unreadable images have their own rows")
+    if submission is not None and out.suffix != ".csv":
+        raise ConfigError(f"--out {out}: a submission is a .csv file")
+
+
+def _new_form(models: list[str], images: str, out: Path | None) -> str:
+    """Say how a command is written now that was written for an earlier release."""
+    words = ["ssl-pipeline", "predict", models[0], images, *(f"--vote-with={name}" for name in models[1:])]
+    return (
+        "--checkpoint and --images are arguments now, and all probabilities are written: "
+        f"{shlex.join([*words, '--out', str(out or 'FILE')])}"
+    )
 
 
 def _report(counts: "PredictionCounts", images: Path, out: Path | None) -> None:

@@ -79,7 +79,16 @@ def decode_rgb(content: bytes) -> Image.Image:
 
 
 def _decode(content: bytes) -> Image.Image:
-    image = _open(BytesIO(content))
+    return upright_rgb(_open(BytesIO(content)))
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Turn an opened image into upright RGB pixels, as `decode_rgb` does.
+
+    Raises:
+        UnreadableFace: see `decode_rgb`.
+    """
+    _check_sides(image)
     try:
         _load(image)
         return _to_rgb(_upright(image))
@@ -161,12 +170,16 @@ def _open(stream: IO[bytes]) -> Image.Image:
         raise UnreadableFace(f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
     except Exception as error:  # see decode_rgb
         raise UnreadableFace(_reason(error)) from None
+    _check_sides(image)
+    return image
+
+
+def _check_sides(image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise UnreadableFace(f"more than {MAX_PIXELS // 1_000_000} megapixels ({width}×{height} px)")
     if min(width, height) < MIN_SIDE_PIXELS:
         raise UnreadableFace(f"a side is shorter than {MIN_SIDE_PIXELS} px ({width}×{height} px)")
-    return image
 
 
 def _is_identified(path: Path) -> bool:

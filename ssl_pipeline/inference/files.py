@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from PIL import Image
+
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.image_files import escape_name, list_images
 
@@ -27,6 +29,14 @@ class ImageFile:
     name: str
     path: str
     fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInMemory:
+    """A picture to predict, and its name in tables."""
+
+    name: str
+    image: Image.Image
 
 
 @dataclass(frozen=True)

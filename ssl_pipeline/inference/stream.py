@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from ssl_pipeline.config.cropping import CropRules
 from ssl_pipeline.faces.cropper import Cropper
-from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels
-from ssl_pipeline.inference.files import ImageFile
+from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels, upright_rgb
+from ssl_pipeline.inference.files import ImageFile, ImageInMemory
 from ssl_pipeline.learning.predict import FacePredictor
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class _Decoded:
 
 
 def predict_stream(
-    predictor: FacePredictor, files: Iterable[ImageFile], *, framer: Cropper | None = None
+    predictor: FacePredictor, files: Iterable[ImageFile | ImageInMemory], *, framer: Cropper | None = None
 ) -> Iterator[PredictedBatch]:
     """Predict images batch by batch; each has its probabilities, or the reason why it cannot be read.
 
@@ -78,7 +78,7 @@ def _predict(predictor: FacePredictor, batch: list[_Decoded]) -> PredictedBatch:
 
 
 def decode_ahead(
-    files: Iterable[ImageFile], sizes: tuple[int, ...], *, batch_size: int, framer: Cropper | None
+    files: Iterable[ImageFile | ImageInMemory], sizes: tuple[int, ...], *, batch_size: int, framer: Cropper | None
 ) -> Generator[_Decoded, None, None]:
     """Decode images at these sizes, in order; threads decode ahead of the caller in bounded memory."""
     num_threads = min(8, os.cpu_count() or 1)  # Pillow releases the GIL while it decodes
@@ -97,15 +97,15 @@ def decode_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _decode(file: ImageFile, sizes: tuple[int, ...], framer: Cropper | None) -> _Decoded:
-    if file.fault is not None:
+def _decode(file: ImageFile | ImageInMemory, sizes: tuple[int, ...], framer: Cropper | None) -> _Decoded:
+    if isinstance(file, ImageFile) and file.fault is not None:
         return _Decoded(file.name, {}, file.fault)
     try:
-        content = _read(file.path)
-        image = decode_rgb(content)
+        content = b"" if isinstance(file, ImageInMemory) else _read(file.path)
+        image = upright_rgb(file.image) if isinstance(file, ImageInMemory) else decode_rgb(content)
         if framer is None:
             return _Decoded(file.name, {size: square_pixels(image, size=size) for size in sizes})
-        framing = framer.locate(image, hashlib.sha256(content).hexdigest())
+        framing = framer.locate(image, hashlib.sha256(content or image.tobytes()).hexdigest())
         return _Decoded(file.name, {size: framer.cut(image, framing, size=size) for size in sizes})
     except UnreadableFace as error:
         reason = str(error)

@@ -54,7 +54,6 @@ def predict_images(
     *,
     framer: Cropper | None = None,
     table_format: TableFormat | None = None,
-    all_probabilities: bool = False,
 ) -> PredictionCounts:
     """Write one row per image: its path, values and their probabilities, the class, or why it cannot be read.
 
@@ -65,7 +64,6 @@ def predict_images(
         framer: crops each image to its face; an image without a face counts as unreadable (see `framing.cropper_of`).
             None takes the centered square.
         table_format: by default `out`'s suffix.
-        all_probabilities: also write the probability of each value and class, in columns ``gender=male``.
 
     Raises:
         FaceTableError: if there is no image.
@@ -77,13 +75,13 @@ def predict_images(
     found = find_images(images)
     files = found.files
     num_unreadable, failures = 0, list[str]()
-    schema = table_schema(predictor.labels, all_probabilities=all_probabilities)
+    schema = table_schema(predictor.labels)
     with (
         _open_writer(out, table_format, schema) as write,
         ProgressBar("predicting", len(files), unit="images") as progress,
     ):
         for batch in predict_stream(predictor, files, framer=framer):
-            write(to_table(batch, predictor.labels, all_probabilities=all_probabilities))
+            write(to_table(batch, predictor.labels))
             failed = [f"{name}: {reason}" for name, reason in zip(batch.names, batch.reasons, strict=True) if reason]
             failures += failed[: NUM_FAILURES_SHOWN - len(failures)]
             num_unreadable += len(failed)
@@ -124,19 +122,18 @@ def format_of(out: Path | None) -> TableFormat:
     raise ConfigError(f"--out {out}: expected a name that ends with .csv, .json or .parquet, or --format")
 
 
-def table_schema(labels: LabelSpace, *, all_probabilities: bool = False) -> pa.Schema:
-    """Columns of the table: the path, each attribute's value and probability, the class and its probability, the reason."""
+def table_schema(labels: LabelSpace) -> pa.Schema:
+    """Return the columns: the path, each attribute's value and its probability, the class and its, all of them, the reason."""
     fields = [("image_path", pa.string())]
     for name in labels.names:
         fields += [(name, pa.string()), (f"{name}_probability", pa.float32())]
     fields += [("class_id", pa.int64()), ("class_name", pa.string()), ("class_probability", pa.float32())]
-    if all_probabilities:
-        fields += [(f"{at.name}={value}", pa.float32()) for at in labels.attributes for value in at.values]
-        fields += [(f"class={name}", pa.float32()) for name in labels.class_names]
+    fields += [(f"{at.name}={value}", pa.float32()) for at in labels.attributes for value in at.values]
+    fields += [(f"class={name}", pa.float32()) for name in labels.class_names]
     return pa.schema([*fields, ("unreadable", pa.string())])
 
 
-def to_table(batch: PredictedBatch, labels: LabelSpace, *, all_probabilities: bool = False) -> pa.Table:
+def to_table(batch: PredictedBatch, labels: LabelSpace) -> pa.Table:
     """Convert a batch to the columns of `table_schema`.
 
     The class is the most probable one; an attribute's value is the one with the largest sum over its classes. For an
@@ -151,16 +148,14 @@ def to_table(batch: PredictedBatch, labels: LabelSpace, *, all_probabilities: bo
     for attribute, marginal in zip(labels.attributes, labels.attribute_probabilities(batch.probabilities), strict=True):
         columns[attribute.name] = column(np.array(attribute.values, object)[marginal.argmax(axis=1)])
         columns[f"{attribute.name}_probability"] = column(marginal.max(axis=1))
-        if all_probabilities:
-            columns |= {f"{attribute.name}={value}": column(marginal[:, i]) for i, value in enumerate(attribute.values)}
+        columns |= {f"{attribute.name}={value}": column(marginal[:, i]) for i, value in enumerate(attribute.values)}
     class_ids = batch.probabilities.argmax(axis=1)
     columns["class_id"] = column(class_ids)
     columns["class_name"] = column(np.array(labels.class_names, object)[class_ids])
     columns["class_probability"] = column(batch.probabilities.max(axis=1))
-    if all_probabilities:
-        columns |= {f"class={name}": column(batch.probabilities[:, i]) for i, name in enumerate(labels.class_names)}
+    columns |= {f"class={name}": column(batch.probabilities[:, i]) for i, name in enumerate(labels.class_names)}
     columns["unreadable"] = batch.reasons
-    return pa.table(columns, schema=table_schema(labels, all_probabilities=all_probabilities))
+    return pa.table(columns, schema=table_schema(labels))
 
 
 @contextmanager

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.runs.directory import RunDir
 from tests.cycle_config import draw_and_prepare, write_tiny_config
+from tests.learning.prediction_support import save_random_model, write_images
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -53,3 +56,12 @@ def test_the_library_is_used_as_the_docs_show(tmp_path: Path) -> None:
         code = code.replace(shown, str(real))
     exec(code, {})
     assert (tmp_path / "t/trained.safetensors").is_file()
+
+
+def test_the_predictor_is_used_as_the_docs_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = save_random_model(tmp_path / "model/best.safetensors")
+    write_images(tmp_path / "photos", ["1.png", "2.png"])
+    code = (ROOT / "docs/training.md").read_text().split("```python\n")[2].split("```")[0]
+    assert code.count("data/runs/demo") == 1
+    exec(code.replace("data/runs/demo", str(model.parent)).replace("photos", str(tmp_path / "photos")), {})
+    assert "Name: gender=male" in capsys.readouterr().out

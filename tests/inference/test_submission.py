@@ -143,21 +143,21 @@ def test_the_command_votes_and_fails_if_no_image_or_not_all_of_a_submission_can_
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     other = save_random_model(tmp_path / "other.safetensors", seed=5, image_size=24)
-    models = ["--checkpoint", checkpoint, "--checkpoint", other, "--weight", 2, "--weight", 1, "--device", "cpu"]
+    votes = ["--vote-with", other, "--weight", 2, "--weight", 1, "--device", "cpu"]
     (tmp_path / "images" / "broken.jpg").write_bytes(b"no image")
-    table = [*models, "--images", tmp_path / "images", "--out", tmp_path / "out.parquet", "--zoom", 1, "--zoom", 1.2]
+    table = [checkpoint, tmp_path / "images", *votes, "--out", tmp_path / "out.parquet", "--zoom", 1, "--zoom", 1.2]
     assert run(monkeypatch, *table, "--no-flip") == 0
     output = capsys.readouterr()
     assert "6 files found = 5 predicted + 1 unreadable" in output.out
     assert "broken.jpg: not an image" in output.err
 
-    broken = [*models, "--images", tmp_path / "images" / "broken.jpg", "--out", tmp_path / "none.csv"]
+    broken = [checkpoint, tmp_path / "images" / "broken.jpg", *votes, "--out", tmp_path / "none.csv"]
     assert run(monkeypatch, *broken) == 1
     assert "not one image could be read" in capsys.readouterr().err
     assert pd.read_csv(tmp_path / "none.csv")["unreadable"].notna().all()
 
     info = write_info(tmp_path / "info.csv", [*NAMES, "broken.jpg"])
-    submission = [*models, "--images", tmp_path / "images", "--submission", info, "--out", tmp_path / "answers.csv"]
+    submission = [checkpoint, tmp_path / "images", *votes, "--submission", info, "--out", tmp_path / "answers.csv"]
     assert run(monkeypatch, *submission) == 1
     assert "FaceTableError" in capsys.readouterr().err
     assert not (tmp_path / "answers.csv").exists()
@@ -176,12 +176,12 @@ def test_the_command_takes_a_run_and_writes_all_probabilities_as_json_to_standar
     student = tmp_path / "run/round-01/student/best.safetensors"
     student.parent.mkdir(parents=True)
     shutil.copy(checkpoint, student)
-    arguments = ["--checkpoint", tmp_path / "run", "--images", tmp_path / "images", "--out", "-", "--device", "cpu"]
+    arguments = [tmp_path / "run", tmp_path / "images", "--out", "-", "--device", "cpu"]
     assert run(monkeypatch, *arguments) == 1
     assert f"not a finished run; name one of its models: {student}" in capsys.readouterr().err
     summary = {"promoted_checkpoint": "elsewhere/run/round-01/student/best.safetensors"}
     (tmp_path / "run/summary.json").write_text(json.dumps(summary))
-    assert run(monkeypatch, *arguments, "--format", "json", "--probabilities") == 0
+    assert run(monkeypatch, *arguments, "--format", "json") == 0
     captured = capsys.readouterr()
     rows = json.loads(captured.out)
     assert f"{len(rows)} files found = {len(rows)} predicted" in captured.err
@@ -213,7 +213,7 @@ def test_the_command_refuses_whole_photographs_for_a_model_of_crops(
     )
     info = write_info(tmp_path / "info.csv", NAMES)
     for more in ([], ["--submission", info]):
-        arguments = ["--checkpoint", model, "--images", tmp_path / "images", "--out", tmp_path / "o.csv", *more]
+        arguments = [model, tmp_path / "images", "--out", tmp_path / "o.csv", *more]
         assert run(monkeypatch, *arguments, "--device", "cpu") == 1
         assert "give the detector's ONNX file: --crop FILE, or --no-crop" in capsys.readouterr().err
         assert run(monkeypatch, *arguments, "--device", "cpu", "--no-crop") == 0
