@@ -1,5 +1,6 @@
 """`ssl-pipeline check`: everything that a run would refuse before its work, at once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -8,22 +9,39 @@ import typer
 from ssl_pipeline.config.loading import count_faults, load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.sources import DrawnSource
-from ssl_pipeline.config.teachers import NetworkTeacher
+from ssl_pipeline.config.teachers import FeaturesTeacher, NetworkTeacher, OnnxTeacher
 from ssl_pipeline.errors import ConfigError, FaceTableError, list_of_faults
 
 
 def check(
     config: Annotated[Path, typer.Argument(help="A YAML config, or the name of a shipped one.")],
     overrides: Annotated[list[str] | None, typer.Option("--set", help="dotted.key=value; may be repeated.")] = None,
+    models: Annotated[
+        bool, typer.Option("--models", help="Also build the networks, and look for pretrained weights and devices.")
+    ] = False,
 ) -> None:
-    """Say everything that can be refused before work: settings, networks, devices, folders and tables of the faces."""
-    from ssl_pipeline.stages.check import find_faults
-
+    """Say what a run would refuse before its work: settings, files, folders and tables of the faces, at once."""
     loaded = load_config(config, overrides=overrides or [])
-    faults = [*find_faults(loaded), *_source_faults(loaded)]
+    faults = [*(_model_faults(loaded) if models else _missing_files(loaded)), *_source_faults(loaded)]
     if faults:
         raise ConfigError(list_of_faults(f"{config}: {count_faults(faults)}", faults))
     typer.echo(f"OK: {_describe(loaded)}")
+
+
+def _model_faults(config: RunConfig) -> list[str]:
+    from ssl_pipeline.stages.check import find_faults
+
+    return find_faults(config)
+
+
+def _missing_files(config: RunConfig) -> Iterator[str]:
+    """Yield the files of weights and features that are not there."""
+    for key, teacher in zip(config.teacher_keys, config.teachers, strict=True):
+        if isinstance(teacher, OnnxTeacher | FeaturesTeacher) and not teacher.file.is_file():
+            yield f"'{key}.file': no such file {teacher.file}"
+    for key, role in config.roles.items():
+        if (weights := role.model.weights_file) is not None and not weights.is_file():
+            yield f"'{key}.model.weights_file': no such file {weights}"
 
 
 def _source_faults(config: RunConfig) -> list[str]:

@@ -21,7 +21,9 @@ from ssl_pipeline.runs.review import (
     valid_decision,
 )
 
-cycle_app = typer.Typer(no_args_is_help=True, help="Show a run's status, decide on its selection, resume it.")
+cycle_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Show a run's status, decide on its selection, resume it."
+)
 
 RUNS = Path("data/runs")
 _COLORS = {"finished": "green", "begun": "yellow", "to do": "dim"}

@@ -25,7 +25,7 @@ from ssl_pipeline.faces.sources.reading import source_name
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.runs.files import atomic_path
 
-faces_app = typer.Typer(no_args_is_help=True, help="Inspect the sources of a config.")
+faces_app = typer.Typer(no_args_is_help=True, add_completion=False, help="Inspect the sources of a config.")
 
 MAX_VALUES_SHOWN, MAX_REASONS_SHOWN = 12, 8
 TILE = 112  # pixels

@@ -5,20 +5,20 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ssl_pipeline.cli.faces import quiet
 from ssl_pipeline.config.base import ATTRIBUTE_NAME
 from ssl_pipeline.errors import ConfigError
 from ssl_pipeline.faces.discovery import Discovery, FoundColumn, discover
-from ssl_pipeline.faces.label_choice import LabelChoice, choose_labels
-from ssl_pipeline.stages.draft import draft_config
-from ssl_pipeline.stages.expectations import DELTA, GUARANTEED, Expectations, estimate_minutes, expect
+
+if TYPE_CHECKING:
+    from ssl_pipeline.faces.label_choice import LabelChoice
+    from ssl_pipeline.stages.expectations import Expectations
 
 _PERSON, _NOTHING = "person", "nothing"
 
@@ -35,6 +35,11 @@ def init(
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing; take what was found.")] = False,
 ) -> None:
     """Write a first config for your faces, and say what it can be expected to give."""
+    from ssl_pipeline.cli.faces import quiet
+    from ssl_pipeline.faces.label_choice import choose_labels
+    from ssl_pipeline.stages.draft import draft_config
+    from ssl_pipeline.stages.expectations import estimate_minutes, expect
+
     if labeled.resolve() == unlabeled.resolve():
         raise ConfigError(f"{labeled}: the labeled faces and the pool are the same; give the pool a folder of its own")
     run_name = re.sub(r"[^A-Za-z0-9._-]+", "-", labeled.resolve().stem).strip("-._") or "mine"
@@ -80,7 +85,7 @@ def _ask(column: FoundColumn) -> FoundColumn:
         typer.echo("  lower-case letters, digits or '_', the first a letter, e.g. hair_color")
 
 
-def _report(out: Path, preset: str, choice: LabelChoice, expected: Expectations, minutes: float) -> Table:
+def _report(out: Path, preset: str, choice: "LabelChoice", expected: "Expectations", minutes: float) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -95,25 +100,9 @@ def _report(out: Path, preset: str, choice: LabelChoice, expected: Expectations,
     add("faces", f"{splits}; pool {expected.num_pool:,}; people {people}")
     for text in (*choice.notes, *expected.warnings):
         add("look at", text)
-    for text in _prospects(expected):
+    for text in expected.prospects:
         add("expect", text)
     add("time", f"about {max(round(minutes), 1)} minutes on this machine, measured by a few steps with random weights")
     add("written", f"{out}, which extends {preset}")
     add("next", f"ssl-pipeline run {shlex.quote(str(out))}")
     return table
-
-
-def _prospects(expected: Expectations) -> list[str]:
-    """Say what the held-out faces can show."""
-    num_values = sum(map(len, expected.held_out.values()))
-    rarest = min(min(pair) for values in expected.held_out.values() for pair in values.values())
-    texts = [
-        f"with {expected.splits['test']:,} test faces, differences below {expected.accuracy_noise:.0f} points of "
-        f"accuracy may be chance; the rarest value has {rarest} held-out faces"
-    ]
-    if few := expected.num_without_guarantee:
-        texts.append(
-            f"{few} of {num_values} values have too few validation faces to show a precision of {GUARANTEED:.0%} with "
-            f"confidence {1 - DELTA:.0%}; the default selection guarantees none"
-        )
-    return texts

@@ -1,34 +1,74 @@
-"""The `ssl-pipeline` command: its app, its subcommands, and the exit code."""
+"""The `ssl-pipeline` command: its subcommands, each imported when it is called, and the exit code."""
 
 import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from ssl_pipeline.cli.check import check
-from ssl_pipeline.cli.cycle import cycle_app
-from ssl_pipeline.cli.embed import embed
-from ssl_pipeline.cli.evaluate import evaluate
-from ssl_pipeline.cli.faces import faces_app
-from ssl_pipeline.cli.init import init
-from ssl_pipeline.cli.manifest import manifest_app
-from ssl_pipeline.cli.plot import plot_app
-from ssl_pipeline.cli.predict import predict
-from ssl_pipeline.cli.run import run
-from ssl_pipeline.cli.weights import weights_app
+from ssl_pipeline import __version__
 from ssl_pipeline.errors import PipelineError
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Pseudo-labels for face attributes.")
-app.add_typer(manifest_app, name="manifest")
-app.add_typer(plot_app, name="plot")
-app.add_typer(faces_app, name="faces")
-app.add_typer(cycle_app, name="cycle")
-app.add_typer(weights_app, name="weights")
-app.command("init")(init)
-app.command("predict")(predict)
-app.command("evaluate")(evaluate)
-app.command("embed")(embed)
-app.command("run")(run)
-app.command("check")(check)
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "init": ("init:init", "Write a first config for your faces, and say what it can be expected to give."),
+    "check": ("check:check", "Say what a run would refuse before its work; with --models, also build its networks."),
+    "run": ("run:run", "Run the full cycle: train a teacher, pseudo-label the pool, train students, compare."),
+    "predict": ("predict:predict", "Predict images, with all probabilities."),
+    "evaluate": ("evaluate:evaluate", "Score a checkpoint on the config's labeled faces."),
+    "manifest": ("manifest:manifest_app", "See what was pseudo-labeled, how surely and why."),
+    "cycle": ("cycle:cycle_app", "Show a run's status, decide on its selection, resume it."),
+    "faces": ("faces:faces_app", "Inspect the sources of a config."),
+    "plot": ("plot:plot_app", "Plot a config without running it."),
+    "embed": ("embed:embed", "Write features of images, for a teacher of type features."),
+    "weights": ("weights:weights_app", "Pretrained weights of networks."),
+}
+"""Per subcommand where it is, in this package, and its line in the help: what it needs is imported when it is called."""
+
+
+class Commands(TyperGroup):
+    """The subcommands: for the help without their options, and imported when one is called."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = {name: TyperCommand(name, help=line) for name, (_, line) in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Import the subcommand that is called."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, load_command(str(name)), rest
+
+
+def load_command(name: str) -> Any:
+    """Import a subcommand."""
+    module, attribute = COMMANDS[name][0].split(":")
+    loaded = getattr(import_module(f"ssl_pipeline.cli.{module}"), attribute)
+    if isinstance(loaded, typer.Typer):
+        return typer.main.get_group(loaded)
+    single = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    single.command(name)(loaded)
+    return typer.main.get_command(single)
+
+
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, help="Pseudo-labels for face attributes."
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ssl-pipeline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Pseudo-labels for face attributes."""
 
 
 def main() -> None:

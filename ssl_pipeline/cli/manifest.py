@@ -1,4 +1,7 @@
-"""`ssl-pipeline manifest …`: summarize, show, explain, compare, export and audit pseudo-label manifests."""
+"""`ssl-pipeline manifest …`: summarize, show, explain, compare, export and audit pseudo-label manifests.
+
+What auditing needs is imported inside the functions: SciPy's distributions take seconds.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -7,12 +10,10 @@ import typer
 from rich.console import Console
 
 from ssl_pipeline.errors import ManifestError, RunError
-from ssl_pipeline.pseudo_labels.audit import audit, captions, sample_audit
 from ssl_pipeline.pseudo_labels.difference import difference
 from ssl_pipeline.pseudo_labels.explanation import describe_face, explain
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.summary import filter_faces, summarize
-from ssl_pipeline.reports.audit_sheet import read_answers, render_audit_sheets, write_sheet
 from ssl_pipeline.reports.manifest_tables import (
     render_audit,
     render_difference,
@@ -28,7 +29,9 @@ from ssl_pipeline.runs.storage.remote import local_copy
 if TYPE_CHECKING:
     import pandas as pd
 
-manifest_app = typer.Typer(no_args_is_help=True, help="See what was pseudo-labeled, how surely and why.")
+manifest_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="See what was pseudo-labeled, how surely and why."
+)
 
 ManifestPath = Annotated[Path, typer.Argument(parser=local_copy, help="A manifest.parquet of a run; or its URL.")]
 
@@ -116,6 +119,8 @@ def manifest_audit(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write what the answers say here.")] = None,
 ) -> None:
     """Draw accepted labels for a person to judge, or tell from the answers how pure they are."""
+    from ssl_pipeline.pseudo_labels.audit import audit, sample_audit
+    from ssl_pipeline.reports.audit_sheet import read_answers
     from ssl_pipeline.runs.files import write_json
 
     if (out is None) == (answers is None):
@@ -153,6 +158,9 @@ def _hidden_truth(manifest: Path, faces_digest: str) -> "pd.DataFrame | None":
 
 
 def _draw_audit(drawn: "pd.DataFrame", out: Path, *, title: str) -> None:
+    from ssl_pipeline.pseudo_labels.audit import captions
+    from ssl_pipeline.reports.audit_sheet import render_audit_sheets, write_sheet
+
     sheet = out / "audit.csv"
     if out.exists() and not out.is_dir():
         raise ManifestError(f"--out {out}: is a file; give a folder")

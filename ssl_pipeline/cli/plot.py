@@ -15,7 +15,7 @@ from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.errors import ConfigError
 from ssl_pipeline.runs.directory import RunDir
 
-plot_app = typer.Typer(no_args_is_help=True, help="Plot a config without running it.")
+plot_app = typer.Typer(no_args_is_help=True, add_completion=False, help="Plot a config without running it.")
 
 Role = Literal["teacher", "student"]
 ASSUMED_STEPS_PER_EPOCH = 100

@@ -8,7 +8,7 @@ import typer
 
 from ssl_pipeline.runs.files import atomic_path
 
-weights_app = typer.Typer(no_args_is_help=True, help="Pretrained weights of networks.")
+weights_app = typer.Typer(no_args_is_help=True, add_completion=False, help="Pretrained weights of networks.")
 
 
 @weights_app.callback()

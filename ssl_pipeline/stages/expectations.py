@@ -24,7 +24,7 @@ from ssl_pipeline.pseudo_labels.precision_guarantee import num_units_needed
 _POOL_SAMPLE, _SIZE_SAMPLE = 500, 200
 _SECONDS, _STEPS = 3.0, 5
 """Of one measurement: at most so long after a step that warms up, and at most so many steps."""
-GUARANTEED, DELTA = 0.8, 0.1
+_GUARANTEED, _DELTA = 0.8, 0.1
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,20 @@ class Expectations:
         return 196 * math.sqrt(0.8 * 0.2 / max(self.splits["test"], 1))
 
     @property
-    def num_without_guarantee(self) -> int:
-        """Number of values with too few validation faces to show a precision of `GUARANTEED`, even if all are right."""
-        needed = num_units_needed(GUARANTEED, DELTA)
-        return sum(validation < needed for values in self.held_out.values() for validation, _ in values.values())
+    def prospects(self) -> list[str]:
+        """What the held-out faces can show, in sentences."""
+        pairs = [pair for values in self.held_out.values() for pair in values.values()]
+        texts = [
+            f"with {self.splits['test']:,} test faces, differences below {self.accuracy_noise:.0f} points of accuracy may "
+            f"be chance; the rarest value has {min(map(min, pairs))} held-out faces"
+        ]
+        few = sum(validation < num_units_needed(_GUARANTEED, _DELTA) for validation, _ in pairs)
+        if few:
+            texts.append(
+                f"{few} of {len(pairs)} values have too few validation faces to show a precision of {_GUARANTEED:.0%} "
+                f"with confidence {1 - _DELTA:.0%}; the default selection guarantees none"
+            )
+        return texts
 
 
 def expect(config: RunConfig) -> Expectations:

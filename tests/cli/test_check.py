@@ -1,5 +1,7 @@
 """`ssl-pipeline check`: all that can be refused before work, at once."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,7 +37,7 @@ def test_networks_devices_and_folders_are_refused_at_once(
     remove_the_labeled_folder(tmp_path)
     faults = ["teacher.model.architecture=resnt18", "student.model.weights_file=absent.pth"]
     options = [part for fault in faults for part in ("--set", fault)]
-    assert run(monkeypatch, str(tmp_path / "config.yaml"), *options) == 1
+    assert run(monkeypatch, str(tmp_path / "config.yaml"), "--models", *options) == 1
     message = capsys.readouterr().err
     assert "config.yaml: 3 faults" in message
     for part in ("architecture 'resnt18'", "no such file absent.pth", "raw/labeled: no such folder"):
@@ -47,3 +49,14 @@ def test_settings_are_refused_before_the_networks_are_tried(
 ) -> None:
     assert run(monkeypatch, str(write_tiny_config(tmp_path)), "--set", "seed=x", "--set", "rounds=0") == 1
     assert "2 faults" in capsys.readouterr().err
+
+
+def test_without_models_no_network_is_built_and_missing_files_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(write_tiny_config(tmp_path))
+    code = f"import sys\nsys.argv = ['ssl-pipeline', 'check', {path!r}]\nfrom ssl_pipeline.cli.main import app\n"
+    code += "app(standalone_mode=False)\nassert not {'torch', 'timm', 'sklearn'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert run(monkeypatch, path, "--set", "student.model.weights_file=absent.pth") == 1
+    assert "'student.model.weights_file': no such file absent.pth" in capsys.readouterr().err

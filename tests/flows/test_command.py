@@ -1,7 +1,7 @@
 """Commands of flows: one message per error, a server that does not answer, reports in words."""
 
 import logging
-import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -80,6 +80,6 @@ def test_a_faulty_config_is_refused_before_the_flows_are_loaded(
     def load(name: str) -> None:
         raise AssertionError(name)
 
-    monkeypatch.setattr(sys.modules["ssl_pipeline.cli.run"], "load_flow_command", load)
+    monkeypatch.setattr(import_module("ssl_pipeline.cli.run"), "load_flow_command", load)
     result = CliRunner().invoke(app, ["run", str(write_tiny_config(tmp_path)), "--set", "rounds=0"])
     assert isinstance(result.exception, ConfigError)
