@@ -1,4 +1,4 @@
-"""Networks of timm that a run can use: one of each family, tried as `check` tries it; writes docs/networks.md.
+"""Networks of timm that a run can use: one of each family, tried as `check --models` tries it; writes docs/networks.md.
 
     OMP_NUM_THREADS=1 python -m benchmarks.timm_families [--sizes 64,96] [--steps 20] [--seed 0] [--only levit,vgg]
 
@@ -87,7 +87,7 @@ def main(
         "",
         f"Written by `python -m benchmarks.timm_families --sizes {sizes} --steps {steps} --seed {seed}` with timm "
         f"{timm.__version__} and torch {torch.__version__}: one network of each of timm's {len(names)} families, tried as "
-        "`ssl-pipeline check` tries it, on the meta device with a batch of two faces. A network that is refused is refused "
+        "`ssl-pipeline check --models` tries it, on the meta device with a batch of two faces. A network that is refused is refused "
         "before anything is prepared.",
         "",
         "| pixels | works | refused | crashes |",

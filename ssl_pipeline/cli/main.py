@@ -22,6 +22,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "faces": ("faces:faces_app", "Inspect the sources of a config."),
     "plot": ("plot:plot_app", "Plot a config without running it."),
     "embed": ("embed:embed", "Write features of images, for a teacher of type features."),
+    "recipes": ("recipes:recipes_app", "List, show and copy the shipped configs."),
+    "schema": ("recipes:schema", "Print the JSON schema of a config, by which editors complete and check."),
     "weights": ("weights:weights_app", "Pretrained weights of networks."),
 }
 """Per subcommand where it is, in this package, and its line in the help: what it needs is imported when it is called."""

@@ -6,6 +6,8 @@ from pathlib import Path
 from ssl_pipeline.errors import ConfigError
 
 _PACKAGE = "ssl_pipeline_configs"
+SCHEMA = "schema.json"
+"""Beside the shipped configs."""
 
 
 def find_config(path: Path, *, folder: Path = Path()) -> Path:
@@ -33,7 +35,24 @@ def find_config(path: Path, *, folder: Path = Path()) -> Path:
 
 def shipped_configs() -> dict[str, Path]:
     """Return the shipped configs by name; none where the package is not installed."""
-    package = find_spec(_PACKAGE)
-    folders = [Path(location) for location in (package and package.submodule_search_locations) or ()]
-    files = [(file.relative_to(folder), file) for folder in folders for file in folder.rglob("*.yaml")]
+    files = [(file.relative_to(folder), file) for folder in _folders() for file in folder.rglob("*.yaml")]
     return dict(sorted((path.with_suffix("").as_posix(), file) for path, file in files))
+
+
+def schema_file() -> Path:
+    """Return the JSON schema of configs, see `config.json_schema`.
+
+    Raises:
+        ConfigError: where the package is not installed.
+    """
+    for folder in _folders():
+        if (file := folder / SCHEMA).is_file():
+            return file
+    raise ConfigError(
+        "the shipped configs are not installed; install the package: pip install ssl-pipeline, or make setup"
+    )
+
+
+def _folders() -> list[Path]:
+    package = find_spec(_PACKAGE)
+    return [Path(location) for location in (package and package.submodule_search_locations) or ()]

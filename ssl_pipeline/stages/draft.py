@@ -8,7 +8,7 @@ from typing import Any
 from ssl_pipeline.config.labels import AttributeConfig
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.config.shipped import find_config
+from ssl_pipeline.config.shipped import find_config, schema_file
 from ssl_pipeline.config.sources import UNUSED_LEVEL
 from ssl_pipeline.config.training import ModelConfig
 from ssl_pipeline.config.yaml_text import read_yaml, write_flow
@@ -69,6 +69,7 @@ def draft_config(
     lines = [
         f"# Written by: {command}",
         "# Train with: ssl-pipeline run THIS_FILE",
+        f"# yaml-language-server: $schema={schema_file()}",
         f"extends: {preset}   # {_WHAT.get(preset, 'as named')}",
         f"run_name: {run_name}",
         "",
