@@ -1,5 +1,6 @@
 """The full cycle: teacher → pseudo-labels → student → gate per round, the control, the student's labels, the comparison."""
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -98,7 +99,10 @@ def print_summary(summary: dict[str, Any]) -> None:
     if labels := student_labels_sentence(summary):
         console.print(labels)
     console.print(f"Manifest:  {summary['manifest']}", highlight=False)
-    console.print(f"Promoted:  {summary['promoted_checkpoint']}", highlight=False)
+    promoted = Path(summary["promoted_checkpoint"])
+    console.print(f"Promoted:  {promoted}", highlight=False)
+    run_root = shlex.quote(str(promoted.parents[2]))  # RUN/round-…/model/best.safetensors
+    console.print(f"Predict:   ssl-pipeline predict {run_root} FOLDER --out predictions.csv", highlight=False)
 
 
 run = partial(run_flow, full_cycle, report=print_summary)
