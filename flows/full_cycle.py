@@ -99,10 +99,11 @@ def print_summary(summary: dict[str, Any]) -> None:
     if labels := student_labels_sentence(summary):
         console.print(labels)
     console.print(f"Manifest:  {summary['manifest']}", highlight=False)
-    promoted = Path(summary["promoted_checkpoint"])
+    promoted = summary["promoted_checkpoint"]
     console.print(f"Promoted:  {promoted}", highlight=False)
-    run_root = shlex.quote(str(promoted.parents[2]))  # RUN/round-…/model/best.safetensors
-    console.print(f"Predict:   ssl-pipeline predict {run_root} FOLDER --out predictions.csv", highlight=False)
+    console.print(
+        f"Predict:   ssl-pipeline predict {shlex.quote(promoted)} FOLDER --out predictions.csv", highlight=False
+    )
 
 
 run = partial(run_flow, full_cycle, report=print_summary)

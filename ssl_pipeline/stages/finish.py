@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.reports.cards import data_card, model_card
 from ssl_pipeline.reports.plots import plot_class_f1
 from ssl_pipeline.runs.directory import RunDir
-from ssl_pipeline.runs.files import read_json, write_json
+from ssl_pipeline.runs.files import read_json, write_json, write_text
 from ssl_pipeline.runs.records import RECORD, StageRecord, finished_stage
 from ssl_pipeline.runs.review import ReviewDecision
 from ssl_pipeline.stages.cost import measure_cost
@@ -56,7 +57,7 @@ def compared_round(rounds: Sequence[RoundOutcome]) -> int | None:
 def finish(
     config: RunConfig, run: RunDir, rounds: Sequence[RoundOutcome], student_labels: StudentLabels | None = None
 ) -> dict[str, Any]:
-    """Evaluate the first teacher and the student on the test split, once, and write summary.json.
+    """Evaluate the first teacher and the student on the test split, once, and write summary.json and both cards.
 
     The student is that of `compared_round`. If there is none, because a person rejected the first round's selection or it
     accepted nothing, the test split stays unused. With `control`, the student's control is evaluated too.
@@ -118,8 +119,15 @@ def finish(
         "seed": config.seed,
         **environment(config),
     }
-    write_json(run.summary, summary)
+    _write(config, run, summary, faces=counts)
     return summary
+
+
+def _write(config: RunConfig, run: RunDir, summary: dict[str, Any], *, faces: Mapping[str, Any]) -> None:
+    """Write the cards, and last the summary."""
+    write_text(run.root / "model_card.md", model_card(summary, config))
+    write_text(run.root / "data_card.md", data_card(faces, config))
+    write_json(run.summary, summary)
 
 
 def _compare_on_test(config: RunConfig, run: RunDir, student_round: int) -> dict[str, Any]:

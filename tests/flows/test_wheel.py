@@ -97,7 +97,7 @@ def test_a_run_waits_is_decided_on_and_ends_without_a_checkout(installation: Ins
     ended = installation.run("ssl-pipeline", "run", "runs/tiny/config.yaml")
     assert "Teacher against student" in ended
     assert "Manifest: " in ended
-    assert "Predict:   ssl-pipeline predict runs/tiny FOLDER --out predictions.csv" in ended
+    assert "Predict:   ssl-pipeline predict runs/tiny/round-0" in ended
     module = ("python", "-m", "ssl_pipeline_flows.full_cycle", "--config")
     assert installation.run(*module, "tiny.yaml") == ended
 

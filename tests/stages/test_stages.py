@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 from typer.testing import CliRunner
 
 from ssl_pipeline.cli.main import app
@@ -214,6 +215,24 @@ def test_the_guard_stops_a_selection_that_accepts_too_little(
         select(config, run, 1)
     assert f"SelectionError: {error.value}" == OF_RUNS["a selection that keeps too little"]
     assert (run.pseudo_labels(1) / "manifest.parquet").is_file()  # to find out why
+
+
+def test_the_cards_say_what_the_records_say(finished: tuple[RunConfig, RunDir, dict[str, Any]]) -> None:
+    _, run, summary = finished
+    card, data = ((run.root / name).read_text(encoding="utf-8") for name in ("model_card.md", "data_card.md"))
+    scores = summary[summary["promoted"]]["test"]
+    assert f"## Scores on {scores['num_faces']} test faces, which were used once" in card
+    assert f"| gender | {100 * scores['per_attribute']['gender']['accuracy']:.1f} %" in card
+    female = scores["per_group"]["gender"]["female"]
+    right = round(female["accuracy"] * female["num_faces"])
+    wilson = binomtest(right, female["num_faces"]).proportion_ci(method="wilson")
+    assert (
+        f"| gender female | {female['num_faces']} | {100 * female['accuracy']:.1f} % ({100 * wilson.low:.1f} to {100 * wilson.high:.1f}) |"
+        in card
+    )
+    assert summary["promoted_checkpoint"] in card and "age (&lt;45, &gt;=45)" in card
+    assert "| home | drawn | labeled | 120 | 120 | 0 | 0 |" in data
+    assert f"train {summary['counts']['train']}, validation {summary['counts']['validation']}" in data
 
 
 def test_a_fault_with_on_fault_warn_is_recorded_and_the_round_continues(
