@@ -227,6 +227,9 @@ class PoolDraws(Section):
 
     min_effective_share: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Smallest effective number of drawn faces, (Σ w)² / Σ w², as a share of the pool: it sets the exponent."""
+    class_balance: Fraction = 0.0
+    """Draw faces of rarely guessed classes more often: 0 as they come, 1 all classes about equally (CReST, arXiv:2102.09559,
+    draws by the guessed class)."""
 
 
 class StudentConfig(RoleConfig):

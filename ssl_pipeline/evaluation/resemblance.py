@@ -77,6 +77,24 @@ def draws_by_odds(log_odds: FloatArray, *, min_effective_share: float) -> Draws:
     return Draws(weights, low, _effective_share(low * log_odds))
 
 
+def balance_classes(draws: FloatArray, probabilities: FloatArray, *, exponent: float) -> FloatArray:
+    """Weigh faces so that rarely guessed classes are drawn more often.
+
+    w_i ∝ d_i · Σ_c p_ic · s_c^(−exponent), with the share s_c = Σ_i d_i · p_ic / Σ_i d_i of class c in the draws d.
+
+    Args:
+        draws: float [N], how often each face would be drawn.
+        probabilities: of the classes, float [N, K], rows sum to 1.
+        exponent: in [0, 1]; 1 draws all classes about equally.
+
+    Returns:
+        Float [N], relative to the mean.
+    """
+    shares = draws @ probabilities / draws.sum()
+    weights = draws * (probabilities @ np.maximum(shares, 1e-6) ** -exponent)
+    return np.asarray(weights / weights.mean())
+
+
 def _weights(log_weights: FloatArray) -> FloatArray:
     weights = np.exp(log_weights - log_weights.max())
     return np.asarray(weights / weights.mean())

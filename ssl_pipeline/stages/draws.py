@@ -1,4 +1,4 @@
-"""Draws stage: how often a student's training draws each face of the pool, by resemblance to the labeled faces."""
+"""Draws stage: how often a student's training draws each face of the pool, by resemblance to the labeled faces and by guessed class."""
 
 import logging
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.evaluation.resemblance import draws_by_odds, labeled_log_odds
+from ssl_pipeline.evaluation.resemblance import balance_classes, draws_by_odds, labeled_log_odds
 from ssl_pipeline.faces.independence import independent_units
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
@@ -17,8 +17,9 @@ from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.learning.fit import TRAINED
 from ssl_pipeline.learning.predict import CheckpointPredictor, has_fixed_features, pooled_features
 from ssl_pipeline.runs.directory import RunDir
-from ssl_pipeline.runs.files import atomic_path
-from ssl_pipeline.runs.records import faces_digest, run_stage
+from ssl_pipeline.runs.files import atomic_path, digest_of
+from ssl_pipeline.runs.records import StageRecord, faces_digest, run_stage
+from ssl_pipeline.stages.round_faces import RoundFaces
 from ssl_pipeline.stages.versions import VERSIONS
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,9 @@ def weigh_draws(config: RunConfig, run: RunDir, round_index: int) -> Path | None
         "device": str(resolve_device(config.device)),
         "seed": config.seed,
     }
+    if settings.class_balance:
+        predictions = StageRecord.read(run.pseudo_labels(round_index) / "predictions")
+        inputs["predictions"] = digest_of([predictions.inputs, predictions.outputs])
 
     def work() -> dict[str, Any]:
         predictor = CheckpointPredictor.load(
@@ -61,7 +65,11 @@ def weigh_draws(config: RunConfig, run: RunDir, round_index: int) -> Path | None
         features = [pooled_features(predictor, pixels, table["pixel_row"].to_numpy(np.int64)) for table in tables]
         log_odds = labeled_log_odds(*features, units=independent_units(pd.concat(tables)), seed=config.seed)
         draws = draws_by_odds(log_odds, min_effective_share=settings.min_effective_share)
-        frame = pd.DataFrame({"image_id": pool["image_id"], "log_odds": log_odds, "weight": draws.weights})
+        weights = draws.weights
+        if settings.class_balance:
+            guessed = RoundFaces(config, run, round_index).pool_probabilities.astype(np.float64)
+            weights = balance_classes(weights, guessed, exponent=settings.class_balance)
+        frame = pd.DataFrame({"image_id": pool["image_id"], "log_odds": log_odds, "weight": weights})
         with atomic_path(directory / DRAWS) as temporary:
             frame.to_parquet(temporary, index=False)
         logger.info(

@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from ssl_pipeline.evaluation.resemblance import draws_by_odds, labeled_log_odds
+from ssl_pipeline.evaluation.resemblance import balance_classes, draws_by_odds, labeled_log_odds
 
 
 def two_populations(num_far: int, num_near: int, num_labeled: int) -> tuple[np.ndarray, np.ndarray]:
@@ -59,3 +59,26 @@ def test_like_sets_keep_their_odds_and_one_draws_all_equally() -> None:
     log_odds = np.random.default_rng(2).normal(scale=0.1, size=500)
     assert draws_by_odds(log_odds, min_effective_share=0.5).exponent == 1
     assert draws_by_odds(log_odds, min_effective_share=1.0).weights == pytest.approx(np.ones(500), abs=1e-3)
+
+
+def test_balanced_draws_have_equal_shares_of_certain_classes_and_exponent_0_changes_nothing() -> None:
+    rng = np.random.default_rng(3)
+    draws = rng.uniform(0.1, 2, size=300)
+    classes = rng.choice(3, size=300, p=[0.7, 0.25, 0.05])
+    balanced = balance_classes(draws, np.eye(3)[classes], exponent=1.0)
+    np.testing.assert_allclose([balanced[classes == c].sum() for c in range(3)], 100)
+    np.testing.assert_allclose(balance_classes(draws, np.eye(3)[classes], exponent=0.0), draws / draws.mean())
+
+
+def test_an_uncertain_face_counts_for_its_classes_in_part() -> None:
+    """Against the sum written out, and between the certain faces of a common and of a rare class."""
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.5, 0.5], [0.2, 0.8]])
+    draws = np.array([1.0, 2.0, 1.0, 0.5])
+    shares = [sum(d * p[c] for d, p in zip(draws, probabilities, strict=True)) / draws.sum() for c in range(2)]
+    expected = np.array(
+        [d * sum(p[c] / shares[c] ** 0.5 for c in range(2)) for d, p in zip(draws, probabilities, strict=True)]
+    )
+    weights = balance_classes(draws, probabilities, exponent=0.5)
+    np.testing.assert_allclose(weights, expected / expected.mean())
+    per_draw = weights / draws
+    assert per_draw[0] == pytest.approx(per_draw[1]) and per_draw[0] < per_draw[2] < per_draw[3]
