@@ -121,7 +121,7 @@ def test_check_says_before_work_that_weights_are_not_to_be_had(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = write_tiny_config(tmp_path)
-    arguments = ["--set", f"teacher.model.architecture={NAME}", "--set", "teacher.model.pretrained=true"]
+    arguments = ["--models", "--set", f"teacher.model.architecture={NAME}", "--set", "teacher.model.pretrained=true"]
     with serve(folder, monkeypatch) as hub:
         assert run(monkeypatch, "check", str(config), *arguments) == 0
         assert hub.requests == [f"HEAD {REPOSITORY}/model.safetensors"]
