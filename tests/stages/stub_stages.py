@@ -110,7 +110,10 @@ class StubStages:
         if "predictions.parquet" in outputs:
             accuracy = self.accuracy(str(Path(name).parent))
             _predictions(accuracy, digest).to_parquet(directory / "predictions.parquet")
-            return {"accuracy": accuracy, "macro_f1": accuracy, "per_class": {}}
+            rates = dict.fromkeys(
+                ("accuracy", "macro_f1", "expected_calibration_error", "brier_score", "log_loss"), accuracy
+            )
+            return {**rates, "num_faces": 100, "per_class": {}, "per_attribute": {}, "per_group": {}}
         if name.endswith("/shift"):
             return {
                 "auc": int(digest[:4], 16) / 16**5,  # never strong
@@ -137,7 +140,8 @@ def _prepare(directory: Path) -> dict[str, Any]:
     write_faces(directory / "unlabeled.parquet", pool.assign(gender=None, age=None, split="unlabeled"), LABELS)
     pd.DataFrame({"image_id": []}).to_parquet(directory / "unlabeled_truth.parquet")
     counts = {split: int((labeled["split"] == split).sum()) for split in ("train", "validation", "test")}
-    return {"labeled": counts | {"unused": 0}, "unlabeled": NUM_POOL, "leakage": {}}
+    empty: dict[str, Any] = {"leakage": {}, "sources": {}, "by_class": {"a class": counts}, "persons_known": True}
+    return {"labeled": counts | {"unused": 0}, "unlabeled": NUM_POOL, **empty}
 
 
 def _faces(number: int, source: str) -> pd.DataFrame:
