@@ -67,7 +67,7 @@ def draft_config(
     test, validation = (0.25, 0.25) if num_labeled < _FEW else (0.2, 0.2)
     num_test = round(test * num_labeled)
     lines = [
-        f"# Written by: {command}",
+        f"# Written by: {' '.join(command.split())}",
         "# Train with: ssl-pipeline run THIS_FILE",
         f"# yaml-language-server: $schema={schema_file()}",
         f"extends: {preset}   # {_WHAT.get(preset, 'as named')}",
