@@ -99,10 +99,10 @@ def expect(config: RunConfig) -> Expectations:
 def _rejections(inventory: FaceInventory) -> Iterator[str]:
     for name, rows in inventory.rejected.groupby("source", sort=False):
         part = " (of a sample)" if (rows["role"] == "unlabeled").all() else ""
-        yield f"{name}: {len(rows):,} files rejected{part}: {'; '.join(most_common(rows['reason']))}"
+        yield f"{name}: rejected{part}: {'; '.join(most_common(rows['reason']))}"
     for name, passed_over in inventory.passed_over.items():
         if passed_over:
-            yield f"{name}: {len(passed_over):,} files are no images, e.g. {passed_over[0]}"
+            yield f"{name}: {len(passed_over):,} × no image, e.g. {passed_over[0]}"
 
 
 def _contradictions(arranged: ArrangedFaces, config: RunConfig) -> Iterator[str]:
@@ -113,7 +113,7 @@ def _contradictions(arranged: ArrangedFaces, config: RunConfig) -> Iterator[str]
     contradicting = known[groups.transform("nunique") > 1]
     if num := contradicting["picture_id"].nunique():
         ids = contradicting[contradicting["picture_id"] == contradicting["picture_id"].iloc[0]]["image_id"].tolist()[:2]
-        yield f"{num:,} pictures lie under different labels, nearly alike: e.g. {' and '.join(ids)}; one is probably wrong"
+        yield f"{num:,} × nearly the same picture under different labels, e.g. {' and '.join(ids)}; one is probably wrong"
 
 
 def _small_pictures(arranged: ArrangedFaces, config: RunConfig) -> Iterator[str]:

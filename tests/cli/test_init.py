@@ -54,7 +54,7 @@ def test_a_folder_per_class_becomes_a_config_that_loads(
     for part in (
         "label hat 40, no hat 40",
         "faces train 44, validation 16, test 20; pool 30; people unknown",
-        "labeled: 1 files are no images, e.g. hat/notes.txt",
+        "labeled: 1 × no image, e.g. hat/notes.txt",
         "with 20 test faces, differences below 18 points of accuracy may be chance",
         "2 of 2 values have too few validation faces to show a precision of 80%",
         "next ssl-pipeline run people.yaml",
@@ -96,6 +96,20 @@ def test_pictures_under_two_labels_are_told(
     (folder / "people" / "no hat" / "same.png").write_bytes(picture)
     assert run(monkeypatch, "people", "--unlabeled", "crawled", "--yes", "--preset", "tiny.yaml") == 0
     assert "the same picture with different labels" in " ".join(capsys.readouterr().out.split())
+
+
+def test_nearly_the_same_picture_under_two_labels_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.array(Image.open(folder / "people" / "hat" / "0.png"))
+    pixels[0, 0] = 255 - pixels[0, 0]
+    Image.fromarray(pixels).save(folder / "people" / "no hat" / "almost.png")
+    assert run(monkeypatch, "people", "--unlabeled", "crawled", "--yes", "--preset", "tiny.yaml") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert (
+        "1 × nearly the same picture under different labels, e.g. labeled:hat/0.png and labeled:no hat/almost.png"
+        in printed
+    )
 
 
 def test_the_config_is_short_and_its_pool_knows_what_its_folders_say(
