@@ -1,5 +1,7 @@
 """Check of a config before any work: execution, face detector, models, optimizers, processes."""
 
+import re
+
 import torch
 
 from ssl_pipeline.config.messages import with_whole_keys
@@ -13,6 +15,9 @@ from ssl_pipeline.learning.backbones import check_hub
 from ssl_pipeline.learning.device import check_processes, resolve_device
 from ssl_pipeline.learning.embedders import OnnxEmbedder, embedding_digest, network_of, timm_image_size
 from ssl_pipeline.learning.network_check import check_network
+
+_NO_RANDOM_WEIGHTS = re.compile(r"--set pretrained=false, or |, or --set pretrained=false")
+"""A cure of networks that is none for fixed features: those of random weights are refused."""
 
 
 def check(config: RunConfig) -> None:
@@ -71,5 +76,5 @@ def _feature_faults(teacher: EmbeddingTeacher) -> list[str]:
             size = teacher.image_size
             OnnxEmbedder(teacher.embedding)(torch.zeros(1, 3, size, size, dtype=torch.uint8))
     except (ConfigError, CheckpointError, FaceTableError) as error:
-        return [str(error)]
+        return [_NO_RANDOM_WEIGHTS.sub("", str(error))]
     return []

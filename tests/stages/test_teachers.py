@@ -370,11 +370,13 @@ def test_pretrained_weights_that_are_not_to_be_had_are_said_before_work(
     prepared: tuple[Path, RunDir], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: HubWeights) -> None:
-        raise CheckpointError("no such weights")
+        raise CheckpointError("no such weights; --set pretrained=false, or set weights_file to the file")
 
     monkeypatch.setattr(HubWeights, "check", refuse)
     frozen = "teacher=[{type: frozen, architecture: test_resnet.r160_in1k}]"
-    assert find_faults(load_config(prepared[0], overrides=[frozen])) == ["'teacher.0': no such weights"]
+    assert find_faults(load_config(prepared[0], overrides=[frozen])) == [
+        "'teacher.0': no such weights; set weights_file to the file"  # features of random weights are refused
+    ]
 
 
 class Packing(Exception):
