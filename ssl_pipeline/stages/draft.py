@@ -12,7 +12,7 @@ from ssl_pipeline.config.shipped import find_config, schema_file
 from ssl_pipeline.config.sources import UNUSED_LEVEL
 from ssl_pipeline.config.training import ModelConfig
 from ssl_pipeline.config.yaml_text import read_yaml, write_flow
-from ssl_pipeline.errors import ConfigError, PipelineError
+from ssl_pipeline.errors import PipelineError
 from ssl_pipeline.faces.discovery import Discovery
 from ssl_pipeline.faces.label_choice import LabelChoice
 from ssl_pipeline.learning.backbones import check_hub
@@ -37,13 +37,7 @@ class Draft:
     preset: str
 
     def write(self, path: Path) -> RunConfig:
-        """Write the config and load it.
-
-        Raises:
-            ConfigError: if the file exists.
-        """
-        if path.exists():
-            raise ConfigError(f"{path} exists already; give another name with --out, or delete it")
+        """Write the config and load it."""
         write_text(path, self.text)
         return load_config(path)
 
