@@ -24,8 +24,15 @@ _PERSON, _NOTHING = "person", "nothing"
 
 
 def init(
-    labeled: Annotated[Path, typer.Argument(help="Labeled faces: a folder per class, a table, or a public face set.")],
-    unlabeled: Annotated[Path, typer.Option("--unlabeled", help="The pool: a folder, a table or a public face set.")],
+    labeled: Annotated[
+        Path,
+        typer.Argument(
+            help="Labeled faces: a folder per class (or a zip or tar of them), a table, or a public face set."
+        ),
+    ],
+    unlabeled: Annotated[
+        Path, typer.Option("--unlabeled", help="The pool: a folder, archive, table or public face set.")
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", help="The config to write; by default named like LABELED.")
     ] = None,
@@ -62,7 +69,9 @@ def init(
 
 
 def _described(path: Path, found: Discovery) -> str:
-    kind = {"folder": "images", "csv": "rows"}.get(found.source["type"], f"images of {found.source['type']}")
+    kind = {"folder": "images", "csv": "rows", "webdataset": "samples"}.get(
+        found.source["type"], f"images of {found.source['type']}"
+    )
     return f"{path}: {len(found.cells):,} {kind}"
 
 

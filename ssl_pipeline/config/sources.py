@@ -41,7 +41,7 @@ class SourceBase(Section):
     name: Annotated[str, Field(pattern=SOURCE_NAME)] | None = None
     """Prefix of the image ids; default: the type."""
     path: Path
-    """Folder, relative to faces.root."""
+    """Folder, relative to faces.root; or an archive in its place (.zip, .tar), which is read without unpacking."""
     filter: FilterConfig = FilterConfig()
     limit: int | None = Field(default=None, ge=1)
     """Maximum number of faces."""
@@ -70,7 +70,7 @@ class DrawnSource(SourceBase):
 
 
 class FolderSource(SourceBase):
-    """A folder of images at any depth; `levels` are the columns given by its subfolders, e.g. ``<gender>/<age>/…``."""
+    """A folder of images at any depth, or an archive (zip, tar); `levels` are the columns given by its subfolders, e.g. ``<gender>/<age>/…``."""
 
     type: Literal["folder"]
     levels: tuple[str, ...] = ()
@@ -90,14 +90,27 @@ class FolderSource(SourceBase):
 
 
 class CsvSource(SourceBase):
-    """A table inside `path`: CSV, Excel (xlsx) or Parquet, by its content; its image paths are relative to `path`."""
+    """A table inside `path`: CSV, Excel (xlsx) or Parquet, by its content; its image paths are relative to `path`.
+
+    A Parquet table may hold the images themselves, as Hugging Face data sets do.
+    """
 
     type: Literal["csv"]
     table: Path
+    """With a ``*``, all tables that fit, e.g. ``data/train-*.parquet``; they need the same columns."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     """Of a CSV; None takes the comma, semicolon or tab that splits the header."""
     encoding: Annotated[str, AfterValidator(_known_encoding)] | None = None
     """Of a CSV, e.g. cp949; None takes UTF-8 (or UTF-16, if it begins with its mark)."""
+
+
+class WebDatasetSource(SourceBase):
+    """WebDataset: tar files, at any depth, with ``000001.jpg`` next to ``000001.json``, ``.cls`` or ``.txt``.
+
+    The columns are the keys of the JSON files; ``cls`` and ``txt`` are the contents of the others.
+    """
+
+    type: Literal["webdataset"]
 
 
 class UtkFaceSource(SourceBase):
@@ -184,6 +197,7 @@ Source = Annotated[
     DrawnSource
     | FolderSource
     | CsvSource
+    | WebDatasetSource
     | UtkFaceSource
     | MaskBaseSource
     | FairFaceSource

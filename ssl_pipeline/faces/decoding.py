@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
+from ssl_pipeline.faces.archives import open_binary, read_bytes
+
 try:  # the extra [heif]
     from pillow_heif import register_heif_opener
 except ImportError:
@@ -101,7 +103,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 def read_picture(path: str) -> Image.Image | str:
     """Read and decode an image file; return the reason if it cannot be read."""
     try:
-        return decode_rgb(Path(path).read_bytes())
+        return decode_rgb(read_bytes(path))
     except OSError as error:
         return error.strerror or str(error)
     except UnreadableFace as error:
@@ -115,7 +117,7 @@ def short_side_pixels(path: Path) -> int:
         UnreadableFace: if the header is unknown, or states too many or too few pixels.
     """
     try:
-        with open(path, "rb") as file:
+        with open_binary(path) as file:
             try:
                 return min(_open(file).size)
             except UnreadableFace:
@@ -128,8 +130,7 @@ def short_side_pixels(path: Path) -> int:
 def has_image_signature(path: Path) -> bool:
     """Return whether a file begins like an image of `FORMATS` or HEIC; False if it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            header = file.read(16)
+        header = read_bytes(path, 16)
     except OSError:
         return False
     name = _signature(header)
@@ -184,7 +185,7 @@ def _check_sides(image: Image.Image) -> None:
 
 def _is_identified(path: Path) -> bool:
     try:
-        with open(path, "rb") as file:
+        with open_binary(path) as file:
             _open(file)
     except (OSError, UnreadableFace):
         return False

@@ -4,18 +4,23 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self, get_args
 
 import pandas as pd
 from pydantic import TypeAdapter
 
-from ssl_pipeline.config.sources import CsvSource, DrawnSource, FolderSource, Source
+from ssl_pipeline.config.sources import CsvSource, DrawnSource, FolderSource, Source, WebDatasetSource
 from ssl_pipeline.errors import FaceTableError
+from ssl_pipeline.faces.archives import is_archive, without_archive_suffix
+from ssl_pipeline.faces.decoding import has_image_signature
+from ssl_pipeline.faces.encodings import guess_encoding
 from ssl_pipeline.faces.image_files import list_images
 from ssl_pipeline.faces.sources.raw_faces import clean_text
 from ssl_pipeline.faces.sources.reading import read_raw
-from ssl_pipeline.faces.sources.tables import TableFormat, guess_encoding, read_table
+from ssl_pipeline.faces.sources.tables import TableFormat, columns_with_images, read_table
+from ssl_pipeline.faces.sources.webdataset import read_webdataset
 
 Meaning = Literal["attribute", "person_id", "age_years", "origin", "nothing"]
 MAX_VALUES = 50
@@ -32,6 +37,8 @@ _NAMES = {
     "mask": "mask no_mask nomask masked unmasked wear incorrect normal with_mask without_mask incorrect_mask",
     "age": "young middle old child adult senior teen",
 }
+_SUBSETS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
+"""Names of folders that say nothing of a face; splits are made here."""
 _AGE_RANGE = re.compile(r"^[<>≥≤=~]*\d{1,3}(\s?[-–~]\s?\d{1,3}|\+|s|대)?$")
 
 
@@ -63,7 +70,7 @@ class Discovery:
 
     Attributes:
         folder: that the image paths are relative to.
-        source: the source's ``type``, and for a table its file and encoding.
+        source: the source's ``type``, and for a table its file, encoding and column of images.
         columns: of a folder of plain images, none.
         cells: one row per image, or per row of the table: ``image_path`` and the columns by key; None is unknown.
     """
@@ -85,7 +92,7 @@ class Discovery:
     @property
     def is_face_set(self) -> bool:
         """Whether it is a public face set, whose reader names the columns."""
-        return self.source["type"] not in ("folder", "csv")
+        return self.source["type"] not in ("folder", "csv", "webdataset")
 
     def meaning(self, meaning: Meaning) -> list[FoundColumn]:
         """Return the columns of this meaning."""
@@ -95,22 +102,27 @@ class Discovery:
 def discover(path: Path) -> Discovery:
     """Find out how a folder or table of faces is labeled. Nothing is decoded.
 
-    A folder is a public face set if the set's reader understands nine of ten images; else its leading folders are levels.
+    A folder, or an archive, is a public face set if the set's reader understands nine of ten images; else its leading
+    folders are levels. Parquet files with images are a table, tar files with labels a WebDataset.
 
     Raises:
         FaceTableError: if there is nothing to read there.
     """
-    if path.is_file():
-        return _discover_table(path)
-    if not path.is_dir():
+    if path.is_file() and (not is_archive(path) or columns_with_images(path)):
+        return _discover_tables(path.parent, path.name, [path])
+    if not path.exists():
         raise FaceTableError(
-            f"{path}: no such folder or table; give a folder of images, or a CSV, xlsx or Parquet file"
+            f"{path}: no such folder, archive or table; give a folder of images, a zip or tar of them, or a CSV, xlsx or "
+            "Parquet file"
         )
+    if found := _discover_parquet(path) or _discover_webdataset(path):
+        return found
     listing = list_images(path)
     if not listing.images:
-        tables = sorted(file.name for file in path.iterdir() if file.suffix in (".csv", ".tsv", ".xlsx", ".parquet"))
+        files = path.iterdir() if path.is_dir() else ()
+        tables = sorted(file.name for file in files if file.suffix in (".csv", ".tsv", ".xlsx", ".parquet"))
         hint = f"; a table lies there: give {path / tables[0]}" if tables else ""
-        raise FaceTableError(f"{path}: no image in this folder or below it{hint}")
+        raise FaceTableError(f"{path}: no image in it{hint}")
     return _discover_face_set(path, len(listing.images)) or _discover_levels(
         path, [PurePosixPath(image) for image in listing.images]
     )
@@ -119,7 +131,7 @@ def discover(path: Path) -> Discovery:
 def _discover_face_set(folder: Path, num_images: int) -> Discovery | None:
     """Try the readers of the public face sets."""
     for kind in get_args(get_args(Source)[0]):
-        if kind in (DrawnSource, FolderSource, CsvSource):
+        if kind in (DrawnSource, FolderSource, CsvSource, WebDatasetSource):
             continue
         name = get_args(kind.model_fields["type"].annotation)[0]
         try:
@@ -148,7 +160,10 @@ def _discover_levels(folder: Path, images: Sequence[PurePosixPath]) -> Discovery
     columns: list[FoundColumn] = []
     for level in range(num_levels):
         key = f"level {level + 1}"
-        texts = [clean_text(image.parts[level]) if len(image.parts) > level + 1 else None for image in images]
+        texts = [
+            clean_text(without_archive_suffix(image.parts[level])) if len(image.parts) > level + 1 else None
+            for image in images
+        ]
         cells[key] = pd.Series(texts, dtype=object)
         values = _count(cells[key])
         meaning = _meaning_of_level(values, is_last=level == num_levels - 1)
@@ -158,7 +173,7 @@ def _discover_levels(folder: Path, images: Sequence[PurePosixPath]) -> Discovery
 
 def _meaning_of_level(values: Mapping[str, int], *, is_last: bool) -> Meaning:
     """Decide what the folders of one level are: one for all names nothing; many with a few images each are persons."""
-    if len(values) < 2:
+    if len(values) < 2 or {value.casefold() for value in values} <= _SUBSETS:
         return "nothing"
     many = len(values) > MAX_VALUES or (is_last and len(values) > 20 and sum(values.values()) < 10 * len(values))
     return "person_id" if many else "attribute"
@@ -177,23 +192,47 @@ def suggest_name(values: Iterable[str]) -> str:
     return "age" if all(_AGE_RANGE.match(value) for value in folded) else "label"
 
 
-def _discover_table(path: Path) -> Discovery:
-    encoding = _encoding_of(path)
-    header, rows = read_table(path, needed_by="init", table_format=TableFormat(None, encoding))
-    cells = pd.DataFrame([row.values for row in rows], columns=header, dtype=object)
-    image_column = _find_image_column(path, cells)
-    source = {
-        "type": "csv",
-        "table": path.name,
-        "image_column": image_column,
-        **({"encoding": encoding} if encoding else {}),
-    }
-    columns = []
-    for key in header:
-        if key != image_column:
-            values = _count(cells[key])
-            columns.append(FoundColumn(key, key, _meaning_of_column(key, values), values))
-    return Discovery.of(path.parent, source, columns, cells.rename(columns={image_column: "image_path"}))
+def _discover_parquet(folder: Path) -> Discovery | None:
+    """Take Parquet files with images, as Hugging Face data sets have them, as one table."""
+    tables = [path for path in sorted(folder.rglob("*.parquet")) if columns_with_images(path)]
+    if not tables:
+        return None
+    parents = {table.parent.relative_to(folder) for table in tables}
+    pattern = (parents.pop() if len(parents) == 1 else Path("**")) / "*.parquet"
+    return _discover_tables(folder, str(pattern), tables)
+
+
+def _discover_webdataset(path: Path) -> Discovery | None:
+    """Take tar files as a WebDataset if their images have labels beside them."""
+    try:
+        raw = read_webdataset(WebDatasetSource(type="webdataset", path=Path(path.name)), root=path.resolve().parent)
+    except FaceTableError:
+        return None
+    cells = pd.DataFrame({"image_path": raw.paths, **raw.columns}, dtype=object)
+    if cells.drop(columns="image_path").notna().any(axis=1).mean() < _MIN_PARSED:
+        return None
+    return Discovery.of(path, {"type": "webdataset"}, _table_columns(cells.drop(columns="image_path")), cells)
+
+
+def _discover_tables(folder: Path, pattern: str, tables: Sequence[Path]) -> Discovery:
+    """Read a table, or several with the same columns."""
+    encoding = _encoding_of(tables[0])
+    header, rows = read_table(tables[0], needed_by="init", table_format=TableFormat(None, encoding))
+    readers = [rows, *(read_table(table, needed_by="init", columns=header)[1] for table in tables[1:])]
+    cells = pd.DataFrame([row.values for row in chain(*readers)], columns=header, dtype=object)
+    images = columns_with_images(tables[0])
+    pictures = [column for column in images if len(cells) and has_image_signature(Path(cells[column].iloc[0]))]
+    image_column = pictures[0] if pictures else _find_image_column(tables[0], cells.drop(columns=images))
+    source = {"type": "csv", "table": pattern, "image_column": image_column}
+    if encoding:
+        source["encoding"] = encoding
+    columns = _table_columns(cells.drop(columns=[*images, image_column], errors="ignore"))
+    return Discovery.of(folder, source, columns, cells.rename(columns={image_column: "image_path"}))
+
+
+def _table_columns(cells: pd.DataFrame) -> list[FoundColumn]:
+    counts = {key: _count(cells[key]) for key in cells.columns}
+    return [FoundColumn(key, key, _meaning_of_column(key, values), values) for key, values in counts.items()]
 
 
 def _encoding_of(path: Path) -> str | None:

@@ -1,10 +1,11 @@
-"""Files below a folder: its images, by content and not by suffix, and the files that are passed over."""
+"""Files below a folder or in an archive: its images, by content and not by suffix, and the files that are passed over."""
 
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ssl_pipeline.faces.archives import COMPRESSED_TARS, is_archive, member_names
 from ssl_pipeline.faces.decoding import has_image_signature
 
 IMAGE_SUFFIXES = (
@@ -21,7 +22,7 @@ class FolderListing:
     Attributes:
         images: files that begin like an image or are named like one; whether they can be decoded is not known yet.
         passed_over: all other files, and hidden files and folders (a folder ends with a slash).
-        faults: {folder that cannot be listed, with a slash at its end: reason}.
+        faults: {folder (with a slash at its end) or archive that cannot be listed: reason}.
     """
 
     images: list[str]
@@ -35,7 +36,7 @@ class FolderListing:
 
 
 def list_images(folder: Path) -> FolderListing:
-    """List the images below a folder at any depth, and what else there is.
+    """List the images below a folder at any depth, and what else there is. An archive is a folder, see `archives`.
 
     Hidden files and folders (their names begin with a dot, e.g. macOS's ``._*``) are passed over. Links to folders are
     followed, except back into a folder that they lie in. A broken link counts by its name.
@@ -45,7 +46,17 @@ def list_images(folder: Path) -> FolderListing:
     def note_fault(path: str, error: OSError) -> None:
         listing.faults[path or "."] = f"this folder cannot be listed ({error.strerror or error})"
 
-    for path, is_hidden in sorted(_walk(folder, "", (os.path.realpath(folder),), note_fault)):
+    def files() -> Iterator[tuple[str, bool]]:
+        walked = _walk(folder, "", (os.path.realpath(folder),), note_fault)
+        for path, is_hidden in walked if folder.is_dir() else [("", False)]:
+            if not is_hidden and path.lower().endswith(COMPRESSED_TARS):
+                listing.faults[path] = "a compressed tar is not read in place: unpack it, or decompress it to .tar"
+            elif is_hidden or not is_archive(folder / path):
+                yield path, is_hidden
+            else:
+                yield from _members(folder / path, path, listing.faults)
+
+    for path, is_hidden in sorted(files()):
         is_image = not is_hidden and (_is_named_like_an_image(path) or has_image_signature(folder / path))
         if is_image:
             listing.images.append(path)
@@ -92,6 +103,20 @@ def _walk(
             yield prefix + entry.name, False
         elif (real := os.path.realpath(entry.path)) not in above:
             yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, real), on_error)
+
+
+def _members(archive: Path, path: str, faults: dict[str, str]) -> Iterator[tuple[str, bool]]:
+    """Yield the path of each file of an archive, and whether it is hidden. A path that leaves the archive is hidden."""
+    try:
+        names = member_names(archive)
+    except OSError as error:
+        faults[path or "."] = error.strerror or str(error)
+        return
+    if not names:  # e.g. a Parquet table without images
+        yield path or archive.name, True
+    for name in dict.fromkeys(names):
+        is_hidden = name.startswith("/") or any(part.startswith(".") for part in name.split("/"))
+        yield f"{path}/{name}" if path else name, is_hidden
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

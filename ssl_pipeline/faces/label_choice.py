@@ -195,9 +195,9 @@ def _counts(candidate: _Candidate) -> dict[str, int]:
 
 def _columns(found: Discovery, kept: Sequence[_Candidate]) -> dict[str, str]:
     """Map our names to the table's columns; a folder's levels and a face set's columns have our names."""
-    if found.source["type"] != "csv":
+    if found.source["type"] not in ("csv", "webdataset"):
         return {}
-    columns = {"image_path": found.source["image_column"]}
+    columns = {"image_path": found.source.get("image_column", "image_path")}
     columns |= {candidate.attribute.from_column or candidate.attribute.name: candidate.key for candidate in kept}
     columns |= {meaning: found.meaning(meaning)[0].key for meaning in ("person_id", "origin") if found.meaning(meaning)}
     return {ours: theirs for ours, theirs in columns.items() if ours != theirs}

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_pipeline.errors import FaceTableError
+from ssl_pipeline.faces.archives import read_bytes
 from ssl_pipeline.faces.cropper import Crop, Cropper
 from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels
 from ssl_pipeline.runs.disk import preallocate
@@ -76,7 +77,7 @@ def decode_into(
 def _decode_row(square: npt.NDArray[np.uint8], path: Path, cropper: Cropper | None) -> _Row:
     """Decode one image into its row, uint8 [size, size, 3]."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         return _Row(reason=error.strerror or str(error))
     content_hash = hashlib.sha256(content).hexdigest()

@@ -10,6 +10,7 @@ from typing import IO
 from PIL import Image
 
 from ssl_pipeline.errors import FaceTableError
+from ssl_pipeline.faces.archives import is_archive
 from ssl_pipeline.faces.image_files import escape_name, list_images
 
 LIST_SUFFIXES = (".txt", ".csv")
@@ -50,14 +51,14 @@ class FoundImages:
 def find_images(images: Path) -> FoundImages:
     """Find images, in the same order each time. The list of paths is all that grows in memory with their number.
 
-    In a folder, images are found at any depth, by content or by name, sorted by path (see `image_files.list_images`); a
+    In a folder or archive, images are found at any depth, by content or by name, sorted by path (see `image_files.list_images`); a
     folder that cannot be listed is one fault. A list is a ``.txt`` file with one path per line, or a ``.csv`` file with
     a column ``image_path``; its paths are relative to the list's folder. Any other file is one image, whatever its name.
 
     Raises:
         FaceTableError: if there is no image, `images` does not exist, or is a list that cannot be read.
     """
-    if images.is_dir():
+    if images.is_dir() or is_archive(images):
         found = _images_in_folder(images)
     elif not images.exists():
         raise FaceTableError(f"{images}: no such folder, image or list of images")
@@ -70,8 +71,8 @@ def find_images(images: Path) -> FoundImages:
             f"only {len(found.passed_over):,} other files, e.g. '{found.passed_over[0]}'" if found.passed_over else ""
         )
         raise FaceTableError(
-            f"{images}: no image found{f'; {others}' if others else ''}; expected a folder with images of any name "
-            "(hidden ones are passed over), an image, or a .txt or .csv list of paths"
+            f"{images}: no image found{f'; {others}' if others else ''}; expected a folder or archive with images of any "
+            "name (hidden ones are passed over), an image, or a .txt or .csv list of paths"
         )
     return found
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_pipeline.config.cropping import CropRules
+from ssl_pipeline.faces.archives import MAX_FILE_BYTES, read_bytes
 from ssl_pipeline.faces.cropper import Cropper
 from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels, upright_rgb
 from ssl_pipeline.inference.files import ImageFile, ImageInMemory
@@ -21,8 +22,6 @@ from ssl_pipeline.learning.predict import FacePredictor
 
 logger = logging.getLogger(__name__)
 
-MAX_FILE_BYTES = 512 * 2**20
-"""Largest file that is read; an uncompressed image of 100 megapixels is smaller."""
 MAX_AHEAD_BYTES = 256 * 2**20
 """Decoded pixels that may wait for the model, besides the current batch."""
 
@@ -117,7 +116,10 @@ def _decode(file: ImageFile | ImageInMemory, sizes: tuple[int, ...], framer: Cro
 
 
 def _read(path: str) -> bytes:
-    status = os.stat(path)  # noqa: PTH116 - faster than Path
+    try:
+        status = os.stat(path)  # noqa: PTH116 - faster than Path
+    except (NotADirectoryError, FileNotFoundError):  # perhaps inside an archive
+        return read_bytes(path)
     if not stat.S_ISREG(status.st_mode):  # reading a pipe would block, a device may never end
         raise UnreadableFace("a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
     if status.st_size > MAX_FILE_BYTES:

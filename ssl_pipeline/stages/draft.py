@@ -140,8 +140,8 @@ def _pool_section(found: Discovery, choice: LabelChoice, root: Path) -> dict[str
         names = {key: name for name, key in known.items()}
         levels = [names.get(column.key, UNUSED_LEVEL) for column in found.columns]
         return section | ({"levels": levels} if known else {})
-    if found.source["type"] == "csv":
-        known = {"image_path": found.source["image_column"], **known}
+    if found.source["type"] in ("csv", "webdataset"):
+        known = {"image_path": found.source.get("image_column", "image_path"), **known}
         if choice.labels.made_from_age and (ages := found.meaning("age_years")):
             known["age_years"] = ages[0].key
         columns = {ours: theirs for ours, theirs in known.items() if ours != theirs}

@@ -85,8 +85,8 @@ def test_an_attribute_that_would_empty_a_class_is_left_out(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda folder: folder / "absent", "no such folder or table"),
-        (lambda folder: folder, "no image in this folder or below it"),
+        (lambda folder: folder / "absent", "no such folder, archive or table"),
+        (lambda folder: folder, "no image in it"),
         (lambda folder: write_table(folder, "name,gender", ["a,b"]), "no column holds paths of images"),
     ],
 )

@@ -204,7 +204,7 @@ def test_a_missing_or_empty_folder_is_reported_with_its_path_and_the_cure(tmp_pa
     with pytest.raises(FaceTableError, match=r"empty: no image found for source 'x', expected .*faces\.root"):
         read(tmp_path, type=kind, name="x", path="empty")
     (tmp_path / "file").write_text("")
-    with pytest.raises(FaceTableError, match="file: not a folder"):
+    with pytest.raises(FaceTableError, match="file: neither a folder nor an archive"):
         read(tmp_path, type=kind, name="x", path="file")
 
 

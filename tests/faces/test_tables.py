@@ -9,7 +9,7 @@ import yaml
 
 from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.sources.tables import guess_encoding
+from ssl_pipeline.faces.encodings import guess_encoding
 from tests.faces.sources_support import put, put_csv, read, read_csv, rows_of, source_of
 
 KOREAN = LabelsConfig.model_validate({"attributes": [{"name": "gender", "values": ["남자", "여자"]}]})

@@ -4,6 +4,7 @@ from pathlib import Path, PurePosixPath
 
 from ssl_pipeline.config.sources import UNUSED_LEVEL, FolderSource
 from ssl_pipeline.errors import FaceTableError
+from ssl_pipeline.faces.archives import without_archive_suffix
 from ssl_pipeline.faces.sources.listing import list_by_path
 from ssl_pipeline.faces.sources.raw_faces import RawFaces, Values, source_name
 
@@ -11,7 +12,9 @@ from ssl_pipeline.faces.sources.raw_faces import RawFaces, Values, source_name
 def read_folder(source: FolderSource, *, root: Path) -> RawFaces:
     """List the images; `levels` names the columns that the leading folders give; ``_`` none.
 
-    Without a level ``person_id``, every image is a different person.    A file with fewer folders above it than `levels` is rejected.
+    An archive is a folder, named without its suffix: ``male.zip/1.jpg`` lies in ``male``.
+
+    Without a level ``person_id``, every image is a different person. A file with fewer folders above it than `levels` is rejected.
 
     Raises:
         FaceTableError: if there are no images, or `levels` repeats a column.
@@ -24,10 +27,10 @@ def read_folder(source: FolderSource, *, root: Path) -> RawFaces:
         )
 
     def parse(path: PurePosixPath) -> Values | str:
-        folders = path.parts[:-1]
+        folders = path.parts[:-1]  # an archive is one of them
         if len(folders) < len(source.levels):
             levels = "/".join(f"<{level}>" for level in source.levels)
             return f"too few folders: expected {levels}/ above the file"
-        return [folders[position] for position in named]
+        return [without_archive_suffix(folders[position]) for position in named]
 
     return list_by_path(source, root=root, columns=columns, expected="image files", parse=parse)

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ssl_pipeline.config.sources import Source
 from ssl_pipeline.errors import FaceTableError
+from ssl_pipeline.faces.archives import is_file
 from ssl_pipeline.faces.image_files import list_images
 from ssl_pipeline.faces.sources.raw_faces import (
     Entry,
@@ -99,11 +100,11 @@ def list_by_entry(
 
 def existing_spelling(path: str, folder: Path) -> str:
     """Return the spelling of a path that exists: as it stands, without blanks, with slashes, composed or decomposed."""
-    if not path or "\0" in path or (folder / path).is_file():
+    if not path or "\0" in path or is_file(folder / path):
         return path
     slashed = path.strip().replace("\\", "/")
     spellings = (path.strip(), *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD")), slashed)
-    return next((spelling for spelling in spellings if spelling and (folder / spelling).is_file()), path)
+    return next((spelling for spelling in spellings if spelling and is_file(folder / spelling)), path)
 
 
 def normalize_path(path: str, folder: Path) -> str:
@@ -120,7 +121,7 @@ def path_fault(path: str, *, folder: Path, real_folder: Path) -> str | None:
     relative = normalize_path(path, folder)
     if relative.split("/")[0] == ".." or not Path(os.path.realpath(folder / relative)).is_relative_to(real_folder):
         return f"'{path}' lies outside {folder}; images must lie inside the source's path"
-    if not (folder / relative).is_file():
+    if not is_file(folder / relative):
         if re.match(r"[A-Za-z]:[\\/]", path):
             return f"expected a path relative to {folder}, not of a Windows machine, got '{path}'"
         return f"no such file {folder / relative} (paths are relative to {folder})"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ssl_pipeline.config.sources import Source
 from ssl_pipeline.errors import FaceTableError
+from ssl_pipeline.faces.archives import is_archive
 from ssl_pipeline.faces.image_files import escape_name
 
 Values = Sequence[str | None]
@@ -90,15 +91,15 @@ def source_folder(source: Source, *, root: Path) -> Path:
 
 
 def existing_folder(source: Source, *, root: Path) -> Path:
-    """Return the folder of a source.
+    """Return the folder of a source, or the archive that stands for it.
 
     Raises:
-        FaceTableError: if it does not exist or is not a folder.
+        FaceTableError: if it does not exist, or is a file other than an archive.
     """
     folder = source_folder(source, root=root)
-    if not folder.is_dir():
+    if not folder.is_dir() and not is_archive(folder):
         raise FaceTableError(
-            f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; source '{source_name(source)}' "
+            f"{folder}: {'neither a folder nor an archive (.zip, .tar, .parquet)' if folder.exists() else 'no such folder'}; source '{source_name(source)}' "
             f"reads its faces there (paths are relative to faces.root, {root}); put the faces there, or correct "
             "the source's path or faces.root"
         )

@@ -30,6 +30,7 @@ from ssl_pipeline.config.sources import (
     RmfdSource,
     Source,
     UtkFaceSource,
+    WebDatasetSource,
 )
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.decoding import UnreadableFace, short_side_pixels
@@ -40,7 +41,7 @@ from ssl_pipeline.faces.sources.appa_real import read_appa_real
 from ssl_pipeline.faces.sources.celeba import read_celeba
 from ssl_pipeline.faces.sources.columns import LabeledRows, label_rows
 from ssl_pipeline.faces.sources.corrections import NO_CORRECTIONS, CorrectionCounts, Corrections
-from ssl_pipeline.faces.sources.csv_table import read_csv_source
+from ssl_pipeline.faces.sources.csv_table import matching_tables, read_csv_source
 from ssl_pipeline.faces.sources.drawn import drawing_digest, read_drawn
 from ssl_pipeline.faces.sources.fairface import read_fairface
 from ssl_pipeline.faces.sources.folder import read_folder
@@ -49,6 +50,7 @@ from ssl_pipeline.faces.sources.maskbase import read_maskbase
 from ssl_pipeline.faces.sources.megaage_asian import read_megaage_asian
 from ssl_pipeline.faces.sources.path_patterns import read_path_pattern
 from ssl_pipeline.faces.sources.raw_faces import RawFaces, existing_folder, source_folder, source_name
+from ssl_pipeline.faces.sources.webdataset import read_webdataset
 from ssl_pipeline.labels import BoolArray, LabelSpace
 
 __all__ = ["REJECTED_COLUMNS", "SourceFaces", "fingerprint", "read_source", "source_name"]
@@ -150,9 +152,9 @@ def fingerprint(source: Source, *, root: Path) -> str:
     if isinstance(source, DrawnSource):
         return drawing_digest(source)
     folder = existing_folder(source, root=root)
-    files = {name: folder / name for name in list_files(folder)}
+    files = {name: folder / name for name in list_files(folder)} if folder.is_dir() else {folder.name: folder}
     if isinstance(source, CsvSource):
-        files[str(source.table)] = folder / source.table
+        files |= {str(source.table): table for table in matching_tables(source, folder)}
     digest = hashlib.sha256(source.type.encode())
     for name, file in sorted(files.items()):
         try:
@@ -177,6 +179,8 @@ def read_raw(source: Source, *, root: Path) -> RawFaces:  # noqa: C901 - one cas
             return read_folder(source, root=root)
         case CsvSource():
             return read_csv_source(source, root=root)
+        case WebDatasetSource():
+            return read_webdataset(source, root=root)
         case MaskBaseSource():
             return read_maskbase(source, root=root)
         case FairFaceSource():

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ssl_pipeline.errors import FaceTableError
+from ssl_pipeline.faces.archives import image_columns, member_of_row
+from ssl_pipeline.faces.encodings import guess_encoding
 from ssl_pipeline.faces.sources.raw_faces import clean_text
 
 DELIMITERS = (",", ";", "\t")
@@ -160,15 +163,50 @@ def _cell_text(cell: object) -> str:
 
 
 def _parquet_rows(table: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows; a cell with an image is the image's path, see `archives`."""
     file = pq.ParquetFile(table)
-    names = [name for name, kind in zip(file.schema_arrow.names, file.schema_arrow.types, strict=True)
-             if not pa.types.is_nested(kind) and not pa.types.is_binary(kind)]  # fmt: skip
-    yield 0, names
+    schema, images = file.schema_arrow, image_columns(file.schema_arrow)
+    plain = [field.name for field in schema if not pa.types.is_nested(field.type) and field.name not in images]
+    class_names = _class_names(schema)
+    yield 0, [*plain, *images]
     number = 0
-    for batch in file.iter_batches(columns=names):
-        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+    for batch in file.iter_batches(columns=plain):
+        columns = [
+            _named_classes(column.to_pylist(), class_names.get(name))
+            for name, column in zip(plain, batch.columns, strict=True)
+        ]
+        for index in range(batch.num_rows):
+            members = [str(table / member_of_row(image, number)) for image in images]
             number += 1
-            yield number, [_cell_text(cell) for cell in row]
+            yield number, [*(column[index] for column in columns), *members]
+
+
+def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """Return {column: names of its numbers} of a Hugging Face data set, which keeps classes as numbers from 0."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: feature["names"] for name, feature in features.items() if feature.get("_type") == "ClassLabel"}
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return {}
+
+
+def _named_classes(cells: Sequence[object], names: Sequence[str] | None) -> list[str]:
+    """Return the cells as text; a number becomes its class's name, -1 unknown."""
+    if names is None:
+        return [_cell_text(cell) for cell in cells]
+    return [
+        "" if cell in (None, -1) else names[cell] if isinstance(cell, int) and 0 <= cell < len(names) else str(cell)
+        for cell in cells
+    ]
+
+
+def columns_with_images(table: Path) -> list[str]:
+    """Return the columns of a Parquet table that hold images; none of another table, or if it cannot be read."""
+    try:
+        with open(table, "rb") as file:
+            return image_columns(pq.read_schema(table)) if file.read(4) == b"PAR1" else []
+    except (OSError, pa.ArrowException):
+        return []
 
 
 def _wrong_encoding(table: Path, error: UnicodeDecodeError) -> str:
@@ -178,22 +216,3 @@ def _wrong_encoding(table: Path, error: UnicodeDecodeError) -> str:
     )
     name = "UTF-8" if error.encoding.startswith("utf-8") else error.encoding
     return f"{table}: not {name} ({error.reason} at byte {error.start}); {cure}, or save the table as UTF-8"
-
-
-def guess_encoding(content: bytes) -> str | None:
-    """Guess the encoding of a text that is not UTF-8: the first in which nearly all letters beyond ASCII are usual ones."""
-    scripts: dict[str, Callable[[str], bool]] = {
-        "cp949": lambda letter: "가" <= letter <= "힣" and letter.encode("euc_kr", "ignore") != b"",
-        "cp932": lambda letter: "ぁ" <= letter <= "ヿ" or "一" <= letter <= "龥",
-        "gb18030": lambda letter: "一" <= letter <= "龥",
-        "cp1252": lambda letter: "À" <= letter <= "ÿ",
-    }
-    content = content[: content.rfind(b"\n") + 1] or content
-    for encoding, is_usual in scripts.items():
-        try:
-            letters = [letter for letter in content.decode(encoding) if letter > "\x7f" and letter.isalpha()]
-        except UnicodeDecodeError:
-            continue
-        if letters and sum(map(is_usual, letters)) >= 0.9 * len(letters):
-            return encoding
-    return None

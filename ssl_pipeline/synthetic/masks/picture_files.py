@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from ssl_pipeline.config.masking import MaskingConfig
+from ssl_pipeline.faces.archives import read_bytes
 from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels
 from ssl_pipeline.runs.files import atomic_path, digest_of
 from ssl_pipeline.synthetic.masks.head_pose import Landmarks
@@ -117,7 +118,7 @@ def draw_pictures(group: HostGroup, config: MaskingConfig, finder: LandmarkFinde
 
 def _decode(host: HostFace, config: MaskingConfig, finder: LandmarkFinder) -> _DecodedFace:
     """Decode a face and find its landmarks, both scaled to the set's picture size."""
-    content = Path(host.path).read_bytes()
+    content = read_bytes(host.path)
     image = decode_rgb(content)
     landmarks = finder.find(image, host.path_in_source)
     if config.size is not None:
