@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from typer import Option
 
 from ssl_pipeline.config.messages import describe_faults
+from ssl_pipeline.config.run import Device
 from ssl_pipeline.config.teachers import OnnxEmbedding, TimmEmbedding
 from ssl_pipeline.errors import ConfigError, FaceTableError, list_of_faults
 
@@ -38,7 +39,7 @@ def embed(
     output_name: Annotated[str | None, Option(help="Of the ONNX file.")] = None,
     batch_size: Annotated[int, Option(min=1, help="Images per batch.")] = 128,
     precision: Annotated[Literal["auto", "fp32", "bf16"], Option()] = "auto",
-    device: Annotated[Literal["auto", "cpu", "cuda"], Option()] = "auto",
+    device: Annotated[Device, Option()] = "auto",
 ) -> None:
     """Write features of images, for a teacher of type features; an image that cannot be read is named and left out.
 

@@ -17,7 +17,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("run:run", "Run the full cycle: train a teacher, pseudo-label the pool, train students, compare."),
     "predict": ("predict:predict", "Predict images, with all probabilities."),
     "evaluate": ("evaluate:evaluate", "Score a checkpoint on the config's labeled faces."),
-    "export": ("export:export", "Export a network: pixels in, calibrated probabilities out."),
+    "export": ("export:export", "Export a model: to ONNX, or as a folder for a model hub."),
     "manifest": ("manifest:manifest_app", "See what was pseudo-labeled, how surely and why."),
     "cycle": ("cycle:cycle_app", "Show a run's status, decide on its selection, resume it."),
     "faces": ("faces:faces_app", "Inspect the sources of a config."),

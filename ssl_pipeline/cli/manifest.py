@@ -144,17 +144,18 @@ def _hidden_truth(manifest: Path, faces_digest: str) -> "pd.DataFrame | None":
     """What the run of a manifest knows of its pool and hid, if the run still has the faces of this manifest."""
     import pandas as pd
 
+    from ssl_pipeline.runs.directory import RunDir
     from ssl_pipeline.runs.files import digest_of
     from ssl_pipeline.runs.records import finished_stage
 
-    run = manifest.absolute().parent.parent.parent  # also of a path that has no three parents
+    run = RunDir.around(manifest)
     try:
-        record = finished_stage(run / "faces", cure="")
+        record = finished_stage(run.faces, cure="")
     except RunError:
         return None
     if digest_of(record.outputs) != faces_digest:
         return None
-    return pd.read_parquet(run / "faces" / "unlabeled_truth.parquet")
+    return pd.read_parquet(run.faces / "unlabeled_truth.parquet")
 
 
 def _draw_audit(drawn: "pd.DataFrame", out: Path, *, title: str) -> None:

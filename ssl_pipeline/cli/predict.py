@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from typer import Argument, Option
 
-from ssl_pipeline.config.run import PredictionConfig
+from ssl_pipeline.config.run import Device, PredictionConfig
 from ssl_pipeline.errors import ConfigError, FaceTableError
 from ssl_pipeline.runs.storage.remote import local_copy
 
@@ -60,7 +60,7 @@ def predict(
     ] = None,
     no_crop: Annotated[bool, Option("--no-crop", help="The images are cropped already.")] = False,
     batch_size: Annotated[int, Option(min=1, help="Images per batch.")] = 256,
-    device: Annotated[Literal["auto", "cpu", "cuda"], Option()] = "auto",
+    device: Annotated[Device, Option()] = "auto",
     old_checkpoint: Annotated[list[str] | None, Option("--checkpoint", hidden=True)] = None,
     old_images: Annotated[str | None, Option("--images", hidden=True)] = None,
     old_probabilities: Annotated[bool, Option("--probabilities", hidden=True)] = False,

@@ -23,6 +23,7 @@ from ssl_pipeline.config.teachers import NetworkTeacher, Teacher, TeacherConfig,
 from ssl_pipeline.config.training import RoleConfig, StudentConfig
 
 RunName = Annotated[str, Field(pattern=RUN_NAME)]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 class PredictionConfig(Section):
@@ -61,7 +62,8 @@ class RunConfig(Section):
     seed: int = Field(default=0, ge=0, lt=2**31)
     runs_root: Path = Path("data/runs")
     """Folder of the run directories."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
+    """``auto`` takes a CUDA device if there is one, else the CPU; ``mps`` is a Mac's GPU."""
     rounds: int = Field(default=1, ge=1)
     min_changed_labels: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """From round 2 on, stop the cycle if at most this share of the accepted labels is new or changed."""

@@ -18,7 +18,7 @@ def check_execution(execution: ExecutionConfig, *, device: str) -> None:
 
     Args:
         execution: the config's section.
-        device: ``cpu`` or ``cuda``, where the network computes.
+        device: ``cpu``, ``cuda`` or ``mps``, where the network computes.
 
     Raises:
         ConfigError: if one of these fails.

@@ -142,7 +142,8 @@ def check_parity(checkpoint: Path, exported: Path, faces: npt.NDArray[np.uint8])
     parity = Parity(len(faces), float(np.abs(found - expected).max()))
     if parity.largest_difference > MAX_DIFFERENCE:
         raise CheckpointError(
-            f"{exported}: its probabilities differ from the model's by up to {parity.largest_difference:.2g}; do not use it"
+            f"{exported}: its probabilities differ from the model's by up to {parity.largest_difference:.2g}; use the "
+            "checkpoint itself, with `ssl-pipeline predict` or ssl_pipeline.Predictor"
         )
     return parity
 

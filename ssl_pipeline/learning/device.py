@@ -14,9 +14,9 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
 
+from ssl_pipeline.config.run import Device
 from ssl_pipeline.errors import ConfigError
 
-Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -29,20 +29,26 @@ def resolve_device(device: Device) -> torch.device:
     """Choose the device; `auto` takes CUDA if available.
 
     Raises:
-        ConfigError: if `cuda` is requested and not available.
+        ConfigError: if `cuda` or `mps` is requested and not available.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("'device': expected a CUDA device, found none; use device: auto or cpu")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("'device': expected a Mac's GPU (mps), found none; use device: auto or cpu")
+    if device != "auto":
+        return torch.device(device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def check_processes(num_processes: int, device: Device) -> None:
-    """Reject more training processes than GPUs, when training on GPUs.
+    """Reject more training processes than GPUs, when training on GPUs; a Mac has one.
 
     Raises:
         ConfigError: with the number of GPUs.
     """
-    on_gpus = device != "cpu" and torch.cuda.is_available()
+    if device == "mps" and num_processes > 1:
+        raise ConfigError(f"num_processes: expected 1 on a Mac's GPU, got {num_processes}; --set num_processes=1")
+    on_gpus = device in ("auto", "cuda") and torch.cuda.is_available()
     if on_gpus and num_processes > torch.cuda.device_count():
         raise ConfigError(
             f"num_processes: expected at most one process per GPU, got {num_processes} for "
@@ -57,6 +63,8 @@ def resolve_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """
     if precision != "auto":
         return _DTYPES[precision]
+    if device.type == "mps":
+        return torch.float32
     if device.type == "cuda":
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

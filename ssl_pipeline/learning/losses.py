@@ -170,7 +170,8 @@ class BatchLoss:
         match loss.class_weights:
             case "balanced":
                 assert class_mass is not None
-                mass = self._reduce_unknown(class_mass.to(q.device).double(), known, torch.sum)
+                precise = q.dtype if q.device.type == "mps" else torch.float64  # MPS has no float64
+                mass = self._reduce_unknown(class_mass.to(q.device, precise), known, torch.sum)
                 q = q * balanced_class_weights(mass, num_merged=num_merged).to(q)
             case dict(by_name):  # merged classes take the mean of their weights
                 class_weights = q.new_tensor([by_name.get(name, 1.0) for name in weight_names])

@@ -91,6 +91,11 @@ class RunDir:
             remove_leftovers(self.root)
             yield
 
+    @classmethod
+    def around(cls, file: Path) -> "RunDir":
+        """Return the run that a stage's file should lie in, ``RUN/round-…/stage/file``. It need not exist."""
+        return cls(file.absolute().parent.parent.parent)
+
     @property
     def lock_file(self) -> Path:
         """The file that the process working in the run has locked."""
@@ -105,8 +110,9 @@ def model_of(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    if (path / "best.safetensors").is_file():
-        return path / "best.safetensors"
+    for name in ("best.safetensors", "model.safetensors"):  # a model's folder, or one that was exported for a hub
+        if (path / name).is_file():
+            return path / name
     if RunDir(path).summary.is_file():
         recorded = Path(read_json(RunDir(path).summary)["promoted_checkpoint"])
         return path.joinpath(*recorded.parts[-3:])  # round-…/model/best.safetensors, wherever the run lies now

@@ -5,16 +5,21 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from huggingface_hub import ModelCard
 from scipy.stats import binomtest
 from typer.testing import CliRunner
 
+from ssl_pipeline import Predictor
 from ssl_pipeline.cli.main import app
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import CheckpointError, ManifestError, PipelineError, RunError, SelectionError
+from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.inference.hub_folder import write_hub_folder
 from ssl_pipeline.learning.predict import CheckpointPredictor
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.merging import read_training_table
@@ -233,6 +238,31 @@ def test_the_cards_say_what_the_records_say(finished: tuple[RunConfig, RunDir, d
     assert summary["promoted_checkpoint"] in card and "age (&lt;45, &gt;=45)" in card
     assert "| home | drawn | labeled | 120 | 120 | 0 | 0 |" in data
     assert f"train {summary['counts']['train']}, validation {summary['counts']['validation']}" in data
+
+
+def test_the_folder_for_a_hub_predicts_like_the_run_and_names_no_path_of_this_machine(
+    finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
+) -> None:
+    config, run, summary = finished
+    out = tmp_path / "hub"
+    result = CliRunner().invoke(app, ["export", str(run.root), "--to", "hub", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in out.iterdir()} == {"model.safetensors", "config.json", "README.md", "data_card.md"}
+    faces = [np.array(pixels) for pixels in open_pixels(run.faces / "pixels.npy")[:4]]
+    pd.testing.assert_frame_equal(
+        Predictor(out, device="cpu").predict(faces), Predictor(run.root, device="cpu").predict(faces)
+    )
+    card = ModelCard.load(out / "README.md")  # the hub's own reader
+    assert card.data.eval_results[0].metric_value == pytest.approx(
+        summary[summary["promoted"]]["test"]["accuracy"], abs=1e-4
+    )
+    assert read_json(out / "config.json")["labels"] == config.labels.space.to_dict()
+    for name in ("README.md", "config.json", "data_card.md"):
+        assert str(run.root) not in (out / name).read_text(encoding="utf-8")
+    with pytest.raises(CheckpointError, match="not empty"):
+        write_hub_folder(run, out)
+    with pytest.raises(CheckpointError, match="not a finished run"):
+        write_hub_folder(RunDir(tmp_path / "none"), tmp_path / "other")
 
 
 def test_a_fault_with_on_fault_warn_is_recorded_and_the_round_continues(
