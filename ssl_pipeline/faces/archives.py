@@ -10,7 +10,7 @@ import tarfile
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from io import BytesIO
@@ -32,7 +32,7 @@ _UTF8_NAME = 0x800  # flag of a zip's entry; without it the name is in the encod
 
 
 class _Archive(Protocol):
-    names: Sequence[str]
+    names: list[str]
     """Paths of the members, with forward slashes."""
 
     def __contains__(self, name: object) -> bool:
@@ -43,7 +43,7 @@ class _Archive(Protocol):
 
         Raises:
             KeyError: if there is none of this name.
-            OSError: if it is empty.
+            OSError: if it holds nothing.
         """
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.errors import CheckpointError
 from ssl_pipeline.learning.checkpoint import Checkpoint, load_checkpoint
-from ssl_pipeline.learning.vote import Vote
 from ssl_pipeline.reports.cards import data_card, model_card
 from ssl_pipeline.runs.directory import RunDir, model_of
 from ssl_pipeline.runs.files import atomic_path, read_json, write_json, write_text
@@ -70,14 +69,10 @@ def _front_matter(summary: Mapping[str, Any]) -> str:
 
 def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
     labels, rules = checkpoint.labels, checkpoint.cropping
-    architecture = (
-        [member.name for member in checkpoint.model.members]
-        if isinstance(checkpoint.model, Vote) or checkpoint.model_config is None
-        else checkpoint.model_config.architecture
-    )
+    config = checkpoint.model_config
     return {
         "library_name": "ssl-pipeline",
-        "architecture": architecture,
+        "architecture": "several networks that vote" if config is None else config.architecture,
         "labels": labels.to_dict(),
         "id2label": dict(enumerate(labels.class_names)),
         "image_size": checkpoint.image_size,

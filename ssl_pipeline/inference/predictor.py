@@ -9,14 +9,13 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
-from ssl_pipeline.config.run import PredictionConfig
+from ssl_pipeline.config.run import Device, PredictionConfig
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.inference.files import ImageFile, ImageInMemory, find_images
 from ssl_pipeline.inference.framing import cropper_of
 from ssl_pipeline.inference.stream import predict_stream
 from ssl_pipeline.inference.table import to_table
 from ssl_pipeline.inference.voting import SoftVote
-from ssl_pipeline.learning.device import Device
 from ssl_pipeline.runs.directory import model_of
 from ssl_pipeline.runs.storage.remote import local_copy
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ssl_pipeline.config.run import PredictionConfig
+from ssl_pipeline.config.run import Device, PredictionConfig
 from ssl_pipeline.errors import CheckpointError, ConfigError
 from ssl_pipeline.labels import IntArray, LabelSpace
 from ssl_pipeline.learning.checkpoint import Checkpoint, describe_labels, warn_if_unfinished
-from ssl_pipeline.learning.device import Device
 from ssl_pipeline.learning.predict import CheckpointPredictor
 
 

@@ -7,11 +7,12 @@ from typing import Literal
 
 import pandas as pd
 
+from ssl_pipeline.config.run import Device
 from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.learning.checkpoint import load_training_state, save_checkpoint, save_training_state
 from ssl_pipeline.learning.dataset import TrainingFaces
-from ssl_pipeline.learning.device import Device, deterministic_algorithms
+from ssl_pipeline.learning.device import deterministic_algorithms
 from ssl_pipeline.learning.loop import TrainingLoop
 from ssl_pipeline.learning.progress import TrainingProgress
 from ssl_pipeline.runs.files import atomic_path, digest_of

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ssl_pipeline.config.metrics import metric_direction
+from ssl_pipeline.config.run import Device
 from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.evaluation.metrics import Scores, metric_value, score_predictions
@@ -36,7 +37,7 @@ from ssl_pipeline.learning.dataset import (
     load_batches,
     sampling_weights,
 )
-from ssl_pipeline.learning.device import Compute, Device
+from ssl_pipeline.learning.device import Compute
 from ssl_pipeline.learning.fixmatch import FixMatch, PoolTargets, UnlabeledBatch
 from ssl_pipeline.learning.losses import BatchLoss, standardized_numbers
 from ssl_pipeline.learning.mixing import mix

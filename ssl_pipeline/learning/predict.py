@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resized_crop
 
-from ssl_pipeline.config.run import PredictionConfig
+from ssl_pipeline.config.run import Device, PredictionConfig
 from ssl_pipeline.labels import IntArray, LabelSpace
 from ssl_pipeline.learning.checkpoint import Checkpoint, load_checkpoint
-from ssl_pipeline.learning.device import Compute, Device
+from ssl_pipeline.learning.device import Compute
 from ssl_pipeline.learning.model import FaceClassifier
 from ssl_pipeline.learning.stored_features import stored_features
 from ssl_pipeline.learning.vote import FeatureHead, Vote

@@ -15,13 +15,12 @@ import pyarrow.parquet as pq
 import torch
 
 from ssl_pipeline.config.execution import ExecutionConfig, InProcess
-from ssl_pipeline.config.run import PredictionConfig
+from ssl_pipeline.config.run import Device, PredictionConfig
 from ssl_pipeline.errors import CheckpointError, RunError
 from ssl_pipeline.execution.shards import IN_PROCESS, map_shards
 from ssl_pipeline.faces.pixels import mapped_file, open_pixels
 from ssl_pipeline.labels import IntArray
 from ssl_pipeline.learning.checkpoint import Checkpoint
-from ssl_pipeline.learning.device import Device
 from ssl_pipeline.learning.predict import CheckpointPredictor, View
 from ssl_pipeline.runs.files import atomic_path
 from ssl_pipeline.runs.progress import ProgressBar

@@ -26,11 +26,12 @@ import pandas as pd
 
 from ssl_pipeline.config.base import Section
 from ssl_pipeline.config.labels import LabelsConfig
+from ssl_pipeline.config.run import Device
 from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.errors import PipelineError, TrainingError
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.dataset import TrainingFaces, TrainingSet, UnlabeledSet
-from ssl_pipeline.learning.device import Device, resolve_device
+from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.learning.fit import TRAINED, FitResult, fit
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.merging import read_training_table

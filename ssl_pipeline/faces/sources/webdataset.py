@@ -48,10 +48,10 @@ def _read_shard(folder: Path, name: str) -> list[tuple[str, dict[str, str] | str
         raise FaceTableError(f"{shard}: {error.strerror or error}; download it again, or remove it") from None
     samples: dict[str, dict[str, str]] = defaultdict(dict)
     for member in members:
-        path = PurePosixPath(member)
-        if not any(part.startswith(".") for part in path.parts):
-            stem, _, suffix = path.name.partition(".")
-            samples[str(path.with_name(stem))][f".{suffix.lower()}"] = member
+        inside = PurePosixPath(member)
+        if not any(part.startswith(".") for part in inside.parts):
+            stem, _, suffix = inside.name.partition(".")
+            samples[str(inside.with_name(stem))][f".{suffix.lower()}"] = member
     rows: list[tuple[str, dict[str, str] | str]] = []
     for key, files in samples.items():
         image = next((file for suffix, file in files.items() if suffix.endswith(IMAGE_SUFFIXES)), None)
