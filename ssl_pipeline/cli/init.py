@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssl_pipeline.config.base import ATTRIBUTE_NAME
-from ssl_pipeline.errors import ConfigError
+from ssl_pipeline.errors import ConfigError, PipelineError
 from ssl_pipeline.faces.discovery import Discovery, FoundColumn, discover
 
 if TYPE_CHECKING:
@@ -62,8 +62,12 @@ def init(
     command = f"ssl-pipeline init {shlex.quote(str(labeled))} --unlabeled {shlex.quote(str(unlabeled))}"
     draft = draft_config(found, pool, choice, run_name=run_name, command=command, preset=preset)
     config = draft.write(out)
-    with quiet("ssl_pipeline.faces"):  # the table says the same
-        expected = expect(config)
+    try:
+        with quiet("ssl_pipeline.faces"):  # the table says the same
+            expected = expect(config)
+    except PipelineError:
+        out.unlink()  # no config for faces that cannot be used
+        raise
     minutes = estimate_minutes(config, num_pool=expected.num_pool)
     console.print(_report(out, draft.preset, choice, expected, minutes))
 

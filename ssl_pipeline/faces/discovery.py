@@ -21,6 +21,7 @@ from ssl_pipeline.faces.sources.raw_faces import clean_text
 from ssl_pipeline.faces.sources.reading import read_raw
 from ssl_pipeline.faces.sources.tables import TableFormat, columns_with_images, read_table
 from ssl_pipeline.faces.sources.webdataset import read_webdataset
+from ssl_pipeline.faces.value_names import suggest_name
 
 Meaning = Literal["attribute", "person_id", "age_years", "origin", "nothing"]
 MAX_VALUES = 50
@@ -32,14 +33,8 @@ _PERSON = re.compile(r"person|subject|identity|people|user|patient|(^|_)p?id$|�
 _AGE = re.compile(r"(^|[\W_])(ages?|years|alter|jahren?|edad|나이|연령|年齢|年龄)($|[\W_])|age_years", re.IGNORECASE)
 _ORIGIN = re.compile(r"^(origin|race|ethnicity|인종)$", re.IGNORECASE)
 _IMAGE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?|gif|heic|avif|jfif|mpo)$", re.IGNORECASE)
-_NAMES = {
-    "gender": "male female man woman men women m f boy girl 남 여 남자 여자 남성 여성 男 女",
-    "mask": "mask no_mask nomask masked unmasked wear incorrect normal with_mask without_mask incorrect_mask",
-    "age": "young middle old child adult senior teen",
-}
 _SUBSETS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 """Names of folders that say nothing of a face; splits are made here."""
-_AGE_RANGE = re.compile(r"^[<>≥≤=~]*\d{1,3}(\s?[-–~]\s?\d{1,3}|\+|s|대)?$")
 
 
 @dataclass(frozen=True)
@@ -177,19 +172,6 @@ def _meaning_of_level(values: Mapping[str, int], *, is_last: bool) -> Meaning:
         return "nothing"
     many = len(values) > MAX_VALUES or (is_last and len(values) > 20 and sum(values.values()) < 10 * len(values))
     return "person_id" if many else "attribute"
-
-
-def suggest_name(values: Iterable[str]) -> str:
-    """Suggest an attribute's name from its values.
-
-    >>> suggest_name(["Female", "Male"])
-    'gender'
-    """
-    folded = [re.sub(r"[\s-]+", "_", value.strip().casefold()) for value in values]
-    for name, words in _NAMES.items():
-        if all(value in words.split() for value in folded):
-            return name
-    return "age" if all(_AGE_RANGE.match(value) for value in folded) else "label"
 
 
 def _discover_parquet(folder: Path) -> Discovery | None:

@@ -12,7 +12,8 @@ from ssl_pipeline.config.base import ATTRIBUTE_NAME
 from ssl_pipeline.config.labels import RESERVED_NAMES, AttributeConfig, LabelsConfig
 from ssl_pipeline.config.sources import UNUSED_LEVEL
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.discovery import Discovery, FoundColumn, suggest_name
+from ssl_pipeline.faces.discovery import Discovery, FoundColumn
+from ssl_pipeline.faces.value_names import suggest_name
 
 MIN_FACES = 4
 """Of each class: two stay to train and validate on when the test split is taken, see `splitting.hold_out`."""

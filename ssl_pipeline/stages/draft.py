@@ -15,6 +15,7 @@ from ssl_pipeline.config.yaml_text import read_yaml, write_flow
 from ssl_pipeline.errors import PipelineError
 from ssl_pipeline.faces.discovery import Discovery
 from ssl_pipeline.faces.label_choice import LabelChoice
+from ssl_pipeline.faces.value_names import translate
 from ssl_pipeline.learning.backbones import check_hub
 from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.runs.files import write_text
@@ -128,25 +129,43 @@ def _labeled_section(found: Discovery, choice: LabelChoice, root: Path) -> dict[
 
 
 def _pool_section(found: Discovery, choice: LabelChoice, root: Path) -> dict[str, Any]:
-    """Return the pool as a source; columns or levels whose values are those of an attribute are known labels."""
+    """Return the pool as a source; columns or levels with values that mean those of an attribute are known labels.
+
+    A face set whose values cannot be translated is a folder of unlabeled images.
+    """
+    known, values = _known_labels(found, choice)
     section = _section(found, "pool", root)
-    known: dict[str, str] = {}
-    for attribute in choice.labels.attributes:
-        for column in found.columns:
-            if column.values and set(column.values) <= set(attribute.values) and column.key not in known.values():
-                known[attribute.name] = column.key
-                break
-    if found.source["type"] == "folder":
-        names = {key: name for name, key in known.items()}
-        levels = [names.get(column.key, UNUSED_LEVEL) for column in found.columns]
-        return section | ({"levels": levels} if known else {})
-    if found.source["type"] in ("csv", "webdataset"):
+    if found.is_face_set:
+        names = [attribute.name for attribute in choice.labels.attributes]
+        if any(column.key in names and column.key not in known.values() for column in found.meaning("attribute")):
+            return {**section, "type": "folder"}
+    elif found.source["type"] == "folder":
+        names_by_key = {key: name for name, key in known.items()}
+        levels = [names_by_key.get(column.key, UNUSED_LEVEL) for column in found.columns]
+        section |= {"levels": levels} if known else {}
+        known = {}
+    else:
         known = {"image_path": found.source.get("image_column", "image_path"), **known}
         if choice.labels.made_from_age and (ages := found.meaning("age_years")):
             known["age_years"] = ages[0].key
-        columns = {ours: theirs for ours, theirs in known.items() if ours != theirs}
-        return section | ({"columns": columns} if columns else {})
-    return section
+    columns = {ours: theirs for ours, theirs in known.items() if ours != theirs}
+    return section | ({"columns": columns} if columns else {}) | ({"values": values} if values else {})
+
+
+def _known_labels(found: Discovery, choice: LabelChoice) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Return {attribute: the pool's column that knows it}, and {attribute: {the pool's value: ours}} where they differ."""
+    known: dict[str, str] = {}
+    values: dict[str, dict[str, str]] = {}
+    for attribute in choice.labels.attributes:
+        for column in found.columns:
+            if not column.values or column.key in known.values() or column.meaning in ("person_id", "age_years"):
+                continue
+            if (translation := translate(column.values, attribute.values)) is not None:
+                known[attribute.name] = column.key
+                if renamed := {theirs: ours for theirs, ours in translation.items() if theirs != ours}:
+                    values[attribute.name] = renamed
+                break
+    return known, values
 
 
 def _longer(num_labeled: int) -> list[str]:

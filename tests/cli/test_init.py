@@ -120,3 +120,58 @@ def test_the_config_is_short_and_its_pool_knows_what_its_folders_say(
     text = Path("people.yaml").read_text()
     assert len(text.splitlines()) < 25
     assert yaml.safe_load(text)["faces"]["unlabeled"]["sources"][0]["levels"] == ["label"]
+
+
+@pytest.mark.parametrize(
+    ("pool", "expected"),
+    [
+        (["Man/1.png", "woman/1.png"], {"levels": ["gender"], "values": {"gender": {"Man": "남자", "woman": "여자"}}}),
+        (["a/1.png", "b/1.png"], {}),
+        (
+            [f"{20 + number}_{number % 2}_2_2017010100000000{number}.jpg.chip.jpg" for number in range(4)],
+            {"type": "utkface", "values": {"gender": {"male": "남자", "female": "여자"}}},
+        ),
+    ],
+)
+def test_what_the_pool_knows_is_translated(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, pool: list[str], expected: dict[str, object]
+) -> None:
+    """A pool whose words for a value are others than ours would otherwise be rejected, or its labels be lost."""
+    for seed, value in enumerate(("남자", "여자")):
+        write_pictures(folder / "사람" / value, 40, seed=seed)
+    for name, pixels in zip(pool, np.random.default_rng(7).integers(0, 256, (9, 32, 32, 3), np.uint8), strict=False):
+        (folder / "other" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / "other" / name, format="png")
+    assert run(monkeypatch, "사람", "--unlabeled", "other", "--yes", "--preset", "tiny.yaml", "--out", "x.yaml") == 0
+    section = yaml.safe_load(Path("x.yaml").read_text())["faces"]["unlabeled"]["sources"][0]
+    assert section == {"type": "folder", "name": "pool", "path": "other", **expected}
+
+
+def test_a_face_set_that_labels_something_else_is_a_pool_without_labels(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, value in enumerate(("young lady", "old man")):
+        write_pictures(folder / "gender" / value, 40, seed=seed)
+    (folder / "rows.csv").write_text(
+        "file,gender\n"
+        + "".join(f"gender/{value}/{n}.png,{value}\n" for value in ("young lady", "old man") for n in range(40))
+    )
+    for number in range(4):
+        write_pictures(folder / "utk" / str(number), 1, seed=number)
+        (folder / "utk" / str(number) / "0.png").rename(
+            folder / "utk" / f"{20 + number}_{number % 2}_2_2017010100000000{number}.jpg.chip.jpg"
+        )
+    assert run(monkeypatch, "rows.csv", "--unlabeled", "utk", "--yes", "--preset", "tiny.yaml") == 0
+    section = yaml.safe_load(Path("rows.yaml").read_text())["faces"]["unlabeled"]["sources"][0]
+    assert section == {"type": "folder", "name": "pool", "path": "utk"}
+
+
+def test_faces_that_cannot_be_used_leave_no_config(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for picture in (folder / "crawled").iterdir():
+        picture.write_bytes(b"no image")
+    for _ in range(2):
+        assert run(monkeypatch, "people", "--unlabeled", "crawled", "--yes", "--preset", "tiny.yaml") == 1
+        assert "FaceTableError" in capsys.readouterr().err
+    assert not (folder / "people.yaml").exists()
