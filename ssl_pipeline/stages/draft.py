@@ -106,7 +106,10 @@ def _network_of(preset: str) -> ModelConfig:
 
 
 def _plain(attribute: AttributeConfig) -> dict[str, Any]:
-    return attribute.model_dump(mode="json", exclude_defaults=True)
+    section = attribute.model_dump(mode="json", exclude_defaults=True)
+    if "bin_edges" in section:
+        section["bin_edges"] = [int(edge) if edge == int(edge) else edge for edge in section["bin_edges"]]
+    return section
 
 
 def _counted(choice: LabelChoice, name: str) -> str:
