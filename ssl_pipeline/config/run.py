@@ -20,6 +20,7 @@ from ssl_pipeline.config.selection import DEFAULT, EnsembleAgreement, PrecisionG
 from ssl_pipeline.config.sources import FolderSource
 from ssl_pipeline.config.storage import StorageConfig
 from ssl_pipeline.config.teachers import NetworkTeacher, Teacher, TeacherConfig, teacher_names
+from ssl_pipeline.config.tracking import TrackConfig
 from ssl_pipeline.config.training import RoleConfig, StudentConfig
 
 RunName = Annotated[str, Field(pattern=RUN_NAME)]
@@ -90,6 +91,8 @@ class RunConfig(Section):
     """Remote copy of the run; None keeps it on this machine only."""
     execution: ExecutionConfig = InProcess()
     """Where the pool is predicted and masks are drawn; results do not depend on it."""
+    track: TrackConfig = ()
+    """Trackers that follow the trainings: tensorboard, mlflow, wandb, or a list (the extra ``[track]``); see docs/training.md."""
 
     @model_validator(mode="after")
     def _check_bin_edges(self) -> Self:

@@ -15,6 +15,7 @@ from ssl_pipeline.learning.dataset import TrainingFaces
 from ssl_pipeline.learning.device import deterministic_algorithms
 from ssl_pipeline.learning.loop import TrainingLoop
 from ssl_pipeline.learning.progress import TrainingProgress
+from ssl_pipeline.learning.trackers import TrackedRun, Tracking
 from ssl_pipeline.runs.files import atomic_path, digest_of
 from ssl_pipeline.runs.uploads import request_upload
 
@@ -50,6 +51,7 @@ def fit(
     inputs: str = "",
     name: str = "model",
     start: Path | None = None,
+    tracking: Tracking | None = None,
 ) -> FitResult:
     """Train a model, or resume a training of the same config, seed and inputs found in `directory`.
 
@@ -66,6 +68,7 @@ def fit(
         name: the model's name in progress bars, logs and errors.
         start: checkpoint of a model with the same network and labels, whose weights the training starts with; `inputs`
             must change with its content.
+        tracking: which trackers get the rows of the history, too.
 
     Raises:
         TrainingError: if there are no training or validation faces, fewer faces than processes, the loss is not finite, memory runs out, or the
@@ -86,11 +89,19 @@ def fit(
     with deterministic_algorithms(config.training.deterministic):
         loop = TrainingLoop(config, faces, seed=seed, device=device, name=name, start=start)
         key = digest_of([_STATE_FORMAT, config.fingerprint_fields(), seed, inputs])
-        return _run(loop, config, faces, directory=directory, key=key)
+        return _run(loop, config, faces, directory=directory, key=key, tracking=tracking)
 
 
-def _run(loop: TrainingLoop, config: RoleConfig, faces: TrainingFaces, *, directory: Path, key: str) -> FitResult:
-    """Run the remaining epochs; only the main process writes files."""
+def _run(
+    loop: TrainingLoop,
+    config: RoleConfig,
+    faces: TrainingFaces,
+    *,
+    directory: Path,
+    key: str,
+    tracking: Tracking | None,
+) -> FitResult:
+    """Run the remaining epochs; only the main process writes files and tracks."""
     name, is_main = loop.name, loop.compute.accelerator.is_main_process
 
     def save() -> None:
@@ -103,7 +114,14 @@ def _run(loop: TrainingLoop, config: RoleConfig, faces: TrainingFaces, *, direct
         loop.restore(state)
         logger.info("%s: training resumes after epoch %d of %d", name, loop.progress.epoch, loop.num_epochs)
     progress, first_epoch = loop.progress, loop.progress.epoch
-    with TrainingProgress(name, loop.num_epochs, start=first_epoch, shown=is_main) as bar:
+    tracked = TrackedRun(
+        tracking if is_main else None,
+        name=name,
+        key=key,
+        parameters={**config.fingerprint_fields(), "seed": loop.seed},
+        history=progress.history,
+    )
+    with TrainingProgress(name, loop.num_epochs, start=first_epoch, shown=is_main) as bar, tracked:
         while not (progress.epoch and loop.is_last(progress.epoch - 1)):
             row = loop.run_epoch(bar, save=save)
             if is_main and (loop.keeps_last or progress.epoch == progress.best_epoch):
@@ -118,6 +136,7 @@ def _run(loop: TrainingLoop, config: RoleConfig, faces: TrainingFaces, *, direct
             if is_main:
                 with atomic_path(directory / "history.csv") as temporary:
                     pd.DataFrame(progress.history).to_csv(temporary, index=False)
+            tracked.log(row)  # before the state is saved, after which no process trains this epoch again
             save()
             bar.epoch_done(row, best=progress.best_metric, monitor=config.training.monitor)
     epoch = progress.epoch - 1 if loop.keeps_last else progress.best_epoch

@@ -66,6 +66,11 @@ class RunDir:
         return self.root / f"round-{round_index:02d}" / "control"
 
     @property
+    def tracking(self) -> Path:
+        """What trackers of experiments write; no stage reads it."""
+        return self.root / "tracking"
+
+    @property
     def summary(self) -> Path:
         """The results of a finished cycle."""
         return self.root / "summary.json"

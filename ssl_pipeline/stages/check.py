@@ -15,6 +15,7 @@ from ssl_pipeline.learning.backbones import check_hub
 from ssl_pipeline.learning.device import check_processes, resolve_device
 from ssl_pipeline.learning.embedders import OnnxEmbedder, embedding_digest, network_of, timm_image_size
 from ssl_pipeline.learning.network_check import check_network
+from ssl_pipeline.learning.trackers import find_missing_trackers
 
 _NO_RANDOM_WEIGHTS = re.compile(r"--set pretrained=false, or |, or --set pretrained=false")
 """A cure of networks that is none for fixed features: those of random weights are refused."""
@@ -32,7 +33,7 @@ def check(config: RunConfig) -> None:
 
 def find_faults(config: RunConfig) -> list[str]:
     """Describe what the config needs and is not available here."""
-    faults = []
+    faults = find_missing_trackers(config.track)
     try:
         check_execution(config.execution, device=resolve_device(config.device).type)
     except ConfigError as error:

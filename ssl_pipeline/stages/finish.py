@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ssl_pipeline.config.run import RunConfig
+from ssl_pipeline.learning.trackers import TrackedRun, Tracking
 from ssl_pipeline.reports.cards import data_card, model_card
 from ssl_pipeline.reports.plots import plot_class_f1
 from ssl_pipeline.runs.directory import RunDir
-from ssl_pipeline.runs.files import read_json, write_json, write_text
+from ssl_pipeline.runs.files import digest_of, read_json, write_json, write_text
 from ssl_pipeline.runs.records import RECORD, StageRecord, finished_stage
 from ssl_pipeline.runs.review import ReviewDecision
 from ssl_pipeline.stages.cost import measure_cost
@@ -120,6 +121,7 @@ def finish(
         **environment(config),
     }
     _write(config, run, summary, faces=counts)
+    _track(config, run, summary)
     return summary
 
 
@@ -128,6 +130,20 @@ def _write(config: RunConfig, run: RunDir, summary: dict[str, Any], *, faces: Ma
     write_text(run.root / "model_card.md", model_card(summary, config))
     write_text(run.root / "data_card.md", data_card(faces, config))
     write_json(run.summary, summary)
+
+
+def _track(config: RunConfig, run: RunDir, summary: Mapping[str, Any]) -> None:
+    """Track the config and the scores of the compared models on the test split, as a run called ``summary``."""
+    scores = {
+        f"{model}.test.{metric}": value
+        for model in ("teacher", "student", "control")
+        for metric, value in ((summary[model] or {}).get("test") or {}).items()
+        if isinstance(value, float)
+    }
+    if scores:
+        parameters, tracking = config.model_dump(mode="json"), Tracking.of(config, run)
+        with TrackedRun(tracking, name="summary", key=digest_of(scores), parameters=parameters) as tracked:
+            tracked.log({"epoch": 0, **scores})
 
 
 def _compare_on_test(config: RunConfig, run: RunDir, student_round: int) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.dataset import TrainingFaces, TrainingSet, UnlabeledSet
 from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.learning.fit import TRAINED, FitResult, fit
+from ssl_pipeline.learning.trackers import Tracking
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.merging import read_training_table
 from ssl_pipeline.runs.disk import check_disk_space
@@ -69,6 +70,7 @@ class TrainingJob(Section):
     device: Device
     inputs: str
     """Digest of all that the faces depend on."""
+    tracking: Tracking = Tracking()
 
     def load_faces(self) -> TrainingFaces:
         """Open the training and validation faces, and the pool for `fixmatch`."""
@@ -97,6 +99,7 @@ class TrainingJob(Section):
             inputs=self.inputs,
             name=self.name,
             start=self.start,
+            tracking=self.tracking,
         )
 
 

@@ -15,6 +15,7 @@ from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.learning.fit import TRAINED, FitResult
+from ssl_pipeline.learning.trackers import Tracking
 from ssl_pipeline.pseudo_labels.guards import stop_on
 from ssl_pipeline.pseudo_labels.manifest import check_belongs, read_manifest
 from ssl_pipeline.pseudo_labels.merging import merge, write_training_table
@@ -223,6 +224,7 @@ def train_model(
             seed=training.seed,
             device=config.device,
             inputs=digest_of(inputs),
+            tracking=Tracking.of(config, run),
         )
         result = _run(job, key=_key(config, role))
         _plot_curves(directory, title=training.name, monitor=role.training.monitor)

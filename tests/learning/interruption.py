@@ -7,6 +7,7 @@ import pytest
 from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.learning import loop as training_loop
 from ssl_pipeline.learning.fit import fit
+from ssl_pipeline.learning.trackers import Tracking
 from tests.conftest import make_faces
 
 
@@ -14,7 +15,14 @@ class Interrupted(Exception):
     pass
 
 
-def fit_until(step: int, role: RoleConfig, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def fit_until(
+    step: int,
+    role: RoleConfig,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    tracking: Tracking | None = None,
+) -> None:
     """Train until just before this step, counted from 1."""
     take_step, taken = training_loop.TrainingLoop._step, []
 
@@ -26,4 +34,4 @@ def fit_until(step: int, role: RoleConfig, directory: Path, monkeypatch: pytest.
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(training_loop.TrainingLoop, "_step", interrupt)
-        fit(role, make_faces(), directory=directory, seed=3)
+        fit(role, make_faces(), directory=directory, seed=3, tracking=tracking)
