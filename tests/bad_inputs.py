@@ -141,6 +141,12 @@ BAD_INPUTS = (
         overrides=("teacher.training.accumulation_steps=3",),
     ),
     BadInput(
+        "an unknown tracker",
+        "ConfigError: {dir}/config.yaml: 1 fault\n"
+        "  'track.0': expected 'tensorboard', 'mlflow' or 'wandb', got 'tensorbord'",
+        overrides=("track=tensorbord",),
+    ),
+    BadInput(
         "an unknown network",
         "ConfigError: the config needs what is not available here\n"
         "  'teacher.model': architecture 'resnt18': expected a timm model name or wrn<depth>_<width>, e.g. wrn16_2; "

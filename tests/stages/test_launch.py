@@ -16,12 +16,14 @@ from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ConfigError, TrainingError
 from ssl_pipeline.learning.fit import FitResult
+from ssl_pipeline.learning.trackers import Tracking
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import write_text
 from ssl_pipeline.runs.progress import listen
 from ssl_pipeline.runs.uploads import provide_uploads
 from ssl_pipeline.stages.launch import TrainingJob, run_job
 from tests.cycle_config import draw_and_prepare, write_tiny_config
+from tests.learning.test_trackers import assert_holds_the_history, needs, read_tensorboard
 
 NO_BATCH_NORM = "test_vit"
 LOSS = {"type": "focal", "label_smoothing": 0.1}
@@ -90,7 +92,9 @@ def job_of_two(prepared: tuple[RunConfig, RunDir], directory: Path, **settings: 
 @pytest.fixture(scope="module")
 def uninterrupted(prepared: tuple[RunConfig, RunDir], tmp_path_factory: pytest.TempPathFactory) -> Training:
     """A training in two processes; read only."""
-    job = job_of_two(prepared, tmp_path_factory.mktemp("two"))
+    directory = tmp_path_factory.mktemp("two")
+    tracking = Tracking(trackers=("tensorboard",), directory=directory / "tracking", group="mine")
+    job = job_of_two(prepared, directory).model_copy(update={"tracking": tracking})
     reports: list[tuple[str, float]] = []
     uploads: list[bool] = []
     with listen(lambda name, share: reports.append((name, share))), provide_uploads(uploads.append):
@@ -110,6 +114,14 @@ def test_two_processes_report_once(uninterrupted: Training) -> None:
     assert uploads == [False] * epochs
     assert isinstance(result, FitResult)
     assert result.checkpoint.is_file()
+
+
+@pytest.mark.parametrize("tracker", [needs("tensorboard")])
+def test_two_processes_are_tracked_once(uninterrupted: Training, tracker: str) -> None:
+    directory = uninterrupted.job.directory
+    assert len(list((directory / "tracking" / tracker).rglob("events*"))) == 1
+    (logged,) = read_tensorboard(directory / "tracking").values()
+    assert_holds_the_history(logged, directory)
 
 
 def test_two_processes_agree_with_the_pool_as_one_does(prepared: tuple[RunConfig, RunDir], tmp_path: Path) -> None:
