@@ -92,7 +92,7 @@ class RunConfig(Section):
     execution: ExecutionConfig = InProcess()
     """Where the pool is predicted and masks are drawn; results do not depend on it."""
     track: TrackConfig = ()
-    """Trackers that follow the trainings: tensorboard, mlflow, wandb, or a list (the extra ``[track]``); see docs/training.md."""
+    """Trackers that follow the trainings: tensorboard, mlflow, wandb, or a list (the extra ``[track]``; wandb's own package); see docs/training.md."""
 
     @model_validator(mode="after")
     def _check_bin_edges(self) -> Self:

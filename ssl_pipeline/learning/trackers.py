@@ -23,6 +23,8 @@ from ssl_pipeline.runs.files import digest_of
 
 logger = logging.getLogger(__name__)
 
+_EXTRA = "'ssl-pipeline[track]'"
+
 Row = Mapping[str, float]
 """A row of a training's history: ``epoch``, from 0, which is the step, and the values to log."""
 
@@ -46,8 +48,11 @@ def find_missing_trackers(trackers: Sequence[Tracker]) -> list[str]:
     specs = {name: importlib.util.find_spec(name) for name in trackers}
     # the folder that a tracker leaves where it was started has its name too, and no origin
     missing = [name for name, spec in specs.items() if spec is None or spec.origin is None]
-    cure = "pip install 'ssl-pipeline[track]', or --set track=null"
-    return [f"'track': the package of {name} is not installed; {cure}" for name in missing]
+    packages = {"wandb": "wandb"}
+    return [
+        f"'track': the package of {name} is not installed; pip install {packages.get(name, _EXTRA)}, or --set track=null"
+        for name in missing
+    ]
 
 
 class _Identity(NamedTuple):
