@@ -121,14 +121,14 @@ def finish(
         **environment(config),
     }
     _write(config, run, summary, faces=counts)
-    _track(config, run, summary)
     return summary
 
 
 def _write(config: RunConfig, run: RunDir, summary: dict[str, Any], *, faces: Mapping[str, Any]) -> None:
-    """Write the cards, and last the summary."""
+    """Write the cards, track the scores, and last the summary."""
     write_text(run.root / "model_card.md", model_card(summary, config))
     write_text(run.root / "data_card.md", data_card(faces, config))
+    _track(config, run, summary)
     write_json(run.summary, summary)
 
 

@@ -14,7 +14,7 @@ from ssl_pipeline.config.training import RoleConfig, StudentConfig
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.device import resolve_device
-from ssl_pipeline.learning.fit import TRAINED, FitResult
+from ssl_pipeline.learning.fit import TRAINED
 from ssl_pipeline.learning.trackers import Tracking
 from ssl_pipeline.pseudo_labels.guards import stop_on
 from ssl_pipeline.pseudo_labels.manifest import check_belongs, read_manifest
@@ -228,8 +228,7 @@ def train_model(
         )
         result = _run(job, key=_key(config, role))
         _plot_curves(directory, title=training.name, monitor=role.training.monitor)
-        values = {name: value for name, value in asdict(result).items() if name != "checkpoint"}
-        return {**values, "monitor": role.training.monitor}
+        return {**result, "monitor": role.training.monitor}
 
     record = run_stage(
         directory,
@@ -256,12 +255,13 @@ def _key(config: RunConfig, role: RoleConfig) -> str:
     return next(own, "student" if isinstance(role, StudentConfig) else "teacher")
 
 
-def _run(job: TrainingJob, *, key: str) -> FitResult:
-    """Run a job; its errors name settings by their keys in the config."""
+def _run(job: TrainingJob, *, key: str) -> dict[str, Any]:
+    """Run a job and return its result without the checkpoint; its errors name settings by their keys in the config."""
     try:
-        return run_job(job)
+        result = asdict(run_job(job))
     except TrainingError as error:
         raise TrainingError(with_whole_keys(str(error), f"{key}.training")) from None
+    return {name: value for name, value in result.items() if name != "checkpoint"}
 
 
 def _digest_weights(path: Path | None) -> str | None:
