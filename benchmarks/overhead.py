@@ -49,6 +49,7 @@ def main(
     with tempfile.TemporaryDirectory() as home:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         environment |= {"PREFECT_HOME": home, "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+        environment["PREFECT_API_URL"] = ""  # a running server is not looked for
         settings = [*(overrides or []), f"runs_root={home}/runs"]
         # Draw the faces and read them once, so that the first process measured has no extra work.
         loaded = load_config(config, overrides=settings)

@@ -3,7 +3,7 @@
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 
@@ -26,28 +26,47 @@ from .operations.artifacts import show
 from .operations.command import run_flow, run_from_command_line
 from .operations.events import announce_failure, announce_finished
 from .operations.naming import this_flow
-from .operations.parameters import configure
-from .operations.pipeline_flow import pipeline_flow
+from .operations.parameters import Confidence, Count, Device, Preset, Review, Seed, configure
+from .operations.pipeline_flow import ends_with, pipeline_flow
 from .operations.review import review_selection
 
 
-@pipeline_flow(
-    "full-cycle",
-    failure_hooks=[announce_failure],
-    rounds="How often a student may become the next teacher, from 1. By default the config's.",
-    review="Whether a person decides before each student is trained: `wait` or `none`. By default the config's.",
-)
+def result_lines(summary: dict[str, Any]) -> list[str]:
+    """State which model is promoted, why, and how to use it."""
+    return [f"Promoted: {summary['promoted']}.", verdict(summary), f"Predict: {predict_command(summary)}"]
+
+
+def predict_command(summary: dict[str, Any]) -> str:
+    """Return the command that predicts with the promoted model."""
+    return f"ssl-pipeline predict {shlex.quote(summary['promoted_checkpoint'])} FOLDER --out predictions.csv"
+
+
+@pipeline_flow("full-cycle", failure_hooks=[announce_failure])
+@ends_with(result_lines)
 def full_cycle(
     config_path: str = "configs/demo.yaml",
     run_name: str | None = None,
-    seed: int | None = None,
-    rounds: int | None = None,
-    review: Literal["none", "wait"] | None = None,
-    device: Literal["auto", "cpu", "cuda"] | None = None,
+    seed: Seed = None,
+    rounds: Count = None,
+    review: Review = None,
+    device: Device = None,
+    preset: Preset = None,
+    faces_root: str | None = None,
+    confidence_threshold: Confidence = None,
     overrides: list[str] | None = None,
 ) -> dict[str, Any]:
     """Train a teacher, pseudo-label the pool, train students, and compare them on the test split."""
-    config = configure(config_path, run_name, overrides, seed=seed, rounds=rounds, review=review, device=device)
+    config = configure(
+        preset or config_path,
+        run_name,
+        overrides,
+        seed=seed,
+        rounds=rounds,
+        review=review,
+        device=device,
+        faces_root=faces_root,
+        confidence_threshold=confidence_threshold,
+    )
     with open_run(config, *this_flow()) as run:
         tasks.draw(config)
         tasks.prepare(config, run)
@@ -99,11 +118,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     if labels := student_labels_sentence(summary):
         console.print(labels)
     console.print(f"Manifest:  {summary['manifest']}", highlight=False)
-    promoted = summary["promoted_checkpoint"]
-    console.print(f"Promoted:  {promoted}", highlight=False)
-    console.print(
-        f"Predict:   ssl-pipeline predict {shlex.quote(promoted)} FOLDER --out predictions.csv", highlight=False
-    )
+    console.print(f"Promoted:  {summary['promoted_checkpoint']}", highlight=False)
+    console.print(f"Predict:   {predict_command(summary)}", highlight=False)
 
 
 run = partial(run_flow, full_cycle, report=print_summary)

@@ -1,19 +1,28 @@
 """Label the pool with a teacher and select pseudo-labels; writes a manifest."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
-
-import typer
+from typing import Any
 
 from ssl_pipeline.reports.comparison import selection_sentence
 from ssl_pipeline.stages.open import open_run
 
 from . import tasks
-from .operations.command import run_from_command_line
+from .operations.command import print_lines, run_from_command_line
 from .operations.naming import this_flow
-from .operations.parameters import configure
-from .operations.pipeline_flow import pipeline_flow
+from .operations.parameters import Confidence, Device, Preset, Seed, configure
+from .operations.pipeline_flow import ends_with, pipeline_flow
+
+
+def selection_lines(selection: dict[str, Any]) -> list[str]:
+    """State the counts of pseudo-labels, the guards' faults and the manifest."""
+    faults = [f"Fault: {fault}" for fault in selection["faults"]]
+    return [
+        selection_sentence(selection["counts"], selection["precision"]),
+        *faults,
+        f"Manifest: {selection['manifest']}",
+    ]
 
 
 @pipeline_flow(
@@ -21,17 +30,29 @@ from .operations.pipeline_flow import pipeline_flow
     checkpoint="The teacher's best.safetensors; by default the run's first teacher.",
     round_index="The round to label for, from 1.",
 )
+@ends_with(selection_lines)
 def pseudo_label(
     config_path: str = "configs/demo.yaml",
     run_name: str | None = None,
-    seed: int | None = None,
+    seed: Seed = None,
     checkpoint: str | None = None,
     round_index: int = 1,
-    device: Literal["auto", "cpu", "cuda"] | None = None,
+    device: Device = None,
+    preset: Preset = None,
+    faces_root: str | None = None,
+    confidence_threshold: Confidence = None,
     overrides: list[str] | None = None,
 ) -> dict[str, Any]:
     """Label the pool with a teacher and write the manifest: each label with its confidence, status and reason."""
-    config = configure(config_path, run_name, overrides, seed=seed, device=device)
+    config = configure(
+        preset or config_path,
+        run_name,
+        overrides,
+        seed=seed,
+        device=device,
+        faces_root=faces_root,
+        confidence_threshold=confidence_threshold,
+    )
     with open_run(config, *this_flow()) as run:
         tasks.draw(config)
         tasks.prepare(config, run)
@@ -41,13 +62,5 @@ def pseudo_label(
     return asdict(selection) | {"manifest": str(selection.manifest)}
 
 
-def print_selection(selection: dict[str, Any]) -> None:
-    """Print the counts of pseudo-labels, the guards' faults and the manifest."""
-    typer.echo(selection_sentence(selection["counts"], selection["precision"]))
-    for fault in selection["faults"]:
-        typer.echo(f"Fault: {fault}")
-    typer.echo(f"Manifest: {selection['manifest']}")
-
-
 if __name__ == "__main__":
-    run_from_command_line(pseudo_label, report=print_selection)
+    run_from_command_line(pseudo_label, report=partial(print_lines, selection_lines))

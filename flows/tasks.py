@@ -1,4 +1,4 @@
-"""The library's stages as Prefect tasks, with GPU slots, progress bars and pages.
+"""The library's stages as Prefect tasks, with GPU slots, retries, progress bars and pages.
 
 No Prefect caching: each stage skips itself by its record, which also checks that its files still exist.
 """
@@ -41,6 +41,7 @@ from ssl_pipeline.stages.train import TrainedModel
 
 from .operations.artifacts import progress_bars, show
 from .operations.limits import gpu_slots
+from .operations.retries import RETRY_DELAYS_SECONDS, is_passing
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,6 +52,7 @@ def _task(
     name: str,
     *,
     per_round: bool = False,
+    retries: bool = False,
     pages: Callable[..., Iterable[Page]] | None = None,
 ) -> Task[P, R]:
     """Wrap a stage as a task.
@@ -59,6 +61,7 @@ def _task(
         stage: the stage.
         name: the task's name; its runs are named the same, or ``name-round-1`` if `per_round`.
         per_round: whether the stage has an argument `round_index`.
+        retries: whether to try again after an error of files or of the network that passes by itself.
         pages: makes the pages to publish, from the stage's result and arguments.
     """
 
@@ -71,7 +74,15 @@ def _task(
         return result
 
     run_name = f"{name}-round-{{round_index}}" if per_round else name
-    return task(name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)(run_stage)
+    return task(
+        name=name,
+        task_run_name=run_name,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=len(RETRY_DELAYS_SECONDS) if retries else 0,
+        retry_delay_seconds=list(RETRY_DELAYS_SECONDS),
+        retry_condition_fn=is_passing,
+    )(run_stage)
 
 
 def _masked_faces(result: DrawnFaces, *_: object) -> Iterable[Page]:
@@ -119,17 +130,17 @@ def _gate(result: GateResult, config: RunConfig, run: RunDir, round_index: int, 
     yield gate_page(asdict(result), round_index, run.root)
 
 
-draw = _task(drawing.draw, "draw", pages=_masked_faces)
-draw_masks = _task(drawing.draw_masks, "draw-masks", pages=_masked_faces)
-prepare = _task(preparing.prepare, "prepare", pages=_faces)
+draw = _task(drawing.draw, "draw", retries=True, pages=_masked_faces)
+draw_masks = _task(drawing.draw_masks, "draw-masks", retries=True, pages=_masked_faces)
+prepare = _task(preparing.prepare, "prepare", retries=True, pages=_faces)
 train_teacher = _task(teachers.train_teacher, "train-teacher", pages=_teacher)
 train_fold_teachers = _task(cross_fit.train_fold_teachers, "train-fold-teachers", pages=_fold_teachers)
-predict = _task(predicting.predict, "predict", per_round=True)
+predict = _task(predicting.predict, "predict", retries=True, per_round=True)
 select = _task(selection.select, "select", per_round=True, pages=_pseudo_labels)
 changed_label_share = _task(selection.changed_label_share, "changed-label-share", per_round=True)
 ask_review = _task(review.ask_review, "ask-review", per_round=True)
 train_student = _task(train.train_student, "train-student", per_round=True, pages=_student)
 train_control = _task(train.train_control, "train-control", per_round=True, pages=_control)
 gate = _task(gating.gate, "gate", per_round=True, pages=_gate)
-label_pool_again = _task(student_labels.label_pool_again, "label-pool-again", per_round=True)
-finish = _task(finishing.finish, "finish")
+label_pool_again = _task(student_labels.label_pool_again, "label-pool-again", retries=True, per_round=True)
+finish = _task(finishing.finish, "finish", retries=True)

@@ -13,8 +13,11 @@ from uuid import UUID
 
 from prefect import runtime
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import Artifact
+from prefect.client.schemas.sorting import ArtifactSort
 from prefect.settings import get_current_settings
 
 from ssl_pipeline.reports.markdown import markdown_code, markdown_safe
@@ -41,7 +44,8 @@ def warn_on_error() -> Iterator[None]:
 def show(make_pages: Callable[[], Iterable[Page]], *, flow_run_id: UUID | None = None) -> None:
     """Publish pages as artifacts of the running task or flow, each with links to this flow run's earlier pages.
 
-    Pictures are embedded in the Markdown, since a Prefect server stores no files.
+    Pictures are embedded in the Markdown, since a Prefect server stores no files. A page that is there already, e.g. of
+    a stage that skipped itself, is not published again; later pages link to it.
 
     Args:
         make_pages: called here, so that its errors are only logged, too.
@@ -53,11 +57,24 @@ def show(make_pages: Callable[[], Iterable[Page]], *, flow_run_id: UUID | None =
         for page in make_pages():
             earlier = [title_and_id for key, title_and_id in published.items() if key != page.key]
             text = "\n\n".join([*_links(earlier), page.markdown, *map(_embed, page.pictures)])
-            ids = {"flow_run_id": flow_run, "task_run_id": task_run}
-            artifact = client.create_artifact(
-                ArtifactCreate(key=page.key, description=page.title, type="markdown", data=text, **ids)
-            )
-            published[page.key] = (page.title, artifact.id)
+            existing = _latest(client, page.key) if flow_run_id is None else None  # each failure has its own page
+            if existing is None or existing.data != text:
+                ids = {"flow_run_id": flow_run, "task_run_id": task_run}
+                existing = client.create_artifact(
+                    ArtifactCreate(key=page.key, description=page.title, type="markdown", data=text, **ids)
+                )
+            published[page.key] = (page.title, existing.id)
+
+
+def _latest(client: SyncPrefectClient, key: str) -> Artifact | None:
+    """Return the last version of the artifact with this key; None if there is none."""
+    found = client.read_artifacts(
+        artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])),
+        sort=ArtifactSort.CREATED_DESC,
+        limit=1,
+        offset=0,
+    )
+    return found[0] if found else None
 
 
 _published: dict[str, dict[str, tuple[str, UUID]]] = {}

@@ -2,42 +2,43 @@
 
 import inspect
 import logging
-import os
-import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 from prefect import Flow
-from prefect.settings import PREFECT_API_TLS_INSECURE_SKIP_VERIFY, PREFECT_API_URL
 from prefect.utilities.callables import parameter_docstrings
 
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.errors import PipelineError
 from ssl_pipeline.stages.check import check
 
+from .naming import is_deployed
 from .parameters import CONFIG_KEYS, as_overrides
+from .server import chosen_server
 
 
 class _OneMessage(logging.Filter):
-    """Let one of Prefect's four records of a user error through, its message without traceback; none if `is_printed`."""
+    """Let one of Prefect's records of a user error through, its message without traceback; none if `is_printed`.
+
+    In a deployment's flow run that is the last one, with which `prefect deployment run --watch` ends.
+    """
 
     is_printed = False
-    """Whether a command prints the message itself."""
+    """Whether a command prints the error, or the result, itself."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
         if record.exc_info and isinstance(record.exc_info[1], PipelineError):
             record.msg, record.args, record.exc_info = "%s", (str(record.exc_info[1]),), None
-            return record.name.startswith("prefect.flow") and not _OneMessage.is_printed
-        message = record.getMessage()  # the same error, once more, as the state's
-        names = [kind.__name__ for kind in PipelineError.__subclasses__()]
-        return not (_FAILED.match(message) and any(f"{name}: " in message for name in names))
-
-
-_FAILED = re.compile(r"Finished in state Failed\(")
+            comes_again = message.startswith("Encountered exception") and is_deployed()
+            return record.name.startswith("prefect.flow") and not (_OneMessage.is_printed or comes_again)
+        if message.startswith("Finished in state Completed('"):
+            return not _OneMessage.is_printed
+        names = [kind.__name__ for kind in PipelineError.__subclasses__()]  # the same error, once more, as the state's
+        return not (message.startswith("Finished in state Failed(") and any(f"{name}: " in message for name in names))
 
 
 def hide_user_error_tracebacks() -> None:
@@ -78,59 +79,38 @@ def run_flow(
     """
     config_parameters = {name: value for name, value in parameters.items() if name in CONFIG_KEYS}
     validate(config, as_overrides(overrides, **config_parameters), run_name)
-    check_server()
     _OneMessage.is_printed = True
     try:
-        result = flow(config_path=str(config), overrides=overrides or [], run_name=run_name, **parameters)
-    except httpx.TransportError as error:
-        raise _no_server(f"{type(error).__name__}: {error}") from None
+        with chosen_server():
+            result = flow(config_path=str(config), overrides=overrides or [], run_name=run_name, **parameters)
     finally:
         _OneMessage.is_printed = False
     if report is not None:
         report(result)
 
 
-def check_server() -> None:
-    """Check that a Prefect server answers at PREFECT_API_URL, if it is set.
-
-    Raises:
-        PipelineError: naming the variable and the cure.
-    """
-    url = PREFECT_API_URL.value()
-    if not url:
-        return
-    try:
-        status = httpx.get(
-            f"{url.rstrip('/')}/health", timeout=20, verify=not PREFECT_API_TLS_INSECURE_SKIP_VERIFY.value()
-        ).status_code
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        raise _no_server(f"{type(error).__name__}: {error}") from None
-    if status == httpx.codes.NOT_FOUND or status >= httpx.codes.INTERNAL_SERVER_ERROR:
-        raise _no_server(f"status {status}")
+def print_lines(lines: Callable[[Any], Iterable[str]], result: Any) -> None:
+    """Print the lines that state a flow's result."""
+    for line in lines(result):
+        typer.echo(line)
 
 
-def _no_server(reason: str) -> PipelineError:
-    cure = "unset PREFECT_API_URL" if "PREFECT_API_URL" in os.environ else "prefect config unset PREFECT_API_URL"
-    return PipelineError(
-        f"PREFECT_API_URL={PREFECT_API_URL.value()}: no Prefect server answers there ({reason}); start it, or run without "
-        f"one: {cure}"
-    )
-
-
-def print_training(model: dict[str, Any]) -> None:
-    """Print a trained model's metric, epochs and checkpoint."""
+def training_lines(model: dict[str, Any]) -> list[str]:
+    """State a trained model's metric, epochs and checkpoint."""
     epochs = f"the {model['kept']} of {model['num_epochs']} epochs, {model['kept_epoch'] + 1}, is kept"
     if members := model.get("members"):
         parts = (f"{name} {scores['macro_f1']:.3f}" for name, scores in members.items() if name != "vote")
         epochs = f"alone: {', '.join(parts)}"
-    typer.echo(f"{model['monitor']} {model['kept_metric']:.3f} on the validation faces; {epochs}")
-    typer.echo(f"Checkpoint: {model['checkpoint']}")
+    return [
+        f"{model['monitor']} {model['kept_metric']:.3f} on the validation faces; {epochs}",
+        f"Checkpoint: {model['checkpoint']}",
+    ]
 
 
 def run_from_command_line(flow: Flow[..., Any], **settings: Any) -> None:
     """Parse the flow's parameters as options and run it.
 
-    Every flow has ``--config``, ``--set`` and ``--run-name``; any other parameter is an option of the same name. The
+    Every flow has ``--config``, ``--set`` and ``--run-name``; any other parameter but `preset` is an option of the same name. The
     flow's docstring describes them, here and in the form of its deployment.
 
     Args:
@@ -159,7 +139,7 @@ def run_from_command_line(flow: Flow[..., Any], **settings: Any) -> None:
     specific = [
         p.replace(annotation=Annotated[p.annotation, typer.Option(help=descriptions[p.name])])
         for p in inspect.signature(flow).parameters.values()
-        if p.name not in ("config_path", "overrides", "run_name")
+        if p.name not in ("config_path", "preset", "overrides", "run_name")  # --config takes a preset's name, too
     ]
     command.__signature__ = inspect.Signature([*shared, *specific])  # type: ignore[attr-defined] # typer reads it
     command.__annotations__ |= {parameter.name: parameter.annotation for parameter in specific}

@@ -28,6 +28,11 @@ _START_SECONDS = 300  # a process that ends early is noticed at once
 _STOP_SECONDS = 30
 # On disk, the slot of a killed training is released even if the server restarted in between.
 _LEASES = "prefect.server.concurrency.lease_storage.filesystem"
+# Log lines reach `prefect deployment run --watch`, which ends with the result or the reason of a failure.
+LOG_STREAM = {
+    "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",
+    "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",
+}
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Prefect on this machine: set up, start, stop.")
 
@@ -130,6 +135,7 @@ def _environment(home: Path, port: int) -> dict[str, str]:
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": _LEASES,
+        **LOG_STREAM,
         "DO_NOT_TRACK": "1",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # a worker starts flows as `python`
     }
@@ -144,12 +150,17 @@ def _is_server(port: int) -> bool:
         return False
 
 
+def running_port(home: Path | None = None) -> int | None:
+    """Return the port of the server that `up` started from this folder; None if it does not run."""
+    home = home or _home()
+    if not _is_alive(_pid_file(home, "server")) or not _port_file(home).is_file():
+        return None
+    return int(_port_file(home).read_text(encoding="utf-8"))
+
+
 def _check_no_other_port(home: Path, port: int) -> None:
     """Refuse a second server: both would write one database, and the worker knows only the first."""
-    if not _is_alive(_pid_file(home, "server")) or not _port_file(home).is_file():
-        return
-    other = int(_port_file(home).read_text(encoding="utf-8"))
-    if other != port:
+    if (other := running_port(home)) not in (None, port):
         raise DeployError(
             f"port {port}: a server of this folder runs on port {other}; give --port {other}, or stop it first: "
             f"python -m {__spec__.name} down"

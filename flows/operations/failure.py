@@ -34,8 +34,16 @@ def is_review_pending(state: State[Any]) -> bool:
 
 def error_message(state: State[Any]) -> str:
     """Return the library's own message if there is one, else Prefect's."""
-    with suppress(Exception):  # a state that a worker reported holds no error
-        error: Any = state.result(raise_on_failure=False)
-        if isinstance(error, PipelineError):
-            return f"{type(error).__name__}: {error}"
+    error = error_of(state)
+    if isinstance(error, PipelineError):
+        return f"{type(error).__name__}: {error}"
     return state.message or state.name or "ended without a message"
+
+
+def error_of(state: State[Any]) -> BaseException | None:
+    """Return the error that ended a flow run or a task run; None for a state that a worker reported."""
+    with suppress(Exception):
+        error: Any = state.result(raise_on_failure=False)
+        if isinstance(error, BaseException):
+            return error
+    return None

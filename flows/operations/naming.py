@@ -5,18 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from prefect import runtime
+from prefect.context import FlowRunContext
 
 from ssl_pipeline.errors import PipelineError
 from ssl_pipeline.stages.open import CYCLE
 
-from .parameters import DEFAULT_CONFIG, configure
+from .parameters import configure, selected_config
 
 
 def run_folder(parameters: Mapping[str, Any]) -> Path | None:
     """Return the run directory that a flow's parameters select; None if the config is invalid."""
-    config_path = str(parameters.get("config_path") or DEFAULT_CONFIG)
     try:
-        config = configure(config_path, parameters.get("run_name") or None, parameters.get("overrides"))
+        config = configure(selected_config(parameters), parameters.get("run_name") or None, parameters.get("overrides"))
     except PipelineError:
         return None
     return config.runs_root / config.run_name
@@ -27,7 +27,13 @@ def run_name(parameters: Mapping[str, Any]) -> str:
     if parameters.get("run_name"):
         return str(parameters["run_name"])
     folder = run_folder(parameters)
-    return folder.name if folder is not None else str(parameters.get("config_path") or DEFAULT_CONFIG)
+    return folder.name if folder is not None else selected_config(parameters)
+
+
+def is_deployed() -> bool:
+    """Return whether the running flow run belongs to a deployment."""
+    context = FlowRunContext.get()
+    return context is not None and context.flow_run is not None and context.flow_run.deployment_id is not None
 
 
 def this_flow() -> tuple[str, str]:

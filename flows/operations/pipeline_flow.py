@@ -1,10 +1,13 @@
-"""`prefect.flow` with what all flows share: parameter descriptions, flow run names, a page after a failure."""
+"""`prefect.flow` with what all flows share: descriptions, flow run names, a page after a failure, a result in words."""
 
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, cast
 
 from prefect import Flow, flow
+from prefect.context import FlowRunContext
+from prefect.states import Completed
 
 from .failure import show_failure
 from .naming import name_flow_run
@@ -36,5 +39,27 @@ def pipeline_flow(
         return flow(name=name, flow_run_name=name_flow_run, on_failure=hooks, on_crashed=hooks, on_cancellation=hooks)(
             function
         )
+
+    return decorate
+
+
+def ends_with(lines: Callable[[R], Iterable[str]]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """State a flow's result in the message of its final state, which Prefect logs last and shows in the UI.
+
+    The flow still returns the result itself to its caller.
+
+    Args:
+        lines: state the result.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            result = function(*args, **kwargs)
+            if FlowRunContext.get() is None:  # called without Prefect: flow.fn(...)
+                return result
+            return cast(R, Completed(message=" ".join(lines(result)), data=result))  # Prefect unpacks it
+
+        return run
 
     return decorate

@@ -12,14 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from flows.operations.deploy import LOG_STREAM
+
 ROOT = Path(__file__).parents[2]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """Return this process's environment with a Prefect home and no other Prefect settings."""
+    """Return this process's environment with a Prefect home, no other Prefect settings and no server at the usual port."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    return kept | {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    settings = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_SERVER_API_PORT": "9"}
+    return kept | settings | {"PREFECT_HOME": str(home)}
 
 
 def free_port() -> int:
@@ -33,11 +36,15 @@ class Operator:
 
     def __init__(self, home: Path) -> None:
         port = free_port()
-        self.environment = clean_environment(home) | {
-            "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-            "PREFECT_WORKER_QUERY_SECONDS": "2",  # instead of ten
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        }
+        self.environment = (
+            clean_environment(home)
+            | LOG_STREAM
+            | {
+                "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+                "PREFECT_WORKER_QUERY_SECONDS": "2",  # instead of ten
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            }
+        )
         self.port = port
         self.background: list[subprocess.Popen[bytes]] = []
 

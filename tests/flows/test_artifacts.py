@@ -8,6 +8,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 import pytest
+from prefect.client.schemas.sorting import ArtifactSort
 
 from flows.operations import artifacts, events, failure, naming
 from ssl_pipeline.errors import TrainingError
@@ -85,10 +86,11 @@ def test_without_progress_no_thread_is_started() -> None:
 
 
 class Pages:
-    """A stand-in for Prefect's client; keeps the artifacts."""
+    """A stand-in for Prefect's client and its server; keeps the artifacts."""
 
     def __init__(self) -> None:
         self.made: list[Any] = []
+        self.kept: list[Any] = []
 
     def __enter__(self) -> Self:
         return self
@@ -98,7 +100,12 @@ class Pages:
 
     def create_artifact(self, artifact: Any) -> Any:
         self.made.append(artifact)
-        return SimpleNamespace(id=f"id-{len(self.made)}")
+        self.kept.append(SimpleNamespace(id=f"id-{len(self.made)}", key=artifact.key, data=artifact.data))
+        return self.kept[-1]
+
+    def read_artifacts(self, *, artifact_filter: Any, sort: ArtifactSort, limit: int, offset: int) -> list[Any]:
+        assert (sort, limit, offset) == (ArtifactSort.CREATED_DESC, 1, 0)
+        return [artifact for artifact in reversed(self.kept) if artifact.key in artifact_filter.key.any_][:1]
 
 
 @pytest.fixture
@@ -110,16 +117,51 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> Pages:
     return pages
 
 
-def test_a_page_links_to_the_earlier_pages_of_its_flow_run_and_not_to_itself(pages: Pages) -> None:
-    one, other = uuid4(), uuid4()
-    for flow_run, key in ((one, "faces"), (other, "faces"), (one, "teacher"), (one, "faces"), (one, "gate")):
-        artifacts.show(lambda key=key: [Page(key, key.title(), f"# {key}")], flow_run_id=flow_run)  # type: ignore[misc]
-    assert [(made.key, made.flow_run_id) for made in pages.made][:2] == [("faces", one), ("faces", other)]
-    first, of_another, second, again, last = (made.data for made in pages.made)
-    assert first == of_another == "# faces"
-    assert second == "Before this: [Faces](http://ui/artifacts/artifact/id-1)\n\n# teacher"
-    assert again == "Before this: [Teacher](http://ui/artifacts/artifact/id-3)\n\n# faces"
-    assert "[Faces](http://ui/artifacts/artifact/id-4) · [Teacher](http://ui/artifacts/artifact/id-3)" in last
+class Flow:
+    """A flow run in a process of its own, which shows pages."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(artifacts, "_published", {})
+        self.id = uuid4()
+        monkeypatch.setattr(artifacts, "runtime", SimpleNamespace(flow_run=self, task_run=SimpleNamespace(id=uuid4())))
+
+    def show(self, key: str, text: str) -> None:
+        artifacts.show(lambda: [Page(key, key.title(), text)])
+
+
+def test_a_page_links_to_the_earlier_pages_of_its_flow_run_and_not_to_itself(
+    pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = Flow(monkeypatch)
+    for key, text in (("faces", "1"), ("teacher", "2"), ("faces", "3"), ("gate", "4")):
+        flow.show(key, text)
+    assert {made.flow_run_id for made in pages.made} == {flow.id}
+    first, second, again, last = (made.data for made in pages.made)
+    assert first == "1"
+    assert second == "Before this: [Faces](http://ui/artifacts/artifact/id-1)\n\n2"
+    assert again == "Before this: [Teacher](http://ui/artifacts/artifact/id-2)\n\n3"
+    assert "[Faces](http://ui/artifacts/artifact/id-3) · [Teacher](http://ui/artifacts/artifact/id-2)" in last
+
+
+def test_a_run_that_is_continued_publishes_only_the_pages_that_changed(
+    pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        flow = Flow(monkeypatch)
+        for key in ("faces", "teacher"):
+            flow.show(key, f"# {key}")
+    assert [made.key for made in pages.made] == ["faces", "teacher"]
+    flow.show("gate", "# new")
+    assert pages.made[-1].data.startswith("Before this: [Faces](http://ui/artifacts/artifact/id-1) · [Teacher](")
+    Flow(monkeypatch).show("faces", "# other faces")
+    assert [made.key for made in pages.made] == ["faces", "teacher", "gate", "faces"]
+
+
+def test_each_failed_flow_run_has_its_page(pages: Pages) -> None:
+    runs = [uuid4(), uuid4()]
+    for run in runs:
+        artifacts.show(lambda: [Page("what-went-wrong", "What went wrong", "the same")], flow_run_id=run)
+    assert [made.flow_run_id for made in pages.made] == runs
 
 
 def test_a_page_that_cannot_be_made_costs_a_warning(pages: Pages, caplog: pytest.LogCaptureFixture) -> None:

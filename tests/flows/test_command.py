@@ -5,13 +5,13 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
-from flows.operations.command import _OneMessage, check_server, print_training
-from flows.pseudo_label import print_selection
+from flows.operations import command
+from flows.operations.command import _OneMessage, print_lines, training_lines
+from flows.pseudo_label import selection_lines
 from ssl_pipeline.cli.main import app
-from ssl_pipeline.errors import ConfigError, PipelineError
+from ssl_pipeline.errors import ConfigError
 from tests.cycle_config import write_tiny_config
 
 
@@ -36,24 +36,32 @@ def test_a_user_error_is_logged_once_or_printed(is_printed: bool, monkeypatch: p
     assert shown == ([] if is_printed else ["3 is not 4"])
 
 
+def test_in_a_deployment_the_last_record_of_a_user_error_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "is_deployed", lambda: True)
+    error = ConfigError("3 is not 4")
+    first = record("prefect.flow_runs", "Encountered exception during execution: %r", error)
+    last = record("prefect.flow_runs", "Engine execution exited with unexpected exception", error)
+    assert [_OneMessage().filter(one) for one in (first, last)] == [False, True]
+    assert (last.getMessage(), last.exc_info) == ("3 is not 4", None)
+
+
+@pytest.mark.parametrize("is_printed", [True, False])
+def test_a_result_is_logged_unless_the_command_prints_it(is_printed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_OneMessage, "is_printed", is_printed)
+    ended = record("prefect.flow_runs", "Finished in state Completed('Promoted: teacher.')")
+    assert _OneMessage().filter(ended) is not is_printed
+    assert _OneMessage().filter(record("prefect.task_runs", "Finished in state Completed()"))
+
+
 def test_other_errors_keep_their_traceback() -> None:
     fault = record("prefect.flow_runs", "Encountered exception during execution", ValueError("bug"))
     assert _OneMessage().filter(fault) and fault.exc_info is not None
     assert _OneMessage().filter(record("prefect.flow_runs", "Finished in state Failed('ValueError: bug')"))
 
 
-def test_a_server_that_does_not_answer_is_named_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    nowhere = temporary_settings(updates={PREFECT_API_URL: "http://127.0.0.1:9/api"})
-    with nowhere, pytest.raises(PipelineError) as error:
-        check_server()
-    message = str(error.value)
-    assert message.startswith("PREFECT_API_URL=http://127.0.0.1:9/api: no Prefect server answers there (ConnectError")
-    assert message.endswith("run without one: unset PREFECT_API_URL")
-
-
 def test_trainings_and_selections_are_reported_in_words(capsys: pytest.CaptureFixture[str]) -> None:
-    print_training(
+    print_lines(
+        training_lines,
         {
             "monitor": "macro_f1",
             "kept_metric": 0.8286,
@@ -61,12 +69,13 @@ def test_trainings_and_selections_are_reported_in_words(capsys: pytest.CaptureFi
             "num_epochs": 12,
             "kept_epoch": 6,
             "checkpoint": "x.safetensors",
-        }
+        },
     )
     counts = {"accepted": 2, "candidates": 5, "rejected": 2, "unreadable": 1}
     precision = {name: {"num": 4, "precision": 0.75} for name in ("mask", "joint")}
     precision["age"] = {"num": 0, "precision": None}
-    print_selection({"counts": counts, "precision": precision, "faults": ["too few"], "manifest": "m.parquet"})
+    selection = {"counts": counts, "precision": precision, "faults": ["too few"], "manifest": "m.parquet"}
+    print_lines(selection_lines, selection)
     assert capsys.readouterr().out == (
         "macro_f1 0.829 on the validation faces; the best of 12 epochs, 7, is kept\nCheckpoint: x.safetensors\n"
         "Pseudo-labels: 2 of 5 candidates accepted, 2 rejected, 1 unreadable; "

@@ -1,4 +1,4 @@
-"""`prefect deployment run --watch` on a real server and worker: exit codes, files, pages, events."""
+"""`prefect deployment run --watch` on a real server and worker: last lines, exit codes, files, pages, events."""
 
 import json
 import time
@@ -20,10 +20,21 @@ def test_every_flow_has_a_deployment(operator: Operator) -> None:
         assert f"{flow}/local" in listed.replace("\n", "")
 
 
-def test_a_deployment_run_does_the_full_cycle(operator: Operator, tmp_path: Path, raw: Path) -> None:
-    config = write_tiny_config(tmp_path, root=raw)
+def watch(operator: Operator, config: Path) -> tuple[int, str]:
+    """Run the full cycle's deployment; return the exit code, and what is printed after the flow run's last event."""
     result = operator.run("deployment", "run", "full-cycle/local", "--watch", "-p", f"config_path={config}")
-    assert result.returncode == 0, result.stdout + result.stderr
+    ended = max(result.stdout.rfind(f"prefect.flow-run.{state} ") for state in ("Completed", "Failed"))
+    assert ended > 0, result.stdout + result.stderr
+    return result.returncode, " ".join(result.stdout[ended:].split())
+
+
+def test_a_deployment_run_does_the_full_cycle_and_ends_with_its_result(
+    operator: Operator, tmp_path: Path, raw: Path
+) -> None:
+    config = write_tiny_config(tmp_path, root=raw)
+    code, ending = watch(operator, config)
+    assert code == 0, ending
+    assert "Promoted: " in ending and "Predict: ssl-pipeline predict " in ending, ending
     assert (tmp_path / "runs/tiny/summary.json").is_file()
     assert (tmp_path / "runs/tiny/round-01/pseudo_labels/manifest.parquet").is_file()
 
@@ -76,10 +87,13 @@ def test_the_automation_for_ended_cycles_is_accepted(operator: Operator) -> None
     assert created.returncode == 0, created.stdout + created.stderr
 
 
-def test_a_deployment_run_that_fails_exits_non_zero(operator: Operator, tmp_path: Path) -> None:
+def test_a_deployment_run_that_fails_exits_non_zero_and_ends_with_the_reason(
+    operator: Operator, tmp_path: Path
+) -> None:
     absent = tmp_path / "absent.yaml"
-    result = operator.run("deployment", "run", "full-cycle/local", "--watch", "-p", f"config_path={absent}")
-    assert result.returncode != 0
+    code, ending = watch(operator, absent)
+    assert code != 0
+    assert "no such config file" in ending, ending
     events = wait_for_events(operator, "ssl-pipeline.cycle.failed")
     assert "absent.yaml" in events[0]["payload"]["error"]
     (page,) = query_server(operator, "artifacts", {"artifacts": {"key": {"any_": ["what-went-wrong"]}}})

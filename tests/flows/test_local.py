@@ -1,5 +1,6 @@
 """`python -m flows.…` as local commands: results, messages, exit codes, kill -9."""
 
+import errno
 import json
 import os
 import signal
@@ -12,12 +13,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from prefect import Flow
+from prefect import flow as prefect_flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.build_masked_faces import build_masked_faces, print_records
+from flows import tasks
+from flows.build_masked_faces import build_masked_faces, record_lines
 from flows.full_cycle import full_cycle
-from flows.operations.command import run_from_command_line
+from flows.operations.command import run_from_command_line, training_lines
 from flows.pseudo_label import pseudo_label
 from flows.train_student import train_student
 from flows.train_teacher import train_teacher
@@ -95,8 +98,32 @@ def test_single_flows_write_their_results(tmp_path: Path, raw: Path) -> None:
         (pseudo_label, "round-01/pseudo_labels/manifest.parquet"),
         (train_student, "round-01/student/best.safetensors"),
     ):
-        flow(config_path=str(config), run_name="single")
+        result = flow(config_path=str(config), run_name="single")
         assert (tmp_path / "runs/single" / leaves).is_file()
+        assert str(tmp_path / "runs/single") in result.get("checkpoint", result.get("manifest"))
+    state = flow(config_path=str(config), run_name="single", return_state=True)
+    assert state.message == " ".join(training_lines(result))
+    assert state.result() == result
+
+
+@pytest.mark.usefixtures("own_server")
+def test_a_task_is_tried_again_after_an_error_of_the_disk_and_not_after_a_user_error() -> None:
+    attempts: list[str] = []
+
+    def read(path: str) -> str:
+        attempts.append(path)
+        if path == "mistaken":
+            raise ConfigError("no such setting")
+        if len(attempts) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        return "the faces"
+
+    task = tasks._task(read, "read", retries=True).with_options(retry_delay_seconds=0)
+    assert prefect_flow(lambda: task("faces"), name="reads")() == "the faces"
+    assert attempts == ["faces", "faces"]
+    with pytest.raises(ConfigError):
+        prefect_flow(lambda: task("mistaken"), name="fails")()
+    assert attempts == ["faces", "faces", "mistaken"]
 
 
 def test_a_bad_config_is_refused_before_prefect_starts(
@@ -116,22 +143,26 @@ def test_a_bad_config_is_refused_before_prefect_starts(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_user_error_inside_a_run_is_one_message_and_exit_code_one(
+def test_a_user_error_inside_a_run_on_a_running_server_is_one_message_and_exit_code_one(
     tmp_path: Path, own_server: dict[str, str], raw: Path
 ) -> None:
+    """The server is at Prefect's usual port, and no setting names it."""
+    found = own_server | {"PREFECT_SERVER_API_PORT": own_server["PREFECT_API_URL"].split(":")[-1].removesuffix("/api")}
+    del found["PREFECT_API_URL"]
     (tmp_path / "empty").mkdir()
     config = write_tiny_config(tmp_path, root=raw)
     empty = f"faces.unlabeled.sources=[{{type: folder, path: {tmp_path / 'empty'}}}]"
-    result = run(own_server, "full_cycle", config, "--set", empty)
+    result = run(found, "full_cycle", config, "--set", empty)
     assert result.returncode == 1
     assert "Traceback" not in result.stdout + result.stderr
     assert f"{tmp_path / 'empty'}: no image found for source 'folder'" in result.stderr
+    log = result.stdout + result.stderr
+    assert f"Using the Prefect server that runs at {own_server['PREFECT_API_URL']}" in log
+    assert "Starting temporary server" not in log
 
 
 @pytest.mark.usefixtures("own_server")
-def test_masks_are_drawn_by_a_run_that_needs_them_and_by_their_own_flow(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_masks_are_drawn_by_a_run_that_needs_them_and_by_their_own_flow(tmp_path: Path) -> None:
     drawn = {"type": "drawn", "name": "home", "path": "home", "num_people": 120, "size_pixels": 64}
     masked = {"type": "csv", "name": "masked", "path": "masked", "table": "faces.csv"}
     one_set = {
@@ -153,7 +184,8 @@ def test_masks_are_drawn_by_a_run_that_needs_them_and_by_their_own_flow(
     assert set(pool["source"]) == {"masked"}
     assert record["pictures"] == 3 * record["used"] > 0
 
-    print_records(build_masked_faces(config_path=str(config)))
-    assert f"{record['pictures']} were there before" in capsys.readouterr().out
+    assert f"{record['pictures']} were there before" in "".join(
+        record_lines(build_masked_faces(config_path=str(config)))
+    )
     with pytest.raises(ConfigError, match="no section 'masking'"):
         build_masked_faces(config_path=str(write_tiny_config(tmp_path)))

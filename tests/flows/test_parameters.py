@@ -7,13 +7,15 @@ import pytest
 import yaml
 from prefect import Flow
 from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools.validation import validate
 
 from flows.full_cycle import full_cycle
 from flows.operations.command import run_from_command_line
-from flows.operations.parameters import as_overrides
+from flows.operations.parameters import WHOLE_RUNS, as_overrides, configure, selected_config
 from flows.pseudo_label import pseudo_label
 from flows.train_student import train_student
 from flows.train_teacher import train_teacher
+from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.errors import ConfigError
 from tests.cycle_config import write_tiny_config
 
@@ -64,12 +66,48 @@ def test_help_describes_each_option_like_the_form(
         run_from_command_line(flow)
     assert ended.value.code == 0
     output = "".join(letter for letter in capsys.readouterr().out if letter not in " │\n")
-    for parameter, schema in parameter_schema(flow.fn).properties.items():
+    properties = parameter_schema(flow.fn).properties
+    properties.pop("preset", None)  # --config takes its name, too
+    for parameter, schema in properties.items():
         assert "".join(schema["description"].split()) in output, parameter
 
 
-def test_parameters_become_overrides_and_a_key_given_twice_is_refused() -> None:
+def test_parameters_become_overrides_and_a_key_given_twice_is_refused(tmp_path: Path) -> None:
     assert as_overrides(["teacher.training.epochs=5"], seed=3, rounds=None) == ["teacher.training.epochs=5", "seed=3"]
     assert as_overrides(None, seed=None) == []
-    with pytest.raises(ConfigError, match=r"'seed': as a parameter \(3\) and in overrides; give it once"):
+    with pytest.raises(ConfigError, match=r"'seed': as the parameter seed \(3\) and in overrides; give it once"):
         as_overrides(["seed=4"], seed=3)
+    with pytest.raises(ConfigError, match=r"'faces.root': as the parameter faces_root \(/x\) and in overrides"):
+        as_overrides(["faces.root=/y"], faces_root="/x")
+    config = configure(
+        str(write_tiny_config(tmp_path)), None, None, faces_root=f"{tmp_path}/a: b #1", confidence_threshold=0.7
+    )
+    assert config.faces.root == tmp_path / "a: b #1"  # text, whatever YAML would read in it
+    assert config.selection.confidence_threshold == 0.7
+
+
+def test_the_form_offers_the_shipped_configs_that_are_whole_runs() -> None:
+    offered = parameter_schema(full_cycle.fn).properties["preset"]["anyOf"][0]["enum"]
+    assert offered == WHOLE_RUNS
+    assert {"demo", "utkface", "recipes/vit_base"} <= set(offered)
+    for name in offered:
+        assert load_config(Path(selected_config({"config_path": "other.yaml", "preset": name}))).run_name
+    assert selected_config({"config_path": "other.yaml", "preset": None}) == "other.yaml"
+
+
+def test_the_form_checks_numbers_before_a_flow_run_exists() -> None:
+    properties = parameter_schema(full_cycle.fn).properties
+    for name, value in (
+        ("seed", -1),
+        ("rounds", 0),
+        ("confidence_threshold", 1.5),
+        ("device", "moon"),
+        ("preset", "no"),
+    ):
+        assert not is_valid_schema_value(value, properties[name]), name
+        assert is_valid_schema_value(None, properties[name]), name
+
+
+def is_valid_schema_value(value: object, schema: dict) -> bool:
+    """Check a value as the server checks a parameter of a new flow run."""
+    return not validate({"field": value}, {"type": "object", "properties": {"field": schema}}, raise_on_error=False)
