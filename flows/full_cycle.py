@@ -33,7 +33,7 @@ from .operations.review import review_selection
 
 def result_lines(summary: dict[str, Any]) -> list[str]:
     """State which model is promoted, why, and how to use it."""
-    return [f"Promoted: {summary['promoted']}.", verdict(summary), f"Predict: {predict_command(summary)}"]
+    return [f"Promoted: {summary['promoted']}", verdict(summary), f"Predict: {predict_command(summary)}"]
 
 
 def predict_command(summary: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ class _OneMessage(logging.Filter):
             record.msg, record.args, record.exc_info = "%s", (str(record.exc_info[1]),), None
             comes_again = message.startswith("Encountered exception") and is_deployed()
             return record.name.startswith("prefect.flow") and not (_OneMessage.is_printed or comes_again)
-        if message.startswith("Finished in state Completed('"):
+        if message.startswith("Finished in state Completed(") and not message.endswith("Completed()"):
             return not _OneMessage.is_printed
         names = [kind.__name__ for kind in PipelineError.__subclasses__()]  # the same error, once more, as the state's
         return not (message.startswith("Finished in state Failed(") and any(f"{name}: " in message for name in names))

@@ -58,7 +58,8 @@ def ends_with(lines: Callable[[R], Iterable[str]]) -> Callable[[Callable[P, R]],
             result = function(*args, **kwargs)
             if FlowRunContext.get() is None:  # called without Prefect: flow.fn(...)
                 return result
-            return cast(R, Completed(message=" ".join(lines(result)), data=result))  # Prefect unpacks it
+            message = "; ".join(line.strip().removesuffix(".") for line in lines(result))
+            return cast(R, Completed(message=message, data=result))  # Prefect unpacks it
 
         return run
 
