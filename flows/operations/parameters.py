@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, WithJsonSchema
 
 from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.config.run import Device as DeviceSetting
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.shipped import shipped_configs
 from ssl_pipeline.errors import ConfigError, list_of_faults
@@ -22,7 +23,7 @@ Preset = Annotated[str | None, WithJsonSchema({"anyOf": [{"type": "string", "enu
 Seed = Annotated[int | None, Field(ge=0, lt=2**31)]
 Count = Annotated[int | None, Field(ge=1)]
 Confidence = Annotated[float | None, Field(gt=0, le=1)]
-Device = Literal["auto", "cpu", "cuda"] | None
+Device = DeviceSetting | None
 Review = Literal["none", "wait"] | None
 
 DESCRIPTIONS = {
