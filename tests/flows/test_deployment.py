@@ -20,9 +20,9 @@ def test_every_flow_has_a_deployment(operator: Operator) -> None:
         assert f"{flow}/local" in listed.replace("\n", "")
 
 
-def watch(operator: Operator, config: Path) -> tuple[int, str]:
-    """Run the full cycle's deployment; return the exit code, and what is printed after the flow run's last event."""
-    result = operator.run("deployment", "run", "full-cycle/local", "--watch", "-p", f"config_path={config}")
+def watch(operator: Operator, config: Path, flow: str = "full-cycle") -> tuple[int, str]:
+    """Run a flow's deployment; return the exit code, and what is printed after the flow run's last event."""
+    result = operator.run("deployment", "run", f"{flow}/local", "--watch", "-p", f"config_path={config}")
     ended = max(result.stdout.rfind(f"prefect.flow-run.{state} ") for state in ("Completed", "Failed"))
     assert ended > 0, result.stdout + result.stderr
     return result.returncode, " ".join(result.stdout[ended:].split())
@@ -37,6 +37,10 @@ def test_a_deployment_run_does_the_full_cycle_and_ends_with_its_result(
     assert "Promoted: " in ending and "Predict: ssl-pipeline predict " in ending, ending
     assert (tmp_path / "runs/tiny/summary.json").is_file()
     assert (tmp_path / "runs/tiny/round-01/pseudo_labels/manifest.parquet").is_file()
+    code, ending = watch(operator, config, "train-teacher")  # all of it is there
+    assert (code, "on the validation faces" in ending) == (0, True), ending
+    pages = [found["key"] for found in query_server(operator, "artifacts", {}) if str(tmp_path) in str(found["data"])]
+    assert sorted(pages) == sorted(set(pages)) != []
 
 
 def query_server(operator: Operator, objects: str, query: dict[str, Any]) -> list[dict[str, Any]]:
