@@ -12,6 +12,11 @@ import os
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "ssl_pipeline")
 logging.getLogger("ssl_pipeline").setLevel(logging.INFO)
 
+# A line of the library fits into 80 columns without its logger's name.
+os.environ.setdefault(
+    "PREFECT_LOGGING_FORMATTERS_STANDARD_FORMAT", "%(asctime)s.%(msecs)03d | %(levelname)-7s | %(message)s"
+)
+
 # No telemetry unless the user wants it: nothing here needs the internet, and on SQLite Prefect's telemetry sometimes
 # logs a traceback about a locked database.
 os.environ.setdefault("DO_NOT_TRACK", "1")

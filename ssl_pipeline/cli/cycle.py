@@ -44,9 +44,12 @@ def status(run: RunArgument) -> None:
         + (f": {escape(status.detail)}" if status.detail else "")
     )
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for overflow in ("fold", "fold", "fold", "ellipsis"):
+        table.add_column(overflow=overflow, no_wrap=overflow == "ellipsis")
     for stage in status.stages:
-        table.add_row(f"[{_COLORS[stage.state]}]{stage.state}[/]", escape(stage.name), escape(stage.note))
-    console.print(table)
+        state = f"[{_COLORS[stage.state]}]{stage.state}[/]"
+        table.add_row(state, escape(stage.title), escape(stage.note), f"[dim]{escape(stage.name)}[/]")
+    console.print(table, soft_wrap=False)
     if status.next_step:
         console.print(escape(status.next_step))
 

@@ -15,6 +15,7 @@ from rich.text import Text
 from ssl_pipeline.config.base import ATTRIBUTE_NAME
 from ssl_pipeline.errors import ConfigError, PipelineError
 from ssl_pipeline.faces.discovery import Discovery, FoundColumn, discover
+from ssl_pipeline.runs.run_progress import duration
 
 if TYPE_CHECKING:
     from ssl_pipeline.faces.label_choice import LabelChoice
@@ -45,7 +46,7 @@ def init(
     from ssl_pipeline.cli.faces import quiet
     from ssl_pipeline.faces.label_choice import choose_labels
     from ssl_pipeline.stages.draft import draft_config
-    from ssl_pipeline.stages.expectations import estimate_minutes, expect
+    from ssl_pipeline.stages.expectations import estimate_seconds, expect
 
     if labeled.resolve() == unlabeled.resolve():
         raise ConfigError(f"{labeled}: the labeled faces and the pool are the same; give the pool a folder of its own")
@@ -68,8 +69,8 @@ def init(
     except PipelineError:
         out.unlink()  # no config for faces that cannot be used
         raise
-    minutes = estimate_minutes(config, num_pool=expected.num_pool)
-    console.print(_report(out, draft.preset, choice, expected, minutes))
+    seconds = estimate_seconds(config, num_train=expected.splits["train"], num_pool=expected.num_pool)
+    console.print(_report(out, draft.preset, choice, expected, seconds))
 
 
 def _described(path: Path, found: Discovery) -> str:
@@ -98,7 +99,7 @@ def _ask(column: FoundColumn) -> FoundColumn:
         typer.echo("  lower-case letters, digits or '_', the first a letter, e.g. hair_color")
 
 
-def _report(out: Path, preset: str, choice: "LabelChoice", expected: "Expectations", minutes: float) -> Table:
+def _report(out: Path, preset: str, choice: "LabelChoice", expected: "Expectations", seconds: float) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -115,7 +116,7 @@ def _report(out: Path, preset: str, choice: "LabelChoice", expected: "Expectatio
         add("look at", text)
     for text in expected.prospects:
         add("expect", text)
-    add("time", f"about {max(round(minutes), 1)} minutes on this machine, measured by a few steps with random weights")
+    add("time", f"{duration(seconds)} on this machine, measured by a few steps with random weights")
     add("written", f"{out}, which extends {preset}")
     add("next", f"ssl-pipeline run {shlex.quote(str(out))}")
     return table

@@ -12,7 +12,7 @@ class TrainingProgress(ProgressBar):
 
     def step_done(self, step: int, num_steps: int, loss: float) -> None:
         """Move by one step of the current epoch."""
-        self.show(self._epoch + step / num_steps, note=f"loss {loss:.3f} {self._scores}")
+        self.show(self._epoch + step / num_steps, note=", ".join(filter(None, (f"loss {loss:.3f}", self._scores))))
 
     def epoch_done(self, row: dict[str, float], *, best: float, monitor: str) -> None:
         """Move by one epoch, given its row of the history and the best value of the monitored metric so far."""

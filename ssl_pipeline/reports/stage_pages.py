@@ -253,9 +253,10 @@ def failure_page(message: str, status: RunStatus | None) -> Page:
     if status is None:
         lines += ["", "The run has not started: fix this and start it again."]
         return Page("what-went-wrong", "What went wrong", "\n".join(lines))
-    lines += ["", "| stage | | |", "|---|---|---|"]
+    lines += ["", "| stage | | | folder |", "|---|---|---|---|"]
     lines += [
-        f"| {markdown_safe(stage.name)} | {stage.state} | {markdown_safe(stage.note)} |" for stage in status.stages
+        f"| {markdown_safe(stage.title)} | {stage.state} | {markdown_safe(stage.note)} | {markdown_code(stage.name)} |"
+        for stage in status.stages
     ]
     lines += ["", f"Run directory: {markdown_code(status.root)}. {markdown_safe(status.next_step)}".rstrip()]
     return Page("what-went-wrong", "What went wrong", "\n".join(lines))

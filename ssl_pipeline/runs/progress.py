@@ -2,24 +2,19 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
+
+from ssl_pipeline.runs.run_progress import run_progress
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +35,8 @@ def listen(listener: Listener) -> Iterator[None]:
 
 
 def report(name: str, share: float) -> None:
-    """Pass the finished share of some work, in [0, 1], to the listener."""
+    """Pass the finished share of some work, in [0, 1], to the listener and to the progress of the run."""
+    run_progress().update(share)
     _listener.get()(name, share)
 
 
@@ -70,21 +66,19 @@ class ProgressBar:
         self._name, self._total, self._unit, self._completed = name, total, unit, start
         self._is_shown, self._min_seconds = is_shown, min_seconds_between_lines
         self._last_line = time.monotonic()
-        console = Console(stderr=True)
-        self._bar = Progress(
+        console, one_line = Console(stderr=True), Column(no_wrap=True)
+        self._bar = _Bar(
             TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(f"{unit} {{task.fields[note]}}"),
-            _Rate(unit),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            BarColumn(bar_width=None),
+            TextColumn(f"{{task.completed:,.0f}}/{{task.total:,}} {unit}", table_column=one_line),
+            TimeRemainingColumn(compact=True, table_column=one_line),
+            TextColumn("left", table_column=one_line),
             console=console,
             transient=True,
+            expand=True,
             disable=not (is_shown and console.is_terminal),
         )
-        self._task = self._bar.add_task(name, total=total, completed=start, note="")
+        self._task = self._bar.add_task(name, total=total, completed=start, note="", unit=unit)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -105,18 +99,44 @@ class ProgressBar:
         if self._is_shown and 10 * self._completed // self._total > tenth and is_line_due:
             self._last_line = time.monotonic()
             counts = f"{self._completed:,} of {self._total:,} {self._unit}"
-            logger.info("%s: %s", self._name, ", ".join(filter(None, (counts, note))))
+            with self._bar.hidden():  # else the line would be written into it
+                logger.info("%s: %s", self._name, ", ".join(filter(None, (counts, note, run_progress().words))))
 
     def show(self, completed: float, *, note: str = "") -> None:
         """Move the bar alone, e.g. inside a unit."""
+        run_progress().update(completed / self._total)
         self._bar.update(self._task, completed=completed, note=note)
 
 
-class _Rate(ProgressColumn):
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self._unit = unit
+class _Bar(Progress):
+    """A bar that fits into 80 columns, with the work's speed and note below it, and the position in the run."""
 
-    def render(self, task: Task) -> Text:
-        is_known = task.speed is not None and task.speed >= 1
-        return Text(f"{task.speed:,.0f} {self._unit}/s" if is_known else "")
+    def __init__(self, *columns: ProgressColumn, **settings: Any) -> None:
+        self._run = run_progress()  # not known to the thread that draws
+        super().__init__(*columns, **settings)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield the bar and the lines below it."""
+        yield self.make_tasks_table(self.tasks)
+        for texts in (*map(_details, self.tasks), (self._run.words,)):
+            if line := ", ".join(filter(None, texts)):
+                yield Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis")
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Take the bar off the terminal inside this context."""
+        if self.disable:
+            yield
+            return
+        self.stop()
+        try:
+            yield
+        finally:  # a Live that starts again erases the lines above it
+            self.live = Live(console=self.console, transient=True, get_renderable=self.get_renderable)
+            self.start()
+
+
+def _details(task: Task) -> tuple[str, str]:
+    """Return the speed, if it is at least one unit per second, and the note."""
+    speed = task.speed or 0
+    return f"{speed:,.0f} {task.fields['unit']}/s" if speed >= 1 else "", task.fields["note"]

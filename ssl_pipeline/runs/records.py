@@ -19,6 +19,7 @@ from ssl_pipeline.errors import RunError
 from ssl_pipeline.runs.changes import changed_values
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_file, digest_of, jsonable, read_json, write_json
+from ssl_pipeline.runs.run_progress import run_progress
 from ssl_pipeline.runs.uploads import request_upload
 
 logger = logging.getLogger(__name__)
@@ -139,10 +140,12 @@ def run_stage(
             )
         if before.inputs == recorded_inputs and not before.missing_outputs(directory):
             logger.info("%s: finished before, skipped", name)
+            run_progress().done(directory)
             return replace(before, skipped=True)
     for stale in (RECORD, *optional_outputs):
         (directory / stale).unlink(missing_ok=True)
     with around or nullcontext():
+        run_progress().begin(directory)
         started = time.monotonic()
         result = work()
     written = [*outputs, *(name for name in optional_outputs if (directory / name).is_file())]
@@ -157,6 +160,7 @@ def run_stage(
     del content["skipped"]
     write_json(directory / RECORD, content)
     logger.info("%s: done in %.1f s", name, record.seconds)
+    run_progress().done(directory)
     request_upload(now=True)
     return record
 

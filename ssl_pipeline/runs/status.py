@@ -1,20 +1,20 @@
 """The state of a run, read from its files: run.json, lock, stage records. Read-only."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.config.teachers import NetworkTeacher
-from ssl_pipeline.config.training import TrainingConfig
 from ssl_pipeline.errors import RunError
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json
 from ssl_pipeline.runs.lock import Holder, is_alive, is_locked, last_holder
-from ssl_pipeline.runs.records import StageRecord
+from ssl_pipeline.runs.plan import PlannedStage, planned_stages, promoted
+from ssl_pipeline.runs.records import RECORD, StageRecord
 
+_VERDICTS = {None: "", True: "promoted", False: "not promoted"}
 LEFT_AS_RUNNING = "left as running"
 """The state of a run whose run.json says `running` although no process holds it."""
 
@@ -25,6 +25,8 @@ class StageStatus:
 
     name: str
     """Its directory, relative to the run's."""
+    title: str
+    """In plain words."""
     state: Literal["finished", "begun", "to do"]
     note: str = ""
     """Duration, or progress."""
@@ -42,7 +44,7 @@ class RunStatus:
     holder: Holder | None
     """The process that holds the run, or held it last."""
     stages: tuple[StageStatus, ...]
-    """In their order. Rounds after a gate that did not promote the student are omitted."""
+    """In their order. Stages that turned out not to be needed are omitted, e.g. rounds after a gate that did not promote."""
     next_step: str
     """How to continue."""
 
@@ -70,7 +72,9 @@ def run_status(root: Path) -> RunStatus:
         detail = f"the flow {metadata.get('flow')} has ended, the cycle has not"
     else:
         detail = str(metadata.get("error", ""))
-    stages = tuple(_stages(run, config))
+    stages = tuple(_stage(run, planned, config) for planned in planned_stages(config, run))
+    if state == "finished" and run.summary.exists():
+        stages = tuple(stage for stage in stages if stage.state != "to do")
     return RunStatus(root, state, detail, holder, stages, _next_step(root, state, config))
 
 
@@ -102,78 +106,37 @@ def _next_step(root: Path, state: str, config: RunConfig) -> str:
             return f"Start the run again as before (a flow run: `prefect flow-run retry ID`), or: {command}"
 
 
-def _stages(run: RunDir, config: RunConfig) -> Iterator[StageStatus]:
-    yield _stage(run, run.faces)
-    yield from _teachers(run, config, run.teacher)
-    if config.out_of_fold is not None:
-        for fold in range(config.out_of_fold.num_folds):
-            yield from _teachers(run, config, run.fold_teacher(fold))
-        yield _stage(run, run.out_of_fold)
-    compared = 1
-    for round_index in range(1, config.rounds + 1):
-        yield from _labels(run, config, round_index)
-        student = run.student(round_index)
-        yield _stage(run, student, training=config.student.training)
-        gate = student / "gate.json"
-        is_decided = (student / "done.json").exists() and gate.exists()
-        verdict = "" if not is_decided else "promoted" if read_json(gate)["promoted"] else "not promoted"
-        yield StageStatus(_name(run, gate), "finished" if is_decided else "to do", verdict)
-        compared = round_index if verdict == "promoted" or round_index == 1 else compared  # see `finish.compared_round`
-        if verdict == "not promoted":
-            break
-    if config.control:
-        yield _stage(run, run.control(compared), training=config.student.training)
-    if config.student_can_label and compared == round_index:  # else the labels of a later round are the student's
-        for stage in _labels(run, config, compared + 1):
-            yield replace(stage, note=f"{stage.note}, the student's labels".removeprefix(", "))
-    summary = run.summary.name
-    yield StageStatus(summary, "finished" if run.summary.exists() else "to do")
-
-
-def _labels(run: RunDir, config: RunConfig, round_index: int) -> Iterator[StageStatus]:
-    labels = run.pseudo_labels(round_index)
-    shards = config.prediction.shard_size, config.num_members(round_index)
-    yield _stage(run, labels / "predictions", shards=shards)
-    yield _stage(run, labels)
-
-
-def _teachers(run: RunDir, config: RunConfig, directory: Path) -> Iterator[StageStatus]:
-    """Read the stages of a teacher: of a vote, those of its members first."""
-    single = config.network_teacher
-    if single is None:
-        for name, teacher in config.named_teachers.items():
-            training = teacher.training if isinstance(teacher, NetworkTeacher) else None
-            yield _stage(run, run.members(directory) / name, training=training)
-    yield _stage(run, directory, training=None if single is None else single.training)
-
-
-def _stage(
-    run: RunDir, directory: Path, *, training: TrainingConfig | None = None, shards: tuple[int, int] | None = None
-) -> StageStatus:
-    """Read the progress of a stage; `training` of a model, `shards` of a prediction: faces per shard, predictions per face."""
-    name, record = _name(run, directory), directory / "done.json"
-    if record.exists():
-        return _finished_stage(name, directory)
-    if training is not None and (directory / "last.pt").exists():
+def _stage(run: RunDir, planned: PlannedStage, config: RunConfig) -> StageStatus:
+    """Read the progress of a stage."""
+    directory, work = planned.directory, planned.work
+    status = partial(StageStatus, _name(run, directory), planned.title)
+    if directory == run.summary:
+        return status("finished" if directory.exists() else "to do")
+    if directory.name == "gate.json":
+        is_promoted = promoted(directory.parent)
+        return status("to do" if is_promoted is None else "finished", _VERDICTS[is_promoted])
+    if (directory / RECORD).exists():
+        return status(*_finished(directory))
+    if work is not None and work.trains and work.role is not None and (directory / "last.pt").exists():
         history = directory / "history.csv"
         num_epochs = len(history.read_text(encoding="utf-8").splitlines()) - 1 if history.exists() else 0
-        return StageStatus(name, "begun", f"{num_epochs} epochs saved, of {training.budget}")
-    if shards is not None and (num_saved := len(list(directory.rglob("part-*.parquet")))):
-        shard_size, num_members = shards
-        num_faces = StageRecord.read(run.faces).result["unlabeled"]
-        return StageStatus(name, "begun", f"{num_saved} of {num_members * -(-num_faces // shard_size)} shards saved")
-    return StageStatus(name, "to do")
+        return status("begun", f"{num_epochs} epochs saved, of {work.role.training.budget}")
+    if directory.name == "predictions" and (num_saved := len(list(directory.rglob("part-*.parquet")))):
+        num_shards = -(-StageRecord.read(run.faces).result["unlabeled"] // config.prediction.shard_size)
+        return status("begun", f"{num_saved} of {planned.num_members * num_shards} shards saved")
+    return status("to do")
 
 
-def _finished_stage(name: str, directory: Path) -> StageStatus:
+def _finished(directory: Path) -> tuple[Literal["finished", "begun"], str]:
+    """Return the state and note of a stage that has a record."""
     try:
         record = StageRecord.read(directory)
     except RunError:
-        return StageStatus(name, "begun", "its record is damaged")
+        return "begun", "its record is damaged"
     for outputs, state in ((record.missing_outputs, "removed"), (record.edited_outputs, "changed")):
         if names := outputs(directory):
-            return StageStatus(name, "begun", f"{', '.join(names)}: {state} since it finished")
-    return StageStatus(name, "finished", f"{record.seconds:,.1f} s")
+            return "begun", f"{', '.join(names)}: {state} since it finished"
+    return "finished", f"{record.seconds:,.1f} s"
 
 
 def _name(run: RunDir, path: Path) -> str:

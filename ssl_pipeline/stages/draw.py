@@ -9,6 +9,7 @@ from ssl_pipeline.config.masking import MaskingConfig
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.sources import DrawnSource
 from ssl_pipeline.execution.shards import IN_PROCESS
+from ssl_pipeline.runs.run_progress import run_progress
 from ssl_pipeline.synthetic.masks.masked_set import build_masked_faces
 from ssl_pipeline.synthetic.people.drawing import draw_people
 
@@ -23,6 +24,7 @@ class DrawnFaces:
 
 def draw(config: RunConfig) -> DrawnFaces:
     """Draw the people of all sources of type `drawn`, then the masked sets of `masking`; skips finished sets."""
+    run_progress().begin(config.faces.root)
     for source in config.faces.all_sources:
         if isinstance(source, DrawnSource):
             draw_people(source, root=config.faces.root)

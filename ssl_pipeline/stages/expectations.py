@@ -20,6 +20,9 @@ from ssl_pipeline.faces.inventory import FaceInventory, most_common, read_invent
 from ssl_pipeline.learning.device import Compute
 from ssl_pipeline.learning.model import build_model
 from ssl_pipeline.pseudo_labels.precision_guarantee import num_units_needed
+from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.plan import FaceCounts, planned_stages
+from ssl_pipeline.runs.run_progress import FORWARD_SHARE
 
 _POOL_SAMPLE, _SIZE_SAMPLE = 500, 200
 _SECONDS, _STEPS = 3.0, 5
@@ -130,24 +133,28 @@ def _small_pictures(arranged: ArrangedFaces, config: RunConfig) -> Iterator[str]
         )
 
 
-def estimate_minutes(config: RunConfig, *, num_pool: int) -> float:
-    """Estimate the minutes of a run on this machine from a few steps of its networks with random weights.
+def estimate_seconds(config: RunConfig, *, num_train: int, num_pool: int) -> float:
+    """Estimate the time of a run on this machine from a few steps of its networks with random weights.
 
-    Trainings of the networks, of the control, and two predictions of the pool are counted; frozen layers, which cost
-    less, are not.
+    The trainings of networks and the predictions of the pool by them are counted; frozen layers, which cost less, and
+    teachers of fixed features are not.
+
+    Args:
+        config: of the run.
+        num_train: labeled training faces.
+        num_pool: faces of the pool.
     """
+    speeds: dict[tuple[str, int | None, str], float] = {}
     seconds = 0.0
-    for key, role in config.roles.items():
-        training = role.training
-        steps = training.num_steps(max(round(400 / training.batch_size), 1))
-        from_pool = training.fixmatch.faces_per_labeled if training.fixmatch is not None else 0.0
-        per_face = _seconds_per_face(role, config)
-        seconds += steps * training.batch_size * (1 + from_pool) * per_face
-        if key == "student":
-            seconds += config.control * steps * training.batch_size * per_face
-            views = len(config.prediction.views)
-            seconds += 2 * num_pool * views * per_face / 3  # a forward pass is a third of a step
-    return seconds / 60
+    counts = FaceCounts(num_train, num_train, num_pool)
+    for stage in planned_stages(config, RunDir(config.runs_root / config.run_name), counts):
+        work = stage.work
+        if work is not None and work.role is not None and work.num_faces:
+            network = work.role.model.architecture, work.role.model.input_size, work.role.training.precision
+            if network not in speeds:
+                speeds[network] = _seconds_per_face(work.role, config)
+            seconds += work.num_faces * speeds[network] * (1 if work.trains else FORWARD_SHARE)
+    return seconds
 
 
 def _seconds_per_face(role: RoleConfig, config: RunConfig) -> float:

@@ -13,6 +13,7 @@ from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of, read_json, write_json, write_text
 from ssl_pipeline.runs.records import RECORD, StageRecord, finished_stage
 from ssl_pipeline.runs.review import ReviewDecision
+from ssl_pipeline.runs.run_progress import run_progress
 from ssl_pipeline.stages.cost import measure_cost
 from ssl_pipeline.stages.evaluate import evaluate
 from ssl_pipeline.stages.gate import GateResult, compare_on_split
@@ -72,9 +73,9 @@ def finish(
     Returns:
         The content of summary.json.
     """
+    run_progress().begin(run.summary)
     students = [outcome for outcome in rounds if outcome.gate is not None]
     promoted = [outcome for outcome in students if outcome.promoted]
-    stopped = rounds[-1].rejected
     compared = next((outcome for outcome in students if outcome.round_index == compared_round(rounds)), None)
     selected = compared or rounds[-1]
     promoted_dir = run.student(promoted[-1].round_index) if promoted else run.teacher
@@ -86,7 +87,7 @@ def finish(
     scores = _compare_on_test(config, run, compared.round_index) if compared else _evaluate_teacher(config, run)
     records = _records(config, run, rounds, compared, labels_again=student_labels)
     summary = {
-        "status": "stopped by review" if stopped else "finished",
+        "status": "stopped by review" if rounds[-1].rejected else "finished",
         "run_name": config.run_name,
         "promoted": "student" if promoted else "teacher",
         "promoted_checkpoint": str(promoted_dir / "best.safetensors"),

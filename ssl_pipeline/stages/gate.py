@@ -16,6 +16,7 @@ from ssl_pipeline.faces.independence import independent_units
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import write_json
+from ssl_pipeline.runs.run_progress import run_progress
 from ssl_pipeline.stages.evaluate import PREDICTIONS, evaluate
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class GateResult:
 def gate(config: RunConfig, run: RunDir, round_index: int, teacher_dir: Path) -> GateResult:
     """Decide on the validation faces whether the round's student is promoted to teacher; writes gate.json."""
     student_dir = run.student(round_index)
+    run_progress().begin(student_dir / "gate.json")
     for directory in (teacher_dir, student_dir):
         evaluate(config, run, directory, "validation")
     comparison = compare_on_split(config, teacher_dir, student_dir, "validation")

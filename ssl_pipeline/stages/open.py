@@ -4,7 +4,7 @@ import logging
 import platform
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.runs.changes import changed_values
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json, write_json, write_text
+from ssl_pipeline.runs.plan import planned_stages
 from ssl_pipeline.runs.records import RECORD
 from ssl_pipeline.runs.review import is_waiting
+from ssl_pipeline.runs.run_progress import follow_run
 from ssl_pipeline.runs.storage.mirror import mirror_run
 from ssl_pipeline.stages.check import check
 from ssl_pipeline.stages.prepare import is_prepared, prepare
@@ -50,7 +52,8 @@ def open_run(config: RunConfig, flow: str = CYCLE, flow_run: str = "") -> Iterat
     check(config)
     run = RunDir(config.runs_root / config.run_name)
     metadata = {"run_name": config.run_name, "flow": flow, "seed": config.seed, **environment(config)}
-    with run.lock(flow_run), mirror_run(config.storage, run.root):
+    followed = follow_run(lambda: planned_stages(config, run)) if flow == CYCLE else nullcontext()
+    with run.lock(flow_run), mirror_run(config.storage, run.root), followed:
         metadata["changed_settings"] = _tell_changes(config, run)
         had_finished, before = _status(run) == "finished", _records(run)
         write_text(run.root / "config.yaml", dump_config(config))

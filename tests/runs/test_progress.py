@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from rich.console import Console
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.learning.progress import TrainingProgress
 from ssl_pipeline.runs import progress
+from ssl_pipeline.runs.plan import PlannedStage
 from ssl_pipeline.runs.progress import ProgressBar, listen, report
+from ssl_pipeline.runs.run_progress import follow_run, run_progress
 from ssl_pipeline.stages.open import open_run
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.teachers import train_teacher
@@ -66,6 +69,54 @@ def test_a_training_logs_loss_and_scores_and_goes_on_from_its_epoch(caplog: pyte
     assert caplog.messages == ["teacher: 3 of 4 epochs, loss 0.500, macro f1 0.250 best 0.750"]
 
 
+class Terminal(io.StringIO):
+    """What a terminal shows: written lines, with those above the cursor erased when a control sequence says so."""
+
+    def lines(self) -> list[str]:
+        shown = [""]
+        for part in re.split(r"(\x1b\[1A|\x1b\[2K|\n|\r)", re.sub(r"\x1b\[\?25[lh]", "", self.getvalue())):
+            match part:
+                case "\x1b[1A":
+                    shown.pop()
+                case "\x1b[2K" | "\r":
+                    shown[-1] = ""
+                case "\n":
+                    shown.append("")
+                case _:
+                    shown[-1] += part
+        return [line.rstrip() for line in shown if line.strip()]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_bar_shows_count_time_left_and_the_stage_of_the_run_within_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    screen = Terminal()
+    settings = {"force_terminal": True, "color_system": None, "width": width}
+    monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=screen, **settings))
+    handler = logging.StreamHandler(screen)
+    logging.getLogger(progress.__name__).addHandler(handler)
+    logging.getLogger(progress.__name__).setLevel(logging.INFO)
+    plan = [PlannedStage("label the pool", Path("labels")), PlannedStage("train the student", Path("student"))]
+    try:
+        with follow_run(lambda: plan), ProgressBar("labeling held-out faces by fold-0", 1_000_000, unit="faces",
+                                                   min_seconds_between_lines=0) as bar:  # fmt: skip
+            run_progress().begin(Path("labels"))
+            bar.advance(50_000)
+            bar.advance(50_000, note="well")
+            bar._bar.refresh()
+            *lines, first, second, third = screen.lines()
+    finally:
+        logging.getLogger(progress.__name__).removeHandler(handler)
+    # the line is not written into the bar, nor erased by it
+    assert lines == ["labeling held-out faces by fold-0: 100,000 of 1,000,000 faces, well, stage 1 of 2"]
+    assert first.startswith("labeling held-out faces by fold-0 ") and len(first) <= width
+    assert re.search(r" 100,000/1,000,000 faces (--:--|\d\d:\d\d) left$", first)
+    assert second.endswith("well")
+    assert third == "  stage 1 of 2"
+    assert screen.lines() == lines  # it leaves nothing
+
+
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_a_bar_is_drawn_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, is_terminal: bool) -> None:
     screen = io.StringIO()
@@ -77,4 +128,5 @@ def test_a_bar_is_drawn_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, is_t
     with ProgressBar("predicting", 7, unit="images") as bar:
         bar.advance(3, note="well")
     assert ("predicting" in screen.getvalue()) == is_terminal
-    assert ("3/7 images well" in screen.getvalue()) == is_terminal
+    assert ("3/7 images" in screen.getvalue()) == is_terminal
+    assert ("  well\n" in screen.getvalue()) == is_terminal

@@ -109,7 +109,13 @@ def test_stages_are_listed_in_order_with_their_progress(config: Path) -> None:
         ("round-01/pseudo_labels/predictions", "begun", "1 of 3 shards saved"),
         ("round-01/pseudo_labels", "to do", ""),
     ]
-    assert [name for name, _, _ in stages[4:]][-2:] == ["round-02/student/gate.json", "summary.json"]
+    later = [
+        "round-02/student/gate.json",
+        "round-03/pseudo_labels/predictions",
+        "round-03/pseudo_labels",
+        "summary.json",
+    ]
+    assert [name for name, _, _ in stages[4:]][-4:] == later
 
 
 def test_the_students_labels_of_the_pool_are_listed_once(config: Path) -> None:
@@ -119,8 +125,8 @@ def test_the_students_labels_of_the_pool_are_listed_once(config: Path) -> None:
         record(run.pseudo_labels(2), seconds=3)
     *_, predictions, selected, summary = run_status(run.root).stages
     assert [predictions.name, selected.name, summary.name] == [*labels, "summary.json"]
-    assert predictions.note == "the student's labels"
-    assert (selected.state, selected.note) == ("finished", "3.0 s, the student's labels")
+    assert predictions.title == "label the pool by the student"
+    assert (selected.state, selected.title) == ("finished", "select the student's labels")
     with open_run(load_config(config, overrides=["rounds=2"])) as run:
         pass
     names = [stage.name for stage in run_status(run.root).stages]
