@@ -1,7 +1,7 @@
 """The full cycle: teacher → pseudo-labels → student → gate per round, the control, the student's labels, the comparison."""
 
+import json
 import shlex
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ssl_pipeline.reports.comparison import (
 )
 from ssl_pipeline.reports.stage_pages import cycle_page
 from ssl_pipeline.runs.directory import RunDir
+from ssl_pipeline.runs.files import jsonable
 from ssl_pipeline.stages.finish import RoundOutcome, compared_round
 from ssl_pipeline.stages.open import open_run
 from ssl_pipeline.stages.train import pool_teaches
@@ -26,6 +27,7 @@ from .operations.artifacts import show
 from .operations.command import run_flow, run_from_command_line
 from .operations.events import announce_failure, announce_finished
 from .operations.naming import this_flow
+from .operations.output import result_alone
 from .operations.parameters import Confidence, Count, Device, Preset, Review, Seed, configure
 from .operations.pipeline_flow import ends_with, pipeline_flow
 from .operations.review import review_selection
@@ -122,8 +124,37 @@ def print_summary(summary: dict[str, Any]) -> None:
     console.print(f"Predict:   {predict_command(summary)}", highlight=False)
 
 
-run = partial(run_flow, full_cycle, report=print_summary)
-"""The entry point of `ssl-pipeline run`."""
+def run(
+    config: Path,
+    overrides: list[str] | None = None,
+    run_name: str | None = None,
+    *,
+    quiet: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Run the full cycle; the entry point of `ssl-pipeline run`.
+
+    Args:
+        config: path or name of a config.
+        overrides: each as ``dotted.key=value``.
+        run_name: instead of the config's.
+        quiet: print errors, and the path of the promoted model.
+        as_json: print the content of summary.json.
+
+    Raises:
+        PipelineError: for a user error.
+    """
+    if not (quiet or as_json):
+        run_flow(full_cycle, config, overrides, run_name, report=print_summary)
+        return
+    with result_alone(quiet=quiet) as stdout:
+
+        def report(summary: dict[str, Any]) -> None:
+            text = json.dumps(summary, indent=2, default=jsonable) if as_json else summary["promoted_checkpoint"]
+            stdout.write(f"{text}\n")
+
+        run_flow(full_cycle, config, overrides, run_name, report=report)
+
 
 if __name__ == "__main__":
     run_from_command_line(full_cycle, report=print_summary)

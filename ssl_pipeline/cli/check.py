@@ -19,13 +19,15 @@ def check(
     models: Annotated[
         bool, typer.Option("--models", help="Also build the networks, and look for pretrained weights and devices.")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Say what a run would refuse before its work: settings, files, folders and tables of the faces, at once."""
     loaded = load_config(config, overrides=overrides or [])
     faults = [*(_model_faults(loaded) if models else _missing_files(loaded)), *_source_faults(loaded)]
     if faults:
         raise ConfigError(list_of_faults(f"{config}: {count_faults(faults)}", faults))
-    typer.echo(f"OK: {_describe(loaded)}")
+    if not quiet:
+        typer.echo(f"OK: {_describe(loaded)}")
 
 
 def _model_faults(config: RunConfig) -> list[str]:

@@ -17,10 +17,16 @@ def run(
     ],
     overrides: Annotated[list[str] | None, typer.Option("--set", help="dotted.key=value; may be repeated.")] = None,
     run_name: Annotated[str | None, typer.Option("--run-name", help="Names the folder under data/runs.")] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print errors, and the path of the promoted model.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON; all else goes to stderr.")
+    ] = False,
 ) -> None:
     """Run the full cycle: train a teacher, pseudo-label the pool, train students, compare; again resumes it."""
     load_config(config, overrides=overrides or [], run_name=run_name)  # its faults are told before Prefect is imported
-    load_flow_command("run")(config, overrides, run_name)
+    load_flow_command("run")(config, overrides, run_name, quiet=quiet, as_json=as_json)
 
 
 def load_flow_command(name: str) -> Callable[..., Any]:

@@ -128,7 +128,7 @@ def _prepared_counts(run: RunDir) -> FaceCounts:
     try:
         result = read_json(run.faces / "done.json")["result"]
         return FaceCounts(train=result["labeled"]["train"], pool=result["unlabeled"])
-    except (RunError, KeyError):
+    except (RunError, KeyError, TypeError):
         return FaceCounts()
 
 

@@ -40,6 +40,19 @@ def report(name: str, share: float) -> None:
     _listener.get()(name, share)
 
 
+_are_hidden: ContextVar[bool] = ContextVar("bars_are_hidden", default=False)
+
+
+@contextmanager
+def hide_bars() -> Iterator[None]:
+    """Draw no bars inside this context."""
+    token = _are_hidden.set(True)
+    try:
+        yield
+    finally:
+        _are_hidden.reset(token)
+
+
 class ProgressBar:
     """Progress of one piece of work: a bar on a terminal, a log line per tenth, and the share for the listener."""
 
@@ -76,7 +89,7 @@ class ProgressBar:
             console=console,
             transient=True,
             expand=True,
-            disable=not (is_shown and console.is_terminal),
+            disable=_are_hidden.get() or not (is_shown and console.is_terminal),
         )
         self._task = self._bar.add_task(name, total=total, completed=start, note="", unit=unit)
 

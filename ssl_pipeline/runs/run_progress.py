@@ -98,20 +98,22 @@ class RunProgress:
 
     @property
     def _after(self) -> list[PlannedStage]:
-        if self._current is None:
-            return []
-        position = [stage.directory for stage in self._stages].index(self._current.directory)
-        return [stage for stage in self._stages[position + 1 :] if stage.directory not in self._reached]
+        return [stage for stage in self._stages[self._place + 1 :] if stage.directory not in self._reached]
+
+    @property
+    def _place(self) -> int:
+        """Position of the current stage in the plan; -1 without one."""
+        current = None if self._current is None else self._current.directory
+        return next((place for place, stage in enumerate(self._stages) if stage.directory == current), -1)
 
     def _reach(self, directory: Path) -> PlannedStage | None:
         """Find the stage of a record, and make it the current one; None if it is none, or an earlier one."""
         self._stages = list(self._plan())
-        directories = [stage.directory for stage in self._stages]
-        current = -1 if self._current is None else directories.index(self._current.directory)
+        current = self._place
         for path in (directory, directory.parent):
-            for position, stage in enumerate(self._stages):
-                if path in (stage.directory, *stage.also) and position >= current:
-                    if position > current:
+            for place, stage in enumerate(self._stages):
+                if path in (stage.directory, *stage.also) and place >= current:
+                    if place > current:
                         self._current, self._is_announced = stage, False
                         self._num_parts_done, self._share, self._seconds_per_share = 0, 0.0, None
                         self._reached[stage.directory] = None

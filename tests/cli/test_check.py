@@ -28,6 +28,8 @@ def test_a_config_that_works_gets_one_line_and_nothing_is_written(
     assert printed.startswith("OK: run 'tiny' in ")
     assert "teacher wrn10_1, 3 epochs; 2 rounds of fixed_threshold" in printed
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    assert run(monkeypatch, str(path), "--quiet") == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_networks_devices_and_folders_are_refused_at_once(

@@ -152,7 +152,7 @@ def test_a_missing_installation_of_the_flows_is_one_message(
 def test_the_run_command_exits_with_the_errors_code(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wait(config: Path, overrides: list[str] | None, run_name: str | None) -> None:
+    def wait(config: Path, overrides: list[str] | None, run_name: str | None, **_: object) -> None:
         raise ReviewPending(f"{config} {overrides} {run_name}")
 
     monkeypatch.setattr("ssl_pipeline.cli.run.load_flow_command", lambda name: wait)

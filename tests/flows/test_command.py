@@ -93,3 +93,13 @@ def test_a_faulty_config_is_refused_before_the_flows_are_loaded(
     monkeypatch.setattr(import_module("ssl_pipeline.cli.run"), "load_flow_command", load)
     result = CliRunner().invoke(app, ["run", str(write_tiny_config(tmp_path)), "--set", "rounds=0"])
     assert isinstance(result.exception, ConfigError)
+
+
+def test_a_run_is_told_what_to_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = list[dict[str, object]]()
+    monkeypatch.setattr(
+        import_module("ssl_pipeline.cli.run"), "load_flow_command", lambda name: lambda *_, **given: calls.append(given)
+    )
+    for options in ([], ["--quiet", "--json"], ["-q"]):
+        assert CliRunner().invoke(app, ["run", str(write_tiny_config(tmp_path)), *options]).exit_code == 0
+    assert [(call["quiet"], call["as_json"]) for call in calls] == [(False, False), (True, True), (True, False)]
