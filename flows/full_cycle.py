@@ -110,15 +110,16 @@ def _run_round(config: RunConfig, run: RunDir, round_index: int, teacher: Path) 
 
 def print_summary(summary: dict[str, Any]) -> None:
     """Print the comparison of teacher and student, the counts of pseudo-labels, and the paths of the results."""
-    console = Console(soft_wrap=True, markup=False)
+    console, prose = Console(soft_wrap=True, markup=False), Console(markup=False)
+    prose.soft_wrap = not prose.is_terminal
     if summary["student"] is not None:
-        console.print(comparison_table(summary))
-    console.print(verdict(summary))
+        prose.print(comparison_table(summary))
+    prose.print(verdict(summary))
     if teachers := members_sentence(summary):
-        console.print(teachers)
-    console.print(selection_sentence(summary["counts"], summary["precision"]))
+        prose.print(teachers)
+    prose.print(selection_sentence(summary["counts"], summary["precision"]))
     if labels := student_labels_sentence(summary):
-        console.print(labels)
+        prose.print(labels)
     console.print(f"Manifest:  {summary['manifest']}", highlight=False)
     console.print(f"Promoted:  {summary['promoted_checkpoint']}", highlight=False)
     console.print(f"Predict:   {predict_command(summary)}", highlight=False)

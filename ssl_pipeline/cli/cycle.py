@@ -44,8 +44,10 @@ def status(run: RunArgument) -> None:
         + (f": {escape(status.detail)}" if status.detail else "")
     )
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for overflow in ("fold", "fold", "fold", "ellipsis"):
-        table.add_column(overflow=overflow, no_wrap=overflow == "ellipsis")
+    for _ in ("state", "title"):
+        table.add_column(no_wrap=True)
+    table.add_column()
+    table.add_column(overflow="ellipsis")  # the folder, which the title tells, too
     for stage in status.stages:
         state = f"[{_COLORS[stage.state]}]{stage.state}[/]"
         table.add_row(state, escape(stage.title), escape(stage.note), f"[dim]{escape(stage.name)}[/]")

@@ -4,13 +4,35 @@ import math
 
 import numpy as np
 import pandas as pd
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 
+class FittingTable(Table):
+    """A table that becomes a list of its rows where the terminal is too narrow for its longest words."""
+
+    num_heads = 1
+    """The first columns, which name a row."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render as a table or as a list."""
+        if self.__rich_measure__(console, options).minimum <= options.max_width:
+            yield from super().__rich_console__(console, options)
+            return
+        yield Text(str(self.title), style="italic")
+        headers = [str(column.header) for column in self.columns]
+        for row in zip(*(map(str, column.cells) for column in self.columns), strict=True):
+            yield Text(" ".join(row[: self.num_heads]).strip())
+            named = zip(headers[self.num_heads :], row[self.num_heads :], strict=True)
+            yield Padding(Text(", ".join(f"{name} {cell}".strip() for name, cell in named if cell)), (0, 0, 0, 2))
+
+
 def new_table(title: str, *columns: str, left: int = 1) -> Table:
     """Return an empty table; the first `left` columns are left-aligned, the others right-aligned."""
-    table = Table(title=Text(title), title_justify="left")
+    table = FittingTable(title=Text(title), title_justify="left")
+    table.num_heads = left
     for position, column in enumerate(columns):
         table.add_column(column, justify="left" if position < left else "right", overflow="fold")
     return table
