@@ -1,11 +1,11 @@
 """`ssl-pipeline check`: everything that a run would refuse before its work, at once."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ssl_pipeline.cli.completion import ConfigArgument
 from ssl_pipeline.config.loading import count_faults, load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.sources import DrawnSource
@@ -14,7 +14,7 @@ from ssl_pipeline.errors import ConfigError, FaceTableError, list_of_faults
 
 
 def check(
-    config: Annotated[Path, typer.Argument(help="A YAML config, or the name of a shipped one.")],
+    config: ConfigArgument,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="dotted.key=value; may be repeated.")] = None,
     models: Annotated[
         bool, typer.Option("--models", help="Also build the networks, and look for pretrained weights and devices.")

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ssl_pipeline.cli.completion import RUNS, complete_run
 from ssl_pipeline.cli.run import load_flow_command
 from ssl_pipeline.errors import ReviewError, RunError
 from ssl_pipeline.runs.directory import RunDir
@@ -25,10 +26,11 @@ cycle_app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Show a run's status, decide on its selection, resume it."
 )
 
-RUNS = Path("data/runs")
 _COLORS = {"finished": "green", "begun": "yellow", "to do": "dim"}
 
-RunArgument = Annotated[str, typer.Argument(help="A run's directory, or its name under data/runs.")]
+RunArgument = Annotated[
+    str, typer.Argument(help="A run's directory, or its name under data/runs.", autocompletion=complete_run)
+]
 
 
 @cycle_app.command("status")

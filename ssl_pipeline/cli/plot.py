@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from ssl_pipeline.cli.completion import ConfigArgument
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.training import RoleConfig
@@ -23,7 +24,7 @@ ASSUMED_STEPS_PER_EPOCH = 100
 
 @plot_app.command("schedule")
 def plot_schedule(
-    config: Annotated[Path, typer.Argument(help="A YAML config.")],
+    config: ConfigArgument,
     role: Annotated[Role, typer.Option(help="The model whose schedule to plot.")],
     out: Annotated[Path, typer.Option("--out", help="A .png file.")],
     num_faces: Annotated[

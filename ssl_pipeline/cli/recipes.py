@@ -5,13 +5,16 @@ from typing import Annotated
 
 import typer
 
+from ssl_pipeline.cli.completion import complete_shipped
 from ssl_pipeline.config.shipped import find_config, schema_file, shipped_configs
 from ssl_pipeline.errors import ConfigError
 from ssl_pipeline.runs.files import write_text
 
 recipes_app = typer.Typer(no_args_is_help=True, add_completion=False, help="List, show and copy the shipped configs.")
 
-Name = Annotated[str, typer.Argument(help="A shipped config, e.g. demo or recipes/vit_base.")]
+Name = Annotated[
+    str, typer.Argument(help="A shipped config, e.g. demo or recipes/vit_base.", autocompletion=complete_shipped)
+]
 
 
 @recipes_app.command("ls")

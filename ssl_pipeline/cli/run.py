@@ -2,19 +2,17 @@
 
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ssl_pipeline.cli.completion import ConfigArgument
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.errors import PipelineError
 
 
 def run(
-    config: Annotated[
-        Path, typer.Argument(help="A YAML config, or the name of a shipped one, e.g. demo or recipes/vit_base.")
-    ],
+    config: ConfigArgument,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="dotted.key=value; may be repeated.")] = None,
     run_name: Annotated[str | None, typer.Option("--run-name", help="Names the folder under data/runs.")] = None,
     quiet: Annotated[
