@@ -61,11 +61,13 @@ class RunConfig(Section):
 
     run_name: RunName
     seed: int = Field(default=0, ge=0, lt=2**31)
+    """Of all random draws; another seed also splits the faces differently."""
     runs_root: Path = Path("data/runs")
     """Folder of the run directories."""
     device: Device = "auto"
     """``auto`` takes a CUDA device if there is one, else the CPU; ``mps`` is a Mac's GPU."""
     rounds: int = Field(default=1, ge=1)
+    """How often a student may become the next teacher."""
     min_changed_labels: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """From round 2 on, stop the cycle if at most this share of the accepted labels is new or changed."""
     labels: LabelsConfig
