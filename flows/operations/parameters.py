@@ -40,7 +40,7 @@ DESCRIPTIONS = {
     "faces_root": "The folder of the faces; the config's source paths start there. By default the config's.",
     "confidence_threshold": "The lowest confidence of an accepted pseudo-label, above 0 and up to 1. By default the "
     "config's; only a selection of type fixed_threshold or ensemble_agreement has it.",
-    "overrides": "Any other setting, each as dotted.key=value, e.g. teacher.training.epochs=5.",
+    "overrides": "Any other setting, each as dotted.key=value, e.g. faces.image_size=96.",
 }
 
 CONFIG_KEYS = {

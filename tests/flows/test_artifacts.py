@@ -218,8 +218,8 @@ def test_a_failure_page_shows_the_finished_stages_and_how_to_resume(tmp_path: Pa
     failure.show_failure(None, run, state)  # type: ignore[arg-type]
     text = pages.made[0].data
     assert "> Flow run process exited with non-zero status code -9." in text
-    assert "| faces | finished | 2.0 s |" in text
-    assert "| round-00/teacher | to do |  |" in text
+    assert "prepare the faces | finished | 2.0 s | `faces` |" in text
+    assert "| train the teacher | to do |  | `round-00/teacher` |" in text
     assert f"ssl-pipeline run {root / 'config.yaml'}" in text
 
 
