@@ -54,7 +54,7 @@ def full_cycle(
     device: Device = None,
     preset: Preset = None,
     faces_root: str | None = None,
-    confidence_threshold: Confidence = None,
+    threshold: Confidence = None,
     overrides: list[str] | None = None,
 ) -> dict[str, Any]:
     """Train a teacher, pseudo-label the pool, train students, and compare them on the test split."""
@@ -67,7 +67,7 @@ def full_cycle(
         review=review,
         device=device,
         faces_root=faces_root,
-        confidence_threshold=confidence_threshold,
+        threshold=threshold,
     )
     with open_run(config, *this_flow()) as run:
         tasks.draw(config)

@@ -40,7 +40,7 @@ def pseudo_label(
     device: Device = None,
     preset: Preset = None,
     faces_root: str | None = None,
-    confidence_threshold: Confidence = None,
+    threshold: Confidence = None,
     overrides: list[str] | None = None,
 ) -> dict[str, Any]:
     """Label the pool with a teacher and write the manifest: each label with its confidence, status and reason."""
@@ -51,7 +51,7 @@ def pseudo_label(
         seed=seed,
         device=device,
         faces_root=faces_root,
-        confidence_threshold=confidence_threshold,
+        threshold=threshold,
     )
     with open_run(config, *this_flow()) as run:
         tasks.draw(config)

@@ -38,7 +38,7 @@ DESCRIPTIONS = {
     "preset": "A config that comes with the package, in place of config_path; `ssl-pipeline recipes ls` tells what each is "
     "for. All but demo need faces_root.",
     "faces_root": "The folder of the faces; the config's source paths start there. By default the config's.",
-    "confidence_threshold": "The lowest confidence of an accepted pseudo-label, above 0 and up to 1. By default the "
+    "threshold": "The lowest confidence of an accepted pseudo-label, above 0 and up to 1. By default the "
     "config's; only a selection of type fixed_threshold or ensemble_agreement has it.",
     "overrides": "Any other setting, each as dotted.key=value, e.g. faces.image_size=96.",
 }
@@ -49,7 +49,7 @@ CONFIG_KEYS = {
     "review": "review",
     "device": "device",
     "faces_root": "faces.root",
-    "confidence_threshold": "selection.confidence_threshold",
+    "threshold": "selection.confidence_threshold",
 }
 """Config keys that flow parameters set."""
 

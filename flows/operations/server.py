@@ -14,10 +14,13 @@ import prefect
 from prefect.logging import get_logger
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
+    PREFECT_API_BLOCKS_REGISTER_ON_START,
     PREFECT_API_KEY,
     PREFECT_API_TLS_INSECURE_SKIP_VERIFY,
     PREFECT_API_URL,
     PREFECT_SERVER_API_PORT,
+    PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED,
+    PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED,
     temporary_settings,
 )
 
@@ -28,6 +31,13 @@ from .deploy import running_port
 logger = get_logger("ssl_pipeline")  # for the terminal: no flow runs yet
 
 _TEMPORARY = "set PREFECT_API_URL to nothing: PREFECT_API_URL= ssl-pipeline run …"
+_LEAN: dict[Any, Any] = {
+    PREFECT_API_BLOCKS_REGISTER_ON_START: False,
+    PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED: False,
+    PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED: False,
+}
+"""A temporary server does nothing that outlives it but to keep flow runs, logs and pages: no events, no automations."""
+
 _ANSWER_SECONDS = 1.0  # a port where nothing listens refuses at once
 
 
@@ -35,18 +45,20 @@ _ANSWER_SECONDS = 1.0  # a port where nothing listens refuses at once
 def chosen_server() -> Iterator[None]:
     """Use the server of PREFECT_API_URL inside the context, else a running one of this user on this machine, if any.
 
-    An empty PREFECT_API_URL looks for none. Without a server, Prefect starts a temporary one.
+    An empty PREFECT_API_URL looks for none. Without a server, Prefect starts a temporary one, here a lean one.
 
     Raises:
         PipelineError: naming the server and the cure, if it does not answer, now or inside the context.
     """
     check_server()
-    url = None if PREFECT_API_URL.value() or "PREFECT_API_URL" in os.environ else find_server()
-    # a server that nobody named gets no credentials
-    found: dict[Any, Any] = {PREFECT_API_URL: url, PREFECT_API_KEY: None, PREFECT_API_AUTH_STRING: None}
-    with temporary_settings(updates=found if url else {}):
-        if url:
+    settings: dict[Any, Any] = {}
+    if not PREFECT_API_URL.value():
+        settings = _LEAN
+        if "PREFECT_API_URL" not in os.environ and (url := find_server()):
             logger.info("Using the Prefect server that runs at %s; to start a temporary one, %s", url, _TEMPORARY)
+            # a server that nobody named gets no credentials
+            settings = {PREFECT_API_URL: url, PREFECT_API_KEY: None, PREFECT_API_AUTH_STRING: None}
+    with temporary_settings(updates=settings):
         try:
             yield
         except httpx.TransportError as error:

@@ -70,6 +70,9 @@ def test_work_continues_while_the_server_does_not_answer(server: Server, monkeyp
         report("teacher", 1.0)
     assert server.bars == {}  # the thread still waits; a blocking call would not get here
     server.answers.set()
+    for thread in threading.enumerate():  # else it would look for a real server once this test's stand-in is gone
+        if thread.name == "progress-bars":
+            thread.join(10)
 
 
 def test_a_server_that_refuses_costs_a_warning(server: Server, caplog: pytest.LogCaptureFixture) -> None:

@@ -79,9 +79,7 @@ def test_parameters_become_overrides_and_a_key_given_twice_is_refused(tmp_path: 
         as_overrides(["seed=4"], seed=3)
     with pytest.raises(ConfigError, match=r"'faces.root': as the parameter faces_root \(/x\) and in overrides"):
         as_overrides(["faces.root=/y"], faces_root="/x")
-    config = configure(
-        str(write_tiny_config(tmp_path)), None, None, faces_root=f"{tmp_path}/a: b #1", confidence_threshold=0.7
-    )
+    config = configure(str(write_tiny_config(tmp_path)), None, None, faces_root=f"{tmp_path}/a: b #1", threshold=0.7)
     assert config.faces.root == tmp_path / "a: b #1"  # text, whatever YAML would read in it
     assert config.selection.confidence_threshold == 0.7
 
@@ -100,7 +98,7 @@ def test_the_form_checks_numbers_before_a_flow_run_exists() -> None:
     for name, value in (
         ("seed", -1),
         ("rounds", 0),
-        ("confidence_threshold", 1.5),
+        ("threshold", 1.5),
         ("device", "moon"),
         ("preset", "no"),
     ):

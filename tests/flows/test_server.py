@@ -9,7 +9,13 @@ from threading import Thread
 
 import prefect
 import pytest
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_SERVER_API_PORT, temporary_settings
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_SERVER_API_PORT,
+    get_current_settings,
+    temporary_settings,
+)
 
 from flows.operations import server
 from flows.operations.server import check_server, chosen_server, find_server
@@ -44,6 +50,7 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_a_running_server_is_used_without_credentials_and_told(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "prefect.ssl_pipeline")
     logging.getLogger("prefect.ssl_pipeline").addHandler(caplog.handler)  # Prefect's loggers do not propagate
     with temporary_settings(updates={PREFECT_API_AUTH_STRING: "me:secret"}), chosen_server():
         assert PREFECT_API_URL.value() == url
@@ -61,10 +68,14 @@ def test_the_server_of_this_folder_comes_before_the_usual_port(url: str, monkeyp
         assert find_server() == url
 
 
-def test_an_empty_setting_looks_for_no_server(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_setting_looks_for_no_server_and_the_temporary_one_is_lean(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "")
     with chosen_server():
         assert not PREFECT_API_URL.value()
+        given_on = get_current_settings().to_environment_variables(exclude_unset=True)  # to a temporary server
+        assert given_on["PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED"] == "False"
 
 
 @pytest.mark.parametrize(
