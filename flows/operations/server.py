@@ -36,7 +36,7 @@ _LEAN: dict[Any, Any] = {
     PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED: False,
     PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED: False,
 }
-"""A temporary server does nothing that outlives it but to keep flow runs, logs and pages: no events, no automations."""
+"""A temporary server keeps flow runs, logs and pages, and does nothing else that outlives it: no events, no automations."""
 
 _ANSWER_SECONDS = 1.0  # a port where nothing listens refuses at once
 
@@ -51,14 +51,15 @@ def chosen_server() -> Iterator[None]:
         PipelineError: naming the server and the cure, if it does not answer, now or inside the context.
     """
     check_server()
-    settings: dict[Any, Any] = {}
+    updates: dict[Any, Any] = {}
+    unset: set[Any] = set()
     if not PREFECT_API_URL.value():
-        settings = _LEAN
+        updates, unset = _LEAN, {PREFECT_API_URL}  # Prefect's clients of events would take "" for an address
         if "PREFECT_API_URL" not in os.environ and (url := find_server()):
             logger.info("Using the Prefect server that runs at %s; to start a temporary one, %s", url, _TEMPORARY)
             # a server that nobody named gets no credentials
-            settings = {PREFECT_API_URL: url, PREFECT_API_KEY: None, PREFECT_API_AUTH_STRING: None}
-    with temporary_settings(updates=settings):
+            updates, unset = {PREFECT_API_URL: url}, {PREFECT_API_KEY, PREFECT_API_AUTH_STRING}
+    with temporary_settings(updates=updates, restore_defaults=unset):
         try:
             yield
         except httpx.TransportError as error:
