@@ -66,6 +66,11 @@ class RunDir:
         return self.root / f"round-{round_index:02d}" / "control"
 
     @property
+    def answers(self) -> Path:
+        """What people answered about the labels of faces; see `runs.answers`."""
+        return self.root / "answers.jsonl"
+
+    @property
     def tracking(self) -> Path:
         """What trackers of experiments write; no stage reads it."""
         return self.root / "tracking"
