@@ -8,7 +8,10 @@ import yaml
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.draw import draw
+from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.prepare import PreparedFaces, prepare
+from ssl_pipeline.stages.selection import select
+from ssl_pipeline.stages.teachers import train_teacher
 
 TINY: dict[str, Any] = {
     "run_name": "tiny",
@@ -75,3 +78,11 @@ def draw_and_prepare(config: RunConfig, run: RunDir) -> PreparedFaces:
     """The stages before any training."""
     draw(config)
     return prepare(config, run)
+
+
+def label_the_pool(config: RunConfig, run: RunDir) -> None:
+    """The stages before the first student."""
+    draw_and_prepare(config, run)
+    train_teacher(config, run)
+    predict(config, run, 1, run.teacher / "best.safetensors")
+    select(config, run, 1)

@@ -15,7 +15,7 @@ from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.errors import PipelineError
 from ssl_pipeline.stages.check import check
 
-from .naming import is_deployed
+from .naming import deployed_flow_run
 from .parameters import CONFIG_KEYS, as_overrides
 from .server import chosen_server
 
@@ -33,7 +33,7 @@ class _OneMessage(logging.Filter):
         message = record.getMessage()
         if record.exc_info and isinstance(record.exc_info[1], PipelineError):
             record.msg, record.args, record.exc_info = "%s", (str(record.exc_info[1]),), None
-            comes_again = message.startswith("Encountered exception") and is_deployed()
+            comes_again = message.startswith("Encountered exception") and deployed_flow_run() is not None
             return record.name.startswith("prefect.flow") and not (_OneMessage.is_printed or comes_again)
         if message.startswith("Finished in state Completed(") and not message.endswith("Completed()"):
             return not _OneMessage.is_printed

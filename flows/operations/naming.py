@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import runtime
+from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 
 from ssl_pipeline.errors import PipelineError
@@ -30,10 +31,11 @@ def run_name(parameters: Mapping[str, Any]) -> str:
     return folder.name if folder is not None else selected_config(parameters)
 
 
-def is_deployed() -> bool:
-    """Return whether the running flow run belongs to a deployment."""
+def deployed_flow_run() -> FlowRun | None:
+    """Return the running flow run if it belongs to a deployment, so that a worker can start it again."""
     context = FlowRunContext.get()
-    return context is not None and context.flow_run is not None and context.flow_run.deployment_id is not None
+    flow_run = None if context is None else context.flow_run
+    return None if flow_run is None or flow_run.deployment_id is None else flow_run
 
 
 def this_flow() -> tuple[str, str]:

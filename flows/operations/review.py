@@ -9,7 +9,6 @@ import sys
 from itertools import count
 
 from prefect import suspend_flow_run
-from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 from prefect.settings import get_current_settings
 from pydantic import ValidationError
@@ -24,6 +23,7 @@ from ssl_pipeline.stages.review import ask_on_terminal, current_decision, read_p
 
 from .. import tasks
 from .artifacts import show
+from .naming import deployed_flow_run
 from .review_form import ReviewForm
 
 
@@ -88,8 +88,7 @@ def _suspend(request: ReviewRequest, page: str, attempt: int) -> ReviewForm:
 
 def _resumable_flow_run() -> WaitingFlowRun | None:
     """Return this flow run if it belongs to a deployment, so that a worker can start it again."""
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None or context.flow_run.deployment_id is None:
+    flow_run = deployed_flow_run()
+    if flow_run is None:
         return None
-    url = get_current_settings().api.url or ""
-    return WaitingFlowRun(id=str(context.flow_run.id), name=context.flow_run.name, api_url=url)
+    return WaitingFlowRun(id=str(flow_run.id), name=flow_run.name, api_url=get_current_settings().api.url or "")

@@ -116,7 +116,7 @@ def _report(out: Path, preset: str, choice: "LabelChoice", expected: "Expectatio
         add("look at", text)
     for text in expected.prospects:
         add("expect", text)
-    add("time", f"{duration(seconds)} on this machine, measured by a few steps with random weights")
+    add("time", f"{duration(seconds)} on this machine at rest, measured by a few steps with random weights")
     add("written", f"{out}, which extends {preset}")
     add("next", f"ssl-pipeline run {shlex.quote(str(out))}")
     return table

@@ -1,6 +1,6 @@
 """Base class of all config sections."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,3 +23,8 @@ class Section(BaseModel):
     """Base of every section: unknown keys are refused, numbers are finite, values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def as_tuple(value: Any) -> Any:
+    """Let a single value stand for a list of one, before a key that takes a list is validated."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)

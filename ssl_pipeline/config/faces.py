@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ssl_pipeline.config.base import Section
+from ssl_pipeline.config.base import Section, as_tuple
 from ssl_pipeline.config.cropping import CroppingConfig, CropRules, FaceCrop, FaceSettings, NoCrop
 from ssl_pipeline.config.sources import Source
 
@@ -74,10 +74,6 @@ class NearDuplicatesConfig(Section):
     """Maximum Hamming distance between two 256-bit perceptual hashes; see `faces.near_duplicates`."""
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
 class FacesConfig(Section):
     """Where the faces come from, and their size as input of every model of the run."""
 
@@ -91,7 +87,7 @@ class FacesConfig(Section):
     unlabeled: UnlabeledConfig
     near_duplicates: NearDuplicatesConfig | None = NearDuplicatesConfig()
     """None treats only files with identical bytes as the same picture."""
-    corrections: Annotated[tuple[Path, ...], BeforeValidator(_as_tuple)] = ()
+    corrections: Annotated[tuple[Path, ...], BeforeValidator(as_tuple)] = ()
     """CSV tables of corrected labels, relative to `root`; format: `faces.sources.corrections`."""
 
     @model_validator(mode="after")

@@ -4,21 +4,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
+from ssl_pipeline.config.base import as_tuple
+
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 
 
-def _as_tuple(value: Any) -> Any:
-    match value:
-        case None:
-            return ()
-        case str():
-            return (value,)
-        case list():
-            return tuple(value)
-    return value
+def _as_trackers(value: Any) -> Any:
+    return () if value is None else as_tuple(value)
 
 
 TrackConfig = Annotated[
-    tuple[Tracker, ...], BeforeValidator(_as_tuple, json_schema_input_type=Tracker | tuple[Tracker, ...] | None)
+    tuple[Tracker, ...], BeforeValidator(_as_trackers, json_schema_input_type=Tracker | tuple[Tracker, ...] | None)
 ]
 """One tracker by its name, or a list."""

@@ -49,7 +49,10 @@ class _Archive(Protocol):
 
 class _Zip:
     def __init__(self, path: Path) -> None:
-        self._file = zipfile.ZipFile(path, metadata_encoding=_encoding_of_names(path))
+        self._file = zipfile.ZipFile(path)
+        if (encoding := _encoding_of_names(self._file)) is not None:
+            self._file.close()
+            self._file = zipfile.ZipFile(path, metadata_encoding=encoding)
         self.names = [entry.filename for entry in self._file.infolist() if not entry.is_dir()]
 
     def __contains__(self, name: object) -> bool:
@@ -60,10 +63,12 @@ class _Zip:
             return member.read(num_bytes)
 
 
-def _encoding_of_names(path: Path) -> str | None:
-    with zipfile.ZipFile(path) as file:
-        names = [entry.filename.encode("cp437") for entry in file.infolist() if not entry.flag_bits & _UTF8_NAME]
+def _encoding_of_names(file: zipfile.ZipFile) -> str | None:
+    """Guess the encoding of the names that are not UTF-8 by their flag; None if zipfile reads them as they are."""
+    names = [entry.filename.encode("cp437") for entry in file.infolist() if not entry.flag_bits & _UTF8_NAME]
     joined = b"\n".join(names)
+    if joined.isascii():
+        return None
     try:
         joined.decode()
     except UnicodeDecodeError:
@@ -195,22 +200,24 @@ def open_binary(path: str | Path) -> BinaryIO:
     Raises:
         OSError: see `read_bytes`.
     """
-    return BytesIO(read_bytes(path)) if _archive_above(Path(path)) else open(path, "rb")
+    try:
+        return open(path, "rb")
+    except (NotADirectoryError, FileNotFoundError):  # see `read_bytes`
+        return BytesIO(read_bytes(path))
 
 
 def is_file(path: Path) -> bool:
-    """Return whether a path is a file, or a file inside an archive.
-
-    Raises:
-        OSError: if the archive cannot be read.
-    """
+    """Return whether a path is a file, or a file inside an archive; True if the archive cannot be read, as reading says."""
     if path.is_file():
         return True
     archive = _archive_above(path)
     if archive is None:
         return False
-    with _faults():
-        return path.relative_to(archive).as_posix() in _open(archive)
+    try:
+        with _faults():
+            return path.relative_to(archive).as_posix() in _open(archive)
+    except OSError:
+        return True
 
 
 def _archive_above(path: Path) -> Path | None:

@@ -33,6 +33,7 @@ _PERSON = re.compile(r"person|subject|identity|people|user|patient|(^|_)p?id$|�
 _AGE = re.compile(r"(^|[\W_])(ages?|years|alter|jahren?|edad|나이|연령|年齢|年龄)($|[\W_])|age_years", re.IGNORECASE)
 _ORIGIN = re.compile(r"^(origin|race|ethnicity|인종)$", re.IGNORECASE)
 _IMAGE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?|gif|heic|avif|jfif|mpo)$", re.IGNORECASE)
+_PARQUET = re.compile(r"(.*?\.parquet)/", re.IGNORECASE)
 _SUBSETS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 """Names of folders that say nothing of a face; splits are made here."""
 
@@ -110,16 +111,17 @@ def discover(path: Path) -> Discovery:
             f"{path}: no such folder, archive or table; give a folder of images, a zip or tar of them, or a CSV, xlsx or "
             "Parquet file"
         )
-    if found := _discover_parquet(path) or _discover_webdataset(path):
-        return found
     listing = list_images(path)
     if not listing.images:
         files = path.iterdir() if path.is_dir() else ()
         tables = sorted(file.name for file in files if file.suffix in (".csv", ".tsv", ".xlsx", ".parquet"))
         hint = f"; a table lies there: give {path / tables[0]}" if tables else ""
         raise FaceTableError(f"{path}: no image in it{hint}")
-    return _discover_face_set(path, len(listing.images)) or _discover_levels(
-        path, [PurePosixPath(image) for image in listing.images]
+    return (
+        _discover_parquet(path, listing.images)
+        or _discover_webdataset(path, listing.images)
+        or _discover_face_set(path, len(listing.images))
+        or _discover_levels(path, [PurePosixPath(image) for image in listing.images])
     )
 
 
@@ -174,21 +176,23 @@ def _meaning_of_level(values: Mapping[str, int], *, is_last: bool) -> Meaning:
     return "person_id" if many else "attribute"
 
 
-def _discover_parquet(folder: Path) -> Discovery | None:
+def _discover_parquet(folder: Path, images: Sequence[str]) -> Discovery | None:
     """Take Parquet files with images, as Hugging Face data sets have them, as one table."""
-    tables = [path for path in sorted(folder.rglob("*.parquet")) if columns_with_images(path)]
+    tables = sorted({match[1] for image in images if (match := _PARQUET.match(image))})
     if not tables:
         return None
-    parents = {table.parent.relative_to(folder) for table in tables}
+    parents = {Path(table).parent for table in tables}
     pattern = (parents.pop() if len(parents) == 1 else Path("**")) / "*.parquet"
-    return _discover_tables(folder, str(pattern), tables)
+    return _discover_tables(folder, str(pattern), [folder / table for table in tables])
 
 
-def _discover_webdataset(path: Path) -> Discovery | None:
+def _discover_webdataset(path: Path, images: Sequence[str]) -> Discovery | None:
     """Take tar files as a WebDataset if their images have labels beside them."""
+    if not is_archive(path) and not any(".tar/" in image.lower() for image in images):
+        return None
     try:
         raw = read_webdataset(WebDatasetSource(type="webdataset", path=Path(path.name)), root=path.resolve().parent)
-    except FaceTableError:
+    except (FaceTableError, OSError):  # the second for a folder that cannot be listed
         return None
     cells = pd.DataFrame({"image_path": raw.paths, **raw.columns}, dtype=object)
     if cells.drop(columns="image_path").notna().any(axis=1).mean() < _MIN_PARSED:
@@ -208,7 +212,7 @@ def _discover_tables(folder: Path, pattern: str, tables: Sequence[Path]) -> Disc
     source = {"type": "csv", "table": pattern, "image_column": image_column}
     if encoding:
         source["encoding"] = encoding
-    columns = _table_columns(cells.drop(columns=[*images, image_column], errors="ignore"))
+    columns = _table_columns(cells.drop(columns=[*images, image_column]))
     return Discovery.of(folder, source, columns, cells.rename(columns={image_column: "image_path"}))
 
 

@@ -13,6 +13,8 @@ IMAGE_SUFFIXES = (
     *(".jpe", ".jfif", ".mpo", ".avif", ".heic", ".heif", ".jp2", ".ppm", ".pgm"),
 )
 """Files with such a name are meant as images: what they hold instead is a reason for rejection. Others are opened."""
+_NUM_ROWS_TRIED = 10
+"""Of a Parquet table: if none of the first rows holds an image, it is a table of something else."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +48,19 @@ def list_images(folder: Path) -> FolderListing:
     def note_fault(path: str, error: OSError) -> None:
         listing.faults[path or "."] = f"this folder cannot be listed ({error.strerror or error})"
 
-    def files() -> Iterator[tuple[str, bool]]:
+    def files() -> Iterator[tuple[str, bool, bool]]:
         walked = _walk(folder, "", (os.path.realpath(folder),), note_fault)
         for path, is_hidden in walked if folder.is_dir() else [("", False)]:
             if not is_hidden and path.lower().endswith(COMPRESSED_TARS):
                 listing.faults[path] = "a compressed tar is not read in place: unpack it, or decompress it to .tar"
             elif is_hidden or not is_archive(folder / path):
-                yield path, is_hidden
+                yield path, is_hidden, False
             else:
                 yield from _members(folder / path, path, listing.faults)
 
-    for path, is_hidden in sorted(files()):
-        is_image = not is_hidden and (_is_named_like_an_image(path) or has_image_signature(folder / path))
-        if is_image:
+    for path, is_hidden, is_row in sorted(files()):
+        is_meant = is_row or _is_named_like_an_image(path)
+        if not is_hidden and (is_meant or has_image_signature(folder / path)):
             listing.images.append(path)
         else:
             listing.passed_over.append(escape_name(path))
@@ -105,18 +107,23 @@ def _walk(
             yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, real), on_error)
 
 
-def _members(archive: Path, path: str, faults: dict[str, str]) -> Iterator[tuple[str, bool]]:
-    """Yield the path of each file of an archive, and whether it is hidden. A path that leaves the archive is hidden."""
+def _members(archive: Path, path: str, faults: dict[str, str]) -> Iterator[tuple[str, bool, bool]]:
+    """Yield the path of each file of an archive, and whether it is hidden, or a row of a table of images.
+
+    A path that leaves the archive is hidden. Rows are not opened one by one: all images would be read.
+    """
     try:
         names = member_names(archive)
     except OSError as error:
         faults[path or "."] = error.strerror or str(error)
         return
-    if not names:  # e.g. a Parquet table without images
-        yield path or archive.name, True
+    is_table = archive.suffix.lower() == ".parquet"
+    if not names or (is_table and not any(has_image_signature(archive / name) for name in names[:_NUM_ROWS_TRIED])):
+        yield path or archive.name, True, False  # a table of something else
+        return
     for name in dict.fromkeys(names):
         is_hidden = name.startswith("/") or any(part.startswith(".") for part in name.split("/"))
-        yield f"{path}/{name}" if path else name, is_hidden
+        yield f"{path}/{name}" if path else name, is_hidden, is_table
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

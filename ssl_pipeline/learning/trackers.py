@@ -23,8 +23,6 @@ from ssl_pipeline.runs.files import digest_of
 
 logger = logging.getLogger(__name__)
 
-_EXTRA = "'ssl-pipeline[track]'"
-
 Row = Mapping[str, float]
 """A row of a training's history: ``epoch``, from 0, which is the step, and the values to log."""
 
@@ -48,10 +46,10 @@ def find_missing_trackers(trackers: Sequence[Tracker]) -> list[str]:
     specs = {name: importlib.util.find_spec(name) for name in trackers}
     # the folder that a tracker leaves where it was started has its name too, and no origin
     missing = [name for name, spec in specs.items() if spec is None or spec.origin is None]
-    packages = {"wandb": "wandb"}
+    cures = {name: "wandb" if name == "wandb" else "'ssl-pipeline[track]'" for name in missing}
     return [
-        f"'track': the package of {name} is not installed; pip install {packages.get(name, _EXTRA)}, or --set track=null"
-        for name in missing
+        f"'track': the package of {name} is not installed; pip install {cure}, or --set track=null"
+        for name, cure in cures.items()
     ]
 
 

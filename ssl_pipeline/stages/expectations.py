@@ -134,7 +134,7 @@ def _small_pictures(arranged: ArrangedFaces, config: RunConfig) -> Iterator[str]
 
 
 def estimate_seconds(config: RunConfig, *, num_train: int, num_pool: int) -> float:
-    """Estimate the time of a run on this machine from a few steps of its networks with random weights.
+    """Estimate the time of a run on this machine, with nothing beside it, by a few steps of its networks with random weights.
 
     The trainings of networks and the predictions of the pool by them are counted; frozen layers, which cost less, and
     teachers of fixed features are not.
@@ -158,17 +158,23 @@ def estimate_seconds(config: RunConfig, *, num_train: int, num_pool: int) -> flo
 
 
 def _seconds_per_face(role: RoleConfig, config: RunConfig) -> float:
-    """Measure a step of a network with random weights, per face."""
+    """Measure a step of a network with random weights, per face.
+
+    On a CPU by the processor's time, divided among the threads: beside other programs, the clock would measure them too.
+    """
     compute = Compute.build(config.device, role.training.precision)
+    clock, num_threads = time.perf_counter, 1
+    if compute.device.type == "cpu":
+        clock, num_threads = time.process_time, torch.get_num_threads()
     size, labels = config.faces.image_size, config.labels.space
     model = build_model(role.model, labels=labels, image_size=size, load_pretrained=False).to(compute.device)
     num_faces = max(role.training.batch_size, 16)
     faces = torch.randint(0, 256, (num_faces, 3, size, size), dtype=torch.uint8, device=compute.device)
     times: list[float] = []
     while not times or (len(times) <= _STEPS and sum(times) < _SECONDS):
-        started = time.perf_counter()
+        started = clock()
         logits = model(faces)
         loss = cross_entropy(logits.float(), torch.zeros(num_faces, dtype=torch.long, device=compute.device))
         torch.autograd.backward(loss)
-        times.append(time.perf_counter() - started)
+        times.append((clock() - started) / num_threads)
     return min(times) / num_faces

@@ -166,11 +166,21 @@ def test_parquet_shards_with_images_are_one_table(tmp_path):
 
 
 def test_a_pool_of_parquet_files_is_a_folder_and_other_tables_are_passed_over(tmp_path):
-    write_parquet(tmp_path / "pool.parquet", [1, 2])
+    write_parquet(tmp_path / "pool.parquet", [1, None])
     pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "scores.parquet")
+    pd.DataFrame({"vector": [b"no image", None]}).to_parquet(tmp_path / "vectors.parquet")
     listing = list_images(tmp_path)
     assert listing.images == ["pool.parquet/image/00000000", "pool.parquet/image/00000001"]
-    assert listing.passed_over == ["scores.parquet"]
+    assert listing.passed_over == ["scores.parquet", "vectors.parquet"]
+    assert list_images(tmp_path / "pool.parquet").images == ["image/00000000", "image/00000001"]
+    assert read_picture(str(tmp_path / listing.images[1])) == "no image in this row"
+
+
+def test_a_row_that_names_an_image_in_a_damaged_archive_is_no_traceback(tmp_path):
+    (tmp_path / "faces.zip").write_bytes(b"PK\x03\x04 and no more")
+    (tmp_path / "t.csv").write_text("image_path,gender\nfaces.zip/1.png,male\n")
+    result = read(tmp_path, labels=GENDER, type="csv", table="t.csv")
+    assert "damaged archive" in str(read_picture(result.faces["image_path"][0]))
 
 
 def webdataset(path: Path, people: dict[str, dict[str, object]]) -> Path:

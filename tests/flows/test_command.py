@@ -37,7 +37,7 @@ def test_a_user_error_is_logged_once_or_printed(is_printed: bool, monkeypatch: p
 
 
 def test_in_a_deployment_the_last_record_of_a_user_error_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "is_deployed", lambda: True)
+    monkeypatch.setattr(command, "deployed_flow_run", object)
     error = ConfigError("3 is not 4")
     first = record("prefect.flow_runs", "Encountered exception during execution: %r", error)
     last = record("prefect.flow_runs", "Engine execution exited with unexpected exception", error)

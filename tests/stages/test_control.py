@@ -24,12 +24,10 @@ from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.finish import RoundOutcome, compared_round, finish
 from ssl_pipeline.stages.gate import gate
 from ssl_pipeline.stages.launch import TrainingJob, run_job
-from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.selection import select
-from ssl_pipeline.stages.teachers import train_teacher
 from ssl_pipeline.stages.train import TRAINED, pool_teaches, train_control, train_student
 from tests.conftest import make_faces, make_role
-from tests.cycle_config import draw_and_prepare, write_tiny_config
+from tests.cycle_config import label_the_pool, write_tiny_config
 
 TEACHERS_NETWORK = "student.model={architecture: wrn10_1}"
 FIXMATCH = "student.training.fixmatch={confidence_threshold: 0.3, targets: soft}"
@@ -40,10 +38,7 @@ def labeled_pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny run with a teacher and the pool labeled; its config file."""
     path = write_tiny_config(tmp_path_factory.mktemp("control"))
     config, run = load(path)
-    draw_and_prepare(config, run)
-    train_teacher(config, run)
-    predict(config, run, 1, run.teacher / "best.safetensors")
-    select(config, run, 1)
+    label_the_pool(config, run)
     return path
 
 

@@ -35,15 +35,12 @@ from ssl_pipeline.stages.selection import select
 from ssl_pipeline.stages.teachers import train_teacher
 from ssl_pipeline.stages.train import train_student
 from tests.bad_inputs import OF_RUNS, write_folders
-from tests.cycle_config import draw_and_prepare, write_tiny_config
+from tests.cycle_config import draw_and_prepare, label_the_pool, write_tiny_config
 
 
 def run_round(config: RunConfig, run: RunDir) -> RoundOutcome:
     """Run all stages of one round."""
-    draw_and_prepare(config, run)
-    train_teacher(config, run)
-    predict(config, run, 1, run.teacher / "best.safetensors")
-    select(config, run, 1)
+    label_the_pool(config, run)
     train_student(config, run, 1)
     return RoundOutcome(1, gate=gate(config, run, 1, run.teacher))
 

@@ -25,9 +25,8 @@ from ssl_pipeline.stages.gate import gate
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.selection import select
 from ssl_pipeline.stages.student_labels import label_pool_again
-from ssl_pipeline.stages.teachers import train_teacher
 from ssl_pipeline.stages.train import train_student
-from tests.cycle_config import draw_and_prepare, write_tiny_config
+from tests.cycle_config import label_the_pool, write_tiny_config
 
 Finished = tuple[Path, RunDir]
 
@@ -43,10 +42,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     path = write_tiny_config(tmp_path_factory.mktemp("labels"))
     config = load(path)
     run = RunDir(config.runs_root / config.run_name)
-    draw_and_prepare(config, run)
-    train_teacher(config, run)
-    predict(config, run, 1, run.teacher / "best.safetensors")
-    select(config, run, 1)
+    label_the_pool(config, run)
     train_student(config, run, 1)
     assert label_pool_again(config, run, 1) is not None
     return path, run

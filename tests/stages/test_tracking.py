@@ -13,11 +13,9 @@ from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.finish import RoundOutcome, finish
 from ssl_pipeline.stages.gate import gate
 from ssl_pipeline.stages.open import open_run
-from ssl_pipeline.stages.predict import predict
-from ssl_pipeline.stages.selection import select
 from ssl_pipeline.stages.teachers import train_teacher
 from ssl_pipeline.stages.train import train_control, train_student
-from tests.cycle_config import draw_and_prepare, write_tiny_config
+from tests.cycle_config import label_the_pool, write_tiny_config
 from tests.learning.test_trackers import needs, read_tensorboard
 
 SHORT = ["teacher.training.epochs=1", "student.training.epochs=1", "control=true"]
@@ -28,10 +26,7 @@ def test_a_cycle_tracks_each_training_and_the_test_scores(tmp_path: Path, tracke
     path = write_tiny_config(tmp_path)
     config = load_config(path, overrides=[*SHORT, f"track={tracker}"])
     run = RunDir(config.runs_root / config.run_name)
-    draw_and_prepare(config, run)
-    train_teacher(config, run)
-    predict(config, run, 1, run.teacher / "best.safetensors")
-    select(config, run, 1)
+    label_the_pool(config, run)
     train_student(config, run, 1)
     train_control(config, run, 1)
     outcome = RoundOutcome(1, gate=gate(config, run, 1, run.teacher))
