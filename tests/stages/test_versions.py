@@ -18,7 +18,10 @@ CODE: dict[str, tuple[str, ...]] = {
     "prepare": ("labels.py", "faces/**/*.py", "stages/prepare.py"),
     "train": (
         *("stages/train.py", "pseudo_labels/merging.py"),
-        *(f"learning/{name}.py" for name in ("augmentation", "batches", "dataset", "fit", "fixmatch", "loop", "losses")),
+        *(
+            f"learning/{name}.py"
+            for name in ("augmentation", "batches", "dataset", "fit", "fixmatch", "loop", "losses")
+        ),
         *(f"learning/{name}.py" for name in ("mixing", "model", "optimizers", "parameter_groups", "random_draws")),
         *(f"learning/{name}.py" for name in ("schedules", "wide_resnet")),
     ),
