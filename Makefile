@@ -94,8 +94,9 @@ faults: setup-dev
 mutants: setup-dev
 	$(BIN)/python -m benchmarks.mutants
 
+# PEER=FOLDER names a checkout of timm, whose scripts are measured too.
 bench: setup
-	$(BIN)/python -m benchmarks.bf16_speed
+	$(BIN)/python -m benchmarks.throughput $(if $(PEER),--peer $(PEER))
 
 clean:
 	rm -rf $(VENV) data/runs .prefect

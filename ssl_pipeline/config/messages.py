@@ -25,6 +25,8 @@ _RENAMED_KEYS = {
     "worse_than_majority": "worse_than_chance",
 }
 """A key of an earlier release → its name now."""
+_REMOVED_KEYS = {"num_workers": "faces are read ahead by a thread and augmented in batches"}
+"""A key of an earlier release → what made it needless."""
 _RENAMED_TYPES = {"agreement": "ensemble_agreement", "promised_precision": "precision_guarantee"}
 """A value of `type` in an earlier release → its name now."""
 
@@ -154,6 +156,8 @@ def _describe_unknown_key(key: str, schema: type[BaseModel], location: Sequence[
     known, name = [field for section in sections for field in section.model_fields], str(location[-1])
     if _RENAMED_KEYS.get(name) in known:
         return f"'{key}' is now called '{_RENAMED_KEYS[name]}'"
+    if name in _REMOVED_KEYS:
+        return f"'{key}' is no longer needed, since {_REMOVED_KEYS[name]}; leave it out"
     for other in _other_types(location[:-1], schema):
         if name in other.model_fields:
             tag = type_values(other)[0]

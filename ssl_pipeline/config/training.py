@@ -127,8 +127,6 @@ class TrainingConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     num_processes: int = Field(default=1, ge=1)
     """Training processes, each with an equal part of every batch; on CUDA, one per GPU."""
-    num_workers: int = Field(default=0, ge=0)
-    """Data-loading processes per training process; the result does not depend on it."""
     save_every_steps: int | None = Field(default=None, ge=1)
     """Save the training state every n steps, in addition to each epoch; the result does not depend on it."""
     deterministic: bool = False
@@ -217,9 +215,7 @@ class RoleConfig(Section):
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """Return all values that the trained weights depend on, as plain values; of a weights file the content counts."""
-        return self.model_dump(
-            mode="json", exclude={"model": {"weights_file"}, "training": {"num_workers", "save_every_steps"}}
-        )
+        return self.model_dump(mode="json", exclude={"model": {"weights_file"}, "training": {"save_every_steps"}})
 
 
 class PoolDraws(Section):

@@ -2,6 +2,7 @@
 
 import hashlib
 import mmap
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from ssl_pipeline.runs.disk import preallocate
 from ssl_pipeline.runs.files import atomic_path
 from ssl_pipeline.runs.progress import ProgressBar
 
-_NUM_THREADS, _CHUNK = 4, 512  # Pillow releases the GIL while it decodes
+_CHUNK = 512
+_MAX_THREADS = 32  # Pillow releases the GIL while it decodes, but not while it opens a file
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def decode_into(
     decoded: list[_Row] = []
     with (
         atomic_path(path) as partial,
-        ThreadPoolExecutor(_NUM_THREADS) as pool,
+        ThreadPoolExecutor(min(os.cpu_count() or 1, _MAX_THREADS)) as pool,
         ProgressBar("decoding", len(image_paths), unit="images") as bar,
     ):
         shape = (len(image_paths), size, size, 3)
@@ -82,7 +84,7 @@ def _decode_row(square: npt.NDArray[np.uint8], path: Path, cropper: Cropper | No
         return _Row(reason=error.strerror or str(error))
     content_hash = hashlib.sha256(content).hexdigest()
     try:
-        image = decode_rgb(content)
+        image = decode_rgb(content, min_side=len(square) if cropper is None else None)
         if cropper is None:
             square[:] = square_pixels(image, size=len(square))
             return _Row(content_hash)

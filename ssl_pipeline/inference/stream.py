@@ -101,7 +101,8 @@ def _decode(file: ImageFile | ImageInMemory, sizes: tuple[int, ...], framer: Cro
         return _Decoded(file.name, {}, file.fault)
     try:
         content = b"" if isinstance(file, ImageInMemory) else _read(file.path)
-        image = upright_rgb(file.image) if isinstance(file, ImageInMemory) else decode_rgb(content)
+        min_side = max(sizes) if framer is None else None
+        image = upright_rgb(file.image) if isinstance(file, ImageInMemory) else decode_rgb(content, min_side=min_side)
         if framer is None:
             return _Decoded(file.name, {size: square_pixels(image, size=size) for size in sizes})
         framing = framer.locate(image, hashlib.sha256(content or image.tobytes()).hexdigest())

@@ -1,31 +1,23 @@
-"""Training, validation and unlabeled sets; sampling and loading of an epoch's batches.
+"""Training, validation and unlabeled sets; sampling of an epoch's batches.
 
 Shapes: N faces, B batch, A attributes, K classes, V values, S image side, M rows of the pixel array.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from ssl_pipeline.config.cropping import CropRules
 from ssl_pipeline.config.labels import LabelsConfig
-from ssl_pipeline.config.training import RandAugment
-from ssl_pipeline.errors import TrainingError
-from ssl_pipeline.faces.pixels import mapped_file, open_pixels
+from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.regression_targets import RegressionTargets, regression_targets
 from ssl_pipeline.faces.table import read_crop_rules, read_faces
 from ssl_pipeline.labels import BoolArray, FloatArray, IntArray, LabelSpace
-from ssl_pipeline.learning.augmentation import Augmentation, augmentation, seed_generators
 
 PixelArray = npt.NDArray[np.uint8]
 
@@ -257,85 +249,3 @@ def epoch_batches(weights: FloatArray, *, batch_size: int, seed: int, epoch: int
     sampled = order[np.searchsorted(edges, points, side="right").clip(max=num_faces - 1)]
     sampled = rng.permutation(sampled)
     return [batch.astype(np.int64) for batch in np.array_split(sampled, -(-num_faces // batch_size))]
-
-
-class AugmentedFaces(Dataset[tuple[Tensor, int]]):
-    """Augmented faces; the augmentation depends on seed, epoch and position in the epoch only."""
-
-    def __init__(
-        self,
-        faces: "TrainingSet | UnlabeledSet",
-        kind: Augmentation,
-        *,
-        seed: int,
-        randaugment: RandAugment = RandAugment(),  # noqa: B008 - frozen
-        input_size: int | None = None,
-    ) -> None:
-        self._pixels, self._pixel_rows = faces.pixels, faces.pixel_rows
-        self._transform = augmentation(
-            kind, image_size=int(faces.pixels.shape[1]), randaugment=randaugment, input_size=input_size
-        )
-        self._seed = seed
-
-    def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, int]:
-        """Return (pixels uint8 [3, S, S], face index) for (epoch, position in the epoch, face index)."""
-        epoch, position, index = key
-        face = torch.from_numpy(np.array(self._pixels[self._pixel_rows[index]])).permute(2, 0, 1)
-        seed_generators(self._seed, epoch, position)
-        return self._transform(face), index
-
-    def __len__(self) -> int:
-        return len(self._pixel_rows)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the pixels of a file: a spawned worker opens the file instead of receiving its content."""
-        path = mapped_file(self._pixels)
-        return self.__dict__ if path is None else self.__dict__ | {"_pixels": path}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if isinstance(self._pixels, Path):
-            self._pixels = open_pixels(self._pixels)
-
-
-def load_batches(
-    faces: AugmentedFaces,
-    batches: Sequence[IntArray],
-    *,
-    epoch: int,
-    num_workers: int,
-    start: int = 0,
-    shard_indices: Callable[[IntArray], IntArray] = lambda positions: positions,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (pixels uint8 [B, 3, S, S], face indices int [B]) for each batch of an epoch, in order, from `start`.
-
-    `shard_indices` selects this process's part of the positions of a batch.
-    """
-    ends = np.cumsum([len(batch) for batch in batches])
-    indices = np.concatenate(batches)
-    keys = [
-        [(epoch, int(position), int(indices[position])) for position in shard_indices(np.arange(end - len(batch), end))]
-        for end, batch in zip(ends, batches, strict=True)
-    ]
-    loader: DataLoader[Any] = DataLoader(faces, batch_sampler=keys[start:], num_workers=num_workers)
-    with _explain_loading_errors(num_workers):
-        yield from loader
-
-
-@contextmanager
-def _explain_loading_errors(num_workers: int) -> Iterator[None]:
-    """Turn failures of loading processes for want of shared memory or open files into TrainingError, with the cure."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        text, cure = str(error), "--set num_workers=0 loads in the training's own process"
-        if "Too many open files" in text or "ancdata" in text:
-            reason = f"too many open files; raise the limit (ulimit -n 65536), or {cure}"
-        elif any(sign in text for sign in ("Bus error", "shared memory", "/dev/shm", "No space left on device")):  # noqa: S108
-            reason = (
-                "the shared memory (/dev/shm) is full; enlarge it (docker run --shm-size=2g, or shm_size in a compose "
-                f"file), or {cure}"
-            )
-        else:
-            raise
-        raise TrainingError(f"{num_workers} loading processes: {reason}") from None

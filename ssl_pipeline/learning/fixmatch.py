@@ -17,7 +17,8 @@ from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.labels import IntArray, LabelSpace
 from ssl_pipeline.learning.augmentation import Augmentation
-from ssl_pipeline.learning.dataset import AugmentedFaces, UnlabeledSet, epoch_batches, load_batches
+from ssl_pipeline.learning.batches import FaceReader
+from ssl_pipeline.learning.dataset import UnlabeledSet, epoch_batches
 from ssl_pipeline.learning.losses import BatchLoss
 
 _ORDER_STREAM, _WEAK_STREAM, _STRONG_STREAM = 101, 102, 103
@@ -61,6 +62,7 @@ class FixMatch:
         labels: LabelSpace,
         *,
         class_mass: Tensor,
+        device: torch.device,
         sum_over_processes: Callable[[Tensor], Tensor] = lambda value: value,
     ) -> None:
         """Prepare for a pool. Raises TrainingError if the settings need a teacher's predictions, and the pool has none.
@@ -70,12 +72,16 @@ class FixMatch:
             faces: the pool.
             labels: the label space.
             class_mass: total weight of each class in the training faces, float [K]; the prior `training`.
+            device: of the batches.
             sum_over_processes: sums a tensor over the training processes.
         """
         assert role.training.fixmatch is not None
-        self._config, self._role, self._faces, self._labels = role.training.fixmatch, role, faces, labels
+        self._config, self._faces, self._labels = role.training.fixmatch, faces, labels
         self._sum_over_processes = sum_over_processes
         self._is_known = torch.from_numpy(faces.codes >= 0)
+        self._reader = FaceReader(faces, device)
+        self._strong = Augmentation("strong", role.training.randaugment, role.model.input_size)
+        self._weak = Augmentation("weak", input_size=role.model.input_size) if self.predicts else None
         self._teacher = None if faces.teacher is None else torch.from_numpy(faces.teacher)
         if self._config.teacher_share and self._teacher is None:
             raise TrainingError("fixmatch.teacher_share: no predictions of a teacher are given for the pool")
@@ -103,28 +109,15 @@ class FixMatch:
         """
         ends = np.rint(np.cumsum(sizes) * self._config.faces_per_labeled).astype(np.int64)
         batches = np.split(self._sample(int(ends[-1]), seed=seed, epoch=epoch), ends[:-1])
-        kinds: list[tuple[Augmentation, int]] = [("strong", _STRONG_STREAM)]
-        if self.predicts:
-            kinds.append(("weak", _WEAK_STREAM))
-        loaders = [
-            load_batches(
-                AugmentedFaces(
-                    self._faces,
-                    kind,
-                    seed=seed + stream,
-                    randaugment=self._role.training.randaugment,
-                    input_size=self._role.model.input_size,
-                ),
-                batches,
-                epoch=epoch,
-                num_workers=self._role.training.num_workers,
-                start=start,
-                shard_indices=shard_indices,
+        for batch in self._reader.batches(batches, start=start, shard_indices=shard_indices):
+            strong, weak = (
+                augment(batch.pixels, seed=seed + stream, epoch=epoch, positions=batch.positions)
+                if augment is not None
+                else None
+                for augment, stream in ((self._strong, _STRONG_STREAM), (self._weak, _WEAK_STREAM))
             )
-            for kind, stream in kinds
-        ]
-        for (strong, indices), *weak in zip(*loaders, strict=True):
-            yield UnlabeledBatch(strong, weak[0][0] if weak else None, indices)
+            assert strong is not None
+            yield UnlabeledBatch(strong, weak, batch.faces)
 
     def _sample(self, num_samples: int, *, seed: int, epoch: int) -> IntArray:
         num_faces, draws = len(self._faces.pixel_rows), self._faces.draws

@@ -27,14 +27,13 @@ from ssl_pipeline.config.training import RoleConfig
 from ssl_pipeline.errors import TrainingError
 from ssl_pipeline.evaluation.metrics import Scores, metric_value, score_predictions
 from ssl_pipeline.labels import IntArray
-from ssl_pipeline.learning.augmentation import seed_generators
+from ssl_pipeline.learning.augmentation import Augmentation
+from ssl_pipeline.learning.batches import FaceReader
 from ssl_pipeline.learning.dataset import (
-    AugmentedFaces,
     LabeledSet,
     TrainingFaces,
     class_masses,
     epoch_batches,
-    load_batches,
     sampling_weights,
 )
 from ssl_pipeline.learning.device import Compute
@@ -45,6 +44,7 @@ from ssl_pipeline.learning.model import FaceClassifier
 from ssl_pipeline.learning.optimizers import build_optimizer
 from ssl_pipeline.learning.predict import predict_probabilities
 from ssl_pipeline.learning.progress import TrainingProgress
+from ssl_pipeline.learning.random_draws import seed_generators
 from ssl_pipeline.learning.schedules import Schedule
 from ssl_pipeline.learning.start import starting_model
 from ssl_pipeline.learning.step_errors import StepPosition, not_finite, translate_errors
@@ -105,8 +105,8 @@ class TrainingLoop:
             class_balanced=training.class_balanced,
             labeled_fraction=training.labeled_fraction,
         )
-        kind, randaugment, input_size = training.augmentation, training.randaugment, config.model.input_size
-        self.augmented = AugmentedFaces(faces.train, kind, seed=seed, randaugment=randaugment, input_size=input_size)
+        self.reader = FaceReader(faces.train, self.compute.device)
+        self.augment = Augmentation(training.augmentation, training.randaugment, config.model.input_size)
         self.numbers, value_numbers = standardized_numbers(training.loss, faces.train.numbers, name=name)
         masses = [torch.from_numpy(mass).to(self.compute.device) for mass in class_masses(faces.train, faces.labels)]
         self.loss = BatchLoss(training.loss, faces.labels, *masses, value_numbers=value_numbers)
@@ -117,7 +117,12 @@ class TrainingLoop:
                     f"{name}: fixmatch needs unlabeled faces, got none; add a pool or drop training.fixmatch"
                 )
             self.fixmatch = FixMatch(
-                config, faces.unlabeled, faces.labels, class_mass=masses[0], sum_over_processes=self.compute.sum
+                config,
+                faces.unlabeled,
+                faces.labels,
+                class_mass=masses[0],
+                device=self.compute.device,
+                sum_over_processes=self.compute.sum,
             )
         self.targets = torch.from_numpy(faces.train.targets)
         self.known = torch.from_numpy(faces.train.known)
@@ -150,14 +155,7 @@ class TrainingLoop:
         batches = epoch_batches(self.sampling_weights, batch_size=self.config.batch_size, seed=self.seed, epoch=epoch)
         batches = batches[: self.config.num_steps(self.steps_per_epoch) - epoch * self.steps_per_epoch]
         batches = [self._taught(batch) for batch in batches]
-        loader = load_batches(
-            self.augmented,
-            batches,
-            epoch=epoch,
-            num_workers=self.config.num_workers,
-            start=progress.step,
-            shard_indices=self.compute.shard_indices,
-        )
+        labeled = self.reader.batches(batches, start=progress.step, shard_indices=self.compute.shard_indices)
         pool: Iterable[UnlabeledBatch | None] = itertools.repeat(None)
         if self.fixmatch is not None:
             pool = self.fixmatch.batches(
@@ -170,12 +168,13 @@ class TrainingLoop:
         self._start_training_mode()
         if progress.step == 0:
             progress.learning_rate = self.schedule.learning_rate
-        for step, ((pixels, indices), unlabeled) in enumerate(zip(loader, pool, strict=False), start=progress.step):
+        for step, (batch, unlabeled) in enumerate(zip(labeled, pool, strict=False), start=progress.step):
+            pixels = self.augment(batch.pixels, seed=self.seed, epoch=epoch, positions=batch.positions)
             rank = self.compute.accelerator.process_index
             position = (epoch, step, rank) if rank else (epoch, step)
             seed_generators(self.seed, STEP_STREAM, *position)  # for mixing, dropout and stochastic depth
             steps_before = epoch * self.steps_per_epoch + step
-            progress.losses.append(self._step(pixels, indices, steps_before, unlabeled))
+            progress.losses.append(self._step(pixels, batch.faces, steps_before, unlabeled))
             progress.step = step + 1
             bar.step_done(progress.step, len(batches), progress.losses[-1])
             every = self.config.save_every_steps
@@ -244,7 +243,7 @@ class TrainingLoop:
                 with nullcontext() if part is micro_batches[-1] else accelerator.no_sync(self.parallel):
                     images = [pixels[part]] if views is None else [pixels[part], views.strong]
                     with self.compute.autocast():
-                        log_probabilities = self.forward(torch.cat(images).to(device))
+                        log_probabilities = self.forward(torch.cat(images))
                     labeled = log_probabilities[: len(part)]
                     losses = [
                         self._labeled_loss(labeled, faces[part], weight) for faces, weight in labels if weight > 0
@@ -295,7 +294,7 @@ class TrainingLoop:
         if batch.weak is not None:
             model.eval()
             with torch.no_grad(), self.compute.autocast():
-                predicted = torch.cat([model(batch.weak[part].to(device)) for part in parts])
+                predicted = torch.cat([model(batch.weak[part]) for part in parts])
             if model is self.model:
                 self._start_training_mode()
         targets = self.fixmatch.targets(predicted, batch.faces, device=device)

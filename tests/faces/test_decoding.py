@@ -372,3 +372,29 @@ def test_shrinking_averages_instead_of_skipping():
 
 def test_a_small_face_is_enlarged():
     assert square_pixels(photo(), size=100).shape == (100, 100, 3)
+
+
+def large_photo():
+    coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    return Image.fromarray(coarse).resize((1024, 768), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(mode):
+    image = large_photo().convert(mode)
+    content = encoded(image, "JPEG", quality=95)
+    assert decode_rgb(content).size == (1024, 768)
+    assert decode_rgb(content, min_side=96).size == (256, 192)
+    assert decode_rgb(content, min_side=97).size == (512, 384)  # never below twice the side
+    assert decode_rgb(content, min_side=400).size == (1024, 768)
+    whole, part = (square_pixels(decode_rgb(content, min_side=side), size=96).astype(int) for side in (None, 96))
+    assert np.abs(whole - part).mean() < 1
+
+
+def test_a_large_jpeg_of_a_camera_is_upright_and_a_truncated_one_is_refused():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(large_photo(), "JPEG", exif=exif)
+    assert decode_rgb(content, min_side=96).size == (192, 256)
+    with pytest.raises(UnreadableFace, match="truncated"):
+        decode_rgb(content[: len(content) // 2], min_side=96)

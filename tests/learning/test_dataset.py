@@ -1,19 +1,14 @@
 """Sampling weights, epoch batches, augmentation and loading."""
 
-import pickle
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.learning.dataset import (
-    AugmentedFaces,
     epoch_batches,
-    load_batches,
     sampling_weights,
     taught_targets,
 )
@@ -106,32 +101,3 @@ def test_draws_prefer_faces_of_the_pool_within_their_class(class_balanced: bool)
         np.testing.assert_allclose(own / own.min(), draws[~human & (classes == class_id)])
         if class_balanced:
             assert own.sum() == pytest.approx(0.1)
-
-
-def test_augmentation_depends_on_seed_epoch_and_position_only() -> None:
-    train = make_faces(12).train
-    one, other = (AugmentedFaces(train, "strong", seed=seed) for seed in (0, 1))
-    face = one[0, 3, 5][0]
-    assert (one[0, 3, 5][0] == face).all()
-    assert not (one[1, 3, 5][0] == face).all()
-    assert not (one[0, 4, 5][0] == face).all()
-    assert not (other[0, 3, 5][0] == face).all()
-
-
-def test_without_augmentation_the_pixels_are_unchanged() -> None:
-    train = make_faces(12).train
-    batches = [np.array([3, 1]), np.array([2])]
-    loaded = list(load_batches(AugmentedFaces(train, "none", seed=0), batches, epoch=0, num_workers=0))
-    assert [indices.tolist() for _, indices in loaded] == [[3, 1], [2]]
-    assert (loaded[0][0][0].permute(1, 2, 0).numpy() == train.pixels[3]).all()
-
-
-def test_a_spawned_worker_opens_the_pixel_file_instead_of_receiving_its_content(tmp_path: Path) -> None:
-    train = make_faces(60, size=32).train
-    np.save(tmp_path / "pixels.npy", train.pixels)
-    mapped = AugmentedFaces(replace(train, pixels=open_pixels(tmp_path / "pixels.npy")), "none", seed=0)
-    sent = pickle.dumps(mapped)
-    assert len(sent) < train.pixels.nbytes / 20
-    assert (pickle.loads(sent)[0, 0, 7][0] == mapped[0, 0, 7][0]).all()
-    part = AugmentedFaces(replace(train, pixels=open_pixels(tmp_path / "pixels.npy")[2:]), "none", seed=0)
-    assert (pickle.loads(pickle.dumps(part))[0, 0, 7][0] == mapped[0, 0, 9][0]).all()

@@ -110,13 +110,6 @@ def test_a_state_of_another_seed_config_or_input_is_not_resumed(tmp_path: Path) 
     assert fit(make_role(), make_faces(), directory=tmp_path, seed=2, inputs="other").resumed_from_epoch == 0
 
 
-def test_the_number_of_loading_processes_does_not_change_the_result(tmp_path: Path) -> None:
-    for workers in (0, 2):
-        role = make_role(epochs=1, augmentation="strong", num_workers=workers)
-        fit(role, make_faces(), directory=tmp_path / str(workers))
-    assert bytes_of(tmp_path / "0") == bytes_of(tmp_path / "2")
-
-
 @pytest.mark.parametrize("loss", [{"type": "cross_entropy"}, {"type": "focal", "class_weights": "balanced"}])
 def test_four_micro_batches_equal_the_whole_batch_without_batch_norm(loss: dict) -> None:
     faces = make_faces(64, size=32)

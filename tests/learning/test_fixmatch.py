@@ -47,7 +47,9 @@ def faces_with_pool(num_labeled: int, *, size: int = 16, num_pool: int = 120) ->
 def fixmatch_of(faces: TrainingFaces, **settings: object) -> FixMatch:
     role = make_role(fixmatch=settings)
     assert faces.unlabeled is not None
-    return FixMatch(role, faces.unlabeled, SPACE, class_mass=torch.tensor([3.0, 1, 1, 1, 1, 1]))
+    return FixMatch(
+        role, faces.unlabeled, SPACE, class_mass=torch.tensor([3.0, 1, 1, 1, 1, 1]), device=torch.device("cpu")
+    )
 
 
 def reference_targets(

@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from ssl_pipeline.config.run import PredictionConfig
-from ssl_pipeline.config.training import RandAugment
 from ssl_pipeline.errors import ConfigError
-from ssl_pipeline.learning.augmentation import augmentation, seed_generators
 from ssl_pipeline.learning.checkpoint import load_checkpoint
 from ssl_pipeline.learning.fit import fit
 from ssl_pipeline.learning.model import FaceClassifier, build_model
@@ -35,21 +33,6 @@ def test_a_model_sees_the_centered_square_of_a_larger_face(image_size: int) -> N
     center = faces[..., start : start + 16, start : start + 16]
     assert torch.equal(model(faces), whole(center))
     assert torch.equal(model.features(faces), whole.features(center))
-
-
-@pytest.mark.parametrize("kind", ["weak", "strong"])
-def test_training_crops_at_random_without_padding(kind: Any) -> None:
-    crop = augmentation(kind, image_size=8, input_size=6, randaugment=RandAugment(num_ops=0, erasing_probability=0))
-    face = torch.arange(64, dtype=torch.uint8).reshape(1, 8, 8).repeat(3, 1, 1)
-    corners = set()
-    for seed in range(60):
-        seed_generators(seed)
-        view = crop(face)
-        assert view.shape == (3, 6, 6)
-        corners.add(int(view.min()))
-        rows = view[0].sort(dim=1).values  # either direction
-        assert torch.equal(rows, rows[:1, :1] + 8 * torch.arange(6)[:, None] + torch.arange(6))
-    assert corners == {8 * row + column for row in range(3) for column in range(3)}
 
 
 def test_all_training_batches_have_the_networks_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

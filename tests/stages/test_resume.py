@@ -53,7 +53,7 @@ EVERY = FACES | MODELS | CALIBRATE | OUT_OF_FOLD | PREDICT | SHIFT | DRAWS | SEL
 
 # Key, as a regular expression over the whole dotted key → stages with the key among their inputs. First match counts.
 TABLE = {
-    r"(teacher|student)\.training\.(num_workers|save_every_steps)": set(),
+    r"(teacher|student)\.training\.save_every_steps": set(),
     r"teacher\.(name|weight)": set(),  # of one among several: test_teachers.py
     r"teacher\.model\.(architecture|head|input_size)": TEACHERS | STUDENT,  # whether the student starts from it
     r"teacher\..*": TEACHERS,
@@ -273,7 +273,7 @@ def test_another_version_of_a_stages_code_repeats_it(
         (["selection.target=0.7"], SELECT | STUDENT | CALIBRATE | EVALUATE),
         (["shift.strong_auc=0.55"], SELECT | STUDENT | CALIBRATE | EVALUATE),
         (["shift.max_faces=100"], SHIFT | SELECT | STUDENT | CALIBRATE | EVALUATE),
-        (["prediction.batch_size=9", "teacher.training.num_workers=2"], set()),
+        (["prediction.batch_size=9", "teacher.training.save_every_steps=2"], set()),
     ],
 )
 def test_a_stage_works_again_after_the_stages_that_it_reads(

@@ -204,7 +204,7 @@ def test_a_changed_selection_repeats_only_the_stages_that_depend_on_it(
 def test_more_loading_processes_and_larger_prediction_batches_repeat_no_stage(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
 ) -> None:
-    config, run = copy_of(finished, tmp_path, "teacher.training.num_workers=1", "prediction.batch_size=50")
+    config, run = copy_of(finished, tmp_path, "teacher.training.save_every_steps=7", "prediction.batch_size=50")
     assert train_teacher(config, run).skipped
     assert predict(config, run, 1, run.teacher / "best.safetensors").skipped
 

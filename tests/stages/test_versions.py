@@ -18,8 +18,12 @@ CODE: dict[str, tuple[str, ...]] = {
     "prepare": ("labels.py", "faces/**/*.py", "stages/prepare.py"),
     "train": (
         *("stages/train.py", "pseudo_labels/merging.py"),
-        *(f"learning/{name}.py" for name in ("augmentation", "dataset", "fit", "fixmatch", "loop", "losses", "mixing")),
-        *(f"learning/{name}.py" for name in ("model", "optimizers", "parameter_groups", "schedules", "wide_resnet")),
+        *(
+            f"learning/{name}.py"
+            for name in ("augmentation", "batches", "dataset", "fit", "fixmatch", "loop", "losses")
+        ),
+        *(f"learning/{name}.py" for name in ("mixing", "model", "optimizers", "parameter_groups", "random_draws")),
+        *(f"learning/{name}.py" for name in ("schedules", "wide_resnet")),
     ),
     "features": ("stages/features.py", "learning/embedders.py", "faces/feature_table.py"),
     "head": ("stages/teachers.py", "learning/linear_head.py"),
