@@ -143,8 +143,12 @@ def comparison_rows(summary: dict[str, Any]) -> list[tuple[str, float, float]]:
 
 
 def score_rows(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> list[tuple[str, float, float]]:
-    """Return (metric, teacher, student) from two models' scores on the same faces, joint first, then per attribute."""
-    rows = [(f"joint {metric}", teacher[name], student[name]) for name, metric in _METRICS]
+    """Return (metric, teacher, student) from two models' scores on the same faces, joint first, then per attribute.
+
+    With one attribute, the joint scores are its scores, and are left out.
+    """
+    is_joint = len(teacher["per_attribute"]) > 1
+    rows = [(f"joint {metric}", teacher[name], student[name]) for name, metric in _METRICS if is_joint]
     for attribute, scores in teacher["per_attribute"].items():
         student_scores = student["per_attribute"][attribute]
         rows += [(f"{attribute} {metric}", scores[name], student_scores[name]) for name, metric in _METRICS]

@@ -108,6 +108,14 @@ def test_the_markdown_holds_every_metric_with_its_difference() -> None:
     assert "| gender accuracy | 80.0 | 70.0 | -10.0 |" in text
 
 
+def test_one_attribute_has_no_joint_rows() -> None:
+    summary = make_summary(teacher=0.4, student=0.45)
+    for model in ("teacher", "student"):
+        del summary[model]["test"]["per_attribute"]["gender"]
+    text = comparison_markdown(summary)
+    assert "| mask macro F1 |" in text and "joint" not in text
+
+
 def test_data_is_escaped_on_the_page_and_printed_as_text() -> None:
     attack = "<img src=x onerror=alert(1)>"
     summary = make_summary(teacher=0.4, student=0.45, group_words=f"worse in origin {attack}")

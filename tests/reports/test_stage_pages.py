@@ -159,7 +159,12 @@ def scores(macro_f1: float, f1: float | None) -> dict[str, Any]:
     main = {"macro_f1": macro_f1, "accuracy": 0.5}
     value = {"num_faces": 30, "f1": f1}
     attribute = {**main, "per_value": {">=60": value}}
-    return {"num_faces": 88, **main, "per_attribute": {"age": attribute}, "per_class": {"male/>=60": value}}
+    return {
+        "num_faces": 88,
+        **main,
+        "per_attribute": {"gender": {**main, "per_value": {}}, "age": attribute},
+        "per_class": {"male/>=60": value},
+    }
 
 
 def test_the_gate_page_names_worse_groups_and_has_both_models_scores(tmp_path: Path) -> None:
