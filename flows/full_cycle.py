@@ -120,7 +120,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     prose.print(selection_sentence(summary["counts"], summary["precision"]))
     if labels := student_labels_sentence(summary):
         prose.print(labels)
-    if summary["report"] is not None:
+    if summary.get("report"):
         console.print(f"Report:    {summary['report']}", highlight=False)
     console.print(f"Manifest:  {summary['manifest']}", highlight=False)
     console.print(f"Promoted:  {summary['promoted_checkpoint']}", highlight=False)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ssl_pipeline.config.loading import dump_config, load_config
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.errors import ManifestError, PipelineError, RunError
+from ssl_pipeline.errors import ManifestError, RunError
 from ssl_pipeline.evaluation.paired_bootstrap import bootstrap_interval
 from ssl_pipeline.faces.independence import independent_units
 from ssl_pipeline.pseudo_labels.pool_columns import PoolColumns, read_pool
@@ -65,7 +65,7 @@ def write_report(
     context = ReportContext(run, config, read_pool(manifest), options or ReportOptions(), summary)
     _check_belongs(context)
     out = out or run.root / REPORT
-    write_text(out, render_report(_facts(context), report_faces(context)))
+    write_text(out, render_report(report_facts(context), report_faces(context)))
     return out
 
 
@@ -73,8 +73,8 @@ def report_of_cycle(config: RunConfig, run: RunDir, summary: Mapping[str, Any]) 
     """Write the report at a cycle's end; a report that fails is a warning, and the results stand."""
     try:
         return str(write_report(config, run, Path(summary["manifest"]), summary))
-    except (PipelineError, OSError, ValueError, MemoryError) as error:
-        logger.warning("no report: %s; to try again: ssl-pipeline report %s", error, run.root)
+    except Exception as error:  # hours of training must not fail for a page
+        logger.warning("no report: %s: %s; to try again: ssl-pipeline report %s", type(error).__name__, error, run.root)
         return None
 
 
@@ -96,7 +96,7 @@ def _check_belongs(context: ReportContext) -> None:
         )
 
 
-def _facts(context: ReportContext) -> dict[str, Any]:
+def report_facts(context: ReportContext) -> dict[str, Any]:
     """Collect what the page says apart from the faces, from the run's records."""
     run, round_index, config = context.run, context.round_index, context.config
     labels_dir = run.pseudo_labels(round_index)

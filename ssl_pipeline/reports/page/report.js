@@ -101,7 +101,8 @@
     small.width = lines[0].length;
     small.height = lines.length;
     const dots = small.getContext("2d"), image = dots.createImageData(small.width, small.height);
-    lines.forEach((line, y) => [...line].forEach((digit, x) => image.data.set([...ACCENT, Math.round(parseInt(digit, 16) * 11)], 4 * (y * small.width + x))));
+    const cells = lines.map((line) => [...line].map((digit) => parseInt(digit, 16))), least = Math.min(...cells.flat());
+    cells.forEach((line, y) => line.forEach((cell, x) => image.data.set([...ACCENT, Math.round((cell - least) * 12)], 4 * (y * small.width + x))));
     dots.putImageData(image, 0, 0);
     canvas.width = canvas.height = 192;
     pen.imageSmoothingEnabled = true;
@@ -127,13 +128,14 @@
   function probabilities(face) {
     return face.labels.flatMap((label, n) => {
       if (!label.probabilities) return [];
+      if (!isGuessed(label)) return [make("p", {class: "quiet"}, `${attributes[n].name}: ${valueOf(n, label.value)}, known before`)];
       const title = make("h3", {}, `${attributes[n].name}: ${label.status}`), bars = make("div", {class: "bars"});
-      if (label.truth >= 0 && isGuessed(label)) {
+      if (label.truth >= 0) {
         const isRight = label.truth === label.value;
         title.append(" ", make("span", {class: isRight ? "truth-right" : "truth-wrong"}, isRight ? "✓ right, by the hidden label" : `✗ truly ${valueOf(n, label.truth)}`));
       }
       label.probabilities.forEach((share, code) => bars.append(make("b", {class: code === label.value ? "chosen" : ""}, valueOf(n, code)), meter(share), make("span", {class: "number"}, percent(share))));
-      return [title, bars, isGuessed(label) ? make("p", {class: "quiet"}, label.reason) : null];
+      return [title, bars, make("p", {class: "quiet"}, label.reason)];
     });
   }
 
