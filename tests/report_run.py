@@ -6,7 +6,6 @@ from typing import Any
 
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
-from ssl_pipeline.pseudo_labels.pool_columns import read_pool
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.finish import RoundOutcome, finish
 from ssl_pipeline.stages.gate import gate
@@ -48,8 +47,8 @@ def content_of(
     config: RunConfig, run: RunDir, summary: Mapping[str, Any], **options: Any
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what `render_report` takes."""
-    pool = read_pool(run.pseudo_labels(1) / "manifest.parquet")
-    context = ReportContext(run, config, pool, ReportOptions(**options), summary)
+    manifest = run.pseudo_labels(1) / "manifest.parquet"
+    context = ReportContext(run, config, manifest, ReportOptions(**options), summary)
     return report_facts(context), report_faces(context)
 
 

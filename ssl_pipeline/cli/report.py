@@ -18,7 +18,9 @@ def report(
             autocompletion=complete_run,
         ),
     ],
-    out: Annotated[Path | None, typer.Option("--out", help="The file to write; by default report.html in the run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The file to write; by default report.html in the run.")
+    ] = None,
     faces: Annotated[bool, typer.Option("--faces/--no-faces", help="Leave all pictures of faces out.")] = True,
     blur: Annotated[bool, typer.Option("--blur", help="Blur the pictures, so that nobody is recognized.")] = False,
     max_faces: Annotated[int, typer.Option(min=0, max=20_000, help="Faces in the page, at most.")] = 1500,

@@ -4,7 +4,6 @@ Shapes: N rows, A attributes, K classes, n chosen rows.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,6 @@ from ssl_pipeline.pseudo_labels.manifest import FORMAT, FORMAT_VERSION, METADATA
 STATUSES = ("accepted", "rejected", "unreadable")
 ATTRIBUTE_STATUSES = ("known", "accepted", "rejected")
 _BATCH = 65_536
-_MEASURED = r"^((?:class )?confidence|rank|weight|deviation) [\d.]+"  # as `summary` counts reasons
 
 
 @dataclass(frozen=True)
@@ -48,10 +46,6 @@ class PoolColumns:
     """Positions in `ATTRIBUTE_STATUSES`, -1 where the face is unreadable, [N, A]."""
     picture: npt.NDArray[np.int32]
     """Copies of a picture have the same number; -1 where the face is unreadable, [N]."""
-    reasons: Mapping[str, Mapping[str, int]]
-    """Per attribute the reasons of rejected labels without the measured number, and how many faces each has."""
-    sources: Mapping[str, Mapping[str, int]]
-    """Per source the faces by status."""
 
     def __len__(self) -> int:
         return len(self.status)
@@ -96,17 +90,8 @@ def read_pool(path: Path) -> PoolColumns:
         raise ManifestError(
             f"{path}: not a pseudo-label manifest of this release; give a manifest.parquet that `ssl-pipeline run` wrote"
         ) from None
-    parts: list[dict[str, Any]] = []
-    reasons: dict[str, Counter[str]] = {name: Counter() for name in labels.names}
-    sources: Counter[tuple[str, str]] = Counter()
-    for batch in _batches(path, _columns(labels)):
-        parts.append(_numbers(batch, labels))
-        for name in labels.names:
-            rejected = pc.equal(batch[f"{name}_status"], "rejected")
-            shortened = pc.replace_substring_regex(batch[f"{name}_reason"].filter(rejected), _MEASURED, r"\1")
-            reasons[name].update(_counts(shortened))
-        pairs = zip(batch["source"].to_pylist(), batch["status"].to_pylist(), strict=True)
-        sources.update(pairs)
+    fields = [f"{name}{end}" for name in labels.names for end in ("", "_confidence", "_status")]
+    parts = [_numbers(batch, labels) for batch in _batches(path, ["image_id", "status", "class_id", *fields])]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "image_ids"}
     pictures = pq.read_table(path, columns=["picture_id"], partitioning=None)["picture_id"].combine_chunks()
     return PoolColumns(
@@ -115,11 +100,6 @@ def read_pool(path: Path) -> PoolColumns:
         metadata={name: metadata[name] for name in ("identity", "targets", "selection")},
         image_ids=pa.chunked_array([part["image_ids"] for part in parts]),
         picture=_fill(pictures.dictionary_encode().indices, np.int32),
-        reasons={name: dict(counts.most_common()) for name, counts in reasons.items()},
-        sources={
-            source: {status: sources[source, status] for status in STATUSES}
-            for source in sorted({source for source, _ in sources})
-        },
         **joined,
     )
 
@@ -170,11 +150,6 @@ def _ranks(sorted_strata: IntArray) -> IntArray:
     return np.arange(len(sorted_strata)) - np.repeat(starts, lengths)
 
 
-def _columns(labels: LabelSpace) -> list[str]:
-    fields = ("", "_confidence", "_status", "_reason")
-    return ["image_id", "status", "source", "class_id", *(f"{name}{end}" for name in labels.names for end in fields)]
-
-
 def _batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path) as file:
         yield from file.iter_batches(batch_size=_BATCH, columns=list(columns))
@@ -202,9 +177,3 @@ def _decoded(column: pa.Array) -> pa.Array:
 
 def _fill(column: Any, dtype: Any) -> Any:
     return pc.fill_null(column.cast(pa.int64()), -1).to_numpy(zero_copy_only=False).astype(dtype)
-
-
-def _counts(texts: pa.Array) -> dict[str, int]:
-    return {row["values"]: row["counts"] for row in pc.value_counts(texts).to_pylist()}
-
-

@@ -65,13 +65,21 @@ def small_multiples(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     first, few = next(iter(scores.values())), facts["min_units"]
     charts = [{"title": "Attributes", "measure": "macro F1", "rows": []}]
     charts[0]["rows"] = [
-        _row(name, first["num_faces"], few, {own: part["per_attribute"][name]["macro_f1"] for own, part in scores.items()})
+        _row(
+            name,
+            first["num_faces"],
+            few,
+            {own: part["per_attribute"][name]["macro_f1"] for own, part in scores.items()},
+        )
         for name in first["per_attribute"]
     ]
     for name, attribute in first["per_attribute"].items():
         rows = [
             _row(
-                value, own["num_faces"], few, {m: s["per_attribute"][name]["per_value"][value]["f1"] for m, s in scores.items()}
+                value,
+                own["num_faces"],
+                few,
+                {m: s["per_attribute"][name]["per_value"][value]["f1"] for m, s in scores.items()},
             )
             for value, own in attribute["per_value"].items()
         ]
@@ -80,10 +88,17 @@ def small_multiples(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
         _row(name, own["num_faces"], few, {model: part["per_class"][name]["f1"] for model, part in scores.items()})
         for name, own in first["per_class"].items()
     ]
-    charts.append({"title": "Classes", "measure": "F1", "rows": classes[:_MAX_CLASSES], "left_out": len(classes) - _MAX_CLASSES})
+    charts.append(
+        {"title": "Classes", "measure": "F1", "rows": classes[:_MAX_CLASSES], "left_out": len(classes) - _MAX_CLASSES}
+    )
     for column, groups in first["per_group"].items():
         rows = [
-            _row(value, group["num_faces"], few, {m: s["per_group"][column][value]["accuracy"] for m, s in scores.items()})
+            _row(
+                value,
+                group["num_faces"],
+                few,
+                {m: s["per_group"][column][value]["accuracy"] for m, s in scores.items()},
+            )
             for value, group in groups.items()
         ]
         for row, group in zip(rows, groups, strict=True):
@@ -103,15 +118,24 @@ def label_bars(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     selection = facts["selection"]
     bars = []
     for name, counts in selection["per_attribute"].items():
-        reasons = list(facts["reasons"].get(name, {}).items())
+        prefix = f"{name}: "
+        reasons = [
+            (reason.removeprefix(prefix), number)
+            for reason, number in selection["rejection_reasons"].items()
+            if reason.startswith(prefix)
+        ]
         parts = [("known before", "known", counts["known"]), ("accepted", "accepted", counts["accepted"])]
         parts += [(f"rejected: {reason}", "rejected", number) for reason, number in reasons[:_MAX_REASONS]]
         if others := reasons[_MAX_REASONS:]:
-            parts.append((f"rejected for {len(others):,} other reasons", "rejected", sum(number for _, number in others)))
+            parts.append(
+                (f"rejected for {len(others):,} other reasons", "rejected", sum(number for _, number in others))
+            )
         parts.append(("unreadable", "unreadable", selection["counts"]["unreadable"]))
         shown = [{"name": text, "kind": kind, "number": number} for text, kind, number in parts if number]
         precision = (selection["precision"] or {}).get(name) or {}
-        bars.append({"name": name, "parts": shown, "total": sum(part["number"] for part in shown), "precision": precision})
+        bars.append(
+            {"name": name, "parts": shown, "total": sum(part["number"] for part in shown), "precision": precision}
+        )
     return bars
 
 
@@ -134,7 +158,9 @@ def guarantee_sentences(facts: Mapping[str, Any]) -> list[str]:
             )
         elif settings["type"] == "precision_guarantee" and row["threshold"] is None and row["num_candidates"]:
             why = f": {row['note']}" if row["note"] else ""
-            sentences.append(f"For {row['attribute']} {row['value']}{known} nothing is guaranteed and nothing accepted{why}.")
+            sentences.append(
+                f"For {row['attribute']} {row['value']}{known} nothing is guaranteed and nothing accepted{why}."
+            )
         elif row["num_held_out"] and row["num_accepted"]:
             bound = row["lower_bound"]
             least = "" if bound is None else f", so at least {bound:.0%} with {row['bound_confidence']:.0%} confidence"
@@ -152,43 +178,73 @@ def _resemblance(shift: Mapping[str, Any] | None) -> str:
 
 def findings(facts: Mapping[str, Any]) -> list[dict[str, str]]:
     """List what a reader has to know: level (warning, note or good), title and text."""
-    return [{"level": level, "title": title, "text": text} for level, title, text in _findings(facts)]
+    found = [*_selection_findings(facts), *_group_findings(facts["summary"]), *_face_findings(facts)]
+    found += _calibration_findings(facts["calibration"])
+    return [{"level": level, "title": title, "text": text} for level, title, text in found]
 
 
-def _findings(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    shift, summary = facts["selection"]["selection"].get("shift"), facts["summary"]
+_Finding = tuple[str, str, str]
+
+
+def _selection_findings(facts: Mapping[str, Any]) -> Iterator[_Finding]:
+    shift = facts["selection"]["selection"].get("shift")
     if shift:
         level, title = ("warning", "Strong shift") if shift["strong"] else ("good", "No strong shift")
-        yield level, title, f"{shift['words'][:1].upper()}{shift['words'][1:]}."
+        yield level, title, _sentence(shift["words"])
     else:
         yield "note", "Shift", "Not measured: nobody knows whether the pool resembles the labeled faces."
     for fault in facts["selection"]["selection"]["faults"]:
         yield "warning", "Fault of the selection", fault
-    for name, comparison in (("teacher", summary.get("test_difference")), ("control", summary.get("control_difference"))):
+    if facts["summary"].get("changed_labels"):
+        yield "note", "Rounds", _sentence(facts["summary"]["changed_labels"]["words"])
+
+
+def _group_findings(summary: Mapping[str, Any]) -> Iterator[_Finding]:
+    for name in ("teacher", "control"):
+        comparison = summary.get("test_difference" if name == "teacher" else "control_difference")
         if comparison and comparison["group_words"]:
             level = "warning" if comparison["regressions"] else "note"
-            yield level, f"Groups, student against {name}", f"{comparison['group_words'][:1].upper()}{comparison['group_words'][1:]}."
+            yield level, f"Groups, student against {name}", _sentence(comparison["group_words"])
     if summary.get("test_difference") and not summary["test_difference"]["regressions"]:
-        yield "good", "No group lost", "In no tested group is the student worse than its teacher (sign test over persons)."
+        yield (
+            "good",
+            "No group lost",
+            "In no tested group is the student worse than its teacher (sign test over persons).",
+        )
+
+
+def _face_findings(facts: Mapping[str, Any]) -> Iterator[_Finding]:
     removed = {name: number for name, number in facts["faces"]["leakage"].items() if number}
-    words = ", ".join(f"{number:,} of {name}" for name, number in removed.items())
     if removed:
+        words = ", ".join(f"{number:,} of {name}" for name, number in removed.items())
         yield "note", "Leaks removed", f"Faces or persons of another split, taken out of the pool: {words}."
     else:
-        yield "good", "No leaks", "No face and no person of the pool is in a labeled split, as far as ids and pictures tell."
+        yield (
+            "good",
+            "No leaks",
+            "No face and no person of the pool is in a labeled split, as far as ids and pictures tell.",
+        )
     if not facts["faces"]["persons_known"]:
         yield "warning", "Persons unknown", "A face without a person counts as a person: one may be in several splits."
-    unreadable = facts["faces"]["rejected"]
-    if unreadable:
+    if facts["faces"]["rejected"]:
         reasons = "; ".join(f"{reason}: {number:,}" for reason, number in facts["unreadable"].items())
-        yield "note", "Faces that could not be used", f"{unreadable:,}: {reasons}."
-    for name, report in facts["calibration"].items():
+        yield "note", "Faces that could not be used", f"{facts['faces']['rejected']:,}: {reasons}."
+
+
+def _calibration_findings(calibration: Mapping[str, Any]) -> Iterator[_Finding]:
+    for name, report in calibration.items():
         if "refused" in report:
-            yield "note", f"The {name} is not calibrated", str(report["refused"])
-    if not facts["calibration"]:
-        yield "note", "Confidence is not calibrated", "0.9 need not mean nine in ten; `calibration` in the config fits it."
-    if summary.get("changed_labels"):
-        yield "note", "Rounds", summary["changed_labels"]["words"]
+            yield "note", f"The {name} is not calibrated", _sentence(str(report["refused"]))
+    if not calibration:
+        yield (
+            "note",
+            "Confidence is not calibrated",
+            "0.9 need not mean nine in ten; calibration in the config fits it.",
+        )
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:].rstrip('.')}."
 
 
 def reliability_charts(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -230,7 +286,11 @@ def histogram_charts(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
             "bars": list(zip(counts["accepted"], counts["rejected"], strict=True)),
             "most": max(map(sum, zip(counts["accepted"], counts["rejected"], strict=True))),
             "thresholds": sorted(
-                {round(row["threshold"], 4) for row in rows if row["attribute"] == name and row["threshold"] is not None}
+                {
+                    round(row["threshold"], 4)
+                    for row in rows
+                    if row["attribute"] == name and row["threshold"] is not None
+                }
             ),
         }
         for name, counts in facts["histograms"].items()

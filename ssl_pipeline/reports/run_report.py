@@ -21,7 +21,10 @@ GALLERIES = {
     "odd": ("Odd", "Copies of one picture, then faces farthest from all labeled faces."),
     "changed": ("Changed by the student", "Faces to which the student gives another value than its teacher did."),
     "wrong": ("Accepted and wrong", "Accepted labels that differ from those the run hid, the surest first."),
-    "label-errors": ("Suspicious human labels", "Human labels that the models find least likely, the most suspicious first."),
+    "label-errors": (
+        "Suspicious human labels",
+        "Human labels that the models find least likely, the most suspicious first.",
+    ),
 }
 
 
@@ -94,4 +97,4 @@ def _signed(number: float) -> str:
 
 def _breakable(name: str) -> Markup:
     """Let the name of a class break after its slashes."""
-    return Markup("/<wbr>").join(name.split("/"))  # noqa: S704 - joins escape the parts
+    return Markup("/<wbr>").join(name.split("/"))

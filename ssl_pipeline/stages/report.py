@@ -13,7 +13,7 @@ from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import ManifestError, RunError
 from ssl_pipeline.evaluation.paired_bootstrap import bootstrap_interval
 from ssl_pipeline.faces.independence import independent_units
-from ssl_pipeline.pseudo_labels.pool_columns import PoolColumns, read_pool
+from ssl_pipeline.pseudo_labels.pool_columns import PoolColumns
 from ssl_pipeline.reports.run_report import render_report
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of, read_json, write_text
@@ -42,7 +42,9 @@ def report_run(path: Path, out: Path | None = None, options: ReportOptions | Non
     """
     run = RunDir(path) if path.is_dir() else RunDir.around(path)
     if path.is_file() and not (run.root / "config.yaml").is_file():
-        raise ManifestError(f"{path}: a report needs the manifest's run around it, RUN/round-…/pseudo_labels/manifest.parquet")
+        raise ManifestError(
+            f"{path}: a report needs the manifest's run around it, RUN/round-…/pseudo_labels/manifest.parquet"
+        )
     if not (run.root / "config.yaml").is_file():
         raise RunError(f"{path}: no run; give the folder of a run, or a manifest.parquet in one")
     summary = read_json(run.summary) if run.summary.is_file() else {}
@@ -62,7 +64,7 @@ def write_report(
     options: ReportOptions | None = None,
 ) -> Path:
     """Write the report about a manifest and, unless `summary` is empty, the cycle's results; return its path."""
-    context = ReportContext(run, config, read_pool(manifest), options or ReportOptions(), summary)
+    context = ReportContext(run, config, manifest, options or ReportOptions(), summary)
     _check_belongs(context)
     out = out or run.root / REPORT
     write_text(out, render_report(report_facts(context), report_faces(context)))
@@ -101,9 +103,7 @@ def report_facts(context: ReportContext) -> dict[str, Any]:
     run, round_index, config = context.run, context.round_index, context.config
     labels_dir = run.pseudo_labels(round_index)
     models = {"teacher": run.teacher, "control": run.control(round_index), "student": run.student(round_index)}
-    if not context.summary:
-        models = {"teacher": run.teacher}
-    elif context.summary["student"] is None:
+    if not context.summary or context.summary["student"] is None:
         models = {"teacher": run.teacher}
     elif context.summary["control"] is None:
         del models["control"]
@@ -116,7 +116,6 @@ def report_facts(context: ReportContext) -> dict[str, Any]:
         "control_over_teacher": _control_over_teacher(context),
         "selection": _json(labels_dir / "selection.json"),
         "shift": _json(labels_dir / "shift.json"),
-        "reasons": context.pool.reasons,
         "histograms": _histograms(context.pool),
         "calibration": _calibrations(models),
         "faces": dict(StageRecord.read(run.faces).result),

@@ -14,7 +14,7 @@ import pyarrow as pa
 from ssl_pipeline.errors import CheckpointError
 from ssl_pipeline.evaluation.projection import nearest, project
 from ssl_pipeline.labels import BoolArray, IntArray
-from ssl_pipeline.pseudo_labels.pool_columns import ATTRIBUTE_STATUSES, align, even_sample, first_of_each, read_pool
+from ssl_pipeline.pseudo_labels.pool_columns import ATTRIBUTE_STATUSES, align, even_sample, first_of_each
 from ssl_pipeline.stages.face_features import face_features
 from ssl_pipeline.stages.report_context import ReportContext, Shown
 
@@ -144,7 +144,7 @@ def _changed(context: ReportContext) -> BoolArray | None:
     path = context.run.pseudo_labels(context.round_index + 1) / "manifest.parquet"
     if not path.is_file():
         return None
-    after = read_pool(path)
+    after = context.other_pool(path)
     table = pa.table({"image_id": after.image_ids, "row": np.arange(len(after))})
     rows = align(context.pool.image_ids, table, "row").fill_null(-1).to_numpy()
     codes = np.where(rows[:, None] >= 0, after.codes[rows], -1)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.labels import IntArray
-from ssl_pipeline.pseudo_labels.pool_columns import PoolColumns, align, value_codes
+from ssl_pipeline.pseudo_labels.pool_columns import PoolColumns, align, read_pool, value_codes
 from ssl_pipeline.runs.directory import RunDir
 
 
@@ -59,10 +59,23 @@ class ReportContext:
 
     run: RunDir
     config: RunConfig
-    pool: PoolColumns
+    manifest: Path
     options: ReportOptions
     summary: Mapping[str, Any]
     """Content of summary.json; empty if the cycle has not ended."""
+    _pools: dict[Path, PoolColumns] = field(default_factory=dict)
+
+    @property
+    def pool(self) -> PoolColumns:
+        """The columns of the manifest."""
+        return self.other_pool(self.manifest)
+
+    def other_pool(self, manifest: Path) -> PoolColumns:
+        """Read the columns of a manifest of the run, once."""
+        path = manifest.resolve()
+        if path not in self._pools:
+            self._pools[path] = read_pool(manifest)
+        return self._pools[path]
 
     @property
     def round_index(self) -> int:

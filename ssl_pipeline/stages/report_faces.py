@@ -10,7 +10,7 @@ from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.labels import IntArray
 from ssl_pipeline.learning.predict import CheckpointPredictor
 from ssl_pipeline.learning.saliency import saliency
-from ssl_pipeline.pseudo_labels.pool_columns import ATTRIBUTE_STATUSES, STATUSES, align, read_pool
+from ssl_pipeline.pseudo_labels.pool_columns import ATTRIBUTE_STATUSES, STATUSES, align
 from ssl_pipeline.reports.thumbnails import thumbnails
 from ssl_pipeline.stages.report_choice import (
     Sample,
@@ -114,7 +114,9 @@ def _suspicions(context: ReportContext) -> dict[str, str]:
     table = suspicious_labels(context)
     rows = [] if table is None else table.to_dict("records")
     return {
-        str(row["image_id"]): f"{row['attribute']}: labeled {row['label']}, likely {row['likely_label']} (score {row['score']:.3f})"
+        str(
+            row["image_id"]
+        ): f"{row['attribute']}: labeled {row['label']}, likely {row['likely_label']} (score {row['score']:.3f})"
         for row in rows
     }
 
@@ -138,7 +140,7 @@ def _guesses_of_rounds(context: ReportContext, positions: IntArray) -> dict[int,
     guesses: dict[int, list[dict[str, Any]]] = {int(position): [] for position in positions}
     ids = context.pool.image_ids.take(pa.array(positions))
     for path in sorted(context.run.root.glob("round-*/pseudo_labels/manifest.parquet")):
-        other = read_pool(path)
+        other = context.other_pool(path)
         if other.labels != context.pool.labels:
             continue
         table = pa.table({"image_id": other.image_ids, "row": np.arange(len(other))})

@@ -53,7 +53,9 @@ def open_page(chromium: Any) -> Iterator[Any]:
 @pytest.fixture
 def serious_findings() -> Any:
     """A function that lists what axe finds serious or critical on a page."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python: make setup-dev")
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="needs axe-playwright-python: make setup-dev"
+    )
 
     def find(page: Any) -> list[str]:
         found = axe.Axe().run(page).response["violations"]

@@ -161,7 +161,10 @@ def test_hostile_names_are_text(finished: Finished) -> None:
     read = Page(html)
     assert [own.get("type") for tag, own in read.tags if tag == "script"] == ["application/json", None]
     assert not [own for tag, own in read.tags if tag == "img"]
-    assert {value for item in read.data["attributes"] for value in item["values"]} >= {HOSTILE["male"], HOSTILE["female"]}
+    assert {value for item in read.data["attributes"] for value in item["values"]} >= {
+        HOSTILE["male"],
+        HOSTILE["female"],
+    }
     assert HOSTILE["female"] in read.text and "<script>alert('male')" not in html
     assert any(HOSTILE["elsewhere"] in face["id"] for face in read.data["faces"])
 
@@ -196,7 +199,13 @@ def test_suspicious_human_labels_are_a_gallery_where_someone_looked(finished: Fi
     config, run, summary = finished
     labeled = pd.read_parquet(run.faces / "labeled.parquet")
     suspect = labeled[labeled["split"] == "train"].iloc[3]
-    row = {"image_id": suspect["image_id"], "attribute": "gender", "label": "male", "likely_label": "female", "score": 0.01}
+    row = {
+        "image_id": suspect["image_id"],
+        "attribute": "gender",
+        "label": "male",
+        "likely_label": "female",
+        "score": 0.01,
+    }
     pd.DataFrame([row]).to_parquet(run.root / "label_errors.parquet")
     try:
         _, faces = content_of(config, run, summary)
