@@ -249,17 +249,19 @@ def _sentence(words: str) -> str:
 
 def reliability_charts(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return reliability of the class and the attributes: before and after calibration where fitted, else by model."""
-    charts = []
-    if facts["calibration"]:
-        name, report = next(iter(facts["calibration"].items()))
-        for when in ("before", "after") if "before" in report else ():
-            for what, own in _with_attributes(report[when]):
-                charts.append(_reliability(f"{name}, {what}: {when} calibration", own))
-        return charts
-    for name in ("teacher", "student"):
-        if name in facts["scores"]:
-            charts += [_reliability(f"{name}, {what}", own) for what, own in _with_attributes(facts["scores"][name])]
-    return charts
+    for name, report in facts["calibration"].items():
+        if "before" in report:
+            return [
+                _reliability(f"{name}, {what}, {when} calibration", own)
+                for when in ("before", "after")
+                for what, own in _with_attributes(report[when])
+            ]
+    return [
+        _reliability(f"{name}, {what}", own)
+        for name in ("teacher", "student")
+        if name in facts["scores"]
+        for what, own in _with_attributes(facts["scores"][name])
+    ]
 
 
 def _with_attributes(scores: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

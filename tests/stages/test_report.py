@@ -195,6 +195,15 @@ def test_an_unfinished_run_shows_what_is_known(finished: Finished, tmp_path: Pat
     assert read.data["faces"] and read.data["map"] is not None
 
 
+def test_a_run_without_a_student_has_a_report(finished: Finished) -> None:
+    config, run, summary = finished
+    alone = dict.fromkeys(("student", "control", "test_difference", "control_difference", "costs", "student_labels"))
+    facts, faces = content_of(config, run, {**summary, **alone, "promoted": "teacher", "pool_teaches": False})
+    read = Page(render_report(facts, faces))
+    assert "The teacher stays: there is no student" in read.text and "no student was trained" in read.text
+    assert set(facts["scores"]) == {"teacher"} and "There is no student to compare" in read.text
+
+
 def test_suspicious_human_labels_are_a_gallery_where_someone_looked(finished: Finished) -> None:
     config, run, summary = finished
     labeled = pd.read_parquet(run.faces / "labeled.parquet")
