@@ -25,7 +25,7 @@ def report(
     blur: Annotated[bool, typer.Option("--blur", help="Blur the pictures, so that nobody is recognized.")] = False,
     max_faces: Annotated[int, typer.Option(min=0, max=20_000, help="Faces in the page, at most.")] = 1500,
 ) -> None:
-    """Write one self-contained HTML file: it needs no network, and opens from disk or a mail."""
+    """Write one HTML file that shows a run: results, labels, faces, map, findings. It needs no network."""
     from ssl_pipeline.stages.report import report_run
     from ssl_pipeline.stages.report_context import ReportOptions
 
