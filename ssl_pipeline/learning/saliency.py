@@ -65,7 +65,7 @@ def _of_batch(model: FaceClassifier, maps: Tensor, codes: Tensor) -> npt.NDArray
         heat = (gradient.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1).clamp(min=0).detach()
         heats.append(torch.nan_to_num(heat))
     heat = torch.stack(heats, dim=1)
-    heat = functional.adaptive_avg_pool2d(heat, [min(side, _MAX_SIDE) for side in heat.shape[2:]])
+    heat = functional.adaptive_avg_pool2d(heat, (min(heat.shape[2], _MAX_SIDE), min(heat.shape[3], _MAX_SIDE)))
     heat = heat / heat.amax(dim=(2, 3), keepdim=True).clamp(min=1e-12)
     return np.asarray(heat.cpu().numpy(), np.float32)
 

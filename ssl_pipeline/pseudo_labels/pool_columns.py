@@ -115,7 +115,7 @@ def align(ids: pa.ChunkedArray, table: pa.Table, column: str) -> pa.ChunkedArray
 def value_codes(column: pa.ChunkedArray, values: Sequence[str]) -> npt.NDArray[np.int16]:
     """Return the positions of texts among `values`, -1 where there is none, int16 [N]."""
     positions = pc.index_in(column.cast(pa.string()), value_set=pa.array(list(values), pa.string()))
-    return _fill(positions, np.int16)
+    return np.asarray(_fill(positions, np.int16))
 
 
 def even_sample(strata: IntArray, num: int, *, seed: int) -> IntArray:

@@ -63,7 +63,7 @@ def small_multiples(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     if len(scores) < 2:
         return []
     first, few = next(iter(scores.values())), facts["min_units"]
-    charts = [{"title": "Attributes", "measure": "macro F1", "rows": []}]
+    charts: list[dict[str, Any]] = [{"title": "Attributes", "measure": "macro F1", "rows": []}]
     charts[0]["rows"] = [
         _row(
             name,

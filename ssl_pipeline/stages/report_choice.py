@@ -66,11 +66,11 @@ def choose_galleries(context: ReportContext, sample: Sample | None, shown: Shown
     accepted, rejected = pool.is_accepted(), pool.is_rejected()
     lowest = np.where(accepted, pool.confidence, np.inf).min(axis=1)
     highest = np.where(rejected, pool.confidence, -np.inf).max(axis=1)
-    any_accepted = accepted.any(axis=1)
+    any_accepted, any_rejected = (np.asarray(rows.any(axis=1)) for rows in (accepted, rejected))
     chosen: dict[str, IntArray] = {
         "surest": first_of_each(-lowest, strata, any_accepted, PER_GALLERY),
         "least-sure": first_of_each(lowest, strata, any_accepted, PER_GALLERY),
-        "just-rejected": first_of_each(-highest, strata, rejected.any(axis=1), PER_GALLERY),
+        "just-rejected": first_of_each(-highest, strata, any_rejected, PER_GALLERY),
         "odd": _odd(context, sample),
     }
     if (changed := _changed(context)) is not None:
