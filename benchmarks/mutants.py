@@ -52,7 +52,7 @@ SETTINGS = """
 [tool.mutmut]
 source_paths = ["ssl_pipeline"]
 also_copy = ["configs", "docs", "flows", "benchmarks", "README.md"]
-pytest_add_cli_args = ["-p", "no:cacheprovider", "-m", "not slow", "-p", "no:xdist"]
+pytest_add_cli_args = ["-p", "no:cacheprovider", "-m", "not slow and not browser", "-p", "no:xdist"]
 do_not_mutate_patterns = ['logger\\.\\w+', 'raise \\w+']
 """
 """Words of messages are not mutated: tests of messages are in tests/bad_inputs.py."""

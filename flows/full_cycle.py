@@ -120,6 +120,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     prose.print(selection_sentence(summary["counts"], summary["precision"]))
     if labels := student_labels_sentence(summary):
         prose.print(labels)
+    if summary.get("report"):
+        console.print(f"Report:    {summary['report']}", highlight=False)
     console.print(f"Manifest:  {summary['manifest']}", highlight=False)
     console.print(f"Promoted:  {summary['promoted_checkpoint']}", highlight=False)
     console.print(f"Predict:   {predict_command(summary)}", highlight=False)

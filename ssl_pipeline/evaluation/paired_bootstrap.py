@@ -76,6 +76,25 @@ def paired_bootstrap(
     return PairedDifference(difference, float(lower), float(upper), probability, num_units)
 
 
+def bootstrap_interval(
+    truth: IntArray,
+    predicted: IntArray,
+    units: IntArray,
+    *,
+    num_classes: int,
+    metric: str = "macro_f1",
+    num_draws: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the central 95 % of one model's scores over resampled units; arguments as of `paired_bootstrap`."""
+    unit_ids, unit_indices = np.unique(units, return_inverse=True)
+    counts = _counts_per_unit(truth, predicted, unit_indices, len(unit_ids), num_classes)
+    batches = _draw_units(len(unit_ids), num_draws, seed)
+    drawn = np.concatenate([_scores(draws, counts, metric) for draws in batches])
+    lower, upper = np.quantile(drawn, [0.025, 0.975])
+    return float(lower), float(upper)
+
+
 def _counts_per_unit(
     truth: IntArray, predicted: IntArray, unit_indices: IntArray, num_units: int, num_classes: int
 ) -> FloatArray:

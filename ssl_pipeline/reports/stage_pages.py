@@ -236,10 +236,18 @@ def cycle_page(summary: Mapping[str, Any], root: Path) -> Page:
         comparison_markdown(dict(summary)),
         f"Promoted: {markdown_code(summary['promoted_checkpoint'])}",
         "",
+        *_report_link(summary.get("report")),
         f"Run directory: {markdown_code(root)}. Status: {markdown_code(f'ssl-pipeline cycle status {root}')}",
     ]
     pictures = [root / "class_f1.png"] if summary["student"] is not None else []
     return Page("teacher-against-student", f"Result of run {summary['run_name']}", "\n".join(lines), pictures)
+
+
+def _report_link(report: str | None) -> list[str]:
+    """Link the report's file; a browser opens it where it runs on the same machine, so its path is there to copy."""
+    if report is None:
+        return []
+    return [f"Report: [open it]({Path(report).absolute().as_uri()}), or copy its path: {markdown_code(report)}", ""]
 
 
 def failure_page(message: str, status: RunStatus | None) -> Page:

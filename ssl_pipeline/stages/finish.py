@@ -18,6 +18,7 @@ from ssl_pipeline.stages.cost import measure_cost
 from ssl_pipeline.stages.evaluate import evaluate
 from ssl_pipeline.stages.gate import GateResult, compare_on_split
 from ssl_pipeline.stages.open import environment
+from ssl_pipeline.stages.report import report_of_cycle
 from ssl_pipeline.stages.selection import ChangedLabels
 from ssl_pipeline.stages.student_labels import StudentLabels
 from ssl_pipeline.stages.train import TrainedModel
@@ -126,10 +127,11 @@ def finish(
 
 
 def _write(config: RunConfig, run: RunDir, summary: dict[str, Any], *, faces: Mapping[str, Any]) -> None:
-    """Write the cards, track the scores, and last the summary."""
+    """Write the cards and the report, track the scores, and last the summary."""
     write_text(run.root / "model_card.md", model_card(summary, config))
     write_text(run.root / "data_card.md", data_card(faces, config))
     _track(config, run, summary)
+    summary["report"] = report_of_cycle(config, run, summary)
     write_json(run.summary, summary)
 
 

@@ -10,6 +10,7 @@ VERSIONS: Final = {
     "prepare": 3,
     "train": 5,
     "features": 1,
+    "face_features": 1,
     "head": 1,
     "vote": 1,
     "calibrate": 1,
