@@ -56,7 +56,8 @@ def with_answers(faces: pd.DataFrame, answered: AnsweredLabels, labels: LabelsCo
     space = labels.space
     answers = answered_codes(faces, answered, space)
     codes = human_codes(space.encode(faces), answers)
-    changed = faces.assign(**{name: column.array for name, column in space.decode(codes).items()})
+    decoded = space.decode(codes)
+    changed = faces.assign(**{name: decoded[name].array for name in space.names})
     for attribute in labels.made_from_age:
         position = space.names.index(attribute.name)
         ages = changed["age_years"].to_numpy(np.float64, na_value=np.nan)

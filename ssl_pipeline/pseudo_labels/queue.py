@@ -68,7 +68,7 @@ def choose(num_faces: int, *, by: By, scores: FloatArray, features: FloatArray |
     """Choose faces among N candidates.
 
     `clusters`: k-means of `num_faces` clusters on features of length 1; of each cluster, beginning with the largest, the
-    least sure face of the half that is nearest to the center, so that the faces are typical, diverse and unsure.
+    least sure face, so that the faces are diverse, unsure and begin with what is typical of the pool.
 
     Args:
         num_faces: n; with fewer candidates, all of them.
@@ -106,20 +106,10 @@ def _by_clusters(num_faces: int, scores: FloatArray, features: FloatArray, *, se
         warnings.simplefilter("ignore", ConvergenceWarning)  # copies of a face make fewer clusters
         means = kind(num_faces, n_init=1, random_state=seed).fit(directions)
     clusters: IntArray = means.labels_.astype(np.int64)
-    distances = np.linalg.norm(directions - means.cluster_centers_[clusters], axis=1)
     sizes = np.bincount(clusters, minlength=num_faces)
     order = np.argsort(-sizes, kind="stable")
-    ranked = [_ranked(np.flatnonzero(clusters == cluster), scores, distances) for cluster in order]
-    turns = sorted(
-        (turn, place, position) for place, own in enumerate(ranked) for turn, position in enumerate(own.tolist())
-    )
-    positions = np.array([position for _, _, position in turns[:num_faces]], dtype=np.int64)
+    least_sure: IntArray = np.argsort(-scores, kind="stable")
+    members = [least_sure[clusters[least_sure] == cluster] for cluster in order]
+    turns = sorted((turn, place, face) for place, own in enumerate(members) for turn, face in enumerate(own.tolist()))
+    positions = np.array([face for _, _, face in turns[:num_faces]], dtype=np.int64)  # an empty cluster has no turn
     return Queue(positions, clusters[positions], sizes[clusters[positions]])
-
-
-def _ranked(members: IntArray, scores: FloatArray, distances: FloatArray) -> IntArray:
-    """Order a cluster: the half nearest to the center first, each half by falling score."""
-    near = members[np.argsort(distances[members], kind="stable")]
-    half = -(-len(near) // 2)
-    parts = (near[:half], near[half:])
-    return np.concatenate([part[np.argsort(-scores[part], kind="stable")] for part in parts])

@@ -1,6 +1,7 @@
 """Queue: the faces of a run's pool that a person should label next, by the newest student's features and predictions."""
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
@@ -110,7 +111,7 @@ def _reason(by: By, labels: LabelSpace, probabilities: FloatArray, known: BoolAr
     return f"stands for {size:,} similar unsure faces; {unsure}" if by == "clusters" else unsure
 
 
-def label_studio_tasks(faces: pd.DataFrame, *, root: Path) -> list[dict[str, object]]:
+def label_studio_tasks(faces: pd.DataFrame, *, root: Path) -> list[dict[str, Any]]:
     """Return tasks for Label Studio, with images as its local storage names them: relative to its document root.
 
     Args:

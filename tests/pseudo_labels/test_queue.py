@@ -1,4 +1,4 @@
-"""Queues against a slow reference: uncertainty, clusters, typical halves; the same seed gives the same faces."""
+"""Queues against a slow reference: uncertainty and clusters; the same seed gives the same faces."""
 
 import numpy as np
 import pytest
@@ -56,23 +56,18 @@ def test_uncertainty_is_that_of_a_slow_reference(num_members: int) -> None:
 
 
 def slow_clusters(number: int, scores: np.ndarray, features: np.ndarray, seed: int) -> list[int]:
-    """Take turns over the clusters, the largest first: the least sure of what is left of the near half, then of the rest."""
+    """Take turns over the clusters, the largest first: the least sure of what is left."""
     points = [row / np.sqrt(sum(row * row)) for row in features]
     means = KMeans(number, n_init=1, random_state=seed).fit(np.array(points))
     clusters = [[face for face in range(len(points)) if means.labels_[face] == cluster] for cluster in range(number)]
     waiting = []
-    for cluster, members in sorted(enumerate(clusters), key=lambda item: -len(item[1])):
-        center = means.cluster_centers_[cluster]
-        members.sort(key=lambda face, center=center: np.sqrt(sum((points[face] - center) ** 2)))
-        near = members[: (len(members) + 1) // 2]
-        far = members[len(near) :]
-        waiting.append([sorted(part, key=lambda face: -scores[face]) for part in (near, far)])
+    for members in sorted(clusters, key=lambda members: -len(members)):
+        waiting.append(sorted(members, key=lambda face: -scores[face]))
     chosen: list[int] = []
     while len(chosen) < number:
-        for near, far in waiting:
-            part = near or far
-            if part and len(chosen) < number:
-                chosen.append(part.pop(0))
+        for members in waiting:
+            if members and len(chosen) < number:
+                chosen.append(members.pop(0))
     return chosen
 
 
