@@ -9,6 +9,7 @@ from rich.console import Console
 
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.reports.comparison import (
+    answers_sentence,
     comparison_table,
     members_sentence,
     selection_sentence,
@@ -118,6 +119,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     if teachers := members_sentence(summary):
         prose.print(teachers)
     prose.print(selection_sentence(summary["counts"], summary["precision"]))
+    if answered := answers_sentence(summary["answers"]):
+        prose.print(f"Student: {answered}")
     if labels := student_labels_sentence(summary):
         prose.print(labels)
     if summary.get("report"):

@@ -20,6 +20,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "export": ("export:export", "Export a model: to ONNX, or as a folder for a model hub."),
     "manifest": ("manifest:manifest_app", "See what was pseudo-labeled, how surely and why."),
     "report": ("report:report", "Write one HTML file that shows a run: results, labels, faces, map, findings."),
+    "answers": ("answers:answers_app", "Count, export and import people's answers about a run's labels."),
+    "queue": ("queue:queue", "Choose the faces of a run's pool that a person should label next."),
     "cycle": ("cycle:cycle_app", "Show a run's status, decide on its selection, resume it."),
     "faces": ("faces:faces_app", "Inspect the sources of a config."),
     "plot": ("plot:plot_app", "Plot a config without running it."),

@@ -24,6 +24,8 @@ from ssl_pipeline.reports.manifest_tables import (
     render_summary,
 )
 from ssl_pipeline.reports.spreadsheets import export_manifest
+from ssl_pipeline.runs.answers import read_answers
+from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.storage.remote import local_copy
 
 if TYPE_CHECKING:
@@ -80,9 +82,10 @@ def manifest_show(
 def manifest_explain(
     manifest: ManifestPath, image_id: Annotated[str, typer.Argument(help="As `manifest show` lists it.")]
 ) -> None:
-    """Show every number behind the decisions on one face."""
+    """Show every number behind the decisions on one face, and what people answered about it."""
     opened = read_manifest(manifest)
-    Console(markup=False).print(render_explanation(explain(opened, image_id), opened.selection))
+    answers = read_answers(RunDir.around(opened.path).answers)
+    Console(markup=False).print(render_explanation(explain(opened, image_id, answers), opened.selection))
 
 
 @manifest_app.command("diff")

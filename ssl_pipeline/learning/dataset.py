@@ -14,6 +14,7 @@ import pandas as pd
 
 from ssl_pipeline.config.cropping import CropRules
 from ssl_pipeline.config.labels import LabelsConfig
+from ssl_pipeline.faces.answered import LEFT_OUT, AnsweredLabels, answered_codes, human_codes, with_answers
 from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.faces.regression_targets import RegressionTargets, regression_targets
 from ssl_pipeline.faces.table import read_crop_rules, read_faces
@@ -128,6 +129,8 @@ class UnlabeledSet:
     """float [N], how often each face is drawn relative to the others; None: equally often."""
     teacher: npt.NDArray[np.float32] | None = None
     """float [N, K], the teacher's class probabilities, for `fixmatch.teacher_share`."""
+    left_out: BoolArray | None = None
+    """bool [N, A], labels that people rejected or dispute: no guess is used for them. None: none."""
 
     @classmethod
     def from_faces(
@@ -138,10 +141,13 @@ class UnlabeledSet:
         labels: LabelSpace,
         draws: "pd.Series[float] | None" = None,
         teacher: npt.NDArray[np.float32] | None = None,
+        answered: AnsweredLabels | None = None,
     ) -> "UnlabeledSet":
-        """Build from a face table; `draws` by image id, `teacher` in the order of the faces."""
+        """Build from a face table; `draws` by image id, `teacher` in the order of the faces; answered values are known."""
         weights = None if draws is None else draws.loc[faces["image_id"]].to_numpy(float)
-        return cls(pixels, faces["pixel_row"].to_numpy(np.int64), labels.encode(faces), weights, teacher)
+        answers = answered_codes(faces, answered or {}, labels)
+        codes = human_codes(labels.encode(faces), answers)
+        return cls(pixels, faces["pixel_row"].to_numpy(np.int64), codes, weights, teacher, answers == LEFT_OUT)
 
 
 @dataclass(frozen=True)
@@ -162,13 +168,15 @@ class TrainingFaces:
         return int(self.train.pixels.shape[1])
 
     @classmethod
-    def from_directory(cls, faces_dir: Path, *, labels: LabelsConfig) -> "TrainingFaces":
-        """Open the labeled faces that `prepare` wrote: the splits train and validation, never test."""
+    def from_directory(
+        cls, faces_dir: Path, *, labels: LabelsConfig, answered: AnsweredLabels | None = None
+    ) -> "TrainingFaces":
+        """Open the labeled faces that `prepare` wrote: the splits train, with people's answers, and validation; never test."""
         table, pixels = read_faces(faces_dir / "labeled.parquet"), open_pixels(faces_dir / "pixels.npy")
         train, validation = (table[table["split"] == split] for split in ("train", "validation"))
         return cls(
             labels=labels.space,
-            train=TrainingSet.from_faces(train, pixels, labels=labels),
+            train=TrainingSet.from_faces(with_answers(train, answered or {}, labels), pixels, labels=labels),
             validation=LabeledSet.from_faces(validation, pixels, labels=labels, train=train),
             cropping=read_crop_rules(faces_dir),
         )

@@ -79,6 +79,8 @@ class FixMatch:
         self._config, self._faces, self._labels = role.training.fixmatch, faces, labels
         self._sum_over_processes = sum_over_processes
         self._is_known = torch.from_numpy(faces.codes >= 0)
+        left_out = torch.zeros_like(self._is_known) if faces.left_out is None else torch.from_numpy(faces.left_out)
+        self._is_guessed = ~self._is_known & ~left_out
         self._reader = FaceReader(faces, device)
         self._strong = Augmentation("strong", role.training.randaugment, role.model.input_size)
         self._weak = Augmentation("weak", input_size=role.model.input_size) if self.predicts else None
@@ -131,8 +133,8 @@ class FixMatch:
 
     @property
     def predicts(self) -> bool:
-        """Whether the targets need predictions on weak views; not if they are the teacher's, or all values are known."""
-        return self._config.teacher_share < 1 and not bool(self._is_known.all())
+        """Whether the targets need predictions on weak views; not if they are the teacher's, or no value is to be guessed."""
+        return self._config.teacher_share < 1 and bool(self._is_guessed.any())
 
     def targets(self, log_probabilities: Tensor | None, faces: Tensor, *, device: torch.device) -> PoolTargets:
         """Turn predictions on the weak views of a step, and the teacher's, into targets, and update the running means.
@@ -153,15 +155,15 @@ class FixMatch:
             q = self._aligned(q, faces)
         weights, kept = [], torch.ones_like(q)
         for position, attribute in enumerate(self._labels.attributes):
-            is_known = self._is_known[faces, position].to(device)
+            is_known, is_guessed = (mask[faces, position].to(device) for mask in (self._is_known, self._is_guessed))
             membership = self._membership[position].to(q)
             marginal = q @ membership
             confidence, value = marginal.max(dim=1)
             if config.threshold != "fixed":
                 mean = {"confidence": confidence[:, None], "square": confidence[:, None] ** 2, "marginal": marginal}
-                self._update(position, mean, is_known)
+                self._update(position, mean, is_guessed)
             weight = self._weights(position, confidence, value) * config.attribute_weights.get(attribute.name, 1.0)
-            weights.append(torch.where(is_known, 1.0, weight))
+            weights.append(torch.where(is_known, 1.0, weight * is_guessed))
             kept = kept * membership.T[value]
         # hard: the class of the most probable values; a class-wise maximum might contradict an attribute's own
         return PoolTargets(kept if config.targets == "hard" else q, torch.stack(weights, dim=1))
@@ -172,16 +174,16 @@ class FixMatch:
         return self._config.weight * loss
 
     def _aligned(self, q: Tensor, faces: Tensor) -> Tensor:
-        """Multiply by (prior / running mean)^exponent per attribute; known attributes stay as they are."""
+        """Multiply by (prior / running mean)^exponent per attribute that is guessed; the others stay as they are."""
         assert self._config.align is not None
         factors = torch.ones_like(q)
         for position, membership in enumerate(self._membership):
-            is_known = self._is_known[faces, position].to(q.device)
-            self._update(position, {"before": q @ membership.to(q)}, is_known)
+            is_guessed = self._is_guessed[faces, position].to(q.device)
+            self._update(position, {"before": q @ membership.to(q)}, is_guessed)
             mean = self._means[position].get("before")
             if mean is not None:
                 ratio = (self._prior[position].to(q) / mean.clamp_min(1e-6)) ** self._config.align.exponent
-                factors = torch.where(is_known[:, None], factors, factors * (membership.to(q) @ ratio))
+                factors = torch.where(is_guessed[:, None], factors * (membership.to(q) @ ratio), factors)
         q = q * factors
         return q / q.sum(dim=1, keepdim=True).clamp_min(1e-12)
 
@@ -200,9 +202,9 @@ class FixMatch:
                 variance = (square - mean**2).clamp_min(1e-12)
                 return torch.exp(-((mean - confidence).clamp_min(0) ** 2) / (2 * variance))
 
-    def _update(self, position: int, values: dict[str, Tensor], is_known: Tensor) -> None:
-        """Update running means by the faces whose value is not known."""
-        guessed = (~is_known).float()[:, None]
+    def _update(self, position: int, values: dict[str, Tensor], is_guessed: Tensor) -> None:
+        """Update running means by the faces whose value is neither known nor left out."""
+        guessed = is_guessed.float()[:, None]
         count = self._sum_over_processes(guessed.sum())
         if count == 0:
             return

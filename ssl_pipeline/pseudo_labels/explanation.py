@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.pseudo_labels.manifest import Manifest
 from ssl_pipeline.pseudo_labels.manifest_columns import manifest_schema
+from ssl_pipeline.runs.answers import Answer, verdicts
 
 _MAX_COMPARED = 20_000
 """Image ids that are searched for ones similar to a mistyped id."""
@@ -52,18 +53,19 @@ def describe_face(manifest: Manifest, image_id: str) -> list[dict[str, Any]]:
     return descriptions
 
 
-def explain(manifest: Manifest, image_id: str) -> list[dict[str, Any]]:
+def explain(manifest: Manifest, image_id: str, answers: Iterable[Answer] = ()) -> list[dict[str, Any]]:
     """Collect the numbers that determined each attribute's status of a face.
 
     Returns:
         One JSON-able entry per row of the face (two if an unreadable file has the same id): image_id, status, reason,
         weight; ``known``, attribute → known value; ``attributes``, each with value, confidence, status, weight, reason
-        and ``threshold``, the applied row of the manifest's thresholds, None without one.
+        and ``threshold``, the applied row of the manifest's thresholds, None without one; ``answers``, attribute → what
+        people answered, of the given ones.
 
     Raises:
         ManifestError: if there is no such face; the message names similar ids.
     """
-    explanations = []
+    explanations, said = [], verdicts(answers)
     for position in _positions(manifest, image_id):
         face: dict[Any, Any] = manifest.faces.iloc[position].to_dict()
         selected = [name for name in manifest.labels.names if isinstance(face[f"{name}_status"], str)]
@@ -74,7 +76,8 @@ def explain(manifest: Manifest, image_id: str) -> list[dict[str, Any]]:
             threshold = None if name in known else _applied_threshold(manifest, face, name, known)
             attributes[name] = {"value": str(face[name]), **details, "threshold": threshold}
         shared = {name: face[name] for name in ("image_id", "status", "reason", "weight")}
-        explanations.append({**shared, "known": known, "attributes": attributes})
+        words = {name: said[label].words for name in selected if (label := (face["content_hash"], name)) in said}
+        explanations.append({**shared, "known": known, "attributes": attributes, "answers": words})
     return explanations
 
 

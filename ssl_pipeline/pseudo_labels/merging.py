@@ -1,4 +1,4 @@
-"""Training tables: human labels, merged with accepted pseudo-labels; written and read as Parquet.
+"""Training tables: human labels, people's answers among them, merged with accepted pseudo-labels; as Parquet.
 
 Shapes: N faces, A attributes, K classes.
 """
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ssl_pipeline.errors import ManifestError, list_of_faults
+from ssl_pipeline.faces.answered import AnsweredLabels, answered_codes, human_codes
 from ssl_pipeline.labels import UNKNOWN, BoolArray, FloatArray, IntArray, LabelSpace
 from ssl_pipeline.pseudo_labels.manifest import Manifest
 from ssl_pipeline.runs.files import atomic_path
@@ -24,18 +25,23 @@ def merge(
     manifest: Manifest,
     *,
     labels: LabelSpace,
+    answered: AnsweredLabels | None = None,
+    guesses: bool = True,
     pool_counts: bool = True,
 ) -> pd.DataFrame:
     """Merge the human labels and the accepted pseudo-labels into one training table; human labels are never overwritten.
 
     Known values of the pool's faces are always included. Faces with known values but no accepted pseudo-label count as
-    human-labeled; faces with neither are left out.
+    human-labeled; faces with neither are left out. A value that people answered is known, and a guess that they rejected
+    or dispute is not used.
 
     Args:
-        labeled_train: face table rows of split ``train``.
-        pool: the face table of the pool.
+        labeled_train: face table rows of split ``train``, with the answers about them.
+        pool: the face table of the pool, without answers.
         manifest: of that pool.
         labels: the label space.
+        answered: the answers about faces of the pool, in place of guesses and of known values.
+        guesses: False leaves the pseudo-labels out.
         pool_counts: False counts every face of the pool as pseudo-labeled, with weight 0: it is drawn, and teaches nothing.
 
     Returns:
@@ -43,7 +49,7 @@ def merge(
         label_source, 'human' or 'pseudo'; labeled_round, 0 for human, else the manifest's; ``known_<attribute>``, whether
         the attribute is known or accepted; ``weight_<attribute>``, float32, 1 if known, else the pseudo-label's weight;
         target, float32 [K], a distribution over
-        classes. Hard targets are uniform over the candidate classes; soft ones are the manifest's.
+        classes. Hard targets are uniform over the candidate classes; soft ones are the manifest's, given the answers.
 
     Raises:
         ManifestError: if the manifest has other labels, lists faces that are labeled or not in the pool, contradicts
@@ -59,8 +65,8 @@ def merge(
     faces = _faces_of_pool(manifest, readable, pool)
     _check_known(manifest, readable, labels.encode(faces))
     human = _human_rows(labeled_train, labels)
-    included: BoolArray = np.asarray(manifest.known_or_accepted.any(axis=1))
-    pseudo = _pool_rows(faces[included[readable]], manifest, included, pool_counts=pool_counts)
+    answers = answered_codes(faces, answered or {}, labels)
+    pseudo = _pool_rows(faces, manifest, readable, answers=answers, guesses=guesses, pool_counts=pool_counts)
     table: pd.DataFrame = pd.concat([human, pseudo], ignore_index=True)
     return table.sort_values(["label_source", "image_id"], kind="stable", ignore_index=True)
 
@@ -169,28 +175,56 @@ def _human_rows(labeled_train: pd.DataFrame, labels: LabelSpace) -> pd.DataFrame
     )
 
 
-def _pool_rows(faces: pd.DataFrame, manifest: Manifest, included: BoolArray, *, pool_counts: bool) -> pd.DataFrame:
-    """Return the training rows of the included faces; `faces` are their rows of the pool, in the manifest's order."""
-    labels, known = manifest.labels, manifest.known_or_accepted[included]
+def _pool_rows(
+    faces: pd.DataFrame,
+    manifest: Manifest,
+    readable: BoolArray,
+    *,
+    answers: IntArray,
+    guesses: bool,
+    pool_counts: bool,
+) -> pd.DataFrame:
+    """Return the training rows of the pool's faces that have a label.
+
+    If a face's answers have no probability, e.g. since its other values were guessed given a known value that people
+    corrected, none of its guesses is used.
+
+    Args:
+        faces: the pool's rows of the manifest's readable faces, in the manifest's order, N rows.
+        manifest: of the pool.
+        readable: marks these faces among the manifest's.
+        answers: of `answered_codes`, int [N, A].
+        guesses: see `merge`.
+        pool_counts: see `merge`.
+    """
+    labels, probabilities = manifest.labels, manifest.probabilities[readable]
+    human, answered = human_codes(labels.encode(faces), answers), (answers >= 0).any(axis=1)
+    guessed = manifest.accepted[readable] & (answers == UNKNOWN) & guesses
+    is_possible = (probabilities[answered] * labels.candidates(human[answered])).sum(axis=1, keepdims=True) > 0
+    guessed[answered] &= is_possible
+    known = (human != UNKNOWN) | guessed
     targets: FloatArray
     match manifest.targets:
         case "hard":
-            targets = _uniform(np.where(known, manifest.codes[included], UNKNOWN), labels)
+            codes = np.where(human != UNKNOWN, human, manifest.codes[readable])
+            targets = _uniform(np.where(known, codes, UNKNOWN), labels)
         case "soft":
-            targets = manifest.probabilities[included]
+            targets = probabilities
+            targets[answered] = labels.condition(targets[answered], human[answered])
         case _:
             assert_never(manifest.targets)
-    pseudo = manifest.accepted[included].any(axis=1) | (not pool_counts)
+    pseudo = guessed.any(axis=1) | (not pool_counts)
     columns = [f"{name}_weight" for name in labels.names]
-    weights = np.where(known & pool_counts, manifest.faces.loc[included, columns].to_numpy(np.float32), 0)
+    weights = np.where(human != UNKNOWN, 1, manifest.faces.loc[readable, columns].to_numpy(np.float32))
+    included = known.any(axis=1)
     return _rows(
-        faces,
+        faces[included],
         labels=labels,
-        label_sources=np.where(pseudo, "pseudo", "human").astype(object),
+        label_sources=np.where(pseudo, "pseudo", "human").astype(object)[included],
         round_index=manifest.identity.round_index,
-        weights=weights.astype(np.float32),
-        known=known,
-        targets=targets,
+        weights=np.where(known & pool_counts, weights, 0).astype(np.float32)[included],
+        known=known[included],
+        targets=targets[included],
     )
 
 

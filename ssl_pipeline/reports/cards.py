@@ -6,7 +6,7 @@ from typing import Any
 
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.teachers import NetworkTeacher
-from ssl_pipeline.reports.comparison import verdict
+from ssl_pipeline.reports.comparison import answers_sentence, verdict
 from ssl_pipeline.reports.markdown import markdown_code, markdown_safe
 
 _NUM_WORST = 5
@@ -42,7 +42,8 @@ def model_card(summary: Mapping[str, Any], config: RunConfig) -> str:
         "",
         f"{summary['counts']['train']:,} labeled faces, {summary['counts']['validation']:,} for validation, and a pool of "
         f"{summary['counts']['candidates']:,} faces; see the data card. The model is not free of the terms of these sets, "
-        "nor of those of pretrained weights and other teachers.",
+        "nor of those of pretrained weights and other teachers."
+        + (f" {answers_sentence(summary.get('answers'))}".rstrip() if summary["promoted"] == "student" else ""),
         "",
         f"## Scores on {scores['num_faces']:,} {where}",
         "",

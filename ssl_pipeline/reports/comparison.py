@@ -172,6 +172,8 @@ def comparison_markdown(summary: dict[str, Any]) -> str:
         manifest = ["", *members_markdown({**summary["members"], **vote}), *manifest]
     if summary["student"] is None:
         return "\n".join([text, *manifest])
+    if answered := answers_sentence(summary.get("answers")):
+        manifest = ["", f"Student: {markdown_safe(answered)}", *manifest]
     if labels := student_labels_sentence(summary):
         manifest = ["", markdown_safe(labels), "", *_student_labels_markdown(summary["student_labels"]), *manifest]
     columns = _columns(summary)
@@ -229,6 +231,16 @@ def selection_sentence(counts: Mapping[str, int], precision: Mapping[str, Any] |
         f"Pseudo-labels: {counts['accepted']:,} of {counts['candidates']:,} candidates accepted, "
         f"{counts['rejected']:,} rejected, {counts['unreadable']:,} unreadable"
         + (f"; right, by the hidden labels: {', '.join(right)}." if right else ".")
+    )
+
+
+def answers_sentence(answers: Mapping[str, int] | None) -> str:
+    """State how many human answers a student was trained with, see `stages.answers.RunAnswers.counts`; empty without any."""
+    if not answers:
+        return ""
+    return (
+        f"Trained with people's answers about {answers['faces']:,} faces: {answers['labeled']:,} labels of the pool, "
+        f"{answers['corrected']:,} corrected labels of labeled faces, {answers['left_out']:,} labels left out."
     )
 
 

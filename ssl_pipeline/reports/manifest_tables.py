@@ -117,6 +117,7 @@ def render_explanation(explanations: Sequence[Mapping[str, Any]], selection: Map
                 thresholds.append(details["threshold"])  # per class, all attributes share one
         if face["attributes"]:
             parts.append(table)
+        parts += [Text(f"{name}: {words}") for name, words in face["answers"].items()]
         if thresholds:
             parts.append(thresholds_table(thresholds))
     return Group(*parts)

@@ -78,6 +78,18 @@ class Verdict:
     votes: tuple[Answer, ...]
     """The current answer of each reviewer, by name; those who are unsure among them."""
 
+    @property
+    def words(self) -> str:
+        """What it means for the next training, and who said what."""
+        meaning = {
+            "labeled": f"people say '{self.value}', a human label of the next training",
+            "rejected": "people rejected it, so the next training leaves it out",
+            "disputed": "people differ, so the next training leaves it out",
+            "unsure": "people are unsure, which changes nothing",
+        }
+        votes = ", ".join(f"{vote.reviewer}: {vote.value or vote.decision}" for vote in self.votes)
+        return f"{meaning[self.state]} ({votes})"
+
 
 def append_answers(path: Path, answers: Sequence[Answer]) -> None:
     """Append answers to a file and return when they are on the disk. Several processes may append at once.

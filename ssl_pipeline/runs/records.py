@@ -142,6 +142,10 @@ def run_stage(
             logger.info("%s: finished before, skipped", name)
             run_progress().done(directory)
             return replace(before, skipped=True)
+        changed = ", ".join(changed_values(before.inputs, recorded_inputs)) or ", ".join(
+            before.missing_outputs(directory)
+        )
+        logger.info("%s: works again, as something changed: %s", name, changed)
     for stale in (RECORD, *optional_outputs):
         (directory / stale).unlink(missing_ok=True)
     with around or nullcontext():

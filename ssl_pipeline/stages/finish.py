@@ -110,6 +110,7 @@ def finish(
             for outcome in rounds
             if outcome.review is not None
         ],
+        "answers": StageRecord.read(run.student(compared.round_index)).result.get("answers") if compared else None,
         "pool_teaches": rounds[-1].pool_teaches,
         "changed_labels": None if changed is None else asdict(changed),
         "rounds": [asdict(outcome.gate) for outcome in students if outcome.gate is not None],

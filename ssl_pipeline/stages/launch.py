@@ -65,6 +65,8 @@ class TrainingJob(Section):
     """How often the pool's faces are drawn, see `stages.draws`; None: equally often."""
     manifest: Path | None = None
     """With the teacher's class probabilities, for `fixmatch.teacher_share`."""
+    answers: Path | None = None
+    """Labels that people answered, see `faces.answered`."""
     directory: Path
     seed: int
     device: Device
@@ -74,13 +76,15 @@ class TrainingJob(Section):
 
     def load_faces(self) -> TrainingFaces:
         """Open the training and validation faces, and the pool for `fixmatch`."""
-        human, unlabeled, train = TrainingFaces.from_directory(self.faces, labels=self.labels), None, None
+        answered = {} if self.answers is None else read_json(self.answers)
+        human = TrainingFaces.from_directory(self.faces, labels=self.labels, answered=answered)
+        unlabeled, train = None, None
         draws = None if self.draws is None else read_draws(self.draws)
         if self.role.training.fixmatch is not None:
             pool = read_faces(self.faces / "unlabeled.parquet")
             teacher = None if self.manifest is None else _probabilities(self.manifest, pool)
             unlabeled = UnlabeledSet.from_faces(
-                pool, human.train.pixels, labels=human.labels, draws=draws, teacher=teacher
+                pool, human.train.pixels, labels=human.labels, draws=draws, teacher=teacher, answered=answered
             )
         if self.training_table is not None:
             table = read_training_table(self.training_table)

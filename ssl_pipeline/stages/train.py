@@ -1,5 +1,6 @@
 """Training of teachers and students: fit, learning curves, calibration."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,23 +13,28 @@ from ssl_pipeline.config.metrics import metric_direction
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.training import RoleConfig, StudentConfig
 from ssl_pipeline.errors import TrainingError
+from ssl_pipeline.faces.answered import with_answers
 from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.learning.fit import TRAINED
 from ssl_pipeline.learning.trackers import Tracking
 from ssl_pipeline.pseudo_labels.guards import stop_on
-from ssl_pipeline.pseudo_labels.manifest import check_belongs, read_manifest
+from ssl_pipeline.pseudo_labels.manifest import Manifest, check_belongs, read_manifest
 from ssl_pipeline.pseudo_labels.merging import merge, write_training_table
+from ssl_pipeline.reports.comparison import answers_sentence
 from ssl_pipeline.reports.plots import plot_learning_curves
 from ssl_pipeline.runs.directory import RunDir
-from ssl_pipeline.runs.files import digest_file, digest_of
+from ssl_pipeline.runs.files import digest_file, digest_of, write_json
 from ssl_pipeline.runs.gpu_slots import gpu_slots
 from ssl_pipeline.runs.records import faces_digest, finished_stage, run_stage
+from ssl_pipeline.stages.answers import RunAnswers
 from ssl_pipeline.stages.calibrate import calibrate
 from ssl_pipeline.stages.draws import weigh_draws
 from ssl_pipeline.stages.launch import TrainingJob, run_job
 from ssl_pipeline.stages.review import check_accepted, check_selected
 from ssl_pipeline.stages.versions import VERSIONS
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class Training:
     """The teacher's labels of the pool, for `fixmatch.teacher_share`; part of `inputs` too."""
     draws: Path | None = None
     """How often the pool's faces are drawn, see `stages.draws`; None: equally often."""
+    answers: RunAnswers = field(default_factory=RunAnswers)
+    """People's answers that it is trained on; part of `inputs` too."""
     calibrated: bool = True
     """Write best.safetensors, calibrated on the validation faces if the config has a calibration."""
 
@@ -67,6 +75,8 @@ class TrainedModel:
     pictures: tuple[Path, ...]
     seconds: float
     skipped: bool
+    answers: Mapping[str, int] | None = None
+    """See `RunAnswers.counts`; None without answers."""
     members: Mapping[str, Any] = field(default_factory=dict)
     """Scores on validation of the members of a vote and, as `vote`, of all together; see `stages.teachers`."""
 
@@ -79,7 +89,8 @@ class TrainedModel:
 def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_path: Path | None = None) -> TrainedModel:
     """Train a student on the human labels, the known labels of the pool, and the pool's guesses.
 
-    The guesses are the accepted pseudo-labels, or with `fixmatch` the student's own.
+    The guesses are the accepted pseudo-labels, or with `fixmatch` the student's own. People's answers about labels of
+    the run count as human labels.
 
     Args:
         config: the run's config.
@@ -99,16 +110,21 @@ def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_pat
 
 
 def pool_teaches(config: RunConfig, run: RunDir, round_index: int) -> bool:
-    """Return whether a round's student learns anything from the pool: by `fixmatch`, or from a known or accepted label."""
+    """Return whether a round's student learns anything from the pool: by `fixmatch`, or from a known or accepted label or an answer."""
     manifest = read_manifest(run.pseudo_labels(round_index) / "manifest.parquet")
-    return config.student.training.fixmatch is not None or bool(manifest.known_or_accepted.any())
+    answers = RunAnswers.read(config, run)
+    if config.student.training.fixmatch is not None or not answers.pool:
+        return config.student.training.fixmatch is not None or bool(manifest.known_or_accepted.any())
+    labeled, pool = (read_faces(run.faces / f"{name}.parquet") for name in ("labeled", "unlabeled"))
+    return len(merge(labeled[:0], pool, manifest, labels=config.labels.space, answered=answers.pool)) > 0
 
 
 def train_control(config: RunConfig, run: RunDir, round_index: int) -> TrainedModel:
     """Train the student of a round once more, without the pool.
 
     It has the student's start, seed, steps, schedule and draws of labeled faces: pseudo-labels are drawn with weight 0,
-    and there is no `fixmatch`. What the student has above it, the pool brought. Raises as `train_student`.
+    and there is no `fixmatch`. What the student has above it, the pool and people's answers about its faces brought;
+    corrected labels of labeled faces train the control too. Raises as `train_student`.
     """
     return _train_student(
         config, run, round_index, f"control {round_index}", run.control(round_index), pool_counts=False
@@ -137,26 +153,28 @@ def _train_student(
     fixmatch = role.training.fixmatch
     humans_alone = fixmatch is not None and not fixmatch.pseudo_labels  # in the training table
     uses_pool = pool_counts or not humans_alone
+    answers = RunAnswers.read(config, run)
+    if pool_counts:
+        answers.warn_of_unused(run)
+    else:
+        answers = answers.without_pool
 
     def merge_labels() -> Path:
-        labeled = read_faces(run.faces / "labeled.parquet")
-        table = merge(
-            labeled[labeled["split"] == "train"],
-            read_faces(run.faces / "unlabeled.parquet"),
-            manifest,
-            labels=labels,
-            pool_counts=pool_counts,
-        )
+        table = _merged(config, run, manifest, answers, guesses=not humans_alone, pool_counts=pool_counts)
         if humans_alone:
             table = table[table["label_source"] == "human"]
         write_training_table(directory / "training.parquet", table)
         return directory / "training.parquet"
 
+    inputs: dict[str, Any] = {"manifest": digest_file(path) if uses_pool else None, "pool_counts": pool_counts}
+    if humans_alone and pool_counts:
+        inputs["guesses"] = False
     training = Training(
         name,
         directory,
         seed=config.seed * 1000 + round_index,  # other initial weights in each round
-        inputs={"manifest": digest_file(path) if uses_pool else None, "pool_counts": pool_counts},
+        inputs=inputs,
+        answers=answers,
         start=teacher_weights(config, run, round_index) if config.student_init == "teacher" else None,
         draws=weigh_draws(config, run, round_index) if uses_pool else None,
         manifest=path if fixmatch is not None and fixmatch.teacher_share else None,
@@ -166,6 +184,19 @@ def _train_student(
         draws = role.draws if uses_pool else None
         role = role.model_copy(update={"training": training_alone, "draws": draws})
     return train_model(config, role, run, training, merge_labels)
+
+
+def _merged(config: RunConfig, run: RunDir, manifest: Manifest, answers: RunAnswers, **options: bool) -> pd.DataFrame:
+    """Merge a run's labels into a training table, see `merge`."""
+    labeled = read_faces(run.faces / "labeled.parquet")
+    return merge(
+        with_answers(labeled[labeled["split"] == "train"], answers.train, config.labels),
+        read_faces(run.faces / "unlabeled.parquet"),
+        manifest,
+        labels=config.labels.space,
+        answered=answers.pool,
+        **options,
+    )
 
 
 def teacher_weights(config: RunConfig, run: RunDir, round_index: int) -> Path:
@@ -209,8 +240,14 @@ def train_model(
         "seed": str(training.seed),
         "device": str(resolve_device(config.device)),
     }
+    answers = training.answers
+    if answers.digest is not None:  # without answers, records are as they were before the first one
+        inputs["answers"] = answers.digest
 
     def work() -> dict[str, Any]:
+        if answers.labels:
+            write_json(directory / "answers.json", answers.labels)
+            logger.info("%s: %s", training.name, answers_sentence(answers.counts))
         job = TrainingJob(
             name=training.name,
             role=role,
@@ -220,6 +257,7 @@ def train_model(
             start=training.start,
             draws=training.draws,
             manifest=training.manifest,
+            answers=directory / "answers.json" if answers.labels else None,
             directory=directory,
             seed=training.seed,
             device=config.device,
@@ -228,7 +266,7 @@ def train_model(
         )
         result = _run(job, key=_key(config, role))
         _plot_curves(directory, title=training.name, monitor=role.training.monitor)
-        return {**result, "monitor": role.training.monitor}
+        return {**result, "monitor": role.training.monitor, **({"answers": answers.counts} if answers.labels else {})}
 
     record = run_stage(
         directory,

@@ -55,13 +55,18 @@ def fixmatch_of(faces: TrainingFaces, **settings: object) -> FixMatch:
 def reference_targets(
     probabilities: np.ndarray, codes: np.ndarray, config: FixMatchConfig, means: list[dict[str, np.ndarray]], step: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Targets and weights of a step, face by face; `means` holds Σ (1 − m) m^(T − t) x_t by attribute and is updated."""
+    """Targets and weights of a step, face by face; `means` holds Σ (1 − m) m^(T − t) x_t by attribute and is updated.
+
+    A code of -1 is unknown, -2 left out.
+    """
     momentum, members = config.momentum, SPACE.class_codes
+    guesses = codes == -1
+    codes = np.maximum(codes, -1)
     mass = np.array([3.0, 1, 1, 1, 1, 1])
     q = np.concatenate([SPACE.condition(p[None], c[None]) for p, c in zip(probabilities, codes, strict=True)])
 
     def updated(position: int, name: str, values: np.ndarray) -> np.ndarray:
-        guessed = values[codes[:, position] < 0].mean(axis=0)
+        guessed = values[guesses[:, position]].mean(axis=0)
         means[position][name] = momentum * means[position].get(name, 0) + (1 - momentum) * guessed
         return np.asarray(means[position][name] / (1 - momentum ** (step + 1)))
 
@@ -72,7 +77,7 @@ def reference_targets(
             prior = np.array([mass[members[:, position] == value].sum() for value in range(len(attribute.values))])
             prior = np.ones(len(prior)) if config.align.prior == "flat" else prior
             ratio = (prior / prior.sum() / updated(position, "before", marginal)) ** config.align.exponent
-            for face in np.flatnonzero(codes[:, position] < 0):
+            for face in np.flatnonzero(guesses[:, position]):
                 aligned[face] *= ratio[members[:, position]]
         q = aligned / aligned.sum(axis=1, keepdims=True)
     targets, weights = np.ones_like(q), np.zeros(codes.shape)
@@ -90,6 +95,7 @@ def reference_targets(
                 case "gaussian_weights":
                     weight = float(np.exp(-(max(mean - confidence[face], 0) ** 2) / (2 * variance)))
             known = codes[face, position] >= 0
+            weight *= float(guesses[face, position])
             weights[face, position] = 1 if known else weight * config.attribute_weights.get(attribute.name, 1)
             targets[face] *= members[:, position] == value[face]
     return (targets if config.targets == "hard" else q), weights
@@ -111,8 +117,9 @@ def test_targets_are_those_of_a_slow_reference_over_several_steps(settings: dict
     faces = faces_with_pool(12, num_pool=40)
     codes = np.full((40, 2), -1)
     codes[::3, 0], codes[::4, 1] = 1, 2
+    codes[1::5, 0], codes[2::7, 1] = -2, -2
     teacher = np.random.default_rng(9).dirichlet(np.full(6, 0.4), size=40).astype(np.float32)
-    pool = dataclasses.replace(faces.unlabeled, codes=codes, teacher=teacher)
+    pool = dataclasses.replace(faces.unlabeled, codes=np.maximum(codes, -1), teacher=teacher, left_out=codes == -2)
     fixmatch = fixmatch_of(dataclasses.replace(faces, unlabeled=pool), **settings)
     config, means = FixMatchConfig.model_validate(settings), [{}, {}]  # type: ignore[var-annotated]
     for step in range(3):

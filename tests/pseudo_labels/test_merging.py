@@ -1,5 +1,6 @@
 """Training tables: unchanged human labels, merged with the accepted pseudo-labels."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.pseudo_labels.manifest import Manifest
+from ssl_pipeline.pseudo_labels.manifest import Manifest, Targets
 from ssl_pipeline.pseudo_labels.merging import merge, read_training_table, write_training_table
 from tests.pseudo_labels.test_explanation import manifest_of
 from tests.pseudo_labels.test_manifest import SPACE, build, opened, pool_of
@@ -34,6 +35,11 @@ def labeled() -> pd.DataFrame:
 
 def merged(manifest: Manifest, *, pool: pd.DataFrame | None = None, human: pd.DataFrame | None = None) -> pd.DataFrame:
     return merge(labeled() if human is None else human, pool_of() if pool is None else pool, manifest, labels=SPACE)
+
+
+def answered(manifest: Manifest, answers: dict[str, dict[str, str | None]], **options: bool) -> pd.DataFrame:
+    by_content = {f"hash of {name}": values for name, values in answers.items()}
+    return merge(labeled(), pool_of(), manifest, labels=SPACE, answered=by_content, **options)
 
 
 def row_of(table: pd.DataFrame, image_id: str) -> pd.Series:
@@ -144,6 +150,71 @@ def test_pseudo_labels_keep_their_weight_and_human_ones_have_weight_one(tmp_path
     known = faces.index[(faces["gender_status"] == "known") != (faces["age_status"] == "known")]
     mixed = table.loc[table.index.isin(known), ["weight_gender", "weight_age"]]
     assert (mixed.max(axis=1) == 1).all()  # a guess beside a human label does not lower the label's weight
+
+
+def known_of(row: pd.Series) -> list[bool]:
+    return row[[f"known_{name}" for name in SPACE.names]].tolist()
+
+
+@pytest.mark.parametrize("targets", ["hard", "soft"])
+def test_an_answer_is_a_human_label_that_no_guess_overwrites(tmp_path: Path, targets: Targets) -> None:
+    manifest = manifest_of(tmp_path, {"type": "gaussian_weights", "min_weight": 0.05})
+    manifest = dataclasses.replace(manifest, targets=targets)
+    before = merged(manifest)
+    table = answered(manifest, {"pool:sure.jpg": {"age": ">=60"}, "pool:unsure.jpg": {"gender": "female"}})
+    face = row_of(table, "pool:sure.jpg")  # its age was guessed as <30, its gender as male
+    assert (face["label_source"], face["labeled_round"], face["weight_age"]) == ("pseudo", 2, 1)
+    np.testing.assert_allclose(face["target"], [0, 0, 1, 0, 0, 0], atol=1e-6)
+    assert face["weight_gender"] == row_of(before, "pool:sure.jpg")["weight_gender"]
+    other = row_of(table, "pool:unsure.jpg")
+    assert (other["weight_gender"], known_of(other)[0]) == (1, True)
+    assert np.sum(other["target"][:3]) == 0
+    if targets == "soft":
+        np.testing.assert_allclose(other["target"][3:], [0.4, 0.4, 0.2], atol=1e-6)  # given that it is a woman
+    untouched = ~table["image_id"].isin(["pool:sure.jpg", "pool:unsure.jpg"])
+    rest = before[~before["image_id"].isin(["pool:sure.jpg", "pool:unsure.jpg"])]
+    pd.testing.assert_frame_equal(table[untouched].reset_index(drop=True), rest.reset_index(drop=True))
+
+
+def test_a_face_whose_labels_all_come_from_people_is_human_labeled(soft: Manifest) -> None:
+    table = answered(soft, {"pool:sure.jpg": {"age": "<30", "gender": "male"}, "pool:unsure.jpg": {"age": ">=60"}})
+    for name, known in (("pool:sure.jpg", [True, True]), ("pool:unsure.jpg", [False, True])):
+        row = row_of(table, name)
+        assert (row["label_source"], row["labeled_round"], known_of(row)) == ("human", 0, known)
+    assert row_of(table, "pool:sure.jpg")["target"].tolist() == [1, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("targets", ["hard", "soft"])
+def test_a_guess_that_people_rejected_is_not_used(tmp_path: Path, targets: Targets) -> None:
+    manifest = opened(tmp_path, build(targets=targets))
+    table = answered(manifest, {"pool:sure.jpg": {"age": None}, "pool:gender_only.jpg": {"gender": None}})
+    assert known_of(row_of(table, "pool:sure.jpg")) == [True, False]
+    assert row_of(table, "pool:sure.jpg")["weight_age"] == 0
+    assert "pool:gender_only.jpg" not in set(table["image_id"])  # nothing else of it was accepted
+
+
+def test_an_answer_replaces_a_known_value_and_drops_the_guesses_that_rest_on_it(soft: Manifest) -> None:
+    replaced = row_of(answered(soft, {"far:[x]=y.jpg": {"gender": "male"}}), "far:[x]=y.jpg")
+    assert (replaced["label_source"], known_of(replaced)) == (
+        "human",
+        [True, False],
+    )  # known as female; age was guessed
+    assert np.sum(replaced["target"][3:]) == 0
+    left_out = row_of(answered(soft, {"pool:all_known.jpg": {"gender": None}}), "pool:all_known.jpg")
+    assert known_of(left_out) == [False, True]
+
+
+def test_without_guesses_the_answers_of_a_face_remain(soft: Manifest) -> None:
+    table = answered(soft, {"pool:sure.jpg": {"age": ">=60"}}, guesses=False)
+    assert set(table["label_source"]) == {"human"}
+    row = row_of(table, "pool:sure.jpg")
+    assert (known_of(row), row["weight_gender"]) == ([False, True], 0)
+    assert "pool:gender_only.jpg" not in set(table["image_id"])
+    assert known_of(row_of(table, "far:[x]=y.jpg")) == [True, False]  # its gender was known, its age guessed
+
+
+def test_no_answer_changes_nothing(soft: Manifest) -> None:
+    pd.testing.assert_frame_equal(answered(soft, {"elsewhere.jpg": {"age": None}}), merged(soft))
 
 
 def test_a_table_reads_back_and_has_the_same_bytes_twice(soft: Manifest, tmp_path: Path) -> None:
