@@ -135,26 +135,27 @@ def manifest_diff(
 @manifest_app.command("export")
 def manifest_export(
     manifest: ManifestPath,
-    out: Annotated[Path, typer.Option("--out", help="A .csv or .parquet file.")],
+    out: Annotated[Path, typer.Option("--out", help="A .csv or .parquet file; for fiftyone, label-studio a folder.")],
+    to: Annotated[
+        Literal["csv", "parquet", "fiftyone", "label-studio", "embedding-atlas"] | None,
+        typer.Option("--to", help="For whom; by default as the name of --out ends."),
+    ] = None,
     status: Status = None,
     where: Where = None,
     source: Source = None,
     reason: Reason = None,
 ) -> None:
-    """Write the rows of a manifest as CSV, a column for each class's probability, or as Parquet."""
-    from ssl_pipeline.pseudo_labels.manifest import manifest_parts
-    from ssl_pipeline.pseudo_labels.manifest_columns import manifest_schema
+    """Write the rows of a manifest for others: a spreadsheet, or a tool that shows faces (docs/exports.md)."""
+    from ssl_pipeline.cli.manifest_exports import EXPORTS
     from ssl_pipeline.pseudo_labels.manifest_file import open_manifest
-    from ssl_pipeline.reports.spreadsheets import Rows, export_csv, export_parquet
 
+    kind = to or out.suffix.removeprefix(".")
+    if kind not in EXPORTS:
+        raise ManifestError(f"--out {out}: expected a name that ends with .csv or .parquet, or --to")
     file = open_manifest(manifest).filtered(_filter(status, where, source, reason))
-    if out.suffix == ".parquet":
-        schema = manifest_schema(file.labels).with_metadata(file.schema_metadata)
-        num_rows = export_parquet(out, file.tables(), schema)
-    else:
-        parts = (Rows(part.table, part.faces, part.probabilities) for part in manifest_parts(file))
-        num_rows = export_csv(out, parts, file.labels.class_names)
-    Console(markup=False).print(f"{num_rows:,} faces written to {out}", highlight=False)
+    console = Console(markup=False)
+    for line in EXPORTS[kind](file, out):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _filter(status: str | None, where: list[str] | None, source: str | None, reason: str | None) -> "FaceFilter":
