@@ -22,7 +22,8 @@ from benchmarks.docs.marked_sections import replace_section
 from benchmarks.tables import markdown_table
 from ssl_pipeline.config.selection import FixedThreshold
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.pseudo_labels.manifest import ManifestIdentity, build_manifest, write_manifest
+from ssl_pipeline.pseudo_labels.manifest import build_manifest, write_manifest
+from ssl_pipeline.pseudo_labels.manifest_file import ManifestIdentity
 from ssl_pipeline.pseudo_labels.selection import select
 
 LABELS = LabelSpace.of({"mask": ["wear", "incorrect", "normal"], "gender": ["m", "f"], "age": ["<30", "30-59", ">=60"]})

@@ -6,11 +6,13 @@ Shapes: N faces, A attributes, V values of one attribute, K classes.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 UNKNOWN = -1
 
@@ -79,7 +81,7 @@ class LabelSpace:
         """The names of all classes, in the order of their ids."""
         return [self.class_name(class_id) for class_id in range(self.num_classes)]
 
-    def encode(self, faces: pd.DataFrame) -> IntArray:
+    def encode(self, faces: "pd.DataFrame") -> IntArray:
         """Encode the label columns of a face table as value codes; unknown is -1.
 
         Args:
@@ -91,6 +93,8 @@ class LabelSpace:
         Raises:
             ValueError: if a value is not one of the attribute's values.
         """
+        import pandas as pd  # takes most of a second
+
         codes = np.full((len(faces), len(self.attributes)), UNKNOWN, dtype=np.int64)
         for position, attribute in enumerate(self.attributes):
             if attribute.name not in faces:
@@ -103,8 +107,10 @@ class LabelSpace:
                 raise ValueError(f"'{value}' is not a value of attribute '{attribute.name}' {list(attribute.values)}")
         return codes
 
-    def decode(self, codes: IntArray) -> pd.DataFrame:
+    def decode(self, codes: IntArray) -> "pd.DataFrame":
         """Decode value codes [N, A] to nullable categorical columns, one per attribute."""
+        import pandas as pd
+
         return pd.DataFrame(
             {
                 attribute.name: pd.Categorical.from_codes(codes[:, position], categories=pd.Index(attribute.values))

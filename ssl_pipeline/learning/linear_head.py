@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -70,6 +71,32 @@ def fit_linear_head(
         fitted.append(_fit(features[known], target[known], num_values, inverse_regularization, class_weight))
     weights, bias = (np.concatenate(parts).astype(np.float32) for parts in zip(*fitted, strict=True))
     return LinearHead(weights, bias)
+
+
+def cross_fitted_probabilities(
+    features: FloatArray, codes: IntArray, folds: IntArray, labels: LabelSpace
+) -> list[FloatArray]:
+    """Predict each fold with a linear head that was fitted on the others.
+
+    Args:
+        features: float [N, D].
+        codes: value codes, int [N, A], -1 unknown; each attribute is known outside each fold.
+        folds: int [N], see `splitting.assign_folds`.
+        labels: the attributes.
+
+    Returns:
+        One array per attribute, float [N, V], rows sum to 1.
+
+    Raises:
+        TrainingError: see `fit_linear_head`.
+    """
+    logits = np.zeros((len(features), sum(labels.num_values)))
+    for fold in np.unique(folds):
+        own = folds == fold
+        head = fit_linear_head(features[~own], codes[~own], labels)
+        logits[own] = features[own] @ head.weights.T + head.bias
+    parts = np.split(logits, np.cumsum(labels.num_values)[:-1], axis=1)
+    return [np.asarray(softmax(part, axis=1)) for part in parts]
 
 
 def _fit(

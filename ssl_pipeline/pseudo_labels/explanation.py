@@ -1,24 +1,17 @@
 """Single faces of a manifest: all recorded values, and the thresholds behind each status."""
 
-import difflib
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.pseudo_labels.manifest import Manifest
+from ssl_pipeline.pseudo_labels.manifest import AnyManifest, Manifest, read_face
 from ssl_pipeline.pseudo_labels.manifest_columns import manifest_schema
 from ssl_pipeline.runs.answers import Answer, verdicts
 
-_MAX_COMPARED = 20_000
-"""Image ids that are searched for ones similar to a mistyped id."""
 
-
-def describe_face(manifest: Manifest, image_id: str) -> list[dict[str, Any]]:
+def describe_face(file: AnyManifest, image_id: str) -> list[dict[str, Any]]:
     """Collect all recorded values of a face.
 
     Returns:
@@ -29,9 +22,10 @@ def describe_face(manifest: Manifest, image_id: str) -> list[dict[str, Any]]:
     Raises:
         ManifestError: if there is no such face; the message names similar ids.
     """
+    manifest = read_face(file, image_id)
     shared = manifest_schema(LabelSpace(())).names
     descriptions = []
-    for position in _positions(manifest, image_id):
+    for position in range(len(manifest.faces)):
         row: dict[Any, Any] = manifest.faces.iloc[position].to_dict()
         attributes, class_probabilities = {}, {}
         if row["status"] != "unreadable":
@@ -53,7 +47,7 @@ def describe_face(manifest: Manifest, image_id: str) -> list[dict[str, Any]]:
     return descriptions
 
 
-def explain(manifest: Manifest, image_id: str, answers: Iterable[Answer] = ()) -> list[dict[str, Any]]:
+def explain(file: AnyManifest, image_id: str, answers: Iterable[Answer] = ()) -> list[dict[str, Any]]:
     """Collect the numbers that determined each attribute's status of a face.
 
     Returns:
@@ -65,8 +59,8 @@ def explain(manifest: Manifest, image_id: str, answers: Iterable[Answer] = ()) -
     Raises:
         ManifestError: if there is no such face; the message names similar ids.
     """
-    explanations, said = [], verdicts(answers)
-    for position in _positions(manifest, image_id):
+    manifest, explanations, said = read_face(file, image_id), [], verdicts(answers)
+    for position in range(len(manifest.faces)):
         face: dict[Any, Any] = manifest.faces.iloc[position].to_dict()
         selected = [name for name in manifest.labels.names if isinstance(face[f"{name}_status"], str)]
         known = {name: str(face[name]) for name in selected if face[f"{name}_status"] == "known"}
@@ -91,21 +85,3 @@ def _applied_threshold(
         if (row["attribute"], row["value"]) == key and row["known_attributes"] in (None, ", ".join(known)):
             return dict(row)
     return None
-
-
-def _positions(manifest: Manifest, image_id: str) -> list[int]:
-    """Return the positions of a face's rows."""
-    image_ids = manifest.faces["image_id"]
-    positions = np.flatnonzero((image_ids == image_id).to_numpy(bool))
-    if not len(positions):
-        similar = difflib.get_close_matches(image_id, _comparable(image_ids, image_id), n=3, cutoff=0.5)
-        hint = f"similar: {', '.join(similar)}" if similar else "`ssl-pipeline manifest show` lists image ids"
-        raise ManifestError(f"{manifest.path}: no face '{image_id}' among {len(image_ids):,}; {hint}")
-    return [int(position) for position in positions]
-
-
-def _comparable(image_ids: "pd.Series[Any]", image_id: str) -> list[str]:
-    """Return the image ids that contain the last part of `image_id`; without any, the first ones."""
-    last = re.split(r"[:/]", image_id)[-1]
-    containing = image_ids[image_ids.str.contains(last, case=False, regex=False)] if last else image_ids[:0]
-    return [str(text) for text in (containing if len(containing) else image_ids)[:_MAX_COMPARED]]

@@ -6,12 +6,14 @@ label space, identity, targets, selection and format version as one JSON.
 Shapes: N rows, A attributes, K classes.
 """
 
+import difflib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,35 +26,32 @@ from ssl_pipeline.errors import ManifestError, list_of_faults
 from ssl_pipeline.labels import BoolArray, IntArray, LabelSpace
 from ssl_pipeline.pseudo_labels.manifest_columns import (
     cast_columns,
-    column_faults,
     columns_of_faces,
     columns_of_selection,
     columns_of_unreadable,
     label_sources,
     manifest_schema,
-    one_line,
     table_of,
+    type_faults,
+    value_faults,
+)
+from ssl_pipeline.pseudo_labels.manifest_file import (
+    DAMAGED,
+    FORMAT,
+    FORMAT_VERSION,
+    METADATA_KEY,
+    ROWS_PER_BATCH,
+    ManifestFile,
+    ManifestIdentity,
+    Targets,
+    open_manifest,
+    unreadable_file,
 )
 from ssl_pipeline.pseudo_labels.selection import Selection
 from ssl_pipeline.runs.files import atomic_path
 
-METADATA_KEY = b"ssl_pipeline"
-FORMAT = "pseudo-label manifest"
-FORMAT_VERSION = 4
-
-Targets = Literal["hard", "soft"]
-
-
-@dataclass(frozen=True)
-class ManifestIdentity:
-    """The inputs of a manifest."""
-
-    run_name: str
-    round_index: int
-    """From 1."""
-    faces_digest: str
-    teacher_digest: str
-    selection_digest: str
+_MAX_COMPARED = 20_000
+"""Image ids that are searched for ones similar to a mistyped id."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +67,32 @@ class Manifest:
     selection: Mapping[str, Any]
     """`settings` from the config, `thresholds` (see `strategies.ThresholdRow`), `faults` and `shift`."""
 
+    @classmethod
+    def of(cls, file: "AnyManifest", table: pa.Table) -> "Manifest":
+        """Return rows of a file as a manifest of their own."""
+        return cls(file.path, table, file.labels, file.identity, file.targets, file.selection)
+
+    @property
+    def num_rows(self) -> int:
+        """The number of rows."""
+        return len(self.table)
+
+    def tables(self, columns: Sequence[str] | None = None, *, row_group: int | None = None) -> Iterator[pa.Table]:
+        """Yield all rows, as `ManifestFile.tables` does."""
+        yield self.table if columns is None else self.table.select(list(columns))
+
+    def row_groups_with(self, image_id: str) -> list[int]:
+        """Return the one group of rows that a manifest in memory has."""
+        return [0]
+
     @cached_property
     def faces(self) -> pd.DataFrame:
         """The rows without class probabilities; attributes are nullable categoricals in the order of codes."""
-        frame: pd.DataFrame = self.table.drop_columns(["class_probabilities"]).to_pandas(
-            types_mapper={pa.int32(): pd.Int32Dtype()}.get
-        )
+        names = [name for name in self.table.column_names if name != "class_probabilities"]
+        frame: pd.DataFrame = self.table.select(names).to_pandas(types_mapper={pa.int32(): pd.Int32Dtype()}.get)
         for attribute in self.labels.attributes:
-            frame[attribute.name] = pd.Categorical(frame[attribute.name], categories=list(attribute.values))
+            if attribute.name in frame:
+                frame[attribute.name] = pd.Categorical(frame[attribute.name], categories=list(attribute.values))
         return frame
 
     @cached_property
@@ -103,6 +120,9 @@ class Manifest:
         """Mark the values that a student is trained on, bool [N, A]."""
         statuses = self.faces[[f"{name}_status" for name in self.labels.names]]
         return statuses.isin(["known", "accepted"]).to_numpy(bool)
+
+
+AnyManifest = Manifest | ManifestFile
 
 
 def build_manifest(
@@ -169,9 +189,9 @@ def build_manifest(
 
 
 def write_manifest(path: Path, table: pa.Table) -> None:
-    """Write a table of `build_manifest` atomically; equal tables give equal bytes."""
+    """Write a table of `build_manifest` atomically, in groups of rows; equal tables give equal bytes."""
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", row_group_size=ROWS_PER_BATCH)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -180,35 +200,52 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         ManifestError: if the file is missing, no manifest, of another format version, or damaged.
     """
-    if not path.is_file():
-        raise ManifestError(f"{path}: no such file; `ssl-pipeline run` writes a run's manifest.parquet")
+    file = open_manifest(path)
     try:
         table = pq.read_table(path, partitioning=None)
     except (pa.ArrowException, OSError) as error:
-        reason = one_line(error)
-        reason = reason.partition(f"{path}': ")[2] or reason  # pyarrow's message repeats the path
-        raise ManifestError(f"{path}: not a readable Parquet file ({reason.rstrip('.')}); {_CURE}") from None
-    text = (table.schema.metadata or {}).get(METADATA_KEY)
-    if text is None:
-        raise ManifestError(f"{path}: a Parquet file, but no pseudo-label manifest; {_CURE}")
-    try:
-        metadata = json.loads(text)
-        if metadata["format"] != FORMAT:
-            raise ManifestError(f"{path}: no pseudo-label manifest but a '{metadata['format']}'; {_CURE}")
-        if metadata["format_version"] != FORMAT_VERSION:
-            raise ManifestError(
-                f"{path}: manifest format {metadata['format_version']} of another release, this one reads "
-                f"{FORMAT_VERSION}; run `ssl-pipeline run` again"
-            )
-        labels, identity = LabelSpace.of(metadata["labels"]), ManifestIdentity(**metadata["identity"])
-        targets: Targets = metadata["targets"]
-        selection: dict[str, Any] = metadata["selection"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ManifestError(f"{path}: the manifest's metadata is damaged ({one_line(error)}); {_CURE}") from None
-    table = cast_columns(table, labels)
-    if faults := column_faults(table, labels):
-        raise ManifestError(list_of_faults(f"{path}: a damaged manifest; run `ssl-pipeline run` again", faults))
-    return Manifest(path=path, table=table, labels=labels, identity=identity, targets=targets, selection=selection)
+        raise unreadable_file(path, error) from None
+    table = cast_columns(table, file.labels)
+    names = manifest_schema(file.labels).names
+    if faults := type_faults(table, file.labels, names) or value_faults(table, file.labels):
+        raise ManifestError(list_of_faults(f"{path}: {DAMAGED}", faults))
+    return Manifest.of(file, table)
+
+
+def manifest_parts(file: "AnyManifest", columns: Sequence[str] | None = None) -> Iterator[Manifest]:
+    """Yield the rows of a file in order, by batches, each as a manifest of its own; `columns` None: all."""
+    for table in file.tables(columns):
+        yield Manifest.of(file, table)
+
+
+def read_face(file: "AnyManifest", image_id: str) -> Manifest:
+    """Read the rows of one face (two if an unreadable file has the same id); only groups of rows that may have it.
+
+    Raises:
+        ManifestError: if there is no such face; the message names similar ids.
+    """
+    found = [
+        rows
+        for group in file.row_groups_with(image_id)
+        for table in file.tables(row_group=group)
+        if len(rows := table.filter(pc.equal(table["image_id"], image_id)))
+    ]
+    if not found:
+        raise ManifestError(f"{file.path}: no face '{image_id}' among {file.num_rows:,}; {_hint(file, image_id)}")
+    return Manifest.of(file, pa.concat_tables(found))
+
+
+def _hint(file: "AnyManifest", image_id: str) -> str:
+    """Name ids like a mistyped one: among those with its last part, or else among the first."""
+    last, first, containing = re.split(r"[:/]", image_id)[-1], [], []  # type: tuple[str, list[str], list[str]]
+    for table in file.tables(["image_id"]):
+        image_ids = table["image_id"]
+        first += image_ids.slice(0, _MAX_COMPARED - len(first)).to_pylist()
+        if last:
+            matching = image_ids.filter(pc.match_substring(image_ids, last, ignore_case=True))
+            containing += matching.slice(0, _MAX_COMPARED - len(containing)).to_pylist()
+    similar = difflib.get_close_matches(image_id, containing or first, n=3, cutoff=0.5)
+    return f"similar: {', '.join(similar)}" if similar else "`ssl-pipeline manifest show` lists image ids"
 
 
 def check_belongs(manifest: Manifest, *, labels: LabelSpace, faces_digest: str, run_name: str) -> None:
@@ -241,6 +278,3 @@ def check_belongs(manifest: Manifest, *, labels: LabelSpace, faces_digest: str, 
         f"a manifest of another run: {manifest.path} was made in run '{identity.run_name}'{details}; "
         f"run `ssl-pipeline run` for run '{run_name}' first"
     )
-
-
-_CURE = "give a manifest.parquet that `ssl-pipeline run` wrote"

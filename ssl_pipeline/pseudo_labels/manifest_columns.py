@@ -3,17 +3,20 @@
 Shapes: N rows, A attributes, K classes.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 
 from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import UNKNOWN, LabelSpace
-from ssl_pipeline.pseudo_labels.selection import Selection
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ssl_pipeline.pseudo_labels.selection import Selection
 
 _IDENTITY = ("image_id", "image_path", "content_hash", "person_id", "picture_id", "source")
 
@@ -41,12 +44,12 @@ def manifest_schema(labels: LabelSpace) -> pa.Schema:
     return pa.schema(fields)
 
 
-def columns_of_faces(faces: pd.DataFrame) -> dict[str, Any]:
+def columns_of_faces(faces: "pd.DataFrame") -> dict[str, Any]:
     """Return the identity columns of a face table."""
     return {name: faces[name] for name in _IDENTITY}
 
 
-def columns_of_selection(selection: Selection, labels: LabelSpace) -> dict[str, Any]:
+def columns_of_selection(selection: "Selection", labels: LabelSpace) -> dict[str, Any]:
     """Return the columns of a selection, in the order of its faces."""
     class_names = np.array(labels.class_names, dtype=object)
     probabilities = pa.array(selection.probabilities.astype(np.float32).ravel())
@@ -74,7 +77,7 @@ def columns_of_selection(selection: Selection, labels: LabelSpace) -> dict[str, 
     return columns
 
 
-def label_sources(faces: pd.DataFrame, selection: Selection, labels: LabelSpace) -> dict[str, Any]:
+def label_sources(faces: "pd.DataFrame", selection: "Selection", labels: LabelSpace) -> dict[str, Any]:
     """Return each attribute's label source: human, derived (known by construction), pseudo, or None if rejected."""
     derived = [str(names).split(",") if isinstance(names, str) else [] for names in faces["derived"]]
     columns = {}
@@ -88,7 +91,7 @@ def label_sources(faces: pd.DataFrame, selection: Selection, labels: LabelSpace)
     return columns
 
 
-def columns_of_unreadable(unreadable: pd.DataFrame) -> dict[str, Any]:
+def columns_of_unreadable(unreadable: "pd.DataFrame") -> dict[str, Any]:
     """Return the columns of faces that could not be read, with their reasons."""
     return {
         **{name: unreadable[name] for name in ("image_id", "image_path", "source")},
@@ -141,23 +144,27 @@ def cast_columns(table: pa.Table, labels: LabelSpace) -> pa.Table:
     return table
 
 
-def column_faults(table: pa.Table, labels: LabelSpace) -> list[str]:
-    """Describe missing columns, wrong types and undefined values of a manifest's table."""
-    faults = []
-    for field in manifest_schema(labels):
+def type_faults(table: pa.Table, labels: LabelSpace, names: Sequence[str]) -> list[str]:
+    """Describe which of these columns are missing or have a wrong type."""
+    schema, faults = manifest_schema(labels), []
+    for field in (schema.field(name) for name in names if name in schema.names):
         if field.name not in table.column_names:
             faults.append(f"column '{field.name}' is missing")
         elif table.schema.field(field.name).type != field.type:
             faults.append(f"column '{field.name}': expected {field.type}, got {table.schema.field(field.name).type}")
-    if faults:
-        return faults
+    return faults
+
+
+def value_faults(table: pa.Table, labels: LabelSpace) -> list[str]:
+    """Describe undefined values in the columns of a table."""
     allowed: dict[str, set[str | None]] = {"status": {"accepted", "rejected", "unreadable"}}
     for attribute in labels.attributes:
         allowed[attribute.name] = {*attribute.values, None}
         allowed[f"{attribute.name}_status"] = {"known", "accepted", "rejected", None}
+    faults = []
     for name, values in allowed.items():
-        undefined = sorted(set(table[name].unique().to_pylist()) - values, key=str)
-        faults += [f"column '{name}': undefined value '{value}'" for value in undefined]
+        present = set(table[name].unique().to_pylist()) if name in table.column_names else set()
+        faults += [f"column '{name}': undefined value '{value}'" for value in sorted(present - values, key=str)]
     return faults
 
 

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from ssl_pipeline.reports.tables import add_row, decimal, new_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MAX_CLASSES = 30
 _BAR_WIDTH = 24
@@ -50,15 +52,15 @@ def render_summary(summary: Mapping[str, Any], path: object) -> Group:
     return Group(headline, attributes, values, classes, sources, reasons)
 
 
-def render_faces(rows: pd.DataFrame, attributes: Sequence[str], *, limit: int) -> Table:
-    """Render the first `limit` rows of a manifest."""
-    table = new_table(f"{min(limit, len(rows)):,} of {len(rows):,} faces", "image", "status", "confidence", left=2)
+def render_faces(rows: "pd.DataFrame", attributes: Sequence[str], *, num_faces: int) -> Table:
+    """Render rows of a manifest, the first of `num_faces`."""
+    table = new_table(f"{len(rows):,} of {num_faces:,} faces", "image", "status", "confidence", left=2)
     table.add_column("labels and reasons", overflow="fold", ratio=1)
-    for row in rows.head(limit).to_dict("records"):
+    for row in rows.to_dict("records"):
         lines = [
             f"{name}: {row[name]} {row[f'{name}_status']}, {row[f'{name}_reason']}"
             for name in attributes
-            if not pd.isna(row[name])
+            if isinstance(row[name], str)
         ]
         add_row(table, row["image_id"], row["status"], decimal(row["confidence"]), "\n".join(lines) or row["reason"])
     return table

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pandas as pd
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.padding import Padding
 from rich.table import Table
@@ -40,11 +39,16 @@ def new_table(title: str, *columns: str, left: int = 1) -> Table:
 
 def add_row(table: Table, *cells: object) -> None:
     """Add a row; cells are never parsed as markup."""
-    table.add_row(*(Text("" if cell is None or cell is pd.NA else str(cell)) for cell in cells))
+    table.add_row(*(Text("" if _is_missing(cell) else str(cell)) for cell in cells))
 
 
 def decimal(value: object) -> str:
     """Format a float with 3 decimals, rounded down like the reasons; missing values as "", others with `str`."""
     if isinstance(value, float | np.floating):
         return "" if np.isnan(value) else f"{math.floor(1000 * float(value) + 1e-4) / 1000:.3f}"
-    return "" if value is None or value is pd.NA else str(value)
+    return "" if _is_missing(value) else str(value)
+
+
+def _is_missing(value: object) -> bool:
+    """Return whether a value is None or pandas' NA, without the second that importing pandas takes."""
+    return value is None or type(value).__name__ == "NAType"

@@ -81,6 +81,11 @@ class RunDir:
         return self.root / "summary.json"
 
     @property
+    def label_errors(self) -> Path:
+        """The table of labels that look wrong, see `stages.label_check`; only after a label check."""
+        return self.root / "label_errors.parquet"
+
+    @property
     def command(self) -> str:
         """The shell command that resumes the run."""
         return f"ssl-pipeline run {self.root / 'config.yaml'}"

@@ -14,13 +14,8 @@ from ssl_pipeline.errors import SelectionError
 from ssl_pipeline.evaluation.shift import acceptance_by_group, compare_predictions
 from ssl_pipeline.pseudo_labels.difference import difference
 from ssl_pipeline.pseudo_labels.guards import selection_faults, stop_on
-from ssl_pipeline.pseudo_labels.manifest import (
-    Manifest,
-    ManifestIdentity,
-    build_manifest,
-    read_manifest,
-    write_manifest,
-)
+from ssl_pipeline.pseudo_labels.manifest import Manifest, build_manifest, read_manifest, write_manifest
+from ssl_pipeline.pseudo_labels.manifest_file import ManifestIdentity
 from ssl_pipeline.pseudo_labels.selection import select as select_labels
 from ssl_pipeline.pseudo_labels.summary import precision, summarize
 from ssl_pipeline.runs.directory import RunDir

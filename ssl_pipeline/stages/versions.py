@@ -21,4 +21,5 @@ VERSIONS: Final = {
     "select": 2,
     "evaluate": 1,
     "cost": 1,
+    "label_check": 1,
 }

@@ -12,6 +12,7 @@ from ssl_pipeline.faces.preparation import prepare_faces
 from ssl_pipeline.faces.sources.corrections import Corrections
 from ssl_pipeline.faces.sources.reading import read_source
 from ssl_pipeline.faces.table import read_faces
+from ssl_pipeline.runs.spreadsheet_cells import safe_cell
 from tests.faces.sources_support import LABELS, put_csv, rows_of, source_of
 
 FACES = "image_path,person_id,mask,gender,age_years\na.jpg,p,wear,female,25\nb.jpg,p,normal,female,25\nc.jpg,q,wear,,\n"
@@ -169,3 +170,14 @@ def test_corrections_are_recorded_and_those_without_a_match_are_logged(tmp_path,
 def test_a_missing_table_of_corrections_is_reported(tmp_path):
     with pytest.raises(FaceTableError, match=r"gone\.csv: no such file; faces\.corrections needs this table"):
         prepare(tmp_path, corrections=["gone.csv"])
+
+
+def test_ids_are_found_as_an_exported_table_writes_them(tmp_path):
+    put_csv(tmp_path, FACES + "x;=1+1.jpg,r,wear,male,40\n", images=("a.jpg", "b.jpg", "c.jpg", "x;=1+1.jpg"))
+    written = safe_cell("csv:x;=1+1.jpg")
+    assert written != "csv:x;=1+1.jpg"
+    (tmp_path / "fix.csv").write_text(f"image_id,attribute,value\n{written},mask,normal\n")
+    corrections = Corrections.read([tmp_path / "fix.csv"], LABELS)
+    source = source_of(type="csv", table="labels.csv", delimiter=",")
+    result = read_source(source, root=tmp_path, labels=LABELS, seed=0, corrections=corrections)
+    assert rows_of(result.faces, "image_id", "mask")[-1] == ("csv:x;=1+1.jpg", "normal")

@@ -17,13 +17,8 @@ from ssl_pipeline.config.selection import FixedThreshold
 from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.pseudo_labels.audit import audit, exact_interval, sample_audit
-from ssl_pipeline.pseudo_labels.manifest import (
-    Manifest,
-    ManifestIdentity,
-    build_manifest,
-    read_manifest,
-    write_manifest,
-)
+from ssl_pipeline.pseudo_labels.manifest import Manifest, build_manifest, read_manifest, write_manifest
+from ssl_pipeline.pseudo_labels.manifest_file import ManifestIdentity
 from ssl_pipeline.pseudo_labels.selection import select
 from ssl_pipeline.reports.audit_sheet import read_answers, write_sheet
 from ssl_pipeline.reports.manifest_tables import render_audit

@@ -1,5 +1,6 @@
 """The whole content of summaries, explanations, training tables and reasons, not single entries of them."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ssl_pipeline.pseudo_labels.explanation import describe_face
 from ssl_pipeline.pseudo_labels.manifest import Manifest
 from ssl_pipeline.pseudo_labels.merging import human_table, merge, read_training_table, write_training_table
 from ssl_pipeline.pseudo_labels.selection import Selection, select
-from ssl_pipeline.pseudo_labels.summary import filter_faces, summarize
+from ssl_pipeline.pseudo_labels.summary import filter_faces, first_faces, summarize
 from tests.pseudo_labels.test_manifest import SPACE, build, opened, pool_of
 from tests.pseudo_labels.test_merging import labeled
 from tests.pseudo_labels.test_strategies import config_of
@@ -122,13 +123,19 @@ def test_filters_hold_together_and_equal_confidences_stay_in_the_order_of_ids(ma
 
 
 def test_equal_confidences_of_many_faces_stay_in_the_order_of_ids(manifest: Manifest) -> None:
-    faces = manifest.faces
-    many = pd.concat([faces.assign(image_id=f"{n:02d}", confidence=n % 2) for n in range(40)] * 2, ignore_index=True)
-    object.__setattr__(manifest, "faces", many)
-    rows = filter_faces(manifest, status=None, attribute_values={}, sort="-confidence")
-    pd.testing.assert_frame_equal(
-        rows, many.iloc[np.lexsort((np.arange(len(many)), many["image_id"], -many["confidence"]))]
-    )
+    many = pa.concat_tables([manifest.table.slice(0, 1)] * 640)
+    numbers = [number % 320 // 8 for number in range(640)]
+    for name, column in (
+        ("image_id", pa.array([f"{number:02d}" for number in numbers])),
+        ("confidence", pa.array([float(number % 2) for number in numbers])),
+    ):
+        many = many.set_column(many.column_names.index(name), name, column)
+    rows, num_rows = first_faces(dataclasses.replace(manifest, table=many), sort="-confidence")
+    assert num_rows == 640
+    expected = sorted(zip(numbers, range(640), strict=True), key=lambda pair: (-(pair[0] % 2), pair))
+    assert rows["image_id"].tolist() == [f"{number:02d}" for number, _ in expected]
+    first, num_rows = first_faces(dataclasses.replace(manifest, table=many), sort="-confidence", limit=7)
+    assert first["image_id"].tolist() == rows["image_id"].tolist()[:7] and num_rows == 640
 
 
 def test_a_face_is_described_in_full(manifest: Manifest) -> None:

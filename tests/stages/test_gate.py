@@ -11,7 +11,8 @@ from ssl_pipeline.config.evaluation import GateConfig
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.selection import FixedThreshold
 from ssl_pipeline.evaluation.model_comparison import ModelComparison
-from ssl_pipeline.pseudo_labels.manifest import ManifestIdentity, build_manifest, write_manifest
+from ssl_pipeline.pseudo_labels.manifest import build_manifest, write_manifest
+from ssl_pipeline.pseudo_labels.manifest_file import ManifestIdentity
 from ssl_pipeline.pseudo_labels.selection import select
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.gate import compare_predictions, gate_reason, is_promoted

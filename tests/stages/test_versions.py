@@ -37,6 +37,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "select": ("stages/selection.py", "pseudo_labels/*.py"),
     "evaluate": ("stages/evaluate.py", "evaluation/*.py"),
     "cost": ("stages/cost.py",),
+    "label_check": ("stages/label_check.py", "evaluation/label_errors.py", "learning/linear_head.py"),
 }
 """The modules whose code decides a stage's results."""
 

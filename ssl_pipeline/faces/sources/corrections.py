@@ -2,16 +2,17 @@
 
 The header is ``image_id,attribute,value`` or ``person_id,attribute,value``, or has both ids, one of them filled per
 row; a column ``note`` is ignored. Ids are those of the face tables, ``source:relative/path`` and ``source:person``.
-``attribute`` is an attribute of the config or ``age_years``; an empty ``value`` makes it unknown. A corrected age
-determines the attributes made from it; a corrected attribute that contradicts the source's age makes the age unknown.
+``attribute`` is an attribute of the config or ``age_years``; an empty ``value`` makes it unknown. Cells may be written as
+exported tables write them (`spreadsheet_cells.safe_cell`). A corrected age determines the attributes made from it; a
+corrected attribute that contradicts the source's age makes the age unknown.
 """
 
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ssl_pipeline.errors import FaceTableError, list_of_faults
 from ssl_pipeline.faces.sources.columns import bin_values
 from ssl_pipeline.faces.sources.tables import TableRow, read_table
 from ssl_pipeline.runs.files import digest_file
+from ssl_pipeline.runs.spreadsheet_cells import safe_cell
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +119,17 @@ class Corrections:
             FaceTableError: if the corrections of a face and its person contradict each other, or a corrected age
                 contradicts a corrected attribute.
         """
-        num_matches = {key: Counter(faces[key]) if self.rows else Counter() for key in KEYS}
+        if not self.rows:
+            return Corrected(faces.copy(), frozenset(), CorrectionCounts((), 0))
+        return self._written_exactly(faces)._apply(faces, labels)
+
+    def _written_exactly(self, faces: pd.DataFrame) -> "Corrections":
+        """Take back the ' that an exported table puts before ids that a spreadsheet would take for formulas."""
+        exact = {key: _by_safe_cell(faces[key].dropna().unique()) for key in KEYS}
+        return Corrections(tuple(replace(row, id=exact[row.key].get(row.id, row.id)) for row in self.rows))
+
+    def _apply(self, faces: pd.DataFrame, labels: LabelsConfig) -> Corrected:
+        num_matches = {key: Counter(faces[key]) for key in KEYS}
         num_faces = tuple(num_matches[correction.key][correction.id] for correction in self.rows)
         by_row = self._by_row(faces, labels)
         corrected, num_changed = faces.copy(), 0
@@ -164,7 +176,7 @@ class Corrections:
         """Return {row of a face: {attribute or age_years: its correction}}; refuse contradictions."""
         matching_rows: dict[tuple[str, str], list[int]] = defaultdict(list)
         ids = {(correction.key, correction.id) for correction in self.rows}
-        for key in KEYS if ids else ():
+        for key in KEYS:
             for row, name in enumerate(faces[key]):
                 if (key, name) in ids:
                     matching_rows[key, name].append(row)
@@ -198,6 +210,8 @@ def _parse_row(row: TableRow, file: str, labels: LabelsConfig) -> Correction | s
         return f"expected either an image_id or a person_id, got {dict(ids) or 'neither'}"
     attribute, value = row.values["attribute"], row.values["value"]
     allowed = {config.name: config.values for config in labels.attributes}
+    attribute = _by_safe_cell(allowed).get(attribute, attribute)
+    value = _by_safe_cell(allowed.get(attribute, ())).get(value, value)
     if attribute == AGE:
         age = math.nan
         with suppress(ValueError):
@@ -211,6 +225,11 @@ def _parse_row(row: TableRow, file: str, labels: LabelsConfig) -> Correction | s
         return f"column 'value': expected one of {list(allowed[attribute])} or nothing, got '{value}'"
     key, name = ids[0]
     return Correction(file=file, row=row.number, key=key, id=name, attribute=attribute, value=value or None)
+
+
+def _by_safe_cell(names: Iterable[str]) -> dict[str, str]:
+    """Return {name as an exported table writes it: name} of the names that it writes otherwise."""
+    return {safe: name for name in names if (safe := safe_cell(name)) != name}
 
 
 def _age_contradictions(corrections: dict[str, Correction], labels: LabelsConfig) -> list[str]:
