@@ -174,8 +174,12 @@ def write_manifest(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path, without: Sequence[str] = ()) -> Manifest:
     """Read a manifest.
+
+    Args:
+        path: the file.
+        without: columns that are neither read nor checked, and missing in `Manifest.table`.
 
     Raises:
         ManifestError: if the file is missing, no manifest, of another format version, or damaged.
@@ -183,7 +187,8 @@ def read_manifest(path: Path) -> Manifest:
     if not path.is_file():
         raise ManifestError(f"{path}: no such file; `ssl-pipeline run` writes a run's manifest.parquet")
     try:
-        table = pq.read_table(path, partitioning=None)
+        columns = [name for name in pq.read_schema(path).names if name not in without] if without else None
+        table = pq.read_table(path, columns=columns, partitioning=None)
     except (pa.ArrowException, OSError) as error:
         reason = one_line(error)
         reason = reason.partition(f"{path}': ")[2] or reason  # pyarrow's message repeats the path
@@ -206,7 +211,7 @@ def read_manifest(path: Path) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{path}: the manifest's metadata is damaged ({one_line(error)}); {_CURE}") from None
     table = cast_columns(table, labels)
-    if faults := column_faults(table, labels):
+    if faults := column_faults(table, labels, without=without):
         raise ManifestError(list_of_faults(f"{path}: a damaged manifest; run `ssl-pipeline run` again", faults))
     return Manifest(path=path, table=table, labels=labels, identity=identity, targets=targets, selection=selection)
 

@@ -3,7 +3,7 @@
 Shapes: N rows, A attributes, K classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -141,10 +141,12 @@ def cast_columns(table: pa.Table, labels: LabelSpace) -> pa.Table:
     return table
 
 
-def column_faults(table: pa.Table, labels: LabelSpace) -> list[str]:
-    """Describe missing columns, wrong types and undefined values of a manifest's table."""
+def column_faults(table: pa.Table, labels: LabelSpace, *, without: Sequence[str] = ()) -> list[str]:
+    """Describe missing columns, wrong types and undefined values of a manifest's table, read `without` columns."""
     faults = []
     for field in manifest_schema(labels):
+        if field.name in without:
+            continue
         if field.name not in table.column_names:
             faults.append(f"column '{field.name}' is missing")
         elif table.schema.field(field.name).type != field.type:
@@ -156,6 +158,8 @@ def column_faults(table: pa.Table, labels: LabelSpace) -> list[str]:
         allowed[attribute.name] = {*attribute.values, None}
         allowed[f"{attribute.name}_status"] = {"known", "accepted", "rejected", None}
     for name, values in allowed.items():
+        if name in without:
+            continue
         undefined = sorted(set(table[name].unique().to_pylist()) - values, key=str)
         faults += [f"column '{name}': undefined value '{value}'" for value in undefined]
     return faults

@@ -184,6 +184,11 @@ def _matches(manifest: Manifest, status: str | None, attribute_values: Mapping[s
     return matches
 
 
+def without_measured(reason: str) -> str:
+    """Return an attribute's reason without the measured number, e.g. ``confidence < 0.95``."""
+    return _MEASURED.sub(r"\1", reason)
+
+
 def _without_numbers(texts: "pd.Series[Any]") -> "pd.Series[Any]":
     return texts.str.replace(r"\d+", "…", regex=True)
 
