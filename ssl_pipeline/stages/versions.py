@@ -10,6 +10,7 @@ VERSIONS: Final = {
     "prepare": 2,
     "train": 4,
     "features": 1,
+    "face_features": 1,
     "head": 1,
     "vote": 1,
     "calibrate": 1,

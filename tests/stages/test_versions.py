@@ -22,6 +22,7 @@ CODE: dict[str, tuple[str, ...]] = {
         *(f"learning/{name}.py" for name in ("model", "optimizers", "parameter_groups", "schedules", "wide_resnet")),
     ),
     "features": ("stages/features.py", "learning/embedders.py", "faces/feature_table.py"),
+    "face_features": ("stages/face_features.py", "learning/predict.py"),
     "head": ("stages/teachers.py", "learning/linear_head.py"),
     "vote": ("stages/teachers.py", "learning/vote.py"),
     "calibrate": ("stages/calibrate.py", "learning/calibrate.py", "evaluation/temperature.py"),
