@@ -23,7 +23,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_HOME := $(CURDIR)/.prefect
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: setup setup-dev demo deploy undeploy test test-slow check faults mutants bench clean
+.PHONY: setup setup-dev demo deploy undeploy test test-slow test-browser check faults mutants bench clean
 
 # What running needs; setup-dev adds every extra, with the tools for tests and checks. Nothing is ever taken away.
 setup: $(READY)
@@ -74,11 +74,15 @@ undeploy: setup
 
 # One process per core with one thread each, so that they do not wait for each other.
 test: setup-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder -m "not slow and not browser"
 
 # Clusters, S3 over HTTP, a wheel, reviews and limits on a server: takes some minutes.
 test-slow: setup-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder -m slow
+
+# Drives the report and the review page in the system's Chromium (apt-get install chromium); skipped where there is none.
+test-browser: setup-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -rs tests/browser
 
 check: setup-dev
 	$(BIN)/ruff format --check .
