@@ -19,6 +19,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "evaluate": ("evaluate:evaluate", "Score a checkpoint on the config's labeled faces."),
     "export": ("export:export", "Export a model: to ONNX, or as a folder for a model hub."),
     "manifest": ("manifest:manifest_app", "See what was pseudo-labeled, how surely and why."),
+    "review": (
+        "review:review",
+        "Go through faces in a browser: accept, correct or reject labels by keyboard; answers become human labels.",
+    ),
     "cycle": ("cycle:cycle_app", "Show a run's status, decide on its selection, resume it."),
     "faces": ("faces:faces_app", "Inspect the sources of a config."),
     "plot": ("plot:plot_app", "Plot a config without running it."),
