@@ -84,13 +84,22 @@ class FaceClassifier(nn.Module):
             CheckpointError: if the backbone lacks timm's `forward_features` and `forward_head`.
         """
         backbone: Any = self.backbone
+        pooled = backbone.forward_head(self.feature_maps(pixels), pre_logits=True)
+        return torch.as_tensor(pooled).flatten(1)
+
+    def feature_maps(self, pixels: Tensor) -> Tensor:
+        """Compute the features before pooling, of a convolutional backbone float [B, D, h, w].
+
+        Raises:
+            CheckpointError: if the backbone lacks timm's `forward_features` and `forward_head`.
+        """
+        backbone: Any = self.backbone
         if not (hasattr(backbone, "forward_features") and hasattr(backbone, "forward_head")):
             raise CheckpointError(
                 f"{type(backbone).__name__} has no forward_features and forward_head, which the shift report needs; "
                 "--set shift=null disables it"
             )
-        pooled = backbone.forward_head(backbone.forward_features(self._normalized(pixels)), pre_logits=True)
-        return torch.as_tensor(pooled).flatten(1)
+        return torch.as_tensor(backbone.forward_features(self._normalized(pixels)))
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
         """Convert the head's logits [B, L] into log probabilities of the classes, float32 [B, K]."""
