@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.errors import PipelineError
+from ssl_pipeline.evaluation.projection import nearest, project
 from ssl_pipeline.labels import IntArray
 from ssl_pipeline.review.faces import STATUSES, ReviewFaces
 from ssl_pipeline.review.queues import Queue
@@ -32,20 +33,18 @@ class Similar:
     rows: IntArray
     """int [M], of the review's faces, ascending."""
     points: npt.NDArray[np.float32]
-    """float32 [M, 2], in [0, 1]: the first two principal components."""
-    directions: npt.NDArray[np.float32]
-    """float32 [M, D], of length 1."""
+    """float32 [M, 2], in [0, 1], see `projection.project`."""
     labeled: IntArray
     """int, positions of the labeled faces among the M."""
+    neighbors: IntArray
+    """int [M, ·], positions of the labeled faces with the most similar features, the nearest first."""
 
     def nearest(self, row: int) -> list[int] | None:
-        """Return the rows of the labeled faces with the most similar features, by cosine; None if it is not on the map."""
+        """Return the rows of the nearest labeled faces; None if the face is not on the map."""
         position = int(np.searchsorted(self.rows, row))
         if position == len(self.rows) or self.rows[position] != row:
             return None
-        similarity = self.directions[self.labeled] @ self.directions[position]
-        order = [place for place in np.argsort(-similarity, kind="stable") if self.labeled[place] != position]
-        return [int(self.rows[self.labeled[place]]) for place in order[:NUM_NEAREST]]
+        return [int(self.rows[near]) for near in self.neighbors[position] if near != position][:NUM_NEAREST]
 
 
 class SimilarFaces:
@@ -100,19 +99,11 @@ class SimilarFaces:
 
 
 def arrange(features: npt.NDArray[np.float32], rows: IntArray, faces: ReviewFaces) -> Similar:
-    """Project features [M, D] to the map, and prepare the search of neighbors."""
-    centered = features - features.mean(axis=0)
-    _, vectors = np.linalg.eigh(centered.T @ centered)
-    points = centered @ vectors[:, ::-1][:, :2]
-    if points.shape[1] < 2:
-        points = np.concatenate([points, np.zeros_like(points)], axis=1)
-    low, high = np.percentile(points, [0.5, 99.5], axis=0)
-    scaled = np.clip((points - low) / np.maximum(high - low, 1e-9), 0, 1)
-    lengths = np.linalg.norm(centered, axis=1, keepdims=True)
-    is_labeled = faces.labels[0].status[rows] == STATUSES.index("labeled")
-    return Similar(
-        rows, scaled.astype(np.float32), centered / np.maximum(lengths, 1e-9), np.flatnonzero(is_labeled).astype(np.int64)
-    )
+    """Project features [M, D] of faces on the map, and find each one's nearest labeled faces."""
+    points, _ = project(features)
+    labeled = np.flatnonzero(faces.labels[0].status[rows] == STATUSES.index("labeled")).astype(np.int64)
+    neighbors, _ = nearest(features, features[labeled], num=NUM_NEAREST + 1)  # a labeled face is its own first neighbor
+    return Similar(rows, points, labeled, labeled[neighbors])
 
 
 def _chosen(faces: ReviewFaces, queue: Queue) -> IntArray:
