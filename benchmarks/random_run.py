@@ -58,7 +58,9 @@ def write_random_run(
             run.faces / "pixels.npy", "w+", np.uint8, (num_labeled + num_pool, side, side, 3)
         )
         for start in range(0, len(pixels), 100_000):
-            pixels[start : start + 100_000] = rng.integers(256, size=pixels[start : start + 100_000].shape, dtype=np.uint8)
+            pixels[start : start + 100_000] = rng.integers(
+                256, size=pixels[start : start + 100_000].shape, dtype=np.uint8
+            )
         return {"num_faces": len(pixels)}
 
     outputs = ["labeled.parquet", "unlabeled.parquet", "pixels.npy"]
@@ -84,9 +86,18 @@ def write_random_run(
     return run
 
 
-def _faces(ids: Sequence[str], source: str, codes: "np.ndarray[tuple[int, int], np.dtype[np.int64]]", labels: LabelSpace, *, first_row: int) -> pd.DataFrame:
+def _faces(
+    ids: Sequence[str],
+    source: str,
+    codes: "np.ndarray[tuple[int, int], np.dtype[np.int64]]",
+    labels: LabelSpace,
+    *,
+    first_row: int,
+) -> pd.DataFrame:
     hashes = [f"{number:064x}" for number in range(first_row, first_row + len(ids))]
-    faces = pd.DataFrame({"image_id": ids, "image_path": ids, "content_hash": hashes, "person_id": ids, "picture_id": ids})
+    faces = pd.DataFrame(
+        {"image_id": ids, "image_path": ids, "content_hash": hashes, "person_id": ids, "picture_id": ids}
+    )
     faces = faces.assign(source=source, origin=np.array(["north", "south"])[np.arange(len(ids)) % 2], derived=None)
     decoded = labels.decode(codes)
     decoded.index = faces.index

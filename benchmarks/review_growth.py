@@ -44,7 +44,16 @@ CALLS = {
 @contextmanager
 def served(root: Path) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
     """Start the command for a run and yield a client with its cookie, once it answers."""
-    command = [sys.executable, "-m", "ssl_pipeline.cli.main", "review", str(root), "--no-browser", "--reviewer", "bench"]
+    command = [
+        sys.executable,
+        "-m",
+        "ssl_pipeline.cli.main",
+        "review",
+        str(root),
+        "--no-browser",
+        "--reviewer",
+        "bench",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         address = next(found[0] for line in process.stdout if (found := re.search(r"http://\S+", line)))
@@ -82,7 +91,13 @@ def decide_across_kills(root: Path, *, seconds: int, num_kills: int) -> dict[str
                 late += wait < -1 / RATE
                 time.sleep(max(0.0, wait))
                 answer = {
-                    **{"id": uuid.uuid4().hex, "row": number, "attribute": "mask", "decision": "label", "value": "wear"},
+                    **{
+                        "id": uuid.uuid4().hex,
+                        "row": number,
+                        "attribute": "mask",
+                        "decision": "label",
+                        "value": "wear",
+                    },
                     **{"reviewer": "bench", "time": "2026-01-01T00:00:00Z", "queue": queue},
                 }
                 confirmed += client.post("/api/answers", json=[answer]).raise_for_status().json()["saved"]

@@ -23,7 +23,9 @@ def review(
     round_index: Annotated[
         int | None, typer.Option("--round", min=1, help="Whose pseudo-labels; by default the last student's.")
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: one that is the run's own, or a free one if it is taken.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="0: one that is the run's own, or a free one if it is taken.")
+    ] = 0,
     host: Annotated[str, typer.Option(help="The address to listen on; another one shows the faces to its network.")] = (
         "127.0.0.1"
     ),

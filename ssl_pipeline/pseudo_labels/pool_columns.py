@@ -206,5 +206,3 @@ def _fill(column: Any, dtype: Any) -> Any:
 
 def _counts(texts: pa.Array) -> dict[str, int]:
     return {row["values"]: row["counts"] for row in pc.value_counts(texts).to_pylist()}
-
-

@@ -314,5 +314,3 @@ class _Routes:
         faces = self._review.faces
         pairs = zip(faces.manifest.labels.attributes, faces.labels, strict=True)
         return ", ".join(attribute.values[labels.codes[row]] for attribute, labels in pairs if labels.codes[row] >= 0)
-
-

@@ -103,7 +103,9 @@ class Shown:
             columns[attribute.name] = [attribute.values[labels.codes[row]]]
             columns[f"{attribute.name}_status"] = [STATUSES[labels.status[row]]]
         table = table_of(columns, 1, manifest_schema(self._labels))
-        attributes: dict[str, Any] = explain(replace(faces.manifest, table=table), columns["image_id"][0])[0]["attributes"]
+        attributes: dict[str, Any] = explain(replace(faces.manifest, table=table), columns["image_id"][0])[0][
+            "attributes"
+        ]
         return attributes
 
 

@@ -27,7 +27,10 @@ from ssl_pipeline.runs.records import finished_stage
 STATUSES = ("accepted", "rejected", "known", "labeled")
 """Of a label: accepted or rejected guess; known of a face of the pool; label of a labeled face."""
 
-_NOT_READ = ("image_path", "person_id", "picture_id", "class_probabilities", "teacher_digest", "selection_digest")
+_NOT_READ = (
+    *("image_path", "person_id", "picture_id", "round", "reason", "weight", "class_name", "confidence"),
+    *("class_probabilities", "teacher_digest", "selection_digest"),
+)
 
 
 @dataclass(frozen=True)
@@ -153,8 +156,8 @@ def read_review_faces(run: RunDir, round_index: int) -> ReviewFaces:
     digest = digest_of(record.outputs)
     if digest != manifest.identity.faces_digest:
         raise ManifestError(f"{path}: made of other faces than the run has now; run `ssl-pipeline run` again")
-    readable = np.flatnonzero(pc.not_equal(manifest.table["status"], "unreadable").to_numpy())
-    pool = manifest.table.take(pa.array(readable))
+    is_readable = pc.not_equal(manifest.table["status"], "unreadable")
+    pool = manifest.table.filter(is_readable)
     labeled = _labeled(run.faces / "labeled.parquet")
     ids = pa.concat_arrays([pool["image_id"].combine_chunks(), labeled["image_id"].combine_chunks()])
     pixel_rows, origins = _prepared(run.faces / "unlabeled.parquet", pool["image_id"])
@@ -170,7 +173,7 @@ def read_review_faces(run: RunDir, round_index: int) -> ReviewFaces:
         origin=_joined(origins, labeled["origin"]),
         labels=tuple(_labels_of(attribute, pool, labeled) for attribute in manifest.labels.attributes),
         class_ids=np.concatenate([pool["class_id"].to_numpy(), np.full(len(labeled), -1)]).astype(np.int64),
-        manifest_rows=readable,
+        manifest_rows=np.flatnonzero(is_readable.to_numpy()),
         pixels=open_pixels(run.faces / "pixels.npy"),
     )
 

@@ -210,17 +210,20 @@ class Listing:
 
     def _order(self, query: Query) -> IntArray:
         """Return all items in the query's order, int [M]; equal ones in the queue's order."""
+        order: IntArray
         if query.sort == "queue":
-            return self._cached(("order", "queue"), lambda: np.arange(len(self._queue)))
-        if query.sort == "image_id":
+            order = self._cached(("order", "queue"), lambda: np.arange(len(self._queue)))
+        elif query.sort == "image_id":
             ids = self._faces.image_ids
-            return self._cached(
+            order = self._cached(
                 ("order", "image_id"), lambda: pc.sort_indices(ids.take(pa.array(self._queue.rows))).to_numpy()
             )
-        sign = 1 if query.sort == "unsure" else -1
-        key = ("order", query.sort, query.attribute)
-        confidence = self._labels(query).confidence
-        return self._cached(key, lambda: np.argsort(sign * confidence[self._queue.rows], kind="stable"))
+        else:
+            sign = 1 if query.sort == "unsure" else -1
+            confidence = self._labels(query).confidence
+            key = ("order", query.sort, query.attribute)
+            order = self._cached(key, lambda: np.argsort(sign * confidence[self._queue.rows], kind="stable"))
+        return order
 
     def _cached(self, key: Any, compute: Callable[[], Any]) -> Any:
         if key not in self._cache:
@@ -251,5 +254,3 @@ def _all(masks: Mapping[str, BoolArray], without: str | None, num: int | None = 
 def _position(names: "tuple[str, ...]", wanted: str) -> int:
     """Return the position of a name; -2, which no code is, without it."""
     return names.index(wanted) if wanted in names else -2
-
-

@@ -58,7 +58,9 @@ def _answers(queue: Queue, faces: ReviewFaces, votes: Votes) -> list[str]:
     for row, attribute, value in zip(queue.rows, queue.attributes, queue.sample["value"], strict=True):
         verdict = votes.verdict(int(row), names[attribute])
         answer = ANSWERS[verdict.state] if verdict is not None else ""
-        answers.append("no" if verdict is not None and verdict.state == "labeled" and verdict.value != value else answer)
+        answers.append(
+            "no" if verdict is not None and verdict.state == "labeled" and verdict.value != value else answer
+        )
     return answers
 
 

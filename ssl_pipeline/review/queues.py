@@ -126,7 +126,9 @@ def _from_file(faces: ReviewFaces, path: Path) -> Queue:
             f"--queue {path}: not a readable CSV file ({error}); give audit, label-errors or a file of `ssl-pipeline queue`"
         ) from None
     if "image_id" not in table:
-        raise RunError(f"--queue {path}: no column 'image_id', got {', '.join(table.columns)}; the first line names columns")
+        raise RunError(
+            f"--queue {path}: no column 'image_id', got {', '.join(table.columns)}; the first line names columns"
+        )
     names = faces.manifest.labels.names
     attributes = np.array(
         [names.index(name) if name in names else ANY for name in table.get("attribute", pd.Series("", table.index))],
@@ -134,9 +136,13 @@ def _from_file(faces: ReviewFaces, path: Path) -> Queue:
     )
     rows = faces.rows_of(table["image_id"].tolist())
     reasons = table["reason"].tolist() if "reason" in table else [""] * len(table)
-    queue = _known_only(Queue(f"file-{path.stem[:40]}", f"{len(table):,} faces of {path.name}", rows, attributes, reasons))
+    queue = _known_only(
+        Queue(f"file-{path.stem[:40]}", f"{len(table):,} faces of {path.name}", rows, attributes, reasons)
+    )
     if not len(queue):
-        raise RunError(f"--queue {path}: none of its {len(table):,} faces is one of this run, e.g. {table['image_id'][:1].tolist()}")
+        raise RunError(
+            f"--queue {path}: none of its {len(table):,} faces is one of this run, e.g. {table['image_id'][:1].tolist()}"
+        )
     return queue
 
 
@@ -145,5 +151,5 @@ def _known_only(queue: Queue) -> Queue:
     kept = np.flatnonzero(queue.rows >= 0)
     num_missing = len(queue) - len(kept)
     title = f"{queue.title} ({num_missing:,} are not in this run, or for testing)" if num_missing else queue.title
-    reasons = [queue.reasons[position] for position in kept]
+    reasons = [queue.reasons[position] for position in kept.tolist()]
     return Queue(queue.name, title, queue.rows[kept], queue.attributes[kept], reasons)

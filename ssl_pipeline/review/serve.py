@@ -14,9 +14,9 @@ from starlette.types import ASGIApp
 
 from ssl_pipeline.errors import ConfigError
 from ssl_pipeline.review.app import Review, create_app
+from ssl_pipeline.review.faces import read_review_faces, reviewed_round
 from ssl_pipeline.review.guard import Guard
 from ssl_pipeline.review.queues import LABEL_ERRORS, open_queue
-from ssl_pipeline.review.faces import read_review_faces, reviewed_round
 from ssl_pipeline.review.similar import SimilarFaces
 from ssl_pipeline.review.votes import Votes
 from ssl_pipeline.runs.directory import RunDir
@@ -25,7 +25,13 @@ LOOPBACK = "127.0.0.1"
 
 
 def open_review(
-    run: RunDir, *, round_index: int | None = None, queue: str = "all", num: int = 100, seed: int = 0, reviewer: str = ""
+    run: RunDir,
+    *,
+    round_index: int | None = None,
+    queue: str = "all",
+    num: int = 100,
+    seed: int = 0,
+    reviewer: str = "",
 ) -> Review:
     """Open a run for a review.
 

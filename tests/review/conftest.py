@@ -14,7 +14,14 @@ from ssl_pipeline.review.serve import guarded_app, open_review
 from ssl_pipeline.runs.directory import RunDir
 
 TOKEN, PORT = "token-of-the-test", 8123
-HOSTILE = ("<script>alert(1)</script>", 'quote"\'.jpg', "two\nlines.jpg", "\u202egpj.exe", "[/markup].jpg", "../../etc/passwd")
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "quote\"'.jpg",
+    "two\nlines.jpg",
+    "\u202egpj.exe",
+    "[/markup].jpg",
+    "../../etc/passwd",
+)
 LABELS = LabelSpace.of({"mask": ["<b>wear</b>", 'in"correct', "normal"], "gender": ["m", "f"]})
 
 
@@ -54,5 +61,11 @@ def client(run: RunDir, client_of: Any) -> TestClient:
 
 
 def sent(row: int, number: int = 0, **changed: Any) -> dict[str, Any]:
-    answer = {"id": f"answer-{row:04d}-{number:04d}", "row": row, "attribute": "mask", "decision": "label", "value": "normal"}
+    answer = {
+        "id": f"answer-{row:04d}-{number:04d}",
+        "row": row,
+        "attribute": "mask",
+        "decision": "label",
+        "value": "normal",
+    }
     return {**answer, "reviewer": "ann", "time": "2026-01-01T00:00:00.000Z", "queue": "all", **changed}

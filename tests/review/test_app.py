@@ -46,11 +46,19 @@ def test_the_token_is_exchanged_for_a_cookie_that_scripts_and_other_sites_cannot
 
 
 def test_a_page_of_another_site_gets_nothing(client: TestClient) -> None:
-    for host in ("evil.example", "evil.example:8123", "127.0.0.1", f"127.0.0.1:{PORT + 1}", f"127.0.0.1:{PORT}.evil.example"):
+    for host in (
+        "evil.example",
+        "evil.example:8123",
+        "127.0.0.1",
+        f"127.0.0.1:{PORT + 1}",
+        f"127.0.0.1:{PORT}.evil.example",
+    ):
         assert client.get("/api/session", headers={"host": host}).status_code == 421
     for origin in ("http://evil.example", "null", f"http://127.0.0.1:{PORT + 1}", f"https://127.0.0.1:{PORT}"):
         assert client.post("/api/answers", json=[sent(0)], headers={"origin": origin}).status_code == 403
-    assert client.post("/api/answers", json=[sent(0)], headers={"origin": f"http://localhost:{PORT}"}).status_code == 200
+    assert (
+        client.post("/api/answers", json=[sent(0)], headers={"origin": f"http://localhost:{PORT}"}).status_code == 200
+    )
     assert client.get("/api/session", headers={"host": f"localhost:{PORT}"}).status_code == 200
 
 
@@ -74,12 +82,20 @@ def test_the_page_needs_no_inline_script_and_no_inline_style() -> None:
     html = (page / "index.html").read_text()
     assert not re.findall(r"<script(?![^>]*src=)|\son\w+=|style=|https?://", html)
     for script in page.glob("*.js"):
-        assert not re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|eval\(|document\.write", script.read_text()), script
+        assert not re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|eval\(|document\.write", script.read_text()), (
+            script
+        )
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2f..%2fcli/main.py", "/faces/../../run.json", "/static/%2fetc/passwd"],
+    [
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+        "/static/..%2f..%2fcli/main.py",
+        "/faces/../../run.json",
+        "/static/%2fetc/passwd",
+    ],
 )
 def test_no_path_outside_the_page_is_readable(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 404
@@ -95,7 +111,12 @@ def test_pictures_are_by_row_and_of_these_faces_only(client: TestClient, run: Ru
     expected = np.load(run.faces / "pixels.npy", mmap_mode="r")[60 + faces.image_ids.index("pool:0003.jpg").as_py()]
     others = [np.abs(image - np.asarray(faces.pixels[other], dtype=int)).mean() for other in range(0, 500, 50)]
     assert np.abs(image - expected).mean() < 0.7 * min(others)
-    for wrong in (f"/{address}/100000/small", "/faces/000000000000/3/small", f"/{address}/{row}/huge", f"/{address}/-1/small"):
+    for wrong in (
+        f"/{address}/100000/small",
+        "/faces/000000000000/3/small",
+        f"/{address}/{row}/huge",
+        f"/{address}/-1/small",
+    ):
         assert client.get(wrong).status_code == 404
 
 
@@ -145,7 +166,9 @@ def test_filters_match_what_the_manifest_says_and_counts_match_the_filters(clien
     query = {"value.mask": wear, "status": "rejected", "lower": 0.5, "upper": 0.65, "origin": "south"}
     counts = client.get("/api/counts", params=query).json()
     found = {item["id"] for item in pages(client, **query)}
-    expected = faces[(faces["mask"] == wear) & (faces["mask_status"] == "rejected") & faces["mask_confidence"].between(0.5, 0.65)]
+    expected = faces[
+        (faces["mask"] == wear) & (faces["mask_status"] == "rejected") & faces["mask_confidence"].between(0.5, 0.65)
+    ]
     south = {face["id"] for face in pages(client, origin="south")}
     assert found == set(expected["image_id"]) & south and found
     assert counts["status"].get("rejected") == counts["value.mask"][wear] == counts["origin"]["south"] == len(found)
@@ -158,7 +181,17 @@ def test_filters_match_what_the_manifest_says_and_counts_match_the_filters(clien
 
 
 @pytest.mark.parametrize(
-    "query", [{"sort": "x"}, {"status": "x"}, {"attribute": "x"}, {"value.x": "y"}, {"x": "y"}, {"after": "x"}, {"selection": "x"}, {"progress": "x"}]
+    "query",
+    [
+        {"sort": "x"},
+        {"status": "x"},
+        {"attribute": "x"},
+        {"value.x": "y"},
+        {"x": "y"},
+        {"after": "x"},
+        {"selection": "x"},
+        {"progress": "x"},
+    ],
 )
 def test_an_undefined_query_is_refused_in_words(client: TestClient, query: dict[str, str]) -> None:
     reply = client.get("/api/faces", params=query)
@@ -194,8 +227,17 @@ def test_an_answer_is_in_the_file_with_all_that_was_shown(client: TestClient, ru
     (kept,) = read_answers(run.answers)
     item = next(item for item in pages(client) if item["row"] == 5)
     assert reply["saved"] == [kept.id]
-    assert (kept.image_id, kept.value, kept.reviewer, kept.queue, kept.is_audit) == (item["id"], "normal", "ann", "all", False)
-    assert (kept.guess, round(kept.confidence or 0, 4)) == (item["labels"]["mask"]["guess"], item["labels"]["mask"]["confidence"])
+    assert (kept.image_id, kept.value, kept.reviewer, kept.queue, kept.is_audit) == (
+        item["id"],
+        "normal",
+        "ann",
+        "all",
+        False,
+    )
+    assert (kept.guess, round(kept.confidence or 0, 4)) == (
+        item["labels"]["mask"]["guess"],
+        item["labels"]["mask"]["confidence"],
+    )
     assert item["labels"]["mask"]["state"] == "labeled" and item["labels"]["mask"]["num_votes"] == 1
 
 
@@ -222,7 +264,9 @@ def test_an_answer_that_is_sent_again_counts_once(client: TestClient, run: RunDi
         {"image_id": "x"},
     ],
 )
-def test_a_wrong_answer_is_refused_and_none_of_its_batch_is_kept(client: TestClient, run: RunDir, wrong: dict[str, Any]) -> None:
+def test_a_wrong_answer_is_refused_and_none_of_its_batch_is_kept(
+    client: TestClient, run: RunDir, wrong: dict[str, Any]
+) -> None:
     reply = client.post("/api/answers", json=[sent(1), {**sent(2), **wrong}])
     assert reply.status_code == 400 and reply.json()["error"]
     assert not run.answers.exists()
@@ -231,7 +275,10 @@ def test_a_wrong_answer_is_refused_and_none_of_its_batch_is_kept(client: TestCli
 def test_two_reviewers_who_differ_are_a_filter_and_a_third_decides(run: RunDir, client_of: Any) -> None:
     ann, bob = client_of(open_review(run)), client_of(open_review(run))  # two servers of one run
     ann.post("/api/answers", json=[sent(5, value="normal"), sent(6, value="normal")])
-    bob.post("/api/answers", json=[sent(5, 1, value=LABELS.attributes[0].values[0], reviewer="bob"), sent(6, 1, reviewer="bob")])
+    bob.post(
+        "/api/answers",
+        json=[sent(5, 1, value=LABELS.attributes[0].values[0], reviewer="bob"), sent(6, 1, reviewer="bob")],
+    )
     news = ann.get("/api/changes", params={"since": 2, "reviewer": "ann"}).json()
     assert {(label["row"], label["label"]["state"]) for label in news["labels"]} == {(5, "disputed"), (6, "labeled")}
     assert (news["num_pairs"], news["num_equal"], news["num_answered"]) == (2, 1, 2)
@@ -253,7 +300,9 @@ def test_undo_takes_an_answer_back(client: TestClient, run: RunDir) -> None:
 def test_equal_pictures_share_their_answers(run: RunDir) -> None:
     review = open_review(run)
     hashes = review.faces.content_hashes
-    append_answers(run.answers, [answer(content_hash=hashes[3].as_py(), attribute="mask", value="normal", image_id="renamed")])
+    append_answers(
+        run.answers, [answer(content_hash=hashes[3].as_py(), attribute="mask", value="normal", image_id="renamed")]
+    )
     append_answers(run.answers, [answer(content_hash="of no face", attribute="mask", value="normal")])
     review.votes.refresh()
     assert np.flatnonzero(review.votes.states["mask"]).tolist() == [3]
@@ -285,14 +334,17 @@ def test_precision_counts_the_audits_answers_and_no_others(run: RunDir, client_o
     names = LABELS.names
     audit = open_review(run, queue="audit", num=30)
     assert audit.queue.sample is not None
-    truth = list(zip(audit.queue.rows.tolist(), audit.queue.attributes.tolist(), audit.queue.sample["value"], strict=True))
+    truth = list(
+        zip(audit.queue.rows.tolist(), audit.queue.attributes.tolist(), audit.queue.sample["value"], strict=True)
+    )
     wrong = [sent(row, n, attribute=names[a], decision="reject", value=None) for n, (row, a, _) in enumerate(truth)]
     client_of(chosen).post("/api/answers", json=wrong)
     client = client_of(open_review(run, queue="audit", num=30))
     news = client.get("/api/changes", params={"reviewer": "ann"}).json()
     assert news["num_answered"] == 0 and news["precision"][0]["precision"] is None
     right = [
-        sent(row, 100 + n, attribute=names[a], value=value, queue=audit.queue.name) for n, (row, a, value) in enumerate(truth[:-1])
+        sent(row, 100 + n, attribute=names[a], value=value, queue=audit.queue.name)
+        for n, (row, a, value) in enumerate(truth[:-1])
     ]
     row, a, _ = truth[-1]
     right.append(sent(row, 200, attribute=names[a], decision="reject", value=None, queue=audit.queue.name))
@@ -310,12 +362,17 @@ def test_the_order_of_an_audit_tells_no_guess(run: RunDir) -> None:
     assert sample is not None
     changes = (sample["value"].to_numpy()[1:] != sample["value"].to_numpy()[:-1]).sum()
     assert changes > 2 * sample["value"].nunique()
-    assert open_review(run, queue="audit", num=60).queue.rows.tolist() == open_review(run, queue="audit", num=60).queue.rows.tolist()
+    assert (
+        open_review(run, queue="audit", num=60).queue.rows.tolist()
+        == open_review(run, queue="audit", num=60).queue.rows.tolist()
+    )
 
 
 def test_a_queue_from_a_file_keeps_its_order_and_its_reasons(run: RunDir, client_of: Any, tmp_path: Path) -> None:
     file = tmp_path / "next.csv"
-    file.write_text("image_id,reason\npool:0007.jpg,typical\npool:0003.jpg,diverse\nmine:000002.png,a test face\nx,none\n")
+    file.write_text(
+        "image_id,reason\npool:0007.jpg,typical\npool:0003.jpg,diverse\nmine:000002.png,a test face\nx,none\n"
+    )
     review = open_review(run, queue=str(file))
     items = pages(client_of(review), reviewer="ann")
     assert [(item["id"], item["why"]) for item in items] == [("pool:0007.jpg", "typical"), ("pool:0003.jpg", "diverse")]
@@ -324,7 +381,14 @@ def test_a_queue_from_a_file_keeps_its_order_and_its_reasons(run: RunDir, client
 
 def test_likely_wrong_labels_are_a_queue_if_the_run_has_them(run: RunDir, client_of: Any) -> None:
     assert open_review(run).queues == ["audit"]
-    row = {"image_id": "mine:000000.png", "attribute": "gender", "label": "m", "likely_label": "f", "score": 0.1, "kind": "guess"}
+    row = {
+        "image_id": "mine:000000.png",
+        "attribute": "gender",
+        "label": "m",
+        "likely_label": "f",
+        "score": 0.1,
+        "kind": "guess",
+    }
     pd.DataFrame([row]).to_parquet(run.root / "label_errors.parquet")
     assert open_review(run).queues == ["audit", "label-errors"]
     (item,) = pages(client_of(open_review(run, queue="label-errors")))
@@ -361,7 +425,7 @@ def test_faces_that_are_not_the_manifests_are_refused(run_template: Path, tmp_pa
 def test_an_address_that_cannot_be_listened_on_is_refused(run: RunDir) -> None:
     with pytest.raises(ConfigError, match="name the one address"):
         serve(open_review(run), host="0.0.0.0", open_browser=False, tell=print)
-    with pytest.raises(ConfigError, match="cannot listen on 192.0.2.1"):
+    with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1"):
         serve(open_review(run), host="192.0.2.1", port=8000, open_browser=False, tell=print)
 
 
