@@ -25,6 +25,7 @@ Open = Callable[..., Any]
 WEAR = LABELS.attributes[0].values[0]
 
 
+# A page is closed before its server: the fixture `address` comes before `open_page`.
 @contextmanager
 def serving(run: RunDir, *, port: int = 0, **options: Any) -> Iterator[str]:  # noqa: F811
     """Serve a run in a thread; yields the page's address."""
@@ -73,7 +74,7 @@ def progress(page: Any, pattern: str) -> None:
     expect(page.locator("#progress-text")).to_have_text(re.compile(pattern), timeout=8000)
 
 
-def test_fifty_faces_are_reviewed_by_keyboard_alone(open_page: Open, address: str, run: RunDir) -> None:  # noqa: F811
+def test_fifty_faces_are_reviewed_by_keyboard_alone(address: str, open_page: Open, run: RunDir) -> None:  # noqa: F811
     page = open_single(open_page, address)
     keys = ["Enter", "a", "x", "r", "1", "2", "3", " "]
     seen = []
@@ -92,7 +93,7 @@ def test_fifty_faces_are_reviewed_by_keyboard_alone(open_page: Open, address: st
     assert page.url.partition("#")[0].endswith("/") and "token" not in page.url
 
 
-def test_arrows_move_and_never_decide(open_page: Open, address: str, run: RunDir) -> None:  # noqa: F811
+def test_arrows_move_and_never_decide(address: str, open_page: Open, run: RunDir) -> None:  # noqa: F811
     page = open_single(open_page, address)
     for key, expected in [("ArrowRight", 2), ("ArrowDown", 3), ("ArrowLeft", 2), ("ArrowUp", 1), ("ArrowUp", 1)]:
         page.keyboard.press(key)
@@ -102,7 +103,7 @@ def test_arrows_move_and_never_decide(open_page: Open, address: str, run: RunDir
     assert not run.answers.exists()
 
 
-def test_undo_redo_and_repeat(open_page: Open, address: str, run: RunDir) -> None:  # noqa: F811
+def test_undo_redo_and_repeat(address: str, open_page: Open, run: RunDir) -> None:  # noqa: F811
     page = open_single(open_page, address)
     first = page.inner_text("#face-id")
     page.keyboard.press("3")
@@ -123,7 +124,7 @@ def test_undo_redo_and_repeat(open_page: Open, address: str, run: RunDir) -> Non
     assert [one.value for one in verdicts(read_answers(run.answers)).values()] == ["normal", "normal"]
 
 
-def test_keys_sleep_while_one_types(open_page: Open, address: str, run: RunDir) -> None:  # noqa: F811
+def test_keys_sleep_while_one_types(address: str, open_page: Open, run: RunDir) -> None:  # noqa: F811
     page = open_single(open_page, address)
     page.keyboard.press("/")
     page.wait_for_selector("#search:focus")
@@ -137,7 +138,7 @@ def test_keys_sleep_while_one_types(open_page: Open, address: str, run: RunDir) 
     assert not run.answers.exists()
 
 
-def test_the_grid_is_reviewed_by_keyboard_and_a_selection_at_once(open_page: Open, address: str, run: RunDir) -> None:  # noqa: F811
+def test_the_grid_is_reviewed_by_keyboard_and_a_selection_at_once(address: str, open_page: Open, run: RunDir) -> None:  # noqa: F811
     page = open_page(address)
     page.wait_for_selector(".tile")
     for key in ("Shift+ArrowRight", "Shift+ArrowRight", "Shift+ArrowRight"):
@@ -152,7 +153,7 @@ def test_the_grid_is_reviewed_by_keyboard_and_a_selection_at_once(open_page: Ope
     assert verdicts(read_answers(run.answers)) == {}
 
 
-def test_filters_leave_what_matches_and_stay_over_a_reload(open_page: Open, address: str) -> None:
+def test_filters_leave_what_matches_and_stay_over_a_reload(address: str, open_page: Open) -> None:
     page = open_page(address)
     page.wait_for_selector(".tile")
     page.keyboard.press("f")
@@ -171,7 +172,7 @@ def test_filters_leave_what_matches_and_stay_over_a_reload(open_page: Open, addr
     expect(page.locator("#chips button")).to_have_count(1)
 
 
-def test_a_lasso_on_the_map_filters_the_grid(open_page: Open, address: str) -> None:
+def test_a_lasso_on_the_map_filters_the_grid(address: str, open_page: Open) -> None:
     page = open_page(address)
     page.wait_for_selector(".tile")
     page.keyboard.press("m")
@@ -194,8 +195,8 @@ def test_a_lasso_on_the_map_filters_the_grid(open_page: Open, address: str) -> N
 
 
 def test_a_reload_in_the_middle_loses_nothing_and_goes_on_at_the_next_face(
-    open_page: Open,
     address: str,
+    open_page: Open,
     run: RunDir,  # noqa: F811
 ) -> None:
     page = open_single(open_page, address)
@@ -212,7 +213,7 @@ def test_a_reload_in_the_middle_loses_nothing_and_goes_on_at_the_next_face(
     assert len(verdicts(read_answers(run.answers))) == 4
 
 
-def test_two_tabs_see_each_others_votes_within_seconds(open_page: Open, address: str, run: RunDir) -> None:  # noqa: F811
+def test_two_tabs_see_each_others_votes_within_seconds(address: str, open_page: Open, run: RunDir) -> None:  # noqa: F811
     one, two = open_single(open_page, address), open_page(address)
     two.wait_for_selector(".tile")
     two.evaluate("localStorage.setItem('ssl-review:reviewer', 'bob')")
@@ -230,6 +231,8 @@ def test_reviewers_who_differ_are_marked(open_page: Open, run: RunDir) -> None: 
         saved(two)
         one.keyboard.press("g")
         one.wait_for_selector("#tile-0.disputed", timeout=8000)
+        one.close()
+        two.close()
 
 
 def test_answers_wait_for_a_server_that_is_gone_and_are_sent_once(open_page: Open, run: RunDir, chromium: Any) -> None:  # noqa: F811
@@ -263,6 +266,7 @@ def test_an_audit_hides_the_guess_and_shows_the_precision_so_far(open_page: Open
             page.keyboard.press("1")
             progress(page, f"^{number + 1} of 12")
         progress(page, r"precision so far \d+")
+        page.close()
     assert all(answer.is_audit for answer in read_answers(run.answers))
 
 
@@ -279,10 +283,11 @@ def test_the_name_is_asked_once(open_page: Open, run: RunDir) -> None:  # noqa: 
         page.reload()
         page.wait_for_selector(".tile")
         assert page.inner_text("#name") == "이름 <b>" and not page.is_visible("#ask-name")
+        page.close()
     assert read_answers(run.answers)[0].reviewer == "이름 <b>"
 
 
-def test_hostile_names_and_labels_are_shown_as_text(open_page: Open, address: str) -> None:
+def test_hostile_names_and_labels_are_shown_as_text(address: str, open_page: Open) -> None:
     page = open_single(open_page, address)
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
     for name in HOSTILE:
@@ -296,7 +301,7 @@ def test_hostile_names_and_labels_are_shown_as_text(open_page: Open, address: st
     assert page.locator("main script, main b:not([aria-hidden])").count() == 0
 
 
-def test_only_tiles_in_sight_are_in_the_document(open_page: Open, address: str) -> None:
+def test_only_tiles_in_sight_are_in_the_document(address: str, open_page: Open) -> None:
     page = open_page(address)
     page.wait_for_selector(".tile")
     for _ in range(300):
@@ -310,7 +315,7 @@ def test_only_tiles_in_sight_are_in_the_document(open_page: Open, address: str) 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_page(
-    open_page: Open, address: str, serious_findings: Callable[[Any], list[str]], theme: str, width: str
+    address: str, open_page: Open, serious_findings: Callable[[Any], list[str]], theme: str, width: str
 ) -> None:
     page = open_page(address, theme=theme, width=WIDTHS[width], height=740)
     page.wait_for_selector(".tile")
@@ -322,7 +327,7 @@ def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_page(
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), keys
 
 
-def test_the_page_needs_nothing_from_elsewhere(open_page: Open, address: str) -> None:
+def test_the_page_needs_nothing_from_elsewhere(address: str, open_page: Open) -> None:
     page = open_page("about:blank")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
