@@ -23,6 +23,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "answers": ("answers:answers_app", "Count, export and import people's answers about a run's labels."),
     "queue": ("queue:queue", "Choose the faces of a run's pool that a person should label next."),
     "labels": ("labels:labels_app", "Find human labels that look wrong."),
+    "review": (
+        "review:review",
+        "Go through faces in a browser: accept, correct or reject labels by keyboard; answers become human labels.",
+    ),
     "cycle": ("cycle:cycle_app", "Show a run's status, decide on its selection, resume it."),
     "faces": ("faces:faces_app", "Inspect the sources of a config."),
     "plot": ("plot:plot_app", "Plot a config without running it."),

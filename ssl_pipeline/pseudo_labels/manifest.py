@@ -194,19 +194,24 @@ def write_manifest(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary, compression="zstd", row_group_size=ROWS_PER_BATCH)
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path, without: Sequence[str] = ()) -> Manifest:
     """Read a manifest.
+
+    Args:
+        path: the file.
+        without: columns that are neither read nor checked, and missing in `Manifest.table`.
 
     Raises:
         ManifestError: if the file is missing, no manifest, of another format version, or damaged.
     """
     file = open_manifest(path)
     try:
-        table = pq.read_table(path, partitioning=None)
+        columns = [name for name in pq.read_schema(path).names if name not in without] if without else None
+        table = pq.read_table(path, columns=columns, partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise unreadable_file(path, error) from None
     table = cast_columns(table, file.labels)
-    names = manifest_schema(file.labels).names
+    names = [name for name in manifest_schema(file.labels).names if name not in without]
     if faults := type_faults(table, file.labels, names) or value_faults(table, file.labels):
         raise ManifestError(list_of_faults(f"{path}: {DAMAGED}", faults))
     return Manifest.of(file, table)

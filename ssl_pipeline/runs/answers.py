@@ -118,15 +118,37 @@ def read_answers(path: Path) -> list[Answer]:
         return []
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                answer = Answer.model_validate_json(line)
-            except ValidationError:
-                logger.warning("%s line %d: not a whole answer, left out", path, number)
-                continue
-            answers.setdefault(answer.id, answer)
+            answer = _parse(line, f"{path} line {number}")
+            if answer is not None:
+                answers.setdefault(answer.id, answer)
     return list(answers.values())
+
+
+def read_new_answers(path: Path, start: int) -> tuple[list[Answer], int]:
+    """Read the answers that begin at byte `start` or later, e.g. those that other processes appended since.
+
+    Returns:
+        The answers, which may repeat, and the byte where the next call starts: a line that is being written is read then.
+    """
+    if not path.is_file() or path.stat().st_size <= start:
+        return [], start
+    with open(path, "rb") as file:
+        file.seek(start)
+        content = file.read()
+    lines = content[: content.rfind(b"\n") + 1]
+    parsed = [_parse(line, f"{path} after byte {start}") for line in lines.splitlines()]
+    return [answer for answer in parsed if answer is not None], start + len(lines)
+
+
+def _parse(line: bytes, where: str) -> Answer | None:
+    """Read a line; None, with a warning, if it is not an answer, and None if it is empty."""
+    if not line.strip():
+        return None
+    try:
+        return Answer.model_validate_json(line)
+    except ValidationError:
+        logger.warning("%s: not a whole answer, left out", where)
+        return None
 
 
 def current_answers(answers: Iterable[Answer]) -> dict[Label, dict[str, Answer]]:
