@@ -61,7 +61,7 @@ def flip(codes: IntArray, num_values: tuple[int, ...], rng: np.random.Generator)
 def rank_errors(probabilities: list[FloatArray], flipped: Flipped) -> dict[str, tuple[float, ...]]:
     """Measure the rank of the wrong labels among all, for each score."""
     codes, wrong = flipped
-    measured = {}
+    measured: dict[str, tuple[float, ...]] = {}
     for score in SCORES:
         scores, is_wrong = [], []
         for position, per_value in enumerate(probabilities):
@@ -82,7 +82,7 @@ def utkface(features: Path, num_faces: int, seed: int) -> dict[str, tuple[float,
     usable = np.flatnonzero([match is not None for match in matches])
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(usable, num_faces, replace=False))
-    ages, genders = (np.array([int(matches[row][group]) for row in rows]) for group in (1, 2))  # type: ignore[index]
+    ages, genders = (np.array([int(matches[row][group]) for row in rows]) for group in (1, 2))
     codes = np.stack([genders, np.digitize(ages, [30, 60])], axis=1)
     flipped = flip(codes, UTKFACE.num_values, rng)
     folds = assign_folds(UTKFACE.class_ids(flipped[0]), np.arange(num_faces), num_folds=NUM_FOLDS, seed=seed)

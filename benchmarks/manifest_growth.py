@@ -34,7 +34,7 @@ from ssl_pipeline.pseudo_labels.manifest_file import (
 )
 
 LABELS = LabelSpace.of({"mask": ["wear", "incorrect", "normal"], "gender": ["m", "f"], "age": ["<30", "30-59", ">=60"]})
-_SELECTION = {"settings": {"type": "fixed_threshold"}, "thresholds": [], "faults": [], "shift": None}
+_SELECTION: dict[str, object] = {"settings": {"type": "fixed_threshold"}, "thresholds": [], "faults": [], "shift": None}
 
 
 def write_rows(path: Path, num_rows: int) -> None:

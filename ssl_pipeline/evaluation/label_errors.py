@@ -96,7 +96,7 @@ def prune_by_noise_rate(probabilities: FloatArray, labels: IntArray) -> BoolArra
             rows = np.flatnonzero(labels == label)
             largest = rows[np.argsort(-margins[rows, value], kind="stable")[: expected[label, value]]]
             marked[largest] = True
-    return marked & (margins.max(axis=1, initial=-1) > 0)
+    return np.asarray(marked & (margins.max(axis=1, initial=-1) > 0))
 
 
 def contradicting_copies(

@@ -53,15 +53,17 @@ def difference(
         changes = _Changes(old, new, truth)
         num_faces.update(changes.num_faces)
         for position, attribute in enumerate(before.labels.attributes):
-            for kind, (marked, *codes) in changes.of_attribute(position).items():
+            for kind, (marked, values, new_values) in changes.of_attribute(position).items():
                 counts[attribute.name][kind] += int(marked.sum())
                 if changes.true_codes is not None and kind != "kept":
-                    right[attribute.name, kind].update(_right(marked, *codes, changes.true_codes[:, position]))
+                    right[attribute.name, kind].update(
+                        _right(marked, values, new_values, changes.true_codes[:, position])
+                    )
                 if kind in _EXAMPLES:
                     shown = examples[attribute.name, kind]
                     for face in np.flatnonzero(marked)[: num_examples - len(shown)].tolist():
-                        values = (int(each[face]) for each in codes)
-                        shown.append(f"{changes.image_ids[face]}: {_change(kind, attribute.values, *values)}")
+                        change = _change(kind, attribute.values, int(values[face]), int(new_values[face]))
+                        shown.append(f"{changes.image_ids[face]}: {change}")
     per_attribute = {
         name: {
             **{kind: number[kind] for kind in _KINDS},

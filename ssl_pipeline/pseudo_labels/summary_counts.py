@@ -17,7 +17,8 @@ from ssl_pipeline.pseudo_labels.face_filter import equals, rows_with, text_array
 DECIMALS = 7
 """Of confidences, see `criteria.DECIMALS`, whose module takes longer to import."""
 _FINE = 4096
-_NUM_COARSE = 10**DECIMALS // _FINE + 1
+_SCALE: int = 10**DECIMALS
+_NUM_COARSE = _SCALE // _FINE + 1
 
 
 def count_texts(column: Any) -> Counter[str]:
@@ -107,12 +108,12 @@ class AttributeCounts:
             rank = int(self._ranks(half)[code]) - int(self._coarse[code, : bins[code]].sum())
             fine = int((np.cumsum(self._fine[half, code]) <= rank).sum())
             middle.append(int(bins[code]) * _FINE + fine)
-        return round(sum(middle) / 2 / 10**DECIMALS, DECIMALS)
+        return round(sum(middle) / 2 / _SCALE, DECIMALS)
 
 
 def _exact(confidences: FloatArray) -> IntArray:
-    return np.rint(confidences * 10**DECIMALS).astype(np.int64)
+    return np.asarray(np.rint(confidences * _SCALE), np.int64)
 
 
 def _histogram(rows: IntArray, bins: IntArray, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    return np.bincount(rows * shape[1] + bins, minlength=shape[0] * shape[1]).reshape(shape)
+    return np.asarray(np.bincount(rows * shape[1] + bins, minlength=shape[0] * shape[1]).reshape(shape), np.int64)
