@@ -3,6 +3,7 @@
 Shapes: N faces, first the readable ones of the manifest in its order, then the labeled ones that are not for testing.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,13 +116,19 @@ class ReviewFaces:
         found = pc.index_in(pa.array(image_ids, pa.string()), value_set=self.image_ids)
         return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), np.int64)
 
-    def rows_with(self, content_hashes: "list[str]") -> dict[str, list[int]]:
-        """Return the rows of each content; equal pictures share one."""
-        rows = np.flatnonzero(pc.is_in(self.content_hashes, value_set=pa.array(content_hashes, pa.string())))
-        found: dict[str, list[int]] = {content_hash: [] for content_hash in content_hashes}
-        for row in rows.tolist():
-            found[self.content_hashes[row].as_py()].append(row)
-        return found
+    @cached_property
+    def _by_hash(self) -> IntArray:
+        """Rows in the order of their content hashes, int [N]: a scan per answer would be too slow for a million faces."""
+        return np.asarray(pc.sort_indices(self.content_hashes).to_numpy(), np.int64)
+
+    def rows_with(self, content_hash: str) -> list[int]:
+        """Return the rows of a content; equal pictures share one."""
+        place = bisect_left(self._by_hash, content_hash, key=self._hash_of)
+        end = bisect_right(self._by_hash, content_hash, lo=place, key=self._hash_of)
+        return sorted(self._by_hash[place:end].tolist())
+
+    def _hash_of(self, row: Any) -> str:
+        return str(self.content_hashes[int(row)].as_py())
 
     def contains(self, text: str) -> BoolArray:
         """Mark the faces whose image id contains a text, in upper or lower case, bool [N]."""

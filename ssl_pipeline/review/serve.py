@@ -118,6 +118,7 @@ def _listen(host: str, port: int, *, preferred: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen()  # who opens the address before the server runs waits, and is not refused
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(f"cannot listen on {host}, port {port}: {reason}; give another --port, or none") from None

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.errors import PipelineError
-from ssl_pipeline.evaluation.projection import nearest, project
 from ssl_pipeline.labels import IntArray
 from ssl_pipeline.review.faces import STATUSES, ReviewFaces
 from ssl_pipeline.review.queues import Queue
@@ -100,6 +99,8 @@ class SimilarFaces:
 
 def arrange(features: npt.NDArray[np.float32], rows: IntArray, faces: ReviewFaces) -> Similar:
     """Project features [M, D] of faces on the map, and find each one's nearest labeled faces."""
+    from ssl_pipeline.evaluation.projection import nearest, project  # scikit-learn takes seconds
+
     points, _ = project(features)
     labeled = np.flatnonzero(faces.labels[0].status[rows] == STATUSES.index("labeled")).astype(np.int64)
     neighbors, _ = nearest(features, features[labeled], num=NUM_NEAREST + 1)  # a labeled face is its own first neighbor

@@ -116,8 +116,8 @@ class Votes:
             self._ids.add(answer.id)
             if answer.attribute in self.states and self._only_queue in (None, answer.queue):
                 counted.append(answer)
-        if new := list({answer.content_hash for answer in counted} - self._rows.keys()):
-            self._rows |= self._faces.rows_with(new)
+        for content_hash in {answer.content_hash for answer in counted} - self._rows.keys():
+            self._rows[content_hash] = self._faces.rows_with(content_hash)
         for answer in counted:
             self._answers[answer.label].append(answer)
         for label in dict.fromkeys(answer.label for answer in counted):
