@@ -98,8 +98,8 @@ class _Faces:
         pool = pool.assign(**{name: truth[name].reindex(pool["image_id"]).to_numpy(object) for name in labels.names})
         faces: pd.DataFrame = pd.concat([labeled, pool], ignore_index=True)
         codes = labels.encode(faces)
-        is_known = (codes >= 0).all(axis=1)
-        faces = faces.loc[is_known].reset_index(drop=True)
+        is_known: BoolArray = np.asarray((codes >= 0).all(axis=1))
+        faces = faces.iloc[np.flatnonzero(is_known)].reset_index(drop=True)
         stored = np.load(run.features / name / FEATURES, mmap_mode="r", allow_pickle=False)
         return cls(
             config,

@@ -110,7 +110,6 @@ def finish(
             for outcome in rounds
             if outcome.review is not None
         ],
-        "answers": StageRecord.read(run.student(compared.round_index)).result.get("answers") if compared else None,
         "pool_teaches": rounds[-1].pool_teaches,
         "changed_labels": None if changed is None else asdict(changed),
         "rounds": [asdict(outcome.gate) for outcome in students if outcome.gate is not None],
@@ -167,6 +166,7 @@ def _compare_on_test(config: RunConfig, run: RunDir, student_round: int) -> dict
         "control": control,
         "test_difference": compare_on_split(config, run.teacher, student_dir, "test").to_dict(),
         "control_difference": control_difference,
+        "answers": StageRecord.read(student_dir).result.get("answers"),
         "costs": {
             "teacher": measure_cost(config, run, run.teacher),
             "student": measure_cost(config, run, student_dir),
@@ -177,7 +177,7 @@ def _compare_on_test(config: RunConfig, run: RunDir, student_round: int) -> dict
 def _evaluate_teacher(config: RunConfig, run: RunDir) -> dict[str, Any]:
     """Evaluate the teacher on validation only: the test split is saved until there is a student to compare."""
     validation = evaluate(config, run, run.teacher, "validation").scores
-    alone = dict.fromkeys(("student", "control", "test_difference", "control_difference", "costs"))
+    alone = dict.fromkeys(("student", "control", "test_difference", "control_difference", "answers", "costs"))
     return {"teacher": {"validation": validation}, **alone}
 
 

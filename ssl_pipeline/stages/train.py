@@ -229,20 +229,7 @@ def train_model(
         training_table: writes the training table and returns its path; None trains on the human labels.
     """
     directory = training.directory
-    inputs = {
-        "faces": faces_digest(config, run),
-        **training.inputs,
-        "role": role.fingerprint_fields(),
-        "weights": _digest_weights(role.model.weights_file),
-        "start": None if training.start is None else digest_file(training.start),
-        "draws": None if training.draws is None else digest_file(training.draws),
-        "labels": config.labels,
-        "seed": str(training.seed),
-        "device": str(resolve_device(config.device)),
-    }
-    answers = training.answers
-    if answers.digest is not None:  # without answers, records are as they were before the first one
-        inputs["answers"] = answers.digest
+    inputs, answers = _inputs(config, role, run, training), training.answers
 
     def work() -> dict[str, Any]:
         if answers.labels:
@@ -285,6 +272,24 @@ def train_model(
         seconds=record.seconds,
         skipped=record.skipped,
     )
+
+
+def _inputs(config: RunConfig, role: RoleConfig, run: RunDir, training: Training) -> dict[str, Any]:
+    """Return what a training's result depends on."""
+    inputs: dict[str, Any] = {
+        "faces": faces_digest(config, run),
+        **training.inputs,
+        "role": role.fingerprint_fields(),
+        "weights": _digest_weights(role.model.weights_file),
+        "start": None if training.start is None else digest_file(training.start),
+        "draws": None if training.draws is None else digest_file(training.draws),
+        "labels": config.labels,
+        "seed": str(training.seed),
+        "device": str(resolve_device(config.device)),
+    }
+    if training.answers.digest is not None:  # without answers, records are as they were before the first one
+        inputs["answers"] = training.answers.digest
+    return inputs
 
 
 def _key(config: RunConfig, role: RoleConfig) -> str:
