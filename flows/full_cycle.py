@@ -119,7 +119,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     if teachers := members_sentence(summary):
         prose.print(teachers)
     prose.print(selection_sentence(summary["counts"], summary["precision"]))
-    if answered := answers_sentence(summary["answers"]):
+    if answered := answers_sentence(summary.get("answers")):
         prose.print(f"Student: {answered}")
     if labels := student_labels_sentence(summary):
         prose.print(labels)

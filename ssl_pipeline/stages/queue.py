@@ -108,7 +108,7 @@ def _reason(by: By, labels: LabelSpace, probabilities: FloatArray, known: BoolAr
         if not is_known:
             rivals.append((own[0, first] - own[0, second], f"{attribute.name} {words}"))
     unsure = min(rivals)[1]
-    return f"stands for {size:,} similar unsure faces; {unsure}" if by == "clusters" else unsure
+    return f"the least sure of {size:,} similar faces; {unsure}" if by == "clusters" else unsure
 
 
 def label_studio_tasks(faces: pd.DataFrame, *, root: Path) -> list[dict[str, Any]]:

@@ -161,7 +161,10 @@ def test_filters_leave_what_matches_and_stay_over_a_reload(address: str, open_pa
     page.select_option("select[data-key='value.mask']", "normal")
     page.select_option("select[data-key=status]", "accepted")
     expect(page.locator("#chips button")).to_have_count(2)
-    progress(page, " in the list")
+    root = address.partition("?")[0]
+    total = page.request.get(f"{root}api/faces?value.mask=normal&status=accepted").json()["total"]
+    progress(page, f"{total} in the list")
+    page.wait_for_selector(".tile")
     guesses = set(page.locator(".tile .guess").all_inner_texts())
     assert guesses == {"normal"}
     listed = page.inner_text("#progress-text")

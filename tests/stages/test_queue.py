@@ -87,7 +87,7 @@ def test_scores_are_of_the_manifest_and_reasons_name_the_rivals(labeled_pool: La
     )
     assert faces["score"].is_monotonic_decreasing
     assert faces["reason"][0].split()[0] in labels.names
-    assert "similar unsure faces; " in choose_faces(config, run, 3, by="clusters")["reason"][0]
+    assert "similar faces; " in choose_faces(config, run, 3, by="clusters")["reason"][0]
     assert set(choose_faces(config, run, 3, by="random")["reason"]) == {"drawn at random"}
 
 
