@@ -9,7 +9,8 @@ import pandas as pd
 from ssl_pipeline.config.selection import FixedThreshold
 from ssl_pipeline.faces.table import write_faces
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.pseudo_labels.manifest import ManifestIdentity, build_manifest, write_manifest
+from ssl_pipeline.pseudo_labels.manifest import build_manifest, write_manifest
+from ssl_pipeline.pseudo_labels.manifest_file import ManifestIdentity
 from ssl_pipeline.pseudo_labels.selection import select
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of, write_json

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.docs.marked_sections import replace_section
 from benchmarks.tables import markdown_table
-from ssl_pipeline.pseudo_labels.manifest import METADATA_KEY
+from ssl_pipeline.pseudo_labels.manifest_file import METADATA_KEY
 from ssl_pipeline.runs.files import digest_file, digest_of, read_json, write_json
 
 _CODE = (

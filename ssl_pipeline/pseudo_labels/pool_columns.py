@@ -3,9 +3,8 @@
 Shapes: N rows, A attributes, K classes, n chosen rows.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import BoolArray, FloatArray, IntArray, LabelSpace
-from ssl_pipeline.pseudo_labels.manifest import FORMAT, FORMAT_VERSION, METADATA_KEY
+from ssl_pipeline.pseudo_labels.manifest_file import open_manifest
 
 STATUSES = ("accepted", "rejected", "unreadable")
 ATTRIBUTE_STATUSES = ("known", "accepted", "rejected")
@@ -77,19 +75,10 @@ def read_pool(path: Path) -> PoolColumns:
     """Read a manifest's columns.
 
     Raises:
-        ManifestError: if the file is missing, no manifest, of another format version, or damaged.
+        ManifestError: see `manifest_file.open_manifest`.
     """
-    try:
-        metadata = json.loads((pq.read_schema(path).metadata or {})[METADATA_KEY])
-        if (metadata["format"], metadata["format_version"]) != (FORMAT, FORMAT_VERSION):
-            raise KeyError
-        labels = LabelSpace.of(metadata["labels"])
-    except FileNotFoundError:
-        raise ManifestError(f"{path}: no such file; `ssl-pipeline run` writes a run's manifest.parquet") from None
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
-        raise ManifestError(
-            f"{path}: not a pseudo-label manifest of this release; give a manifest.parquet that `ssl-pipeline run` wrote"
-        ) from None
+    file = open_manifest(path)
+    labels = file.labels
     fields = [f"{name}{end}" for name in labels.names for end in ("", "_confidence", "_status")]
     parts = [_numbers(batch, labels) for batch in _batches(path, ["image_id", "status", "class_id", *fields])]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "image_ids"}
@@ -97,7 +86,7 @@ def read_pool(path: Path) -> PoolColumns:
     return PoolColumns(
         path=path,
         labels=labels,
-        metadata={name: metadata[name] for name in ("identity", "targets", "selection")},
+        metadata={"identity": asdict(file.identity), "targets": file.targets, "selection": file.selection},
         image_ids=pa.chunked_array([part["image_ids"] for part in parts]),
         picture=_fill(pictures.dictionary_encode().indices, np.int32),
         **joined,
