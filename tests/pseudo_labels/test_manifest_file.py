@@ -181,3 +181,13 @@ def test_the_summary_imports_neither_pandas_nor_scipy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_manifests_of_different_faces_are_compared_by_image_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_manifest(tmp_path / "few.parquet", build(["pool:sure.jpg", "pool:all_known.jpg"]))
+    write_manifest(tmp_path / "all.parquet", build())
+    few, every = (read_manifest(tmp_path / name) for name in ("few.parquet", "all.parquet"))
+    expected = difference(few, every)
+    assert expected["num_faces"] == {"before": 2, "after": 6, "both": 2}
+    monkeypatch.setattr(manifest_file, "ROWS_PER_BATCH", 2)
+    assert difference(open_manifest(few.path), open_manifest(every.path)) == expected
