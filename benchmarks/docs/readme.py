@@ -24,7 +24,7 @@ def demo_section(summary_path: Path) -> str:
     console.print(comparison_table(summary))
     console.print(verdict(summary))
     console.print(selection_sentence(summary["counts"], summary["precision"]))
-    console.print(f"Manifest:  {summary['manifest']}")
+    console.print(f"Report:    {summary['report']}\nManifest:  {summary['manifest']}")
     minutes = sum(summary["seconds"].values()) / 60
     note = (
         f"`make demo`, seed {summary['seed']}, {os.cpu_count()} cores, {platform.machine()}: {minutes:.1f} minutes of "

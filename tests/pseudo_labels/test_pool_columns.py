@@ -50,7 +50,7 @@ def test_another_file_is_refused(tmp_path: Path, content: bytes | str | None) ->
         pd.DataFrame({"a": [1]}).to_parquet(path)
     elif content is not None:
         path.write_bytes(content)
-    with pytest.raises(ManifestError, match="no such file|not a readable Parquet file|no pseudo-label manifest"):
+    with pytest.raises(ManifestError, match=r"no such file|not a readable Parquet file|no pseudo-label manifest"):
         read_pool(path)
 
 
