@@ -238,9 +238,18 @@ def answers_sentence(answers: Mapping[str, int] | None) -> str:
     """State how many human answers a student was trained with, see `stages.answers.RunAnswers.counts`; empty without any."""
     if not answers:
         return ""
+    faces, labeled, corrected, left_out = (
+        f"{answers[key]:,} {noun}{'' if answers[key] == 1 else 's'}"
+        for key, noun in (
+            ("faces", "face"),
+            ("labeled", "label"),
+            ("corrected", "corrected label"),
+            ("left_out", "label"),
+        )
+    )
     return (
-        f"Trained with people's answers about {answers['faces']:,} faces: {answers['labeled']:,} labels of the pool, "
-        f"{answers['corrected']:,} corrected labels of labeled faces, {answers['left_out']:,} labels left out."
+        f"Trained with people's answers about {faces}: {labeled} of the pool, {corrected} of labeled faces, "
+        f"{left_out} left out."
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ssl_pipeline.reports.comparison import comparison_markdown, comparison_table, verdict
+from ssl_pipeline.reports.comparison import answers_sentence, comparison_markdown, comparison_table, verdict
 
 TEACHER = {"mask": 0.9, "gender": 0.8}
 
@@ -128,3 +128,11 @@ def test_data_is_escaped_on_the_page_and_printed_as_text() -> None:
     console = Console(width=120, record=True, file=io.StringIO())  # with markup, as by default
     console.print(comparison_table(summary))
     assert "[/old] men|` macro F1" in console.export_text()
+
+
+def test_human_answers_are_counted_in_words() -> None:
+    assert answers_sentence(None) == answers_sentence({}) == ""
+    assert answers_sentence({"faces": 1, "labeled": 1, "corrected": 0, "left_out": 2}) == (
+        "Trained with people's answers about 1 face: 1 label of the pool, 0 corrected labels of labeled faces, "
+        "2 labels left out."
+    )

@@ -38,7 +38,7 @@ export class Filters {
 
   build() {
     const {session} = this.page;
-    const search = element("input", {id: "search", type: "search", value: this.chosen.search ?? "", placeholder: "part of an image id", onchange: (event) => this.set("search", event.target.value.trim())});
+    const search = element("input", {id: "search", type: "search", value: this.chosen.search ?? "", placeholder: "part of an image id", onchange: (event) => this.set("search", event.target.value.trim()), onkeydown: (event) => event.key === "Enter" && event.target.blur()});
     const rows = [element("label", {}, "Search", element("kbd", {}, "/"), search)];
     const selects = session.is_audit ? ["progress"] : ["progress", "status", ...Object.keys(session.attributes).map((name) => `value.${name}`), "reason", "source", "origin"];
     if (!session.is_audit) {
