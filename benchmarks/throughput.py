@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import timm
 import torch
 import typer
 from PIL import Image
+from safetensors.torch import save_file
 
 from ssl_pipeline.config.run import PredictionConfig
 from ssl_pipeline.config.training import ModelConfig, RoleConfig
@@ -87,6 +89,7 @@ class Labeling:
             return None
         command = [sys.executable, str(self.peer / "inference.py"), "--label-type", "none", "--log-freq", "1000"]
         command += ["--model", self.architecture, "--num-classes", str(LABELS.num_classes), "--img-size", str(SIZE)]
+        command += ["--checkpoint", str(self._peers_checkpoint())]  # without one, it asks a hub
         command += ["--batch-size", str(BATCH_SIZE), *self._machine(), "--results-dir", str(self.folder)]
         return _rate_of_command([*command, "--no-console-results"], self.folder, len(self.files))
 
@@ -99,6 +102,13 @@ class Labeling:
             with torch.inference_mode(), compute.autocast():
                 rates.append(_rate(lambda faces=faces: model(faces), size, compute))  # type: ignore[misc]
         return max(rates)
+
+    def _peers_checkpoint(self) -> Path:
+        path = self.folder / f"{self.architecture}-of-timm.safetensors"
+        if not path.is_file():
+            network = timm.create_model(self.architecture, num_classes=LABELS.num_classes)
+            save_file(network.state_dict(), path)
+        return path
 
     def _machine(self) -> list[str]:
         compute = self.predictor.compute
