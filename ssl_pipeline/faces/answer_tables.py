@@ -4,7 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def new_answers(
     Raises:
         FaceTableError: listing every row that names no reviewer, no face of the run or no value of the labels.
     """
-    given = list(_from_label_studio(path, reviewer) if _is_json(path) else _from_table(path, reviewer))
+    given = list(_from_label_studio(path, reviewer, labels) if _is_json(path) else _from_table(path, reviewer))
     digest, ids, current = digest_file(path), {answer.id for answer in before}, current_answers(before)
     answers, faults = [], []
     for number, label in enumerate(given):
@@ -135,14 +135,24 @@ def _from_table(path: Path, reviewer: str) -> Iterator[GivenLabel]:
         )
 
 
-def _from_label_studio(path: Path, reviewer: str) -> Iterator[GivenLabel]:
-    """Yield the chosen values of all annotations; those that were cancelled are left out."""
+def control_names(labels: LabelSpace) -> list[str]:
+    """Return a name of each attribute for Label Studio's XML: its position, and its letters and digits."""
+    return [f"attribute-{position}-" + re.sub(r"[^A-Za-z0-9]", "_", name) for position, name in enumerate(labels.names)]
+
+
+def _from_label_studio(path: Path, reviewer: str, labels: LabelSpace) -> Iterator[GivenLabel]:
+    """Yield the chosen values of all annotations; those that were cancelled are left out.
+
+    A choice is named as the attribute, in the tasks of a queue, or by `control_names`, in those of a manifest.
+    """
+    attributes = dict(zip(control_names(labels), labels.names, strict=True))
     try:
         tasks = json.loads(path.read_text(encoding="utf-8-sig"))
         for number, task in enumerate(tasks, start=1):
             for annotation in task["annotations"]:
                 if not annotation.get("was_cancelled"):
-                    yield from _of_annotation(f"task {task.get('id', number)}", task["data"], annotation, reviewer)
+                    for label in _of_annotation(f"task {task.get('id', number)}", task["data"], annotation, reviewer):
+                        yield replace(label, attribute=attributes.get(label.attribute, label.attribute))
     except (UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise FaceTableError(f"{path}: not an export of Label Studio ({reason}); {_CURE}") from None

@@ -1,7 +1,6 @@
 """Label Studio: pseudo-labels as tasks with predictions, and the answers of a project's JSON export."""
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from os.path import relpath
 from pathlib import Path
@@ -12,6 +11,7 @@ from xml.sax.saxutils import quoteattr
 import pandas as pd
 
 from ssl_pipeline.errors import ManifestError, list_of_faults
+from ssl_pipeline.faces.answer_tables import control_names
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.reports.json_lines import write_json_list
 from ssl_pipeline.runs.files import write_text
@@ -48,11 +48,6 @@ def labeling_config(labels: LabelSpace) -> str:
         lines += [f"    <Choice value={quoteattr(value)}/>" for value in attribute.values]
         lines.append("  </Choices>")
     return "\n".join([*lines, "</View>", ""])
-
-
-def control_names(labels: LabelSpace) -> list[str]:
-    """Return a name of each attribute for the config: its position, and its letters and digits."""
-    return [f"attribute-{position}-" + re.sub(r"[^A-Za-z0-9]", "_", name) for position, name in enumerate(labels.names)]
 
 
 def read_annotations(path: Path, labels: LabelSpace) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pytest
 
 from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.errors import FaceTableError
-from ssl_pipeline.faces.answer_tables import new_answers, write_corrections
+from ssl_pipeline.faces.answer_tables import control_names, new_answers, write_corrections
 from ssl_pipeline.faces.sources.corrections import Corrections
 from ssl_pipeline.runs.answers import Answer, verdicts
 from tests.runs.test_answers import answer
@@ -129,3 +129,13 @@ def test_another_json_is_refused_in_words(tmp_path: Path, text: str) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FaceTableError, match=r"none\.csv: no such file"):
         imported(tmp_path / "none.csv")
+
+
+def test_answers_to_the_tasks_of_an_exported_manifest_are_read_too(tmp_path: Path) -> None:
+    path = label_studio(tmp_path / "export.json", chosen("female"))
+    of_queue = imported(path, reviewer="ann")
+    path.write_text(
+        path.read_text().replace('"from_name": "gender"', f'"from_name": "{control_names(LABELS.space)[0]}"')
+    )
+    (of_manifest,) = imported(path, reviewer="ann")
+    assert [(one.attribute, one.value) for one in (*of_queue, of_manifest)] == [("gender", "female")] * 2

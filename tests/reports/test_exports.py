@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from ssl_pipeline.cli import manifest_exports
 from ssl_pipeline.cli.main import app
 from ssl_pipeline.errors import ManifestError
+from ssl_pipeline.faces.answer_tables import control_names
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.reports.fiftyone import field_names
-from ssl_pipeline.reports.label_studio import control_names, labeling_config, read_annotations
+from ssl_pipeline.reports.label_studio import labeling_config, read_annotations
 from tests.pseudo_labels.test_manifest import SPACE, build, opened
 
 HOSTILE = LabelSpace.of(
