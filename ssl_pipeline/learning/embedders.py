@@ -3,7 +3,6 @@
 Shapes: N faces, B batch, S image side, D features, M rows of the pixel array.
 """
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from ssl_pipeline.errors import CheckpointError, ConfigError
 from ssl_pipeline.labels import IntArray
 from ssl_pipeline.learning.backbones import build_backbone, check_name, one_line, own_image_size
 from ssl_pipeline.learning.device import Compute
-from ssl_pipeline.learning.parallel_batches import map_batches, split_rows
 from ssl_pipeline.runs.files import digest_file, digest_of
 
 _ONNX_BATCH = 32  # bounds OpenCV's memory
@@ -92,7 +90,6 @@ class OnnxEmbedder(Embedder):
         self.content = read_onnx(settings.file) if content is None else content
         """Of the file, uint8 [number of bytes]."""
         self._net = open_onnx(self.content, settings.file)
-        self._lock = threading.Lock()  # a network of OpenCV holds the input between two calls
         self._mean, self._std = (torch.tensor(values).view(1, 3, 1, 1) for values in (settings.mean, settings.std))
 
     def embed(self, crops: Tensor) -> Tensor:
@@ -108,12 +105,12 @@ class OnnxEmbedder(Embedder):
         return torch.from_numpy(np.concatenate(parts)).to(crops.device)
 
     def _run(self, images: npt.NDArray[np.float32], settings: OnnxEmbedding) -> npt.NDArray[np.float32]:
-        own_input = [] if settings.input_name is None else [settings.input_name]
         try:
-            with self._lock:
-                self._net.setInput(np.ascontiguousarray(images), *own_input)
-                names = self._net.getUnconnectedOutLayersNames()
-                output = np.array(self._net.forward(settings.output_name or names[-1]), np.float32)
+            self._net.setInput(
+                np.ascontiguousarray(images), *([] if settings.input_name is None else [settings.input_name])
+            )
+            names = self._net.getUnconnectedOutLayersNames()
+            output = np.array(self._net.forward(settings.output_name or names[-1]), np.float32)
         except Exception as error:
             raise CheckpointError(
                 f"{settings.file}: OpenCV cannot compute it for faces of {self.image_size} × {self.image_size} pixels "
@@ -202,6 +199,7 @@ def open_onnx(content: npt.NDArray[np.uint8], path: Path) -> Any:
         raise CheckpointError(f"{path}: OpenCV cannot read it as an ONNX file ({one_line(error)})") from None
 
 
+@torch.inference_mode()
 def embed_faces(
     embedder: Embedder,
     pixels: npt.NDArray[np.uint8],
@@ -217,20 +215,16 @@ def embed_faces(
         CheckpointError: if features are not finite.
     """
     embedder.to(compute.device)
-
-    @torch.inference_mode()
-    def work(rows: IntArray) -> npt.NDArray[np.float32]:
+    parts = []
+    for start in range(0, len(pixel_rows), batch_size):
+        rows = pixel_rows[start : start + batch_size]
         faces = torch.from_numpy(np.ascontiguousarray(pixels[rows])).permute(0, 3, 1, 2).to(compute.device)
         with compute.autocast():
-            return np.asarray(embedder(faces).cpu().numpy(), np.float32)
-
-    parts = []
-    for part in map_batches(work, split_rows(pixel_rows, batch_size, compute.device), device=compute.device):
-        if not np.isfinite(part).all():
+            parts.append(embedder(faces).cpu().numpy())
+        if not np.isfinite(parts[-1]).all():
             raise CheckpointError(
                 f"the network's features are not finite numbers in {compute.precision}; --set prediction.precision=fp32"
             )
-        parts.append(part)
         if on_batch is not None:
-            on_batch(len(part))
+            on_batch(len(rows))
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)

@@ -22,7 +22,6 @@ from ssl_pipeline.labels import IntArray, LabelSpace
 from ssl_pipeline.learning.checkpoint import Checkpoint, load_checkpoint
 from ssl_pipeline.learning.device import Compute
 from ssl_pipeline.learning.model import FaceClassifier
-from ssl_pipeline.learning.parallel_batches import map_batches, split_rows
 from ssl_pipeline.learning.stored_features import stored_features
 from ssl_pipeline.learning.vote import FeatureHead, Vote
 
@@ -138,6 +137,7 @@ class CheckpointPredictor:
         return self.predict(faces, np.arange(len(faces)))
 
 
+@torch.inference_mode()
 def predict_probabilities(
     model: FaceClassifier | Vote,
     pixels: npt.NDArray[np.uint8],
@@ -158,26 +158,23 @@ def predict_probabilities(
         pixels: uint8 [M, S, S, 3], usually a memory map.
         pixel_rows: int [N], the rows to predict.
         compute: device and precision.
-        batch_size: faces per batch; on a CPU fewer (see `parallel_batches`).
+        batch_size: faces per batch.
         views: zoom (see `zoom_in`) and flip of each view.
         on_batch: called with the number of faces after each batch.
 
     Returns:
         float32 [N, K], rows sum to 1.
     """
-    stored = stored_features(pixels, feature_digests(model))
-
-    @torch.inference_mode()
-    def work(rows: IntArray) -> npt.NDArray[np.float32]:
-        with compute.autocast():
-            return _mean_over_members(model, _Faces(pixels, rows, stored, compute.device), views).float().cpu().numpy()
-
     parts = [np.zeros((0, model.labels.num_classes), np.float32)]
+    stored = stored_features(pixels, feature_digests(model))
     with eval_mode(model):
-        for part in map_batches(work, split_rows(pixel_rows, batch_size, compute.device), device=compute.device):
-            parts.append(part)
+        for start in range(0, len(pixel_rows), batch_size):
+            batch = _Faces(pixels, pixel_rows[start : start + batch_size], stored, compute.device)
+            with compute.autocast():
+                probabilities = _mean_over_members(model, batch, views)
+            parts.append(probabilities.float().cpu().numpy())
             if on_batch is not None:
-                on_batch(len(part))
+                on_batch(len(batch.rows))
     return np.concatenate(parts)
 
 
@@ -282,6 +279,7 @@ def _featured_member(model: FaceClassifier | Vote) -> FaceClassifier | FeatureHe
     return next((member for member in members if isinstance(member, FeatureHead)), members[0])
 
 
+@torch.inference_mode()
 def pooled_features(
     predictor: CheckpointPredictor, pixels: npt.NDArray[np.uint8], pixel_rows: IntArray
 ) -> npt.NDArray[np.float32]:
@@ -294,18 +292,13 @@ def pooled_features(
         pixels: uint8 [M, S, S, 3], usually a memory map.
         pixel_rows: int [N], the rows of the faces.
     """
-    model, compute = predictor.model, predictor.compute
+    model, compute, parts = predictor.model, predictor.compute, []
     first = _featured_member(model)
     stored = stored_features(pixels, feature_digests(model))
-
-    @torch.inference_mode()
-    def work(rows: IntArray) -> npt.NDArray[np.float32]:
-        faces = _Faces(pixels, rows, stored, compute.device)
-        with compute.autocast():
-            features = faces.features(first) if isinstance(first, FeatureHead) else first.features(faces.pixels)
-        return features.float().cpu().numpy()
-
     with eval_mode(model):
-        batches = split_rows(pixel_rows, predictor.batch_size, compute.device)
-        parts = list(map_batches(work, batches, device=compute.device))
+        for start in range(0, len(pixel_rows), predictor.batch_size):
+            faces = _Faces(pixels, pixel_rows[start : start + predictor.batch_size], stored, compute.device)
+            with compute.autocast():
+                features = faces.features(first) if isinstance(first, FeatureHead) else first.features(faces.pixels)
+            parts.append(features.float().cpu().numpy())
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
