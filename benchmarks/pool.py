@@ -3,13 +3,15 @@
 python -m benchmarks.pool --config configs/utkface.yaml --set faces.root=../shared/data --mark recipes
 
 Faces, teachers and predictions are made once per seed; the run of each row begins with links to them. Every student has the
-config's network, start, steps, schedule, labeled draws and averaging. Each result is written as it comes, and finished
-work is not repeated; other settings need another runs_root. `--partial` writes the table from what is there.
+config's network, start, steps, schedule, labeled draws and averaging. Each result is written to `--results` as it comes, and is
+not measured again, here or on another machine; other settings need another folder. `--partial` writes the table from what is
+there.
 """
 
 import os
 import shlex
 import shutil
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +29,7 @@ from benchmarks.runner import (
     Seeds,
     folder_name,
     member_directories,
+    portable_settings,
     run_command,
     stored_result,
 )
@@ -63,6 +66,7 @@ _DISTILLATION = (
     "student.training.fixmatch={teacher_share: 1.0, faces_per_labeled: 3, targets: soft, confidence_threshold: 0.0}"
 )
 EQUALLY = "student.draws=null"
+RESULTS = Path("benchmarks/results")
 ROWS: dict[str, list[str]] = {
     CONTROL: [],
     "soft labels of one teacher": [_ALL, _DISTILLATION, EQUALLY],
@@ -94,6 +98,7 @@ def main(
     seeds: Seeds = "2,3,4,5,6,7",
     overrides: Overrides = None,
     jobs: Jobs = 1,
+    results_folder: Annotated[Path, typer.Option("--results", help="A folder for the results.")] = RESULTS,
     rows: Annotated[list[str] | None, typer.Option("--row", help="Only this row; may be repeated.")] = None,
     partial_table: Annotated[bool, typer.Option("--partial", help="Train nothing; use what is there.")] = False,
 ) -> None:
@@ -102,22 +107,31 @@ def main(
         raise ConfigError(f"--row {unknown[0]!r}: no such row; expected one of {', '.join(map(repr, ROWS))}")
     options = "".join(f" --row {shlex.quote(row)}" for row in rows or [])
     measurement = Measurement.from_options("pool", config, seeds, overrides, jobs, options=options)
-    measure = partial(measure_seed, rows=rows or list(ROWS), stored_only=partial_table)
-    results = dict(zip(measurement.seeds, measurement.run(measure), strict=True))
+    measure = partial(measure_seed, folder=results_folder, rows=rows or list(ROWS), stored_only=partial_table)
+    of_seeds = zip(measurement.seeds, measurement.run(measure), strict=True)
+    results = {seed: of_seed for seed, of_seed in of_seeds if BASE in of_seed}
+    if not results:
+        raise ConfigError(f"--results {results_folder}: no result of these seeds; measure first, without --partial")
     replace_section(out, mark, report(results, rows=[BASE, *(rows or ROWS)], provenance=measurement.provenance()))
     print(f"written to {out}")
 
 
-def measure_seed(measurement: Measurement, seed: int, *, rows: list[str], stored_only: bool = False) -> dict[str, Json]:
+def measure_seed(
+    measurement: Measurement, seed: int, *, folder: Path, rows: list[str], stored_only: bool = False
+) -> dict[str, Json]:
     """Return the result of the teachers and of each row."""
+    configs = {
+        row: measurement.config("shift=null", *ROWS.get(row, []), "selection.guards.on_fault=warn", f"seed={seed}")
+        for row in (BASE, *rows, *map(_AFTER.get, rows))
+        if row is not None
+    }
     results = {}
     for row in (BASE, *rows):
-        config = measurement.config("shift=null", *ROWS.get(row, []), "selection.guards.on_fault=warn", f"seed={seed}")
-        path = run_of(config, row).root / "result.json"
-        settings = config.model_dump(mode="json", exclude_defaults=True)  # keys that come later change nothing
+        config = configs[row]
+        path = folder / config.run_name / f"seed-{seed}" / f"{folder_name(row)}.json"
         if stored_only and not path.is_file():
             continue
-        results[row] = stored_result(path, settings, partial(_measure_row, config, row))
+        results[row] = stored_result(path, portable_settings(config), partial(_measure_row, configs, row))
         print(f"seed {seed}, {row}: accuracy {100 * results[row]['test']['accuracy']:.1f} %", flush=True)
     return results
 
@@ -127,10 +141,12 @@ def run_of(config: RunConfig, row: str) -> RunDir:
     return RunDir(config.runs_root / f"{config.run_name}-pool-{config.seed}" / folder_name(row))
 
 
-def _measure_row(config: RunConfig, row: str) -> Json:
+def _measure_row(configs: Mapping[str, RunConfig], row: str) -> Json:
+    config = configs[row]
     run = run_of(config, row)
     if row == BASE:
         return _measure_teachers(config, run)
+    _teach(configs[BASE], run_of(config, BASE))  # again, where their result came from another machine
     for shared in _SHARED if row != CEILING else _SHARED[1:]:
         source = run_of(config, BASE).root / shared
         if source.exists() and not (run.root / shared).exists():
@@ -143,24 +159,33 @@ def _measure_row(config: RunConfig, row: str) -> Json:
         teacher = teacher_weights(config, run, 1).parent if config.out_of_fold is None else run.teacher
         predict(config, run, 1, teacher / "best.safetensors")
     selection = select(config, run, 1)
-    if row in _AFTER:
-        student = _train(config, run, run_of(config, _AFTER[row]).student(1) / TRAINED)
+    if (before := _AFTER.get(row)) is not None:
+        start = run_of(config, before).student(1) / TRAINED
+        if not start.is_file():
+            _measure_row(configs, before)
+        student = _train(config, run, start)
     else:
         student = (train_control if row == CONTROL else train_student)(config, run, 1)
     return _result(config, run, student) | {"counts": selection.counts, "precision": selection.precision}
 
 
 def _measure_teachers(config: RunConfig, run: RunDir) -> Json:
-    """Prepare, train the teachers and predict; evaluate them together and each on the test split."""
-    prepare(config, run)
-    teacher = train_teacher(config, run)
-    predict(config, run, 1, teacher.checkpoint)
+    """Evaluate the teachers together and each on the test split."""
+    teacher = _teach(config, run)
     members = member_directories(config, run)
     return _result(config, run, teacher) | {
         "seconds": teacher.seconds + sum(StageRecord.read(path).seconds for path in members.values()),
         "members": {name: _test_scores(config, run, path) for name, path in members.items()},
         "counts": StageRecord.read(run.faces).result,
     }
+
+
+def _teach(config: RunConfig, run: RunDir) -> TrainedModel:
+    """Prepare, train the teachers and predict, unless it is done."""
+    prepare(config, run)
+    teacher = train_teacher(config, run)
+    predict(config, run, 1, teacher.checkpoint)
+    return teacher
 
 
 def _measure_ceiling(config: RunConfig, run: RunDir) -> Json:

@@ -113,6 +113,16 @@ def member_directories(config: RunConfig, run: RunDir) -> dict[str, Path]:
     return {name: run.members(run.teacher) / name for name in config.named_teachers}
 
 
+def portable_settings(config: RunConfig) -> Json:
+    """Return a config's settings without those of one machine: where faces, runs and weights lie.
+
+    What only repeats a default is left out, so that a key that comes later changes nothing.
+    """
+    settings: Json = config.model_dump(mode="json", exclude_defaults=True, exclude={"runs_root": True, "device": True})
+    settings["faces"].pop("root", None)
+    return settings
+
+
 def stored_result(path: Path, settings: Json, work: Callable[[], Json]) -> Json:
     """Return the result stored in a file, or do the work and store its result.
 
@@ -122,7 +132,7 @@ def stored_result(path: Path, settings: Json, work: Callable[[], Json]) -> Json:
     if path.is_file():
         stored = read_json(path)
         if stored.get("settings") != settings:
-            raise RunError(f"{path}: a result of other settings; give another --set runs_root=FOLDER")
+            raise RunError(f"{path}: a result of other settings; give another folder")
         return dict(stored["result"])
     result = work()
     write_json(path, {"settings": settings, "result": result})
