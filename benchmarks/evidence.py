@@ -14,7 +14,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 from benchmarks.tables import markdown_table
-from ssl_pipeline.evaluation.temperature import apply_temperature, fit_temperature
+from ssl_pipeline.evaluation.temperature import apply_temperature
+from ssl_pipeline.evaluation.temperature_fit import fit_temperature
 from ssl_pipeline.pseudo_labels.precision_guarantee import Evidence, choose_threshold, precision_lower_bound
 
 TARGET, DELTA = 0.9, 0.1

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ssl_pipeline.config.evaluation import TemperatureScaling
-from ssl_pipeline.evaluation.temperature import TemperatureCalibration, calibration_report, fit_calibration
+from ssl_pipeline.evaluation.temperature import TemperatureCalibration
+from ssl_pipeline.evaluation.temperature_fit import calibration_report, fit_calibration
 from ssl_pipeline.labels import FloatArray, IntArray, LabelSpace
 from ssl_pipeline.learning.checkpoint import Checkpoint, save_checkpoint
 

@@ -12,7 +12,7 @@ def plot_calibration(path: Path, report: Mapping[str, Any], *, title: str) -> No
 
     Args:
         path: PNG to write.
-        report: result of `evaluation.temperature.calibration_report`.
+        report: result of `evaluation.temperature_fit.calibration_report`.
         title: names the faces.
     """
     columns = {"class": report} | {

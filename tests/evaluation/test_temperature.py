@@ -9,13 +9,8 @@ from scipy.special import log_softmax, softmax
 
 from ssl_pipeline.config.evaluation import TemperatureScaling
 from ssl_pipeline.config.run import PredictionConfig
-from ssl_pipeline.evaluation.temperature import (
-    TemperatureCalibration,
-    apply_temperature,
-    calibration_report,
-    fit_calibration,
-    fit_temperature,
-)
+from ssl_pipeline.evaluation.temperature import TemperatureCalibration, apply_temperature
+from ssl_pipeline.evaluation.temperature_fit import calibration_report, fit_calibration, fit_temperature
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.calibrate import fit_and_report, save_calibrated
 from ssl_pipeline.learning.fit import fit

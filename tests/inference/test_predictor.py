@@ -27,6 +27,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_package_brings_no_torch_before_it_predicts() -> None:
     code = "import sys, ssl_pipeline; assert 'torch' not in sys.modules; ssl_pipeline.Predictor; assert 'torch' in sys.modules"
+    code += "; assert not {'sklearn', 'scipy.optimize'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="no attribute 'Predictr'"):
         _ = ssl_pipeline.Predictr  # type: ignore[attr-defined]
