@@ -132,7 +132,7 @@ def _table(inventory: FaceInventory, name: str, labels: LabelSpace) -> Table:
     groups = group_reasons(rejected["reason"].tolist())
     for group in groups[:MAX_REASONS_SHOWN]:
         path = rejected["image_path"].iloc[group.position]
-        example = f"{group.detail} in {path}" if group.detail else path
+        example = path if group.detail in (None, str(path)) else f"{group.detail} in {path}"
         table.add_row("rejected", f"{group.number:,} ×", Text(f"{group.text}\ne.g. {example}"))
     if rest := groups[MAX_REASONS_SHOWN:]:
         table.add_row("rejected", f"{sum(group.number for group in rest):,} ×", f"{len(rest)} other reasons")

@@ -6,6 +6,7 @@ from pathlib import Path
 from ssl_pipeline.errors import ConfigError
 
 _PACKAGE = "ssl_pipeline_configs"
+_MAX_SIBLINGS_SHOWN = 8
 SCHEMA = "schema.json"
 """Beside the shipped configs."""
 
@@ -19,7 +20,7 @@ def find_config(path: Path, *, folder: Path = Path()) -> Path:
         folder: the current folder, or the folder of the config that extends this one.
 
     Raises:
-        ConfigError: if there is neither; lists the files of that folder and the shipped configs.
+        ConfigError: if there is neither; lists the first files of that folder and the shipped configs.
     """
     file, shipped = folder / path, shipped_configs()
     if file.is_file():
@@ -28,9 +29,14 @@ def find_config(path: Path, *, folder: Path = Path()) -> Path:
     if name in shipped and path.suffix in ("", ".yaml"):
         return shipped[name]
     siblings = sorted(str(sibling) for sibling in file.parent.glob("*.yaml")) if file.parent.is_dir() else []
-    hints = [f"; files there: {', '.join(siblings)}"] if siblings else []
+    hints = [f"; files there: {_first(siblings)}"] if siblings else []
     hints += [f"; shipped: {', '.join(shipped)}"] if shipped else []
     raise ConfigError(f"{file}: no such config file{''.join(hints)}")
+
+
+def _first(names: list[str]) -> str:
+    more = len(names) - _MAX_SIBLINGS_SHOWN
+    return ", ".join(names[:_MAX_SIBLINGS_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def shipped_configs() -> dict[str, Path]:

@@ -3,6 +3,7 @@
 With the same matplotlib, the same input gives the same bytes: files contain no time, version or user style.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -202,8 +203,12 @@ def new_figure(path: Path, *, width: float, height: float) -> Iterator[Figure]:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, atomically; the same figure gives the same bytes."""
-    with atomic_path(path) as temporary:
+    """Write a figure as PNG, atomically; the same figure gives the same bytes.
+
+    A character that the font lacks, e.g. of a Korean value, is a box, without a warning on the user's screen.
+    """
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 

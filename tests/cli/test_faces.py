@@ -43,6 +43,18 @@ def test_found_known_rejected_and_filtered_faces_are_counted_and_drawn(
     assert not (tmp_path / "runs").exists()  # nothing is prepared
 
 
+def test_an_example_of_a_missing_file_is_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folders(tmp_path)
+    (tmp_path / "raw/table.csv").write_text("image_path,gender\na.png,male\nb.png,female\n")
+    source = "[{type: csv, name: table, path: ., table: table.csv}]"
+    assert run(monkeypatch, "--config", tmp_path / "config.yaml", "--set", f"faces.labeled.sources={source}") == 1
+    output = capsys.readouterr().out
+    assert "no such file …" in output and "a.png" in output
+    assert " in " not in output
+
+
 def test_corrections_are_applied_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,3 +50,10 @@ def test_a_config_that_is_not_there_is_refused_with_the_files_and_the_shipped_na
         assert str(error.value).startswith(f"{missing}: no such config file; files there: ")
         assert "mine.yaml; shipped: demo, maskbase, " in str(error.value)
         assert "recipes/vit_base" in str(error.value)
+
+
+def test_of_many_configs_in_the_folder_eight_are_named() -> None:
+    for index in range(10):
+        Path(f"mine-{index}.yaml").write_text("{}")
+    with pytest.raises(ConfigError, match=r"mine-7\.yaml and 2 more; shipped: "):
+        load_config(Path("other.yaml"))

@@ -195,6 +195,11 @@ def test_a_file_name_that_is_not_utf8_is_rejected(tmp_path):
     fingerprint(source_of(type="folder"), root=tmp_path)
 
 
+def test_a_root_below_the_home_folder_is_refused_with_the_reason():
+    with pytest.raises(FaceTableError, match="'~' is not expanded: write the whole path"):
+        read(Path("~/absent"), type="folder", path="labeled")
+
+
 @pytest.mark.parametrize("kind", ["folder", "utkface", "maskbase"])
 def test_a_missing_or_empty_folder_is_reported_with_its_path_and_the_cure(tmp_path, kind):
     with pytest.raises(FaceTableError, match=r"gone: no such folder; source 'x' .*faces\.root"):

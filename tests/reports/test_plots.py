@@ -104,6 +104,11 @@ def test_a_plot_is_a_png_of_reasonable_size(draw: Draw, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["picture.png"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_value_that_the_font_cannot_show_warns_of_nothing(tmp_path: Path) -> None:
+    plot_confusion_matrix(tmp_path / "matrix.png", [[1, 2], [3, 4]], ["남자", "여자"], title="남자, 여자")
+
+
 @pytest.mark.parametrize("kind", ["curves", "confusion", "reliability", "F1 of teacher and student"])
 def test_the_same_input_gives_the_same_bytes_whatever_the_users_style(kind: str, tmp_path: Path) -> None:
     PICTURES[kind](tmp_path / "first.png")

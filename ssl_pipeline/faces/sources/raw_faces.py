@@ -98,9 +98,10 @@ def existing_folder(source: Source, *, root: Path) -> Path:
     """
     folder = source_folder(source, root=root)
     if not folder.is_dir() and not is_archive(folder):
+        tilde = "; '~' is not expanded: write the whole path" if str(folder).startswith("~") else ""
         raise FaceTableError(
             f"{folder}: {'neither a folder nor an archive (.zip, .tar, .parquet)' if folder.exists() else 'no such folder'}; source '{source_name(source)}' "
             f"reads its faces there (paths are relative to faces.root, {root}); put the faces there, or correct "
-            "the source's path or faces.root"
+            f"the source's path or faces.root{tilde}"
         )
     return folder
