@@ -114,7 +114,7 @@ def member_directories(config: RunConfig, run: RunDir) -> dict[str, Path]:
 
 
 def portable_settings(config: RunConfig) -> Json:
-    """Return a config's settings without those of one machine: where faces, runs and weights lie.
+    """Return a config's settings without those of one machine: its device, and where faces and runs lie.
 
     What only repeats a default is left out, so that a key that comes later changes nothing.
     """
