@@ -95,7 +95,9 @@ def full_cycle(
 def _run_round(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> RoundOutcome:
     """Predict, select, review, train a student, gate."""
     tasks.predict(config, run, round_index, teacher / "best.safetensors")
-    tasks.select(config, run, round_index)
+    selected = tasks.select(config, run, round_index)
+    if selected.refused:
+        return RoundOutcome(round_index, refused=selected.faults)
     changed = tasks.changed_label_share(config, run, round_index) if round_index > 1 else None
     if changed is not None and not changed.should_continue:
         return RoundOutcome(round_index, changed)
@@ -118,7 +120,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     prose.print(verdict(summary))
     if teachers := members_sentence(summary):
         prose.print(teachers)
-    prose.print(selection_sentence(summary["counts"], summary["precision"]))
+    removed = summary["counts"]["removed_from_pool"]
+    prose.print(selection_sentence(summary["counts"], summary["precision"], removed=removed))
     if answered := answers_sentence(summary.get("answers")):
         prose.print(f"Student: {answered}")
     if labels := student_labels_sentence(summary):

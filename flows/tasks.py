@@ -107,9 +107,7 @@ def _fold_teachers(result: CrossFit | None, config: RunConfig, run: RunDir) -> I
         yield fold_teachers_page(asdict(result), result.directory, pictures=result.pictures)
 
 
-def _pseudo_labels(
-    result: SelectionResult, config: RunConfig, run: RunDir, round_index: int, *, teaches: bool = True
-) -> Iterable[Page]:
+def _pseudo_labels(result: SelectionResult, config: RunConfig, run: RunDir, round_index: int) -> Iterable[Page]:
     directory = run.pseudo_labels(round_index)
     yield selection_page(
         read_json(directory / "selection.json"), directory, sheet=render_label_sheet(config, run, round_index)

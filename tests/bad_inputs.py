@@ -248,7 +248,7 @@ BAD_INPUTS = (
 OF_RUNS = {
     "a manifest of another run": "ManifestError: a manifest of another run: {manifest} was made in run 'tiny' from "
     "other faces; run `ssl-pipeline run` for run 'other' first",
-    "a selection that keeps too little": "SelectionError: accepted 0 of 100 candidates (0 %), outside "
+    "a student of a selection that keeps too little": "SelectionError: accepted 0 of 100 candidates (0 %), outside "
     "selection.guards.min_acceptance_rate … max_acceptance_rate (1 % … 100 %); lower "
     "selection.confidence_threshold (now 1.0) or --set selection.guards.min_acceptance_rate=0",
 }

@@ -51,20 +51,32 @@ def _missing_files(config: RunConfig) -> Iterator[str]:
 
 def _source_faults(config: RunConfig) -> list[str]:
     """Read each source's list of faces, without decoding; faces that the run draws, or puts masks on, come later."""
+    from ssl_pipeline.faces.inventory import join_sources
     from ssl_pipeline.faces.sources.corrections import Corrections
     from ssl_pipeline.faces.sources.reading import read_source
 
     made = [masking.folder.resolve() for masking in config.masked_sets]
-    faults = []
+    faults, read = [], []
     try:
         corrections = Corrections.read(config.faces.correction_paths, config.labels)
     except FaceTableError as error:
         return [str(error)]
-    for source in config.faces.all_sources:
+    for role, source in config.faces.roles:
         if isinstance(source, DrawnSource) or (config.faces.root / source.path).resolve() in made:
             continue
         try:
-            read_source(source, root=config.faces.root, labels=config.labels, seed=config.seed, corrections=corrections)
+            faces = read_source(
+                source, root=config.faces.root, labels=config.labels, seed=config.seed, corrections=corrections
+            )
+            read.append((role, source, faces))
+        except FaceTableError as error:
+            faults.append(str(error))
+    if len(read) == len(config.faces.roles):
+        inventory = join_sources(read, corrections)
+        try:
+            inventory.check_roles()
+            inventory.check_attributes(config.labels)
+            inventory.check_pool(config.faces)
         except FaceTableError as error:
             faults.append(str(error))
     return faults

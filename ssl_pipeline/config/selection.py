@@ -25,7 +25,8 @@ class GuardsConfig(Section):
     worse_than_chance: bool = True
     """Flag attributes whose balanced accuracy on validation is below that of a constant prediction."""
     on_fault: Literal["stop", "warn"] = "stop"
-    """`stop` fails the run; `warn` continues and records the faults in selection.json and the run's summary."""
+    """`stop` trains no student on a selection with faults: the cycle ends with the teacher, or the student before; `warn`
+    trains it. Both record the faults in selection.json and the run's summary."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -74,7 +74,8 @@ def arrange_faces(
         FaceTableError: if there are no faces to train, validate or test on, or to label.
     """
     space = labels.space
-    _check_attributes(inventory, labels)
+    inventory.check_attributes(labels)
+    inventory.check_pool(config)
     num_sampled = _decode(inventory, pixels, config, max_decoded=max_decoded, seed=seed)
     if num_sampled is not None:  # without all pixels there are no perceptual hashes
         config = config.model_copy(update={"near_duplicates": None})
@@ -84,7 +85,7 @@ def arrange_faces(
         partly_known = (inventory.faces["role"] == "test") & (space.class_ids(space.encode(inventory.faces)) < 0)
         inventory.reject(partly_known, "a test face needs all attributes known")
     inventory.log_rejected()
-    _check_roles(inventory)
+    inventory.check_roles()
     known = inventory.faces[inventory.faces["role"] != "unlabeled"].sort_values("image_id", ignore_index=True)
     if not known["has_person"].any():
         logger.warning(PEOPLE_UNKNOWN)
@@ -105,26 +106,6 @@ def arrange_faces(
     leakage["labeled_removed"] = int((known["split"] == "held out").sum())
     leakage["persons_known"] = bool(labeled["has_person"].all())
     return ArrangedFaces(known, labeled, pool, leakage)
-
-
-def _check_attributes(inventory: FaceInventory, labels: LabelsConfig) -> None:
-    """Refuse an attribute that no labeled face knows: nothing could be learned about it."""
-    labeled = inventory.faces[inventory.faces["role"] != "unlabeled"]
-    unknown = [name for name in labels.space.names if len(labeled) and labeled[name].isna().all()]
-    if not unknown:
-        return
-    rows = []
-    for name, columns in inventory.columns.items():
-        if inventory.sources[name]["role"] != "unlabeled":
-            given = ", ".join(f"'{column}'" for column in columns) or "no column"
-            rows.append(f"'{name}' gives {given}")
-    raise FaceTableError(
-        list_of_faults(
-            f"no labeled face has a known {' or '.join(repr(name) for name in unknown)}; name what the folders give "
-            f"(levels: [{unknown[0]}]), or the column that holds it (columns: {{{unknown[0]}: …}})",
-            rows,
-        )
-    )
 
 
 def _decode(
@@ -184,23 +165,6 @@ def _abbreviate(ids: "pd.Series[str]") -> str:
     """Join the first few ids: thousands of faces may share one placeholder picture."""
     joined = ", ".join(sorted(ids)[:3])
     return joined if len(ids) <= 3 else f"{joined} and {len(ids) - 3:,} more"
-
-
-def _check_roles(inventory: FaceInventory) -> None:
-    """Refuse to continue, with the reasons, if no face is left for training, test or the pool."""
-    keys = {"labeled": "labeled.sources", "test": "labeled.test_sources", "unlabeled": "unlabeled.sources"}
-    for role, key in keys.items():
-        sources = [counts for counts in inventory.sources.values() if counts["role"] == role]
-        if not sources or (inventory.faces["role"] == role).any():
-            continue
-        reasons = most_common(inventory.rejected.loc[inventory.rejected["role"] == role, "reason"])
-        num_found, num_filtered = (sum(counts[name] for counts in sources) for name in ("found", "filtered"))
-        if num_filtered:
-            reasons.append(f"{num_filtered:,} × excluded by the filter")
-        raise FaceTableError(
-            f"faces.{key}: none of the {num_found:,} faces found can be used: {'; '.join(reasons)}; "
-            "correct the files, widen the filter or add sources"
-        )
 
 
 def _split(faces: pd.DataFrame, config: FacesConfig, space: LabelSpace, *, seed: int) -> "pd.Series[str]":

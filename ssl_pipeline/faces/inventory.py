@@ -9,10 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from ssl_pipeline.config.faces import FacesConfig
+from ssl_pipeline.config.faces import FacesConfig, Role
 from ssl_pipeline.config.labels import LabelsConfig
+from ssl_pipeline.config.sources import Source
+from ssl_pipeline.errors import FaceTableError, list_of_faults
 from ssl_pipeline.faces.sources.corrections import CorrectionCounts, Corrections
-from ssl_pipeline.faces.sources.reading import read_source, source_name
+from ssl_pipeline.faces.sources.reading import SourceFaces, read_source, source_name
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,63 @@ class FaceInventory:
             name: {**counts, "rejected": rejected[name], "used": used[name]} for name, counts in self.sources.items()
         }
 
+    def check_attributes(self, labels: LabelsConfig) -> None:
+        """Refuse an attribute that no labeled face knows: nothing could be learned about it.
+
+        Raises:
+            FaceTableError: with the columns that the sources give.
+        """
+        labeled = self.faces[self.faces["role"] != "unlabeled"]
+        unknown = [name for name in labels.space.names if len(labeled) and labeled[name].isna().all()]
+        if not unknown:
+            return
+        rows = []
+        for name, columns in self.columns.items():
+            if self.sources[name]["role"] != "unlabeled":
+                given = ", ".join(f"'{column}'" for column in columns) or "no column"
+                rows.append(f"'{name}' gives {given}")
+        raise FaceTableError(
+            list_of_faults(
+                f"no labeled face has a known {' or '.join(repr(name) for name in unknown)}; name what the folders give "
+                f"(levels: [{unknown[0]}]), or the column that holds it (columns: {{{unknown[0]}: …}})",
+                rows,
+            )
+        )
+
+    def check_roles(self) -> None:
+        """Refuse to continue if no face is left for training, test or the pool.
+
+        Raises:
+            FaceTableError: with the reasons.
+        """
+        keys = {"labeled": "labeled.sources", "test": "labeled.test_sources", "unlabeled": "unlabeled.sources"}
+        for role, key in keys.items():
+            sources = [counts for counts in self.sources.values() if counts["role"] == role]
+            if not sources or (self.faces["role"] == role).any():
+                continue
+            reasons = most_common(self.rejected.loc[self.rejected["role"] == role, "reason"])
+            num_found, num_filtered = (sum(counts[name] for counts in sources) for name in ("found", "filtered"))
+            if num_filtered:
+                reasons.append(f"{num_filtered:,} × excluded by the filter")
+            raise FaceTableError(
+                f"faces.{key}: none of the {num_found:,} faces found can be used: {'; '.join(reasons)}; "
+                "correct the files, widen the filter or add sources"
+            )
+
+    def check_pool(self, config: FacesConfig) -> None:
+        """Refuse a pool of which every file is a labeled face too: none would be left to label.
+
+        Raises:
+            FaceTableError: with the cure.
+        """
+        is_pool = self.faces["role"] == "unlabeled"
+        labeled = self.faces.loc[~is_pool, "image_path"]
+        if config.labeled.limit is None and is_pool.any() and self.faces.loc[is_pool, "image_path"].isin(labeled).all():
+            raise FaceTableError(
+                f"faces.unlabeled.sources: all {is_pool.sum():,} files of the pool are labeled faces too, so none would be "
+                "left to label; name another folder, or label fewer of them: --set faces.labeled.limit=…"
+            )
+
 
 def read_inventory(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> FaceInventory:
     """Read every source of a run; nothing is decoded.
@@ -67,15 +126,22 @@ def read_inventory(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> F
         FaceTableError: see `reading.read_source`.
     """
     corrections = Corrections.read(config.correction_paths, labels)
-    faces, rejected, counts, correction_counts = [], [], {}, []
-    columns, passed_over = {}, {}
-    for role, source in config.roles:
-        result = read_source(source, root=config.root, labels=labels, seed=seed, corrections=corrections)
+    read = [
+        (role, source, read_source(source, root=config.root, labels=labels, seed=seed, corrections=corrections))
+        for role, source in config.roles
+    ]
+    return join_sources(read, corrections)
+
+
+def join_sources(read: Sequence[tuple[Role, Source, SourceFaces]], corrections: Corrections) -> FaceInventory:
+    """Join the faces of sources, each with its role, into an inventory."""
+    faces, rejected, counts, columns, passed_over = [], [], {}, {}, {}
+    for role, source, result in read:
+        name = source_name(source)
         faces.append(result.faces.assign(role=role, has_person=result.has_person))
-        columns[source_name(source)], passed_over[source_name(source)] = result.columns, result.passed_over
+        columns[name], passed_over[name] = result.columns, result.passed_over
         rejected.append(result.rejected.assign(role=role))
-        correction_counts.append(result.corrections)
-        counts[source_name(source)] = {
+        counts[name] = {
             "role": role,
             "found": result.num_found,
             "passed_over": len(result.passed_over),
@@ -85,7 +151,7 @@ def read_inventory(config: FacesConfig, labels: LabelsConfig, *, seed: int) -> F
     return FaceInventory(
         faces=pd.concat(faces, ignore_index=True),
         rejected=pd.concat(rejected, ignore_index=True)[REJECTED_COLUMNS],
-        corrections=corrections.report(CorrectionCounts.total(correction_counts)),
+        corrections=corrections.report(CorrectionCounts.total([result.corrections for _, _, result in read])),
         sources=counts,
         columns=columns,
         passed_over=passed_over,

@@ -20,8 +20,13 @@ def verdict(summary: dict[str, Any]) -> str:
             "No pseudo-label was accepted and no label of the pool is known, so no student was trained: without them it "
             "would be another teacher."
         )
+    if refused := summary.get("refused"):
+        endings.append(
+            f"The guards refused these pseudo-labels, so no student was trained on them: {'; '.join(refused)}."
+        )
     if summary["student"] is None:
-        return " ".join([*endings, "There is no student: the teacher stays, and the test split was not used."])
+        stays = "There is no student: the teacher stays, and the test split was not used."
+        return " ".join([*endings, stays, _validation_sentence(summary["teacher"]["validation"])])
     teacher, student = summary["teacher"], summary["student"]
     gain = 100 * (student["test"]["macro_f1"] - teacher["test"]["macro_f1"])
     test_result = (
@@ -57,6 +62,11 @@ def verdict(summary: dict[str, Any]) -> str:
         sentences.append(f"Its macro F1 on test is below the teacher's on {' and '.join(losses)}.")
     comparison = [_interval_sentence(summary), *_control_sentences(summary), *_cost_sentences(summary)]
     return " ".join([*endings, *sentences, *comparison, *warning])
+
+
+def _validation_sentence(scores: Mapping[str, Any]) -> str:
+    parts = [f"{name} {100 * own['accuracy']:.1f} %" for name, own in scores["per_attribute"].items()]
+    return f"The teacher's accuracy on {scores['num_faces']:,} validation faces: {', '.join(parts)}."
 
 
 def _review_sentence(review: dict[str, Any]) -> str:
@@ -220,8 +230,16 @@ def members_sentence(summary: Mapping[str, Any]) -> str:
     return f"Teachers on validation, accuracy in %: {', '.join(parts)}; their vote {together:.1f}."
 
 
-def selection_sentence(counts: Mapping[str, int], precision: Mapping[str, Any] | None) -> str:
-    """State how many candidates were accepted and, where hidden labels tell it, how many accepted values are right."""
+def selection_sentence(
+    counts: Mapping[str, int], precision: Mapping[str, Any] | None, *, removed: Mapping[str, int] | None = None
+) -> str:
+    """State how many candidates were accepted and, where hidden labels tell it, how many accepted values are right.
+
+    Args:
+        counts: of the candidates.
+        precision: see `summary.precision`.
+        removed: faces that were removed from the pool before, by the split that has them or ``pool``.
+    """
     right = [
         f"{name} {100 * own['precision']:.1f} % of {own['num']:,}"
         for name, own in (precision or {}).items()
@@ -231,7 +249,24 @@ def selection_sentence(counts: Mapping[str, int], precision: Mapping[str, Any] |
         f"Pseudo-labels: {counts['accepted']:,} of {counts['candidates']:,} candidates accepted, "
         f"{counts['rejected']:,} rejected, {counts['unreadable']:,} unreadable"
         + (f"; right, by the hidden labels: {', '.join(right)}." if right else ".")
+        + ("".join(f" {words}." for words in removed_words(removed or {})))
     )
+
+
+def removed_words(removed: Mapping[str, int]) -> list[str]:
+    """Say how many faces were removed from the pool, and why; empty if none.
+
+    Args:
+        removed: by the split that has the picture or the person, or ``pool`` for duplicates.
+    """
+    duplicates, leaks = removed.get("pool", 0), {name: num for name, num in removed.items() if num and name != "pool"}
+    words = []
+    if leaks:
+        parts = ", ".join(f"{number:,} {split}" for split, number in leaks.items())
+        words.append(f"Removed from the pool, as labeled faces show the same picture or person: {parts}")
+    if duplicates:
+        words.append(f"Removed from the pool as duplicates: {duplicates:,}")
+    return words
 
 
 def answers_sentence(answers: Mapping[str, int] | None) -> str:

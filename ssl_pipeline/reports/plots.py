@@ -6,6 +6,7 @@ With the same matplotlib, the same input gives the same bytes: files contain no 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ import pandas as pd
 from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.ticker import MaxNLocator
 
 from ssl_pipeline.runs.files import atomic_path
@@ -36,6 +38,11 @@ _STYLE = {
     "savefig.dpi": 120,
     "text.parse_math": False,  # labels may contain dollar signs
 }
+_EAST_ASIAN_FONTS = (
+    *("Noto Sans CJK KR", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans KR", "NanumGothic", "Malgun Gothic"),
+    *("Apple SD Gothic Neo", "AppleGothic", "Hiragino Sans", "PingFang SC", "Yu Gothic", "Microsoft YaHei"),
+)
+"""For what matplotlib's own font lacks; the first of them that this machine has."""
 _TEXT_BOX = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # keeps a number readable over a line
 _MAX_CELLS_WITH_COUNTS = 40
 _MAX_NAME_LENGTH = 32
@@ -195,17 +202,23 @@ def plot_scores(directory: Path, scores: Mapping[str, Any], *, title: str) -> No
 @contextmanager
 def new_figure(path: Path, *, width: float, height: float) -> Iterator[Figure]:
     """Yield a figure, width and height in inches, and save it unless the block raises."""
-    with style.context(["default", _STYLE]):
+    with style.context(["default", _STYLE, {"font.family": _fonts()}]):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
         save_figure(figure, path)
 
 
+@cache
+def _fonts() -> list[str]:
+    installed = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *[name for name in _EAST_ASIAN_FONTS if name in installed][:1]]
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically; the same figure gives the same bytes.
 
-    A character that the font lacks, e.g. of a Korean value, is a box, without a warning on the user's screen.
+    A character that no font here has, e.g. of a Korean value, is a box, without a warning on the user's screen.
     """
     with atomic_path(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")

@@ -19,6 +19,7 @@ from ssl_pipeline.faces.decoding import UnreadableFace, short_side_pixels
 from ssl_pipeline.faces.inventory import FaceInventory, most_common, read_inventory
 from ssl_pipeline.learning.device import Compute
 from ssl_pipeline.learning.model import build_model
+from ssl_pipeline.learning.parameter_groups import FreezableBackbone
 from ssl_pipeline.pseudo_labels.precision_guarantee import num_units_needed
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.plan import FaceCounts, planned_stages
@@ -136,21 +137,21 @@ def _small_pictures(arranged: ArrangedFaces, config: RunConfig) -> Iterator[str]
 def estimate_seconds(config: RunConfig, *, num_train: int, num_pool: int) -> float:
     """Estimate the time of a run on this machine, with nothing beside it, by a few steps of its networks with random weights.
 
-    The trainings of networks and the predictions of the pool by them are counted; frozen layers, which cost less, and
-    teachers of fixed features are not.
+    The trainings of networks and the predictions of the pool by them are counted; teachers of fixed features are not.
 
     Args:
         config: of the run.
         num_train: labeled training faces.
         num_pool: faces of the pool.
     """
-    speeds: dict[tuple[str, int | None, str], float] = {}
+    speeds: dict[tuple[str, int | None, int, str], float] = {}
     seconds = 0.0
     counts = FaceCounts(num_train, num_train, num_pool)
     for stage in planned_stages(config, RunDir(config.runs_root / config.run_name), counts):
         work = stage.work
         if work is not None and work.role is not None and work.num_faces:
-            network = work.role.model.architecture, work.role.model.input_size, work.role.training.precision
+            model, training = work.role.model, work.role.training
+            network = model.architecture, model.input_size, training.optimizer.frozen_layers, training.precision
             if network not in speeds:
                 speeds[network] = _seconds_per_face(work.role, config)
             seconds += work.num_faces * speeds[network] * (1 if work.trains else FORWARD_SHARE)
@@ -168,6 +169,7 @@ def _seconds_per_face(role: RoleConfig, config: RunConfig) -> float:
         clock, num_threads = time.process_time, torch.get_num_threads()
     size, labels = config.faces.image_size, config.labels.space
     model = build_model(role.model, labels=labels, image_size=size, load_pretrained=False).to(compute.device)
+    FreezableBackbone(model, num_layers=role.training.optimizer.frozen_layers)
     num_faces = max(role.training.batch_size, 16)
     faces = torch.randint(0, 256, (num_faces, 3, size, size), dtype=torch.uint8, device=compute.device)
     times: list[float] = []

@@ -36,6 +36,8 @@ class RoundOutcome:
     """A person's decision. A rejected round has no student."""
     pool_teaches: bool = True
     """Whether the pool teaches anything. If not, the round has no student."""
+    refused: tuple[str, ...] = ()
+    """Why the guards refused the selection. A refused round has no student."""
     student: TrainedModel | None = None
     gate: GateResult | None = None
 
@@ -111,6 +113,7 @@ def finish(
             if outcome.review is not None
         ],
         "pool_teaches": rounds[-1].pool_teaches,
+        "refused": list(rounds[-1].refused),
         "changed_labels": None if changed is None else asdict(changed),
         "rounds": [asdict(outcome.gate) for outcome in students if outcome.gate is not None],
         "manifest": str(run.pseudo_labels(selected.round_index) / "manifest.parquet"),

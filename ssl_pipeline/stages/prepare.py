@@ -1,5 +1,6 @@
 """Preparation of a run's faces: sources, splits, leakage, pixels."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from ssl_pipeline.faces.sources.reading import fingerprint
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.records import finished_stage, run_stage
 from ssl_pipeline.stages.versions import VERSIONS
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,26 @@ def prepare(config: RunConfig, run: RunDir) -> PreparedFaces:
         outputs=OUTPUT_NAMES,
         work=lambda: prepare_faces(config.faces, config.labels, seed=config.seed, directory=run.faces),
     )
+    if not record.skipped:
+        _log_counts(record.result)
     return PreparedFaces(record.result, record.skipped)
+
+
+def _log_counts(counts: Mapping[str, Any]) -> None:
+    """Log what became of every file: the splits, and what of the pool is left out and why."""
+    splits = ", ".join(f"{number:,} {split}" for split, number in counts["labeled"].items() if number)
+    logger.info("labeled faces: %s", splits)
+    pool = [own for own in counts["sources"].values() if own["role"] == "unlabeled"]
+    left_out = {
+        "unusable": sum(own["rejected"] for own in pool),
+        "no images": sum(own["passed_over"] for own in pool),
+        "filtered": sum(own["filtered"] for own in pool),
+        "over the limit": sum(own["beyond_limit"] for own in pool),
+        "removed, see faces/leakage.csv": sum(counts["leakage"].values()),
+    }
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items() if number)
+    num_found = sum(own["found"] for own in pool)
+    logger.info("pool: %d of %d files found%s", counts["unlabeled"], num_found, f"; {reasons}" if reasons else "")
 
 
 def is_prepared(config: RunConfig, run: RunDir) -> bool:

@@ -40,6 +40,8 @@ class SelectionResult:
     """See `summary.precision`; None if no truth of the pool is known."""
     faults: tuple[str, ...]
     """Violations of the guards."""
+    refused: bool
+    """Whether no student may be trained on it: it has faults, and ``on_fault`` is ``stop``."""
     skipped: bool
 
 
@@ -55,17 +57,16 @@ class ChangedLabels:
     words: str
 
 
-def select(config: RunConfig, run: RunDir, round_index: int, *, teaches: bool = True) -> SelectionResult:
+def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
     """Select pseudo-labels. Reads predictions; writes manifest.parquet, shift.json, then selection.json.
 
     Args:
         config: the run's.
         run: the run's directory.
         round_index: from 1.
-        teaches: whether a student is to be trained on them; if not, faults only warn.
 
     Raises:
-        SelectionError: if a guard finds a fault and ``on_fault`` is ``stop``, or the strategy lacks an input.
+        SelectionError: if a guard refuses a threshold that a person set, or the strategy lacks an input.
     """
     directory = run.pseudo_labels(round_index)
     selection, change, inputs = decided_selection(config, run, round_index)
@@ -91,7 +92,7 @@ def select(config: RunConfig, run: RunDir, round_index: int, *, teaches: bool = 
         counts = summary["counts"]
         logger.info("round %d: accepted %d of %d candidates", round_index, counts["accepted"], counts["candidates"])
         faults = summary["selection"]["faults"]
-        if teaches:  # not among the inputs: `train_student` asks the guards again
+        if change:  # the person is asked again
             stop_on(faults, config.selection)
         for fault in faults:
             logger.warning("round %d: %s", round_index, fault)
@@ -115,7 +116,12 @@ def select(config: RunConfig, run: RunDir, round_index: int, *, teaches: bool = 
         ) from None
     result = record.result
     return SelectionResult(
-        directory / "manifest.parquet", result["counts"], result["precision"], tuple(result["faults"]), record.skipped
+        directory / "manifest.parquet",
+        result["counts"],
+        result["precision"],
+        tuple(result["faults"]),
+        refused=bool(result["faults"]) and selection.guards.on_fault == "stop",
+        skipped=record.skipped,
     )
 
 

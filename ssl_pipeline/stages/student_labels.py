@@ -62,7 +62,7 @@ def label_pool_again(config: RunConfig, run: RunDir, round_index: int) -> Studen
         )
         return None
     predict(config, run, round_index + 1, run.student(round_index) / "best.safetensors")
-    selected = select(config, run, round_index + 1, teaches=False)
+    selected = select(config, run, round_index + 1)
     check_selected(config, run, round_index)
     before = read_manifest(run.pseudo_labels(round_index) / "manifest.parquet")
     truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet")

@@ -62,3 +62,18 @@ def test_without_models_no_network_is_built_and_missing_files_are_told(
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert run(monkeypatch, path, "--set", "student.model.weights_file=absent.pth") == 1
     assert "'student.model.weights_file': no such file absent.pth" in capsys.readouterr().err
+
+
+def test_a_pool_of_labeled_files_and_labels_that_nothing_gives_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folders(tmp_path)
+    config = str(tmp_path / "config.yaml")
+    assert run(monkeypatch, config) == 0
+    assert run(monkeypatch, config, "--set", "faces.unlabeled.sources.0.path=labeled") == 1
+    assert "files of the pool are labeled faces too" in capsys.readouterr().err
+    same_but_few = ["faces.unlabeled.sources.0.path=labeled", "faces.labeled.limit=20"]
+    assert run(monkeypatch, config, *[part for text in same_but_few for part in ("--set", text)]) == 0
+    capsys.readouterr()
+    assert run(monkeypatch, config, "--set", "faces.labeled.sources.0.levels=[]") == 1
+    assert "no labeled face has a known 'gender'" in capsys.readouterr().err

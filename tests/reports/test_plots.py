@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib as mpl
@@ -139,3 +140,11 @@ def test_curves_count_epochs_from_one(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_scores_of_a_model_give_three_plots(num_classes: int, tmp_path: Path) -> None:
     plot_scores(tmp_path, scores(num_classes), title="teacher on test")
     assert {path.name for path in tmp_path.iterdir()} == set(SCORE_PICTURES)
+
+
+def test_plots_use_one_east_asian_font_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = [SimpleNamespace(name=name) for name in ("Other", "NanumGothic", "Noto Sans CJK JP")]
+    monkeypatch.setattr(plots, "fontManager", SimpleNamespace(ttflist=installed))
+    assert plots._fonts.__wrapped__() == ["DejaVu Sans", "Noto Sans CJK JP"]
+    monkeypatch.setattr(plots, "fontManager", SimpleNamespace(ttflist=installed[:1]))
+    assert plots._fonts.__wrapped__() == ["DejaVu Sans"]

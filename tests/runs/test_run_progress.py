@@ -3,12 +3,15 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.errors import RunError
+from ssl_pipeline.learning.model import build_model
 from ssl_pipeline.runs import run_progress as module
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import write_json
@@ -16,6 +19,7 @@ from ssl_pipeline.runs.plan import FaceCounts, planned_stages
 from ssl_pipeline.runs.progress import report
 from ssl_pipeline.runs.records import run_stage
 from ssl_pipeline.runs.run_progress import RunProgress, follow_run, run_progress
+from ssl_pipeline.stages import expectations
 from ssl_pipeline.stages.expectations import estimate_seconds
 from tests.cycle_config import write_tiny_config
 
@@ -178,6 +182,24 @@ def test_an_estimate_before_the_run_counts_the_same_work(tmp_path: Path, monkeyp
     ]
     assert faces == [1000, 1200, 1000, 400, 1200]
     assert estimate_seconds(config, num_train=60, num_pool=600) == pytest.approx(100 + 100 + 40 + 2 * 40)
+
+
+def test_an_estimate_leaves_out_the_backward_pass_of_frozen_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models: list[torch.nn.Module] = []
+
+    def build(*args: Any, **options: Any) -> torch.nn.Module:
+        models.append(build_model(*args, **options))
+        return models[-1]
+
+    monkeypatch.setattr(expectations, "build_model", build)
+    frozen = "{optimizer: {type: adamw, frozen_layers: 2}, steps: 1, batch_size: 4, precision: fp32}"
+    teacher = f"teacher={{model: {{architecture: resnet10t, pretrained: true}}, training: {frozen}}}"
+    config, _ = tiny(tmp_path, teacher)
+    estimate_seconds(config, num_train=60, num_pool=600)
+    shares = [sum(own.grad is not None for own in model.parameters()) / len([*model.parameters()]) for model in models]
+    assert len(shares) == 2 and 0 < shares[0] < shares[1] == 1
 
 
 @pytest.mark.parametrize("error", [RunError("no room"), KeyboardInterrupt()])

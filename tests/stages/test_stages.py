@@ -23,6 +23,7 @@ from ssl_pipeline.inference.hub_folder import write_hub_folder
 from ssl_pipeline.learning.predict import CheckpointPredictor
 from ssl_pipeline.pseudo_labels.manifest import read_manifest
 from ssl_pipeline.pseudo_labels.merging import read_training_table
+from ssl_pipeline.reports.comparison import verdict
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json
 from ssl_pipeline.stages.cross_fit import train_fold_teachers
@@ -31,6 +32,7 @@ from ssl_pipeline.stages.finish import RoundOutcome, finish
 from ssl_pipeline.stages.gate import gate
 from ssl_pipeline.stages.open import open_run
 from ssl_pipeline.stages.predict import predict
+from ssl_pipeline.stages.prepare import prepare
 from ssl_pipeline.stages.selection import select
 from ssl_pipeline.stages.teachers import train_teacher
 from ssl_pipeline.stages.train import train_student
@@ -209,14 +211,27 @@ def test_more_loading_processes_and_larger_prediction_batches_repeat_no_stage(
     assert predict(config, run, 1, run.teacher / "best.safetensors").skipped
 
 
-def test_the_guard_stops_a_selection_that_accepts_too_little(
+def test_a_selection_that_the_guards_refuse_has_no_student_and_the_teacher_is_the_result(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
 ) -> None:
     config, run = copy_of(finished, tmp_path, "selection.confidence_threshold=1.0")
+    selected = select(config, run, 1)
+    assert selected.refused and select(config, run, 1).refused  # skipped, and still refused
     with pytest.raises(SelectionError) as error:
-        select(config, run, 1)
-    assert f"SelectionError: {error.value}" == OF_RUNS["a selection that keeps too little"]
-    assert (run.pseudo_labels(1) / "manifest.parquet").is_file()  # to find out why
+        train_student(config, run, 1)
+    assert f"SelectionError: {error.value}" == OF_RUNS["a student of a selection that keeps too little"]
+    summary = finish(config, run, [RoundOutcome(1, refused=selected.faults)])
+    assert (summary["promoted"], summary["student"], summary["refused"]) == ("teacher", None, [str(error.value)])
+    assert set(summary["teacher"]) == {"validation"}
+    words = verdict(summary)
+    assert words.startswith(
+        f"The guards refused these pseudo-labels, so no student was trained on them: {error.value}."
+    )
+    assert "There is no student: the teacher stays, and the test split was not used." in words
+    scores = summary["teacher"]["validation"]
+    accuracy = f"gender {100 * scores['per_attribute']['gender']['accuracy']:.1f} %"
+    assert f"accuracy on {scores['num_faces']} validation faces: {accuracy}, " in words
+    assert finished[2]["refused"] == [] and "refused" not in verdict(finished[2])
 
 
 def test_the_cards_say_what_the_records_say(finished: tuple[RunConfig, RunDir, dict[str, Any]]) -> None:
@@ -266,8 +281,9 @@ def test_a_fault_with_on_fault_warn_is_recorded_and_the_round_continues(
     finished: tuple[RunConfig, RunDir, dict[str, Any]], tmp_path: Path
 ) -> None:
     config, run = copy_of(finished, tmp_path, "selection.confidence_threshold=1.0", "selection.guards.on_fault=warn")
-    faults = select(config, run, 1).faults
-    assert faults[0].startswith("accepted 0 of 100 candidates")
+    selected = select(config, run, 1)
+    faults = selected.faults
+    assert not selected.refused and faults[0].startswith("accepted 0 of 100 candidates")
     assert read_json(run.pseudo_labels(1) / "selection.json")["selection"]["faults"] == list(faults)
     outcome = RoundOutcome(1, gate=gate(config, run, 1, run.teacher))
     assert finish(config, run, [outcome])["selection_faults"] == list(faults)
@@ -281,14 +297,15 @@ def test_a_guarantee_under_strong_shift_is_withheld_and_every_record_says_so(
     config, run = copy_of(finished, tmp_path, "out_of_fold={num_folds: 2}", *guarantee)
     train_fold_teachers(config, run)
     predict(config, run, 1, run.teacher / "best.safetensors")
-    with caplog.at_level("WARNING"), pytest.raises(SelectionError) as refused:
-        select(config, run, 1)
+    with caplog.at_level("WARNING"):
+        selected = select(config, run, 1)
     shift = read_json(run.pseudo_labels(1) / "shift.json")
     assert shift["auc"] >= 0.51 and shift["strong"] and (shift["num_pool"], shift["num_validation"]) == (100, 22)
     assert "the guarantee is withheld under strong shift" in shift["words"] and shift["words"] in caplog.text
-    assert str(refused.value) == (
+    assert selected.refused
+    assert selected.faults == (
         f"the guarantee is withheld, nothing is accepted: {shift['separability']}; to select without a guarantee: "
-        "--set selection.type=fixed_threshold"
+        "--set selection.type=fixed_threshold",
     )
     marked = read_json(run.pseudo_labels(1) / "selection.json")["selection"]["shift"]
     assert marked["words"] == shift["words"] and marked["strong"]
@@ -392,3 +409,32 @@ def test_a_changed_table_of_corrections_prepares_the_faces_again(tmp_path: Path)
     record = draw_and_prepare(config, run)
     assert not record.skipped
     assert record.counts["corrections"]["values_changed"] == 0
+
+
+def test_preparing_says_what_became_of_every_file_of_the_pool(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_folders(tmp_path)
+    pool, labeled = tmp_path / "raw" / "pool", sorted((tmp_path / "raw" / "labeled").rglob("*.png"))
+    num_before = len(list(pool.rglob("*.png")))
+    for number in range(3):
+        shutil.copy(labeled[number], pool / f"copy-{number}.png")
+    (pool / "notes.txt").write_text("x")
+    (pool / "broken.png").write_bytes(b"x")
+    config = load_config(tmp_path / "config.yaml")
+    run = RunDir(tmp_path / "run")
+    with caplog.at_level("INFO"):
+        counts = prepare(config, run).counts
+    removed = sum(counts["leakage"].values())
+    assert removed >= 3
+    assert (
+        f"pool: {num_before + 3 - removed} of {num_before + 5} files found; 1 unusable, 1 no images, "
+        f"{removed} removed, see faces/leakage.csv"
+    ) in caplog.text
+    splits = counts["labeled"]
+    assert (
+        f"labeled faces: {splits['train']} train, {splits['validation']} validation, {splits['test']} test"
+        in caplog.text
+    )
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        prepare(config, run)
+    assert "files found" not in caplog.text

@@ -133,7 +133,7 @@ def test_faces_that_judged_the_student_guarantee_nothing_of_its_labels(copied: F
     guarantee = ["out_of_fold={num_folds: 2}", "selection={type: precision_guarantee, target: 0.3, delta: 0.4}"]
     config, run = load(copied[0], *guarantee, "shift=null"), copied[1]
     predict(config, run, 2, run.student(1) / "best.safetensors")
-    (fault,) = select(config, run, 2, teaches=False).faults
+    (fault,) = select(config, run, 2).faults
     assert "the guarantee is withheld, nothing is accepted: the validation faces have judged the model" in fault
     manifest = read_manifest(run.pseudo_labels(2) / "manifest.parquet")
     assert not manifest.accepted.any()
@@ -162,7 +162,7 @@ def test_guarantee_faces_guarantee_a_students_labels_if_they_did_not_choose_what
 def test_a_guard_stops_the_training_on_the_students_labels_and_not_the_labels(copied: Finished) -> None:
     config, run = load(copied[0], "selection.confidence_threshold=1.0"), copied[1]
     predict(config, run, 2, run.student(1) / "best.safetensors")
-    assert "accepted 0 of 100" in select(config, run, 2, teaches=False).faults[0]
+    assert "accepted 0 of 100" in select(config, run, 2).faults[0]
     with pytest.raises(SelectionError, match="accepted 0 of 100"):
         train_student(config, run, 2)
 
