@@ -95,6 +95,9 @@ class RunConfig(Section):
     """Where the pool is predicted and masks are drawn; results do not depend on it."""
     track: TrackConfig = ()
     """Trackers that follow the trainings: tensorboard, mlflow, wandb, or a list (the extra ``[track]``; wandb's own package); see docs/training.md."""
+    profile: bool = False
+    """Record where each stage's time goes: decoding, augmentation, computing and so on. On a GPU it slows the run, since
+    each part waits for the GPU."""
 
     @model_validator(mode="after")
     def _check_bin_edges(self) -> Self:

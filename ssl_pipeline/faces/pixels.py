@@ -17,6 +17,7 @@ from ssl_pipeline.faces.cropper import Crop, Cropper
 from ssl_pipeline.faces.decoding import UnreadableFace, decode_rgb, square_pixels
 from ssl_pipeline.runs.disk import preallocate
 from ssl_pipeline.runs.files import atomic_path
+from ssl_pipeline.runs.profile import part_of_stage
 from ssl_pipeline.runs.progress import ProgressBar
 
 _CHUNK = 512
@@ -68,7 +69,8 @@ def decode_into(
 
         for start in range(0, len(image_paths), _CHUNK):
             rows = range(start, min(start + _CHUNK, len(image_paths)))
-            decoded.extend(pool.map(decode, rows))
+            with part_of_stage("decode"):
+                decoded.extend(pool.map(decode, rows))
             bar.advance(len(rows))
         pixels.flush()
     return Decoded(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ssl_pipeline.labels import IntArray
 from ssl_pipeline.learning.dataset import TrainingSet, UnlabeledSet
+from ssl_pipeline.runs.profile import part_of_stage
 
 _RESIDENT_SHARE = 0.3
 """Of a GPU's free memory, that the pixels may take."""
@@ -58,10 +59,12 @@ class FaceReader:
             ahead = reader.submit(self._read, indices[places[0]]) if places else None
             for number, positions in enumerate(places):
                 assert ahead is not None
-                pixels = ahead.result()
+                with part_of_stage("wait"):
+                    pixels = ahead.result()
                 if number + 1 < len(places):
                     ahead = reader.submit(self._read, indices[places[number + 1]])
-                on_device = pixels.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
+                with part_of_stage("transfer"):
+                    on_device = pixels.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
                 yield Batch(on_device, torch.from_numpy(indices[positions]), positions)
 
     def _read(self, faces: IntArray) -> Tensor:

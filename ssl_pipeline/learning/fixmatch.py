@@ -20,6 +20,7 @@ from ssl_pipeline.learning.augmentation import Augmentation
 from ssl_pipeline.learning.batches import FaceReader
 from ssl_pipeline.learning.dataset import UnlabeledSet, epoch_batches
 from ssl_pipeline.learning.losses import BatchLoss
+from ssl_pipeline.runs.profile import part_of_stage
 
 _ORDER_STREAM, _WEAK_STREAM, _STRONG_STREAM = 101, 102, 103
 """Added to the seed, so that the random numbers differ from those of the labeled faces."""
@@ -112,12 +113,13 @@ class FixMatch:
         ends = np.rint(np.cumsum(sizes) * self._config.faces_per_labeled).astype(np.int64)
         batches = np.split(self._sample(int(ends[-1]), seed=seed, epoch=epoch), ends[:-1])
         for batch in self._reader.batches(batches, start=start, shard_indices=shard_indices):
-            strong, weak = (
-                augment(batch.pixels, seed=seed + stream, epoch=epoch, positions=batch.positions)
-                if augment is not None
-                else None
-                for augment, stream in ((self._strong, _STRONG_STREAM), (self._weak, _WEAK_STREAM))
-            )
+            with part_of_stage("augment"):
+                strong, weak = (
+                    augment(batch.pixels, seed=seed + stream, epoch=epoch, positions=batch.positions)
+                    if augment is not None
+                    else None
+                    for augment, stream in ((self._strong, _STRONG_STREAM), (self._weak, _WEAK_STREAM))
+                )
             assert strong is not None
             yield UnlabeledBatch(strong, weak, batch.faces)
 

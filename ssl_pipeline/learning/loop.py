@@ -48,6 +48,7 @@ from ssl_pipeline.learning.random_draws import seed_generators
 from ssl_pipeline.learning.schedules import Schedule
 from ssl_pipeline.learning.start import starting_model
 from ssl_pipeline.learning.step_errors import StepPosition, not_finite, translate_errors
+from ssl_pipeline.runs.profile import part_of_stage
 
 WEIGHTS_STREAM, STEP_STREAM = 1, 2  # distinct from the loader's (seed, epoch, position)
 
@@ -169,12 +170,14 @@ class TrainingLoop:
         if progress.step == 0:
             progress.learning_rate = self.schedule.learning_rate
         for step, (batch, unlabeled) in enumerate(zip(labeled, pool, strict=False), start=progress.step):
-            pixels = self.augment(batch.pixels, seed=self.seed, epoch=epoch, positions=batch.positions)
+            with part_of_stage("augment"):
+                pixels = self.augment(batch.pixels, seed=self.seed, epoch=epoch, positions=batch.positions)
             rank = self.compute.accelerator.process_index
             position = (epoch, step, rank) if rank else (epoch, step)
             seed_generators(self.seed, STEP_STREAM, *position)  # for mixing, dropout and stochastic depth
             steps_before = epoch * self.steps_per_epoch + step
-            progress.losses.append(self._step(pixels, batch.faces, steps_before, unlabeled))
+            with part_of_stage("compute"):
+                progress.losses.append(self._step(pixels, batch.faces, steps_before, unlabeled))
             progress.step = step + 1
             bar.step_done(progress.step, len(batches), progress.losses[-1])
             every = self.config.save_every_steps

@@ -24,6 +24,7 @@ from ssl_pipeline.learning.device import Compute
 from ssl_pipeline.learning.model import FaceClassifier
 from ssl_pipeline.learning.stored_features import stored_features
 from ssl_pipeline.learning.vote import FeatureHead, Vote
+from ssl_pipeline.runs.profile import part_of_stage
 
 View = tuple[float, bool]
 """Zoom, and whether flipped horizontally."""
@@ -170,9 +171,10 @@ def predict_probabilities(
     with eval_mode(model):
         for start in range(0, len(pixel_rows), batch_size):
             batch = _Faces(pixels, pixel_rows[start : start + batch_size], stored, compute.device)
-            with compute.autocast():
-                probabilities = _mean_over_members(model, batch, views)
-            parts.append(probabilities.float().cpu().numpy())
+            with part_of_stage("compute"):
+                with compute.autocast():
+                    probabilities = _mean_over_members(model, batch, views)
+                parts.append(probabilities.float().cpu().numpy())
             if on_batch is not None:
                 on_batch(len(batch.rows))
     return np.concatenate(parts)
@@ -184,7 +186,9 @@ def iterate_batches(
     """Yield the faces in these rows of uint8 [M, S, S, 3] as batches uint8 [B, 3, S, S] on a device, in order."""
     for start in range(0, len(pixel_rows), batch_size):
         rows = pixel_rows[start : start + batch_size]
-        yield torch.from_numpy(np.ascontiguousarray(pixels[rows])).permute(0, 3, 1, 2).to(device)
+        with part_of_stage("transfer"):
+            batch = torch.from_numpy(np.ascontiguousarray(pixels[rows])).permute(0, 3, 1, 2).to(device)
+        yield batch
 
 
 def zoom_in(faces: Tensor, zoom: float) -> Tensor:

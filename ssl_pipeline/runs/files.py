@@ -12,6 +12,7 @@ from typing import Any
 
 from ssl_pipeline.errors import RunError
 from ssl_pipeline.runs.disk import catch_disk_full
+from ssl_pipeline.runs.profile import part_of_stage
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
     try:
-        with catch_disk_full(path):
+        with catch_disk_full(path), part_of_stage("write"):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             with open(temporary, "rb") as file:

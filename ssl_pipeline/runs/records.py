@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +19,7 @@ from ssl_pipeline.errors import RunError
 from ssl_pipeline.runs.changes import changed_values
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_file, digest_of, jsonable, read_json, write_json
+from ssl_pipeline.runs.profile import shares_in_words, stage_profile
 from ssl_pipeline.runs.run_progress import run_progress
 from ssl_pipeline.runs.uploads import request_upload
 
@@ -41,6 +42,8 @@ class StageRecord:
     seconds: float
     result: Mapping[str, Any]
     """Results of the stage; JSON-serializable."""
+    profile: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by part, with `profile: true`; see `runs.profile`."""
     skipped: bool = False
     """Whether the stage had finished before and was skipped."""
 
@@ -52,8 +55,8 @@ class StageRecord:
             RunError: if the stage has not finished, or the record is damaged or of another format.
         """
         content = read_json(directory / RECORD)
-        expected = {field.name for field in fields(cls)} - {"skipped"}
-        if set(content) != expected:
+        expected = {own.name for own in fields(cls)} - {"skipped", "profile"}
+        if set(content) - {"profile"} != expected:
             raise RunError(f"{directory / RECORD}: not a stage's record; delete it and run again")
         return cls(**content)
 
@@ -148,10 +151,11 @@ def run_stage(
         logger.info("%s: works again, as something changed: %s", name, changed)
     for stale in (RECORD, *optional_outputs):
         (directory / stale).unlink(missing_ok=True)
-    with around or nullcontext():
+    with around or nullcontext(), stage_profile() as profile:
         run_progress().begin(directory)
         started = time.monotonic()
         result = work()
+        parts = {} if profile is None else profile.seconds()
     written = [*outputs, *(name for name in optional_outputs if (directory / name).is_file())]
     record = StageRecord(
         inputs=recorded_inputs,
@@ -159,11 +163,13 @@ def run_stage(
         as_written={output: _size_and_mtime(directory / output) for output in written},
         seconds=round(time.monotonic() - started, 2),
         result=json.loads(json.dumps(result, default=jsonable)),
+        profile=parts,
     )
     content = asdict(record)
-    del content["skipped"]
+    for left_out in ("skipped", *([] if parts else ["profile"])):
+        del content[left_out]
     write_json(directory / RECORD, content)
-    logger.info("%s: done in %.1f s", name, record.seconds)
+    logger.info("%s: done in %.1f s%s", name, record.seconds, f": {shares_in_words(parts)}" if parts else "")
     run_progress().done(directory)
     request_upload(now=True)
     return record

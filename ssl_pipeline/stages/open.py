@@ -18,6 +18,7 @@ from ssl_pipeline.runs.changes import changed_values
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import read_json, write_json, write_text
 from ssl_pipeline.runs.plan import planned_stages
+from ssl_pipeline.runs.profile import profiling
 from ssl_pipeline.runs.records import RECORD
 from ssl_pipeline.runs.review import is_waiting
 from ssl_pipeline.runs.run_progress import follow_run
@@ -53,7 +54,7 @@ def open_run(config: RunConfig, flow: str = CYCLE, flow_run: str = "") -> Iterat
     run = RunDir(config.runs_root / config.run_name)
     metadata = {"run_name": config.run_name, "flow": flow, "seed": config.seed, **environment(config)}
     followed = follow_run(lambda: planned_stages(config, run)) if flow == CYCLE else nullcontext()
-    with run.lock(flow_run), mirror_run(config.storage, run.root), followed:
+    with run.lock(flow_run), mirror_run(config.storage, run.root), followed, profiling(config.profile):
         metadata["changed_settings"] = _tell_changes(config, run)
         had_finished, before = _status(run) == "finished", _records(run)
         write_text(run.root / "config.yaml", dump_config(config))

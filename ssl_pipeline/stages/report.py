@@ -17,6 +17,7 @@ from ssl_pipeline.pseudo_labels.pool_columns import PoolColumns
 from ssl_pipeline.reports.run_report import render_report
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of, read_json, write_text
+from ssl_pipeline.runs.profile import shares_in_words
 from ssl_pipeline.runs.records import RECORD, StageRecord
 from ssl_pipeline.stages.evaluate import PREDICTIONS
 from ssl_pipeline.stages.gate import compare_on_split
@@ -128,6 +129,7 @@ def report_facts(context: ReportContext) -> dict[str, Any]:
         "environment": _json(run.root / "run.json"),
         "identity": identity,
         "records": _records(run),
+        "profiles": _profiles(run),
         "options": context.options,
         "has_truth": bool((context.truth >= 0).any()),
     }
@@ -190,6 +192,17 @@ def _records(run: RunDir) -> list[dict[str, Any]]:
             if not output.endswith(".png") and "face_features" not in path.parts:
                 rows.append({"stage": str(path.parent.relative_to(run.root)), "output": output, "digest": digest})
     return rows
+
+
+def _profiles(run: RunDir) -> list[dict[str, Any]]:
+    """Say where the time of the stages went that were measured, in the order in which they ended."""
+    paths = sorted(run.root.glob(f"**/{RECORD}"), key=lambda path: path.stat().st_mtime_ns)
+    records = [(path.parent.relative_to(run.root), StageRecord.read(path.parent)) for path in paths]
+    return [
+        {"stage": str(stage), "seconds": record.seconds, "shares": shares_in_words(record.profile)}
+        for stage, record in records
+        if record.profile
+    ]
 
 
 def _json(path: Path) -> dict[str, Any] | None:

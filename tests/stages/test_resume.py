@@ -73,7 +73,7 @@ TABLE = {
     r"selection\..*": SELECT,
     r"shift\.max_faces": SHIFT,
     r"shift\.strong_auc": SELECT,
-    r"(runs_root|rounds|min_changed_labels|review|control|masking|storage|track|device)": set(),  # the device: see below
+    r"(runs_root|rounds|min_changed_labels|review|control|masking|storage|track|profile|device)": set(),  # the device: see below
     r"(gate|execution)\..*": set(),
 }
 
