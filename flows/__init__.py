@@ -25,6 +25,6 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 # A flow retries requests to an unreachable server for about eight minutes (2 + 4 + … + 256 s).
 os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "8")
 # Without a server each flow starts a temporary one; on a busy machine Prefect's default of 20 s is too short.
-os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "90")
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "300")
 # Heartbeats let an automation detect flow runs whose machine died (deploy/automations).
 os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")

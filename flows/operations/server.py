@@ -19,6 +19,7 @@ from prefect.settings import (
     PREFECT_API_TLS_INSECURE_SKIP_VERIFY,
     PREFECT_API_URL,
     PREFECT_SERVER_API_PORT,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED,
     PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED,
     temporary_settings,
@@ -48,7 +49,7 @@ def chosen_server() -> Iterator[None]:
     An empty PREFECT_API_URL looks for none. Without a server, Prefect starts a temporary one, here a lean one.
 
     Raises:
-        PipelineError: naming the server and the cure, if it does not answer, now or inside the context.
+        PipelineError: naming the server and the cure, if it does not answer, or a temporary one does not start.
     """
     check_server()
     updates: dict[Any, Any] = {}
@@ -64,6 +65,15 @@ def chosen_server() -> Iterator[None]:
             yield
         except httpx.TransportError as error:
             raise _no_server(f"{type(error).__name__}: {error}") from None
+        except RuntimeError as error:
+            if "ephemeral Prefect API server" not in str(error):
+                raise
+            seconds = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
+            raise PipelineError(
+                f"Prefect's temporary server did not start in {seconds} seconds; try again when this machine is less busy, "
+                "wait longer with PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=900, or start a server that stays: "
+                "python -m ssl_pipeline_flows.operations.deploy up"
+            ) from None
 
 
 def check_server() -> None:

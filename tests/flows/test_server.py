@@ -112,3 +112,19 @@ def test_a_server_that_does_not_answer_is_named_with_the_cure() -> None:
     message = str(error.value)
     assert message.startswith("PREFECT_API_URL=http://127.0.0.1:9/api: no Prefect server answers there (ConnectError")
     assert message.endswith("run without one: set PREFECT_API_URL to nothing: PREFECT_API_URL= ssl-pipeline run …")
+
+
+def test_a_temporary_server_that_does_not_start_is_one_message_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.operations.server.find_server", lambda: None)
+    with (
+        temporary_settings(updates={PREFECT_API_URL: ""}),
+        pytest.raises(PipelineError, match=r"temporary server did not start in \d+ seconds; .*deploy up"),
+        chosen_server(),
+    ):
+        raise RuntimeError("Timed out while attempting to connect to ephemeral Prefect API server.")
+    with (
+        temporary_settings(updates={PREFECT_API_URL: ""}),
+        pytest.raises(RuntimeError, match="another"),
+        chosen_server(),
+    ):
+        raise RuntimeError("another")
