@@ -118,5 +118,7 @@ def _report(out: Path, preset: str, choice: "LabelChoice", expected: "Expectatio
         add("expect", text)
     add("time", f"{duration(seconds)} on this machine at rest, measured by a few steps with random weights")
     add("written", f"{out}, which extends {preset}")
-    add("next", f"ssl-pipeline run {shlex.quote(str(out))}; with --trial it tries every stage on little, in a minute or two")
+    command = f"ssl-pipeline run {shlex.quote(str(out))}"
+    add("try", f"{command} --trial   (every stage on little, in a minute or two)")
+    add("next", command)
     return table
