@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ from ssl_pipeline.learning.mixing import mix
 from ssl_pipeline.learning.model import FaceClassifier
 from ssl_pipeline.learning.optimizers import build_optimizer
 from ssl_pipeline.learning.predict import predict_probabilities
-from ssl_pipeline.learning.progress import TrainingProgress
+from ssl_pipeline.learning.progress import Progress, TrainingProgress
 from ssl_pipeline.learning.random_draws import seed_generators
 from ssl_pipeline.learning.schedules import Schedule
 from ssl_pipeline.learning.start import starting_model
@@ -51,20 +51,7 @@ from ssl_pipeline.learning.step_errors import StepPosition, not_finite, translat
 from ssl_pipeline.runs.profile import part_of_stage
 
 WEIGHTS_STREAM, STEP_STREAM = 1, 2  # distinct from the loader's (seed, epoch, position)
-
-
-@dataclass
-class Progress:
-    """Position and history of a training: completed epochs, and steps and losses of the current epoch."""
-
-    epoch: int = 0
-    step: int = 0
-    losses: list[float] = field(default_factory=list)
-    learning_rate: float = math.nan
-    """At the first step of the current epoch."""
-    best_metric: float = math.nan
-    best_epoch: int = -1
-    history: list[dict[str, float]] = field(default_factory=list)
+_STEPS_PER_READING = {"cuda": 16}  # of losses; reading them waits for the device
 
 
 class _PoolPart(NamedTuple):
@@ -136,6 +123,9 @@ class TrainingLoop:
         self.direction = metric_direction(training.monitor)
         self.schedule = Schedule(training, self.optimizer, steps_per_epoch=self.steps_per_epoch, mode=self.direction)
         self.progress = Progress()
+        self._steps_per_reading = _STEPS_PER_READING.get(self.compute.device.type, 1)
+        self._unread: list[tuple[int, Tensor, Tensor]] = []
+        """Step, faces and loss on the device, of the steps whose losses were not read yet."""
 
     @property
     def eval_model(self) -> FaceClassifier:
@@ -177,15 +167,32 @@ class TrainingLoop:
             seed_generators(self.seed, STEP_STREAM, *position)  # for mixing, dropout and stochastic depth
             steps_before = epoch * self.steps_per_epoch + step
             with part_of_stage("compute"):
-                progress.losses.append(self._step(pixels, batch.faces, steps_before, unlabeled))
+                loss = self._step(pixels, batch.faces, steps_before, unlabeled)
+                self._unread.append((steps_before, batch.faces, loss))
             progress.step = step + 1
-            bar.step_done(progress.step, len(batches), progress.losses[-1])
-            every = self.config.save_every_steps
-            if every is not None and (steps_before + 1) % every == 0 and progress.step < len(batches):
+            every, is_last = self.config.save_every_steps, progress.step == len(batches)
+            is_saved = every is not None and (steps_before + 1) % every == 0 and not is_last
+            if is_saved or is_last or len(self._unread) >= self._steps_per_reading:
+                self._read_losses()
+                bar.step_done(progress.step, len(batches), progress.losses[-1])
+            if is_saved:
                 save()
         row = self._close_epoch(self._validate(self.faces.validation))
         progress.step, progress.losses = 0, []
         return row
+
+    def _read_losses(self) -> None:
+        """Read the losses of the steps since the last reading, which waits for the device.
+
+        Raises:
+            TrainingError: at the first that is not finite.
+        """
+        values = torch.stack([loss for _, _, loss in self._unread]).tolist()
+        for (step, indices, _), value in zip(self._unread, values, strict=True):
+            if not math.isfinite(value):
+                raise not_finite(self.faces.train.image_ids, indices, value, self._position(step))
+        self.progress.losses += values
+        self._unread = []
 
     def _taught(self, batch: IntArray) -> IntArray:
         """Leave out the faces of a batch that teach nothing, as the guesses of a control do, if others are left."""
@@ -224,8 +231,8 @@ class TrainingLoop:
         self.schedule.after_epoch(value)
         return row
 
-    def _step(self, pixels: Tensor, indices: Tensor, step: int, unlabeled: UnlabeledBatch | None = None) -> float:
-        """Take one optimizer step on a batch, in `accumulation_steps` micro-batches; return its loss.
+    def _step(self, pixels: Tensor, indices: Tensor, step: int, unlabeled: UnlabeledBatch | None = None) -> Tensor:
+        """Take one optimizer step on a batch, in `accumulation_steps` micro-batches; return its loss, on the device.
 
         Each micro-batch's loss is divided by the weight of the whole batch over all processes, so that the gradients
         add up to the batch's. A face weighs as much as its heaviest label.
@@ -258,14 +265,11 @@ class TrainingLoop:
                     # DDP averages the gradients of the processes; their sum is needed
                     torch.autograd.backward(self.scaler.scale(loss * accelerator.num_processes))
                 total += loss.detach()
-        total_loss = float(self.compute.sum(total))
-        if not math.isfinite(total_loss):
-            raise not_finite(self.faces.train.image_ids, indices, total_loss, self._position(step))
         self._update_weights()
         self.schedule.after_step()
         if self.ema is not None:
             self.ema.update(self.model, step=step + 1)
-        return total_loss
+        return self.compute.sum(total)
 
     def _update_weights(self) -> None:
         """Clip the gradients and step the optimizer; fp16 skips the step if scaled gradients overflow."""

@@ -1,6 +1,23 @@
-"""Progress of a training: loss and monitored metric on the bar, a log line per tenth of the epochs."""
+"""Progress of a training: its position and history; loss and monitored metric on the bar, a log line per tenth of the epochs."""
+
+import math
+from dataclasses import dataclass, field
 
 from ssl_pipeline.runs.progress import ProgressBar
+
+
+@dataclass
+class Progress:
+    """Position and history of a training: completed epochs, and steps and losses of the current epoch."""
+
+    epoch: int = 0
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    learning_rate: float = math.nan
+    """At the first step of the current epoch."""
+    best_metric: float = math.nan
+    best_epoch: int = -1
+    history: list[dict[str, float]] = field(default_factory=list)
 
 
 class TrainingProgress(ProgressBar):

@@ -177,6 +177,22 @@ def test_a_loss_that_is_not_finite_stops_training_with_the_cure(tmp_path: Path) 
         fit(role, make_faces(), directory=tmp_path)
 
 
+def test_how_often_losses_are_read_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU is not waited for at each step: the losses, a saved state and an error are those of reading each."""
+
+    role, wild = make_role(batch_size=10, save_every_steps=4), {"type": "sgd", "learning_rate": 1e18}
+    messages = []
+    for steps in (1, 4, 100):
+        monkeypatch.setattr(training_loop, "_STEPS_PER_READING", {"cpu": steps})
+        fit(role, make_faces(), directory=tmp_path / str(steps))
+        with pytest.raises(TrainingError) as error:
+            fit(make_role(optimizer=wild, batch_size=10, epochs=3), make_faces(), directory=tmp_path / f"bad-{steps}")
+        messages.append(str(error.value))
+    assert messages[0] == messages[1] == messages[2]
+    first = (tmp_path / "1" / "history.csv").read_text()
+    assert first == (tmp_path / "4" / "history.csv").read_text() == (tmp_path / "100" / "history.csv").read_text()
+
+
 def test_training_without_validation_faces_is_rejected(tmp_path: Path) -> None:
     faces = make_faces(num_validation=0)
     with pytest.raises(TrainingError, match="got 60 and 0"):

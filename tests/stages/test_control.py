@@ -78,7 +78,7 @@ def test_faces_that_teach_nothing_are_drawn_and_not_computed(monkeypatch: pytest
     taught = replace(faces, train=replace(faces.train, weights=few))
     loop = TrainingLoop(make_role(batch_size=10, epochs=1), taught, seed=0, device="cpu", name="test")
     seen: list[list[int]] = []
-    monkeypatch.setattr(loop, "_step", lambda _, indices, *__: seen.append(indices.tolist()) or 0.0)
+    monkeypatch.setattr(loop, "_step", lambda _, indices, *__: seen.append(indices.tolist()) or torch.zeros(()))
     loop.run_epoch(TrainingProgress("test", 1, start=0, shown=False))
     drawn = epoch_batches(loop.sampling_weights, batch_size=10, seed=0, epoch=0)
     assert seen == [[face for face in batch.tolist() if face % 4 == 0] for batch in drawn]
