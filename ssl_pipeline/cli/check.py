@@ -37,9 +37,11 @@ def _model_faults(config: RunConfig) -> list[str]:
 
 
 def _missing_files(config: RunConfig) -> Iterator[str]:
-    """Yield the files of weights and features, and the packages of trackers, that are not there."""
+    """Yield the files of weights and features, and the packages of trackers and engines, that are not there."""
+    from ssl_pipeline.learning.engine import find_engine_faults
     from ssl_pipeline.learning.trackers import find_missing_trackers
 
+    yield from find_engine_faults(config.prediction.engine, device=config.device)
     yield from find_missing_trackers(config.track)
     for key, teacher in zip(config.teacher_keys, config.teachers, strict=True):
         if isinstance(teacher, OnnxTeacher | FeaturesTeacher) and not teacher.file.is_file():

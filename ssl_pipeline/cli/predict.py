@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from typer import Argument, Option
 
-from ssl_pipeline.config.run import Device, PredictionConfig
+from ssl_pipeline.config.run import Device, EngineName, PredictionConfig
 from ssl_pipeline.errors import ConfigError, FaceTableError
 from ssl_pipeline.runs.storage.remote import local_copy
 
@@ -61,6 +61,7 @@ def predict(
     no_crop: Annotated[bool, Option("--no-crop", help="The images are cropped already.")] = False,
     batch_size: Annotated[int, Option(min=1, help="Images per batch.")] = 256,
     device: Annotated[Device, Option()] = "auto",
+    engine: Annotated[EngineName, Option(help="openvino is faster on a CPU; an extra.")] = "torch",
     old_checkpoint: Annotated[list[str] | None, Option("--checkpoint", hidden=True)] = None,
     old_images: Annotated[str | None, Option("--images", hidden=True)] = None,
     old_probabilities: Annotated[bool, Option("--probabilities", hidden=True)] = False,
@@ -81,7 +82,7 @@ def predict(
     _check_output(out, images, submission, fallback_class, table_format)
     if crop is not None and no_crop:
         raise ConfigError("--crop and --no-crop exclude each other: give one of them")
-    settings = {"batch_size": batch_size, "horizontal_flip": flip, "zooms": tuple(zooms or (1.0,))}
+    settings = {"batch_size": batch_size, "horizontal_flip": flip, "zooms": tuple(zooms or (1.0,)), "engine": engine}
     try:
         config = PredictionConfig.model_validate(settings)
     except ValidationError:

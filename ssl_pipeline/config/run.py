@@ -1,9 +1,9 @@
 """The config of a run: all sections, and the checks between them. `loading.load_config` reads it from YAML."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,7 @@ from ssl_pipeline.config.training import RoleConfig, StudentConfig
 
 RunName = Annotated[str, Field(pattern=RUN_NAME)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+EngineName = Literal["torch", "openvino"]
 
 
 class PredictionConfig(Section):
@@ -41,6 +42,14 @@ class PredictionConfig(Section):
     zooms: tuple[Annotated[float, Field(ge=1, le=2)], ...] = Field(default=(1.0,), min_length=1)
     """Zoom z crops the centered square of 1/z of the side and resizes it back; 1 is the whole face."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    engine: EngineName = "torch"
+    """What computes the class probabilities of networks; ``openvino`` (the extra ``[openvino]``) is faster on a CPU, see
+    docs/training.md."""
+
+    def fingerprint_fields(self, *, exclude: Collection[str] = ("batch_size",)) -> dict[str, Any]:
+        """Return all values that predictions depend on, as plain values; torch is unnamed, as before there were engines."""
+        default = {"engine"} if self.engine == "torch" else set()
+        return self.model_dump(exclude={*exclude, *default})
 
     @property
     def views(self) -> tuple[tuple[float, bool], ...]:
@@ -124,6 +133,11 @@ class RunConfig(Section):
         for key, attributes in mentions:
             if unknown := [name for name in attributes if name not in names]:
                 faults.append(f"{key}: no attribute {unknown}; the attributes: {', '.join(names)}")
+        if self.prediction.engine != "torch" and self.device in ("cuda", "mps"):
+            faults.append(
+                f"prediction.engine: {self.prediction.engine} predicts on a CPU, and device is {self.device}; "
+                "--set prediction.engine=torch, or --set device=cpu"
+            )
         faults += self._teacher_faults()
         faults += self._selection_faults()
         faults += self._init_faults()

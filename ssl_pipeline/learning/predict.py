@@ -21,6 +21,7 @@ from ssl_pipeline.config.run import Device, PredictionConfig
 from ssl_pipeline.labels import IntArray, LabelSpace
 from ssl_pipeline.learning.checkpoint import Checkpoint, load_checkpoint
 from ssl_pipeline.learning.device import Compute
+from ssl_pipeline.learning.engine import Engine, build_engine, torch_engine
 from ssl_pipeline.learning.model import FaceClassifier
 from ssl_pipeline.learning.stored_features import stored_features
 from ssl_pipeline.learning.vote import FeatureHead, Vote
@@ -64,6 +65,8 @@ class CheckpointPredictor:
     views: Sequence[View] = SINGLE_VIEW
     member: str | None = None
     """Predict with this member of a vote only."""
+    engine: Engine = torch_engine
+    """Computes the class probabilities of networks; heads on features are torch's."""
 
     @classmethod
     def load(
@@ -73,11 +76,13 @@ class CheckpointPredictor:
 
         Raises:
             CheckpointError: see `checkpoint.load_checkpoint`.
+            ConfigError: if the device is not available, or the engine cannot predict on it.
         """
-        checkpoint = load_checkpoint(path, labels=labels)
         compute = Compute.build(device, config.precision)
+        engine = build_engine(config.engine, compute)
+        checkpoint = load_checkpoint(path, labels=labels)
         checkpoint.model.to_channels_last(compute.device)
-        return cls(checkpoint, config, compute, config.views)
+        return cls(checkpoint, config, compute, config.views, engine=engine)
 
     @property
     def model(self) -> FaceClassifier | Vote:
@@ -129,6 +134,7 @@ class CheckpointPredictor:
             compute=self.compute,
             batch_size=self.config.batch_size,
             views=self.views,
+            engine=self.engine,
             on_batch=on_batch,
         )
 
@@ -147,6 +153,7 @@ def predict_probabilities(
     compute: Compute,
     batch_size: int,
     views: Sequence[View] = SINGLE_VIEW,
+    engine: Engine = torch_engine,
     on_batch: Callable[[int], None] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Predict faces in batches, in order, as the mean of the probabilities over the views.
@@ -161,6 +168,7 @@ def predict_probabilities(
         compute: device and precision.
         batch_size: faces per batch.
         views: zoom (see `zoom_in`) and flip of each view.
+        engine: computes the probabilities of networks.
         on_batch: called with the number of faces after each batch.
 
     Returns:
@@ -173,7 +181,7 @@ def predict_probabilities(
             batch = _Faces(pixels, pixel_rows[start : start + batch_size], stored, compute.device)
             with part_of_stage("compute"):
                 with compute.autocast():
-                    probabilities = _mean_over_members(model, batch, views)
+                    probabilities = _mean_over_members(model, batch, views, engine)
                 parts.append(probabilities.float().cpu().numpy())
             if on_batch is not None:
                 on_batch(len(batch.rows))
@@ -237,24 +245,24 @@ def feature_digests(model: FaceClassifier | Vote) -> set[str]:
     return {member.model.digest for member in members if isinstance(member.model, FeatureHead)}
 
 
-def _mean_over_members(model: FaceClassifier | Vote, faces: _Faces, views: Sequence[View]) -> Tensor:
+def _mean_over_members(model: FaceClassifier | Vote, faces: _Faces, views: Sequence[View], engine: Engine) -> Tensor:
     """Compute the weighted mean of the members' probabilities; of a network those over its views, float32 [B, K]."""
     if not isinstance(model, Vote):
-        return _mean_over_views(model, faces.pixels, views)
+        return _mean_over_views(model, faces.pixels, views, engine)
     total = torch.zeros(len(faces.rows), model.labels.num_classes, device=faces.device)
     for weight, member in model.weighted():
         if isinstance(member, FeatureHead):
             total += weight * member(faces.features(member)).exp()
         else:
-            total += weight * _mean_over_views(member, faces.pixels, views)
+            total += weight * _mean_over_views(member, faces.pixels, views, engine)
     return total
 
 
-def _mean_over_views(model: FaceClassifier, faces: Tensor, views: Sequence[View]) -> Tensor:
+def _mean_over_views(model: FaceClassifier, faces: Tensor, views: Sequence[View], engine: Engine) -> Tensor:
     total = torch.zeros(len(faces), model.labels.num_classes, device=faces.device)
     for zoom, flipped in views:
         view = zoom_in(faces, zoom)
-        total += model(view.flip(3) if flipped else view).exp()
+        total += engine(model, view.flip(3) if flipped else view)
     return total / len(views)
 
 

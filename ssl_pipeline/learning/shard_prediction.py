@@ -16,11 +16,12 @@ import torch
 
 from ssl_pipeline.config.execution import ExecutionConfig, InProcess
 from ssl_pipeline.config.run import Device, PredictionConfig
-from ssl_pipeline.errors import CheckpointError, RunError
+from ssl_pipeline.errors import CheckpointError, ConfigError, RunError
 from ssl_pipeline.execution.shards import IN_PROCESS, map_shards
 from ssl_pipeline.faces.pixels import mapped_file, open_pixels
 from ssl_pipeline.labels import IntArray
 from ssl_pipeline.learning.checkpoint import Checkpoint
+from ssl_pipeline.learning.engine import version_of_engine
 from ssl_pipeline.learning.predict import CheckpointPredictor, View
 from ssl_pipeline.runs.files import atomic_path
 from ssl_pipeline.runs.progress import ProgressBar
@@ -97,6 +98,7 @@ class ShardPrediction:
             _open_work,
             self.predictor.checkpoint.path,
             digest=self.predictor.checkpoint.digest,
+            engine_version=version_of_engine(self.predictor.config.engine),
             config=self.predictor.config.model_copy(update={"precision": self.predictor.compute.precision}),
             device="cuda" if self.on_gpu else "cpu",
             views=self.predictor.views,
@@ -111,6 +113,7 @@ def _open_work(
     checkpoint: Path,
     *,
     digest: str,
+    engine_version: str,
     config: PredictionConfig,
     device: Device,
     views: Sequence[View],
@@ -123,6 +126,11 @@ def _open_work(
     predictor = replace(CheckpointPredictor.load(checkpoint, config, device=device), views=views, member=member)
     if predictor.checkpoint.digest != digest:
         raise CheckpointError(f"{checkpoint}: this machine has another file than the machine that runs the stage")
+    if (version := version_of_engine(config.engine)) != engine_version:
+        raise ConfigError(
+            f"this machine has {config.engine} {version}, the machine that runs the stage {engine_version}: other versions "
+            "give other bytes; install the same on both"
+        )
     return ShardPrediction(predictor, open_pixels(pixels), identity)
 
 

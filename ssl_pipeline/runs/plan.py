@@ -158,7 +158,7 @@ def _labels(
         num_predictions *= config.out_of_fold.num_folds
     num_faces = None if counts.pool is None else counts.pool * num_predictions
     work = UNKNOWN if role is None else Work(role, num_faces, trains=False)
-    also = labels / "held_out", labels / "shift"
+    also = labels / "held_out", labels / "shift", labels / "engine"
     yield PlannedStage(label, labels / "predictions", work, num_members=num_members, also=also)
     yield PlannedStage(select, labels)
 

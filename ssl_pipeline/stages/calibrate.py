@@ -81,7 +81,7 @@ def calibrate(config: RunConfig, run: RunDir, model_dir: Path, *, name: str) -> 
 
 def calibration_inputs(config: RunConfig) -> dict[str, Any]:
     """Return what every calibration depends on besides the models and faces."""
-    prediction = config.prediction.model_dump(exclude={"batch_size", "shard_size"})
+    prediction = config.prediction.fingerprint_fields(exclude=("batch_size", "shard_size"))
     return {
         "calibration": config.calibration,
         "prediction": prediction,

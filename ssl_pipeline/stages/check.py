@@ -14,6 +14,7 @@ from ssl_pipeline.faces.feature_table import read_feature_table
 from ssl_pipeline.learning.backbones import check_hub
 from ssl_pipeline.learning.device import check_processes, resolve_device
 from ssl_pipeline.learning.embedders import OnnxEmbedder, embedding_digest, network_of, timm_image_size
+from ssl_pipeline.learning.engine import find_engine_faults
 from ssl_pipeline.learning.network_check import check_network
 from ssl_pipeline.learning.trackers import find_missing_trackers
 
@@ -34,6 +35,7 @@ def check(config: RunConfig) -> None:
 def find_faults(config: RunConfig) -> list[str]:
     """Describe what the config needs and is not available here."""
     faults = find_missing_trackers(config.track)
+    faults += find_engine_faults(config.prediction.engine, device=resolve_device(config.device).type)
     try:
         check_execution(config.execution, device=resolve_device(config.device).type)
     except ConfigError as error:

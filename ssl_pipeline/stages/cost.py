@@ -37,7 +37,7 @@ def measure_cost(config: RunConfig, run: RunDir, model_dir: Path) -> dict[str, A
     inputs = {
         "checkpoint": digest_file(checkpoint),
         "faces": faces_digest(config, run),
-        "prediction": config.prediction,
+        "prediction": config.prediction.fingerprint_fields(exclude=()),
         "device": device,
     }
 

@@ -54,7 +54,7 @@ def evaluate(config: RunConfig, run: RunDir, model_dir: Path, split: Split) -> S
     inputs = {
         "checkpoint": digest_file(checkpoint),
         "faces": faces_digest(config, run),
-        "prediction": config.prediction.model_dump(exclude={"batch_size", "shard_size"}),
+        "prediction": config.prediction.fingerprint_fields(exclude=("batch_size", "shard_size")),
         "device": str(resolve_device(config.device)),
     }
 

@@ -1,5 +1,6 @@
 """Prediction stage: class probabilities of pool and validation faces by each member of a round; shift measurement."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
@@ -19,7 +20,8 @@ from ssl_pipeline.faces.pixels import open_pixels
 from ssl_pipeline.inference.framing import warn_of_other_cropping
 from ssl_pipeline.learning.checkpoint import digest_checkpoint, warn_if_unfinished
 from ssl_pipeline.learning.device import resolve_device
-from ssl_pipeline.learning.predict import CheckpointPredictor, pooled_features
+from ssl_pipeline.learning.engine import EngineDifference, torch_engine
+from ssl_pipeline.learning.predict import CheckpointPredictor, feature_digests, pooled_features
 from ssl_pipeline.learning.shard_prediction import check_image_size, predict_shards
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of
@@ -27,6 +29,9 @@ from ssl_pipeline.runs.records import StageRecord, faces_digest, finished_stage,
 from ssl_pipeline.stages.round_faces import FOLD, SINGLE, RoundFaces, parts_of
 from ssl_pipeline.stages.versions import VERSIONS
 
+logger = logging.getLogger(__name__)
+
+_ENGINE_FACES = 64
 _SHIFT_SEED = 11  # independent of other samples with the run's seed
 
 
@@ -57,7 +62,7 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
         "members": list(members),
         "in_parts": in_parts,
         "faces": faces_digest(config, run),
-        "prediction": prediction.model_dump(exclude={"batch_size"}),
+        "prediction": prediction.fingerprint_fields(),
         "device": str(resolve_device(config.device)),
     }
     _predict_faces(
@@ -71,6 +76,8 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
         task_name="labeling held-out faces",
     )
     first = next(iter(members.values()))
+    if prediction.engine != "torch":
+        compare_engines(first, faces, config, run, directory.with_name("engine"), identity=identity)
     measure_shift(first, faces, config, run, directory.with_name("shift"), identity=identity)
     record = _predict_faces(
         members,
@@ -186,6 +193,50 @@ def _predict_faces(
     inputs = {**identity, "outputs": {name: record.outputs for name, record in records.items()}}
     work = lambda: {"num_faces": len(faces)}  # noqa: E731
     return run_stage(directory, version=VERSIONS["predict"], inputs=inputs, outputs=[], work=work)
+
+
+def compare_engines(
+    member: Member,
+    faces: RoundFaces,
+    config: RunConfig,
+    run: RunDir,
+    directory: Path,
+    *,
+    identity: dict[str, Any],
+) -> None:
+    """Predict some validation faces by torch and by the engine; the difference is kept in the stage's record.
+
+    Args:
+        member: the teacher, or one of the members.
+        faces: of the round.
+        config: of the run.
+        run: the run's directory.
+        directory: of the record.
+        identity: inputs that the predictions depend on.
+
+    Raises:
+        CheckpointError: if they differ by more than rounding.
+    """
+
+    def work() -> dict[str, Any]:
+        predictor, pixels = member.load(), open_pixels(run.faces / "pixels.npy")
+        positions = np.linspace(0, len(faces.validation) - 1, min(_ENGINE_FACES, len(faces.validation))).astype(int)
+        rows = faces.validation["pixel_row"].to_numpy(np.int64)[positions]
+        expected = replace(predictor, engine=torch_engine).predict(pixels, rows)
+        difference = EngineDifference.between(predictor.predict(pixels, rows), expected)
+        heads = feature_digests(predictor.model)
+        logger.info(
+            "engine %s: on %d validation faces, %.1f %% get another label than from torch, a probability changes by at most %.2g%s",
+            config.prediction.engine,
+            difference.num_faces,
+            100 * difference.differing_labels,
+            difference.largest_difference,
+            "; heads on features stay with torch" if heads else "",
+        )
+        difference.check(config.prediction.engine, predictor.compute.precision)
+        return asdict(difference)
+
+    run_stage(directory, version=VERSIONS["predict"], inputs=identity, outputs=[], work=work)
 
 
 def measure_shift(

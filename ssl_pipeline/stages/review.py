@@ -63,7 +63,7 @@ def _predictions(config: RunConfig, run: RunDir, round_index: int) -> list[Stage
     cure = f"predict the pool first: {run.command}"
     made_with = {
         "faces": faces_digest(config, run),
-        "prediction": config.prediction.model_dump(exclude={"batch_size"}),
+        "prediction": config.prediction.fingerprint_fields(),
     }
     records = []
     for folder in ("predictions", "held_out"):

@@ -47,6 +47,7 @@ FULL = [
 FACES, TRAIN, FOLDS, OUT_OF_FOLD = {"faces"}, {"teacher"}, {"fold teachers"}, {"out of fold"}
 TEACHERS, CALIBRATE = TRAIN | FOLDS, {"calibrate"}
 PREDICT, SHIFT, DRAWS, SELECT = {"predict"}, {"shift"}, {"draws"}, {"select"}
+ENGINE = {"engine"}  # compared with torch's; only of another engine
 STUDENT, EVALUATE = {"student"}, {"evaluate"}
 MODELS = TEACHERS | STUDENT
 EVERY = FACES | MODELS | CALIBRATE | OUT_OF_FOLD | PREDICT | SHIFT | DRAWS | SELECT | EVALUATE
@@ -66,6 +67,7 @@ TABLE = {
     r"run_name": SELECT,
     r"prediction\.batch_size": set(),
     r"prediction\.shard_size": PREDICT | SHIFT,
+    r"prediction\.engine": CALIBRATE | OUT_OF_FOLD | PREDICT | SHIFT | EVALUATE | ENGINE,
     r"prediction\.precision": CALIBRATE | OUT_OF_FOLD | PREDICT | SHIFT | EVALUATE | DRAWS,
     r"prediction\..*": CALIBRATE | OUT_OF_FOLD | PREDICT | SHIFT | EVALUATE,
     r"calibration\..*": CALIBRATE | OUT_OF_FOLD | SELECT,
@@ -88,6 +90,7 @@ def stage_of(directory: str) -> str:
         (r"round-00/out_of_fold", "out of fold"),
         (r"round-\d\d/pseudo_labels/(predictions|held_out).*", "predict"),
         (r"round-\d\d/pseudo_labels/shift", "shift"),
+        (r"round-\d\d/pseudo_labels/engine", "engine"),
         (r"round-\d\d/pseudo_labels/draws", "draws"),
         (r"round-\d\d/pseudo_labels", "select"),
         (r"round-\d\d/student", "student"),
@@ -142,6 +145,8 @@ class Plan(StubStages):
 
         name = directory.as_posix().split("/tiny/")[-1]
         self.inputs[name] = _plain({**inputs, "version": version})
+        if stage_of(name) == "engine":  # which the base run, by torch, lacks
+            return StageRecord(inputs={}, outputs={}, as_written={}, seconds=0.0, result={})
         return StageRecord.read(directory)
 
     def of(self, config: RunConfig, run: RunDir) -> dict[str, Any]:
@@ -177,6 +182,7 @@ SPECIAL_VALUES: dict[str, Callable[[Any], Any]] = {
     "device": lambda value: "cpu",
     "labels.attributes": lambda value: value[::-1],
     "out_of_fold.num_folds": lambda value: value - 1,
+    "prediction.engine": lambda value: "openvino",
     "teacher.model.weights_file": lambda value: Path(__file__),  # any file: its content counts, not its name
     "student.model.weights_file": lambda value: Path(__file__),
 }

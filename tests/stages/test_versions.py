@@ -31,7 +31,10 @@ CODE: dict[str, tuple[str, ...]] = {
     "vote": ("stages/teachers.py", "learning/vote.py"),
     "calibrate": ("stages/calibrate.py", "learning/calibrate.py", "evaluation/temperature*.py"),
     "cross_fit": ("stages/cross_fit.py", "learning/calibrate.py", "evaluation/temperature*.py"),
-    "predict": ("learning/predict.py", "learning/shard_prediction.py", "stages/predict.py", "stages/round_faces.py"),
+    "predict": (
+        *("learning/engine.py", "learning/predict.py", "learning/shard_prediction.py"),
+        *("stages/predict.py", "stages/round_faces.py"),
+    ),
     "shift": ("evaluation/shift.py",),
     "draws": ("stages/draws.py", "evaluation/resemblance.py"),
     "select": ("stages/selection.py", "pseudo_labels/*.py"),
