@@ -65,6 +65,9 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
         "prediction": prediction.fingerprint_fields(),
         "device": str(resolve_device(config.device)),
     }
+    first = next(iter(members.values()))
+    if prediction.engine != "torch":
+        compare_engines(first, faces, config, run, directory.with_name("engine"), identity=identity)
     _predict_faces(
         members,
         faces.unseen,
@@ -75,9 +78,6 @@ def predict(config: RunConfig, run: RunDir, round_index: int, teacher: Path) -> 
         execution=IN_PROCESS,
         task_name="labeling held-out faces",
     )
-    first = next(iter(members.values()))
-    if prediction.engine != "torch":
-        compare_engines(first, faces, config, run, directory.with_name("engine"), identity=identity)
     measure_shift(first, faces, config, run, directory.with_name("shift"), identity=identity)
     record = _predict_faces(
         members,
