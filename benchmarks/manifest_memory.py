@@ -1,16 +1,19 @@
-"""Peak memory of selecting pseudo-labels and writing their manifest, per face of the pool; writes a part of docs/scaling.md.
+"""Peak memory and processor time of selecting pseudo-labels and of merging them, per face of the pool; writes a part of docs/scaling.md.
 
     python -m benchmarks.manifest_memory
 
-Each number of faces runs in its own process, with random probabilities over 18 classes, half of the faces with a known
-gender. The figures are the process's peak resident memory above its size before the arrays exist. Linux only: the peak is
-read from /proc.
+Random predictions over 18 classes, half of the faces with a known gender. Each step runs in its own process, from files to
+files as in a run: selecting reads face table and predictions, and writes and summarizes the manifest; merging reads the
+manifest and writes the training table. The figures are the process's peak resident memory above its size before it reads
+the first file. Linux only: the peak is read from /proc.
 """
 
 import re
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -21,12 +24,18 @@ import typer
 from benchmarks.docs.marked_sections import replace_section
 from benchmarks.tables import markdown_table
 from ssl_pipeline.config.selection import FixedThreshold
+from ssl_pipeline.faces.table import FacesInOrder, read_faces, write_faces
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.pseudo_labels.manifest import build_manifest, write_manifest
-from ssl_pipeline.pseudo_labels.manifest_file import ManifestIdentity
+from ssl_pipeline.learning.shard_prediction import read_shards, write_shard
+from ssl_pipeline.pseudo_labels.manifest_columns import FACE_COLUMNS
+from ssl_pipeline.pseudo_labels.manifest_file import ManifestIdentity, open_manifest
+from ssl_pipeline.pseudo_labels.manifest_writing import build_manifest, write_manifest
+from ssl_pipeline.pseudo_labels.merging import merge, pool_columns, write_training_table
 from ssl_pipeline.pseudo_labels.selection import select
+from ssl_pipeline.pseudo_labels.summary import summarize
 
 LABELS = LabelSpace.of({"mask": ["wear", "incorrect", "normal"], "gender": ["m", "f"], "age": ["<30", "30-59", ">=60"]})
+_FACES_OF_SHARD = 4096
 
 
 def peak_bytes() -> int:
@@ -36,52 +45,89 @@ def peak_bytes() -> int:
     return 1024 * int(found[1])
 
 
-def measure(num_faces: int) -> int:
-    """Select from random predictions, write the manifest, and return the bytes that this took at its peak."""
-    before, rng = peak_bytes(), np.random.default_rng(0)
-    logits = 3 * rng.standard_normal((num_faces, LABELS.num_classes), dtype=np.float32)
-    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    codes = np.full((num_faces, 3), -1)
+def write_pool(directory: Path, num_faces: int) -> None:
+    """Write a pool's face table and the shards of random predictions."""
+    rng, codes = np.random.default_rng(0), np.full((num_faces, 3), -1)
     codes[::2, 1] = 0
     ids = pd.Series([f"pool:folder/picture-{number:09d}.jpg" for number in range(num_faces)], dtype="str")
-    identity = dict.fromkeys(("image_id", "image_path", "content_hash", "person_id", "picture_id"), ids)
+    table = pd.DataFrame(dict.fromkeys(("image_id", "image_path", "person_id", "picture_id"), ids))
+    table = table.assign(content_hash=[f"{number:064x}" for number in range(num_faces)], source="pool", origin="north")
+    table = table.assign(split="unlabeled", derived=None, age_years=None, pixel_row=np.arange(num_faces))
+    write_faces(directory / "unlabeled.parquet", pd.concat([table, LABELS.decode(codes)], axis=1), LABELS)
+    for start in range(0, num_faces, _FACES_OF_SHARD):
+        shard = ids[start : start + _FACES_OF_SHARD].tolist()
+        likelihoods = np.exp(3 * rng.standard_normal((len(shard), LABELS.num_classes), dtype=np.float32))
+        probabilities = likelihoods / likelihoods.sum(axis=1, keepdims=True)
+        write_shard(directory / f"part-{start // _FACES_OF_SHARD:05d}.parquet", shard, probabilities, "random")
+
+
+def select_labels(directory: Path) -> None:
+    """Select from the predictions, write the manifest and summarize it."""
+    path = directory / "unlabeled.parquet"
+    pool = read_faces(path, ["image_id", "origin", *LABELS.names])
     config = FixedThreshold(type="fixed_threshold", confidence_threshold=0.7)
-    selection = select(probabilities, codes, labels=LABELS, config=config, image_ids=ids)
-    table = build_manifest(
-        pd.DataFrame(identity).assign(source="pool", derived=None),
+    probabilities = read_shards(directory, pool)
+    selection = select(probabilities, LABELS.encode(pool), labels=LABELS, config=config, image_ids=pool["image_id"])
+    tables = build_manifest(
+        pool,
         selection,
         labels=LABELS,
         unreadable=pd.DataFrame({"source": [], "image_id": [], "image_path": [], "reason": []}),
         identity=ManifestIdentity("memory", 1, "faces", "teacher", "selection"),
         targets="soft",
         settings=config.model_dump(mode="json"),
+        read_rows=FacesInOrder(path, FACE_COLUMNS).take,
     )
-    with tempfile.TemporaryDirectory() as directory:
-        write_manifest(Path(directory) / "manifest.parquet", table)
-    return peak_bytes() - before
+    write_manifest(directory / "manifest.parquet", tables)
+    summarize(open_manifest(directory / "manifest.parquet"))
+
+
+def merge_labels(directory: Path) -> None:
+    """Write the training table of the manifest's accepted and known labels."""
+    pool, manifest = read_faces(directory / "unlabeled.parquet"), open_manifest(directory / "manifest.parquet")
+    table = merge(pool[:0], pool[pool_columns(LABELS)], manifest, labels=LABELS)
+    write_training_table(directory / "training.parquet", table)
+
+
+STEPS: dict[str, Callable[[Path], None]] = {"select": select_labels, "merge": merge_labels}
+
+
+def measure(step: str, directory: Path) -> str:
+    """Run a step in a new process and return its peak memory in bytes and its processor seconds."""
+    command = [sys.executable, "-m", "benchmarks.manifest_memory", "--only", step, "--directory", str(directory)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def main(
-    faces: Annotated[str, typer.Option(help="Numbers of faces, separated by commas.")] = "50000,200000",
-    only: Annotated[int | None, typer.Option(help="Measure this number in this process and print the bytes.")] = None,
+    faces: Annotated[str, typer.Option(help="Numbers of faces, separated by commas.")] = "100000,400000",
+    only: Annotated[str | None, typer.Option(help="Run this step in this process and print its figures.")] = None,
+    directory: Annotated[Path, typer.Option(help="Where the step's files are.")] = Path(),
     out: Annotated[Path, typer.Option(help="The page whose section is replaced.")] = Path("docs/scaling.md"),
 ) -> None:
-    """Measure each number of faces in a new process and write the table."""
+    """Measure each number of faces and write the table."""
     if only is not None:
-        print(measure(only))
+        before, started = peak_bytes(), time.process_time()
+        STEPS[only](directory)
+        print(peak_bytes() - before, time.process_time() - started)
         return
-    rows = []
+    rows, per_face = [], {}
     for num_faces in map(int, faces.split(",")):
-        command = [sys.executable, "-m", "benchmarks.manifest_memory", "--only", str(num_faces)]
-        peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        rows.append([f"{num_faces:,}", f"{peak / 2**20:,.0f} MiB", f"{peak / num_faces / 1000:.1f} kB"])
-    per_face = float(rows[-1][-1].split()[0])
+        with tempfile.TemporaryDirectory() as folder:
+            write_pool(Path(folder), num_faces)
+            for step in STEPS:
+                peak, seconds = map(float, measure(step, Path(folder)).split())
+                per_face[step] = peak / num_faces
+                memory = [f"{peak / 2**20:,.0f} MiB", f"{per_face[step]:,.0f} B"]
+                rows.append([f"{num_faces:,}", f"`{step}`", *memory, f"{1e6 * seconds / num_faces:.0f} µs"])
+    largest = max(per_face.values())
     text = [
         f"`python -m benchmarks.manifest_memory --faces {faces}`, 18 classes:",
         "",
-        *markdown_table(["faces of the pool", "peak of selecting and writing", "per face"], "rrr", rows),
+        *markdown_table(
+            ["faces of the pool", "step", "peak memory", "per face", "processor time per face"], "rlrrr", rows
+        ),
         "",
-        f"At the last figure, 10⁷ faces want {10 * per_face:,.0f} GB and 10⁸ faces {100 * per_face:,.0f} GB.",
+        f"At the last figures, 10⁷ faces want {largest / 100:,.0f} GB and 10⁸ faces {largest / 10:,.0f} GB.",
     ]
     replace_section(out, "manifest-memory", "\n".join(text))
     print("\n".join(text))

@@ -9,8 +9,8 @@ import pandas as pd
 from ssl_pipeline.config.selection import FixedThreshold
 from ssl_pipeline.faces.table import write_faces
 from ssl_pipeline.labels import LabelSpace
-from ssl_pipeline.pseudo_labels.manifest import build_manifest, write_manifest
 from ssl_pipeline.pseudo_labels.manifest_file import ManifestIdentity
+from ssl_pipeline.pseudo_labels.manifest_writing import build_manifest, write_manifest
 from ssl_pipeline.pseudo_labels.selection import select
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of, write_json
@@ -70,7 +70,7 @@ def write_random_run(
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     config = FixedThreshold(type="fixed_threshold", confidence_threshold=0.7)
     selection = select(probabilities, known, labels=labels, config=config, image_ids=pool["image_id"])
-    table = build_manifest(
+    tables = build_manifest(
         pool,
         selection,
         labels=labels,
@@ -82,7 +82,7 @@ def write_random_run(
         settings=config.model_dump(mode="json"),
     )
     run.pseudo_labels(1).mkdir(parents=True)
-    write_manifest(run.pseudo_labels(1) / "manifest.parquet", table)
+    write_manifest(run.pseudo_labels(1) / "manifest.parquet", tables)
     write_json(root / "run.json", {"status": "finished"})
     return run
 

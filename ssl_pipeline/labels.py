@@ -18,7 +18,7 @@ UNKNOWN = -1
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.int64]
+IntArray = npt.NDArray[np.signedinteger[Any]]
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,12 @@ class LabelSpace:
         for position, attribute in enumerate(self.attributes):
             if attribute.name not in faces:
                 continue
-            column = faces[attribute.name]
-            codes[:, position] = pd.Index(attribute.values).get_indexer(pd.Index(column.astype(object)))
+            column, values = faces[attribute.name], pd.Index(attribute.values)
+            if isinstance(column.dtype, pd.CategoricalDtype):
+                of_categories = values.get_indexer(pd.Index(column.cat.categories.astype(object)))
+                codes[:, position] = np.append(of_categories, UNKNOWN)[column.cat.codes]
+            else:
+                codes[:, position] = values.get_indexer(pd.Index(column.astype(object)))
             invalid = (codes[:, position] == UNKNOWN) & column.notna().to_numpy()
             if invalid.any():
                 value = column.to_numpy()[invalid][0]
@@ -143,8 +147,12 @@ class LabelSpace:
         Returns:
             bool [N, K]: one class if all attributes are known, all classes if none is.
         """
-        matches = (codes[:, None, :] == self.class_codes[None, :, :]) | (codes[:, None, :] == UNKNOWN)
-        return np.asarray(matches.all(axis=2))
+        matches = np.ones((len(codes), self.num_classes), bool)
+        for known, of_classes in zip(
+            codes.T, self.class_codes.T, strict=True
+        ):  # faster than over all attributes at once
+            matches &= (known[:, None] == of_classes) | (known[:, None] == UNKNOWN)
+        return matches
 
     def condition(self, probabilities: FloatArray, codes: IntArray) -> FloatArray:
         """Renormalize class probabilities within each face's candidate set.

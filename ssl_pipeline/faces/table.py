@@ -1,8 +1,9 @@
 """Face tables on disk: one row per face, unknown is null, equal rows give equal bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,10 +12,12 @@ from ssl_pipeline.config.cropping import CropRules
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.cropper import Crop
 from ssl_pipeline.faces.detection import POINT_NAMES
-from ssl_pipeline.labels import LabelSpace
+from ssl_pipeline.labels import IntArray, LabelSpace
 from ssl_pipeline.runs.files import atomic_path, read_json
 
 _IDENTITY = ("image_id", "image_path", "content_hash", "person_id", "picture_id", "source", "split")
+_ROWS_READ_AT_ONCE = 32_768
+_BYTES_READ_AT_ONCE = 2**20
 
 
 def face_columns(labels: LabelSpace) -> list[str]:
@@ -77,8 +80,8 @@ def read_crop_rules(directory: Path) -> CropRules | None:
     return None if rules is None else CropRules.model_validate(rules)
 
 
-def read_faces(path: Path) -> pd.DataFrame:
-    """Read a face table.
+def read_faces(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read a face table, or some of its columns.
 
     Raises:
         FaceTableError: if it is missing or unreadable.
@@ -86,7 +89,37 @@ def read_faces(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise FaceTableError(f"{path}: no such face table; run `ssl-pipeline run` with this config first")
     try:
-        faces: pd.DataFrame = pq.read_table(path).to_pandas()
+        faces: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas()
         return faces
     except (pa.ArrowException, OSError) as error:
         raise FaceTableError(f"{path}: cannot be read ({error}); delete its folder and run again") from None
+
+
+class FacesInOrder:
+    """Reads the rows of a face table in their order, a few at a time, so that the table is never in memory."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self._path, self._columns = path, list(columns)
+        self._batches, self._held, self._start = self._read(), pa.table({}), 0
+
+    def take(self, rows: IntArray) -> pd.DataFrame:
+        """Return the next rows.
+
+        Raises:
+            ValueError: if they do not follow the last ones.
+        """
+        if len(rows) and not np.array_equal(rows, np.arange(self._start, self._start + len(rows))):
+            raise ValueError(
+                f"{self._path}: expected rows from {self._start:,} on, got {rows.min():,} to {rows.max():,}"
+            )
+        self._start += len(rows)
+        while len(self._held) < max(len(rows), 1) and (batch := next(self._batches, None)) is not None:
+            self._held = batch if not len(self._held) else pa.concat_tables([self._held, batch])
+        taken, self._held = self._held.slice(0, len(rows)), self._held.slice(len(rows))
+        frame: pd.DataFrame = taken.to_pandas()
+        return frame
+
+    def _read(self) -> Iterator[pa.Table]:
+        with pq.ParquetFile(self._path, pre_buffer=False, buffer_size=_BYTES_READ_AT_ONCE) as file:
+            for batch in file.iter_batches(_ROWS_READ_AT_ONCE, columns=self._columns, use_threads=False):
+                yield pa.Table.from_batches([batch])

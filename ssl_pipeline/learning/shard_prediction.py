@@ -191,12 +191,20 @@ def read_shards(directory: Path, faces: pd.DataFrame) -> npt.NDArray[np.float32]
         RunError: if the shards contain other faces.
     """
     parts = sorted(directory.glob("part-*.parquet"), key=lambda path: int(path.stem.removeprefix("part-")))
-    tables = [pq.read_table(path) for path in parts]
-    table = pa.concat_tables(tables)
-    if table["image_id"].to_pylist() != faces["image_id"].tolist():
-        raise RunError(f"{directory}: the predictions are of other faces; delete this folder and run again")
-    lists = table["class_probabilities"].combine_chunks()
-    return np.asarray(lists.flatten()).reshape(len(table), -1)
+    others = RunError(f"{directory}: the predictions are of other faces; delete this folder and run again")
+    probabilities, start = np.zeros((len(faces), 0), np.float32), 0
+    for path in parts:  # one at a time: image ids as Python's texts take more memory than probabilities
+        table = pq.read_table(path)
+        rows = slice(start, start := start + len(table))
+        if table["image_id"].to_pylist() != faces["image_id"].iloc[rows].tolist():
+            raise others
+        found = np.asarray(table["class_probabilities"].combine_chunks().flatten()).reshape(len(table), -1)
+        if not rows.start:
+            probabilities = np.empty((len(faces), found.shape[1]), found.dtype)
+        probabilities[rows] = found
+    if start != len(faces) or not parts:
+        raise others
+    return probabilities
 
 
 def _part(directory: Path, shard: int) -> Path:

@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ssl_pipeline.labels import UNKNOWN, BoolArray, FloatArray, IntArray
 
@@ -36,28 +38,11 @@ def most_probable(probabilities: FloatArray) -> tuple[IntArray, FloatArray]:
 
 def order_invariant_mean(numbers: FloatArray) -> FloatArray:
     """Mean over the first axis, identical to the last bit for every order of the rows; float64 [...]."""
-    return np.asarray(np.sort(np.asarray(numbers, dtype=np.float64), axis=0).mean(axis=0))
-
-
-def confident(probabilities: FloatArray, *, confidence_threshold: float) -> BoolArray:
-    """Mark the faces whose most probable class reaches a threshold (FixMatch, arXiv:2001.07685).
-
-    Args:
-        probabilities: calibrated, float [N, K], rows sum to 1.
-        confidence_threshold: smallest accepted confidence, in (0, 1]; equality accepts.
-
-    Returns:
-        bool [N].
-
-    Raises:
-        ValueError: if probabilities is not [N, K].
-
-    >>> confident(np.array([[0.95, 0.05], [0.6, 0.4]]), confidence_threshold=0.95)
-    array([ True, False])
-    """
-    if np.ndim(probabilities) != 2:
-        raise ValueError(f"probabilities must be [N, K], got {list(np.shape(probabilities))}")
-    return most_probable(probabilities)[1] >= confidence_threshold
+    if numbers.ndim > 1:  # column by column, in the order in which numpy adds up rows
+        columns = [np.sort(column).astype(np.float64) for column in numbers.reshape(len(numbers), -1).T]
+        totals = np.array([np.add.accumulate(column)[-1] for column in columns])
+        return np.asarray(totals.reshape(numbers.shape[1:]) / len(numbers))
+    return np.asarray(np.sort(numbers).astype(np.float64).mean())
 
 
 def top_k_per_value(
@@ -83,7 +68,7 @@ def top_k_per_value(
     """
     if len(predicted) and not UNKNOWN <= predicted.min() <= predicted.max() < num_values:
         raise ValueError(f"values must lie in -1 … {num_values - 1}, got {predicted.min()} … {predicted.max()}")
-    _, tie_ranks = np.unique(np.asarray(tie_break, dtype=object), return_inverse=True)
+    tie_ranks = np.asarray(pc.rank(pa.array(tie_break), tiebreaker="dense"))
     order = np.lexsort((tie_ranks, -confidence, predicted))
     starts = np.searchsorted(predicted[order], np.arange(UNKNOWN, num_values))  # of each value in `order`
     rank = np.empty(len(predicted), dtype=np.int64)

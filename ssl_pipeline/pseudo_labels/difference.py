@@ -13,7 +13,7 @@ from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import UNKNOWN, BoolArray, IntArray
 from ssl_pipeline.pseudo_labels.manifest import AnyManifest, Manifest
 from ssl_pipeline.pseudo_labels.manifest_columns import manifest_schema
-from ssl_pipeline.pseudo_labels.summary import codes_of
+from ssl_pipeline.pseudo_labels.summary import TrueCodes
 
 _KINDS = ("kept", "changed", "gained", "lost", "other_value")
 _EXAMPLES = ("changed", "gained", "lost")
@@ -49,8 +49,9 @@ def difference(
     counts: dict[str, Counter[str]] = {name: Counter() for name in before.labels.names}
     right: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     examples: dict[tuple[str, str], list[str]] = defaultdict(list)
+    true_codes = None if truth is None else TrueCodes(truth, before.labels)
     for old, new in _side_by_side(before, after):
-        changes = _Changes(old, new, truth)
+        changes = _Changes(old, new, true_codes)
         num_faces.update(changes.num_faces)
         for position, attribute in enumerate(before.labels.attributes):
             for kind, (marked, values, new_values) in changes.of_attribute(position).items():
@@ -78,12 +79,12 @@ def difference(
 class _Changes:
     """The readable faces of two parts of manifests that end at the same image id."""
 
-    def __init__(self, old: Manifest, new: Manifest, truth: pd.DataFrame | None) -> None:
+    def __init__(self, old: Manifest, new: Manifest, true_codes: TrueCodes | None) -> None:
         ids = [pd.Index(part.faces.loc[_readable(part), "image_id"]) for part in (old, new)]
         self.image_ids = ids[0].union(ids[1])
         both = ids[0].intersection(ids[1])
         self.num_faces = {"before": len(ids[0]), "after": len(ids[1]), "both": len(both)}
-        self.true_codes = None if truth is None else codes_of(truth, self.image_ids, old.labels)
+        self.true_codes = None if true_codes is None else true_codes.of(self.image_ids)
         self._accepted = [_codes(part, part.accepted, self.image_ids) for part in (old, new)]
         self._guessed = [_codes(part, part.accepted | ~part.known_or_accepted, self.image_ids) for part in (old, new)]
 

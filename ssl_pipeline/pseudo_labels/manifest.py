@@ -1,16 +1,12 @@
-"""The pseudo-label manifest: one row per candidate face, accepted, rejected or unreadable, with the reason.
-
-A Parquet file with sorted rows and no timestamps, so that equal input gives equal bytes. The schema's metadata holds
-label space, identity, targets, selection and format version as one JSON.
+"""Reading pseudo-label manifests, whole, by batches or a face; `manifest_writing` says what they are.
 
 Shapes: N rows, A attributes, K classes.
 """
 
 import difflib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,29 +22,18 @@ from ssl_pipeline.errors import ManifestError, list_of_faults
 from ssl_pipeline.labels import BoolArray, IntArray, LabelSpace
 from ssl_pipeline.pseudo_labels.manifest_columns import (
     cast_columns,
-    columns_of_faces,
-    columns_of_selection,
-    columns_of_unreadable,
-    label_sources,
     manifest_schema,
-    table_of,
     type_faults,
     value_faults,
 )
 from ssl_pipeline.pseudo_labels.manifest_file import (
     DAMAGED,
-    FORMAT,
-    FORMAT_VERSION,
-    METADATA_KEY,
-    ROWS_PER_BATCH,
     ManifestFile,
     ManifestIdentity,
     Targets,
     open_manifest,
     unreadable_file,
 )
-from ssl_pipeline.pseudo_labels.selection import Selection
-from ssl_pipeline.runs.files import atomic_path
 
 _MAX_COMPARED = 20_000
 """Image ids that are searched for ones similar to a mistyped id."""
@@ -125,75 +110,6 @@ class Manifest:
 AnyManifest = Manifest | ManifestFile
 
 
-def build_manifest(
-    faces: pd.DataFrame,
-    selection: Selection,
-    *,
-    labels: LabelSpace,
-    unreadable: pd.DataFrame,
-    identity: ManifestIdentity,
-    targets: Targets,
-    settings: Mapping[str, Any] | None = None,
-    faults: Sequence[str] = (),
-    shift: Mapping[str, Any] | None = None,
-) -> pa.Table:
-    """Build a manifest's table of all candidate faces, sorted by image id; the order of the input does not matter.
-
-    Args:
-        faces: the face table of the pool, N rows: image_id, image_path, content_hash, person_id, source, derived.
-        selection: of those faces, in the same order.
-        labels: the label space.
-        unreadable: faces that could not be read: source, image_id, image_path, reason.
-        identity: the inputs of the manifest.
-        targets: whether the student's targets are values (hard) or class probabilities (soft).
-        settings: of the selection, JSON-able.
-        faults: found by the selection's guards.
-        shift: between pool and validation faces, JSON-able, with `strong` and `words`.
-
-    Returns:
-        ``len(faces) + len(unreadable)`` rows with the columns of `manifest_schema`. Weight is 0 if not accepted.
-
-    Raises:
-        ValueError: if the selection has another number of faces, or `faces` repeats an image id.
-    """
-    if len(faces) != len(selection.class_ids):
-        raise ValueError(f"expected a selection of {len(faces)} faces, got {len(selection.class_ids)}")
-    if faces["image_id"].duplicated().any():
-        raise ValueError("image ids of the pool must be unique")
-    schema = manifest_schema(labels)
-    columns = columns_of_faces(faces) | columns_of_selection(selection, labels)
-    columns |= label_sources(faces, selection, labels)
-    tables = [table_of(columns, len(faces), schema)]
-    tables += [table_of(columns_of_unreadable(unreadable), len(unreadable), schema)]
-    table = pa.concat_tables(tables)
-    constants = {"teacher_digest": identity.teacher_digest, "selection_digest": identity.selection_digest}
-    for name, value in {**constants, "round": identity.round_index}.items():
-        position, field = schema.get_field_index(name), schema.field(name)
-        table = table.set_column(position, field, pa.array([value] * len(table), field.type))
-    order = pc.sort_indices(table, [(name, "ascending") for name in ("image_id", "status", "reason")])
-    metadata = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "identity": asdict(identity),
-        "labels": labels.to_dict(),
-        "targets": targets,
-        "selection": {
-            "settings": settings or {},
-            "thresholds": [asdict(row) for row in selection.thresholds],
-            "faults": list(faults),
-            "shift": shift,
-        },
-    }
-    text = json.dumps(metadata, ensure_ascii=False)
-    return table.take(order).combine_chunks().replace_schema_metadata({METADATA_KEY: text.encode()})
-
-
-def write_manifest(path: Path, table: pa.Table) -> None:
-    """Write a table of `build_manifest` atomically, in groups of rows; equal tables give equal bytes."""
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", row_group_size=ROWS_PER_BATCH)
-
-
 def read_manifest(path: Path, without: Sequence[str] = ()) -> Manifest:
     """Read a manifest.
 
@@ -253,7 +169,7 @@ def _hint(file: "AnyManifest", image_id: str) -> str:
     return f"similar: {', '.join(similar)}" if similar else "`ssl-pipeline manifest show` lists image ids"
 
 
-def check_belongs(manifest: Manifest, *, labels: LabelSpace, faces_digest: str, run_name: str) -> None:
+def check_belongs(manifest: AnyManifest, *, labels: LabelSpace, faces_digest: str, run_name: str) -> None:
     """Refuse a manifest of another run, of other faces or of another label space.
 
     Args:

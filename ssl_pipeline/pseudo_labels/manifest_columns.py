@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import UNKNOWN, LabelSpace
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ssl_pipeline.pseudo_labels.selection import Selection
 
 _IDENTITY = ("image_id", "image_path", "content_hash", "person_id", "picture_id", "source")
+FACE_COLUMNS = (*_IDENTITY, "derived")
+"""Columns of a face table that a manifest needs."""
 
 
 def manifest_schema(labels: LabelSpace) -> pa.Schema:
@@ -51,43 +54,44 @@ def columns_of_faces(faces: "pd.DataFrame") -> dict[str, Any]:
 
 def columns_of_selection(selection: "Selection", labels: LabelSpace) -> dict[str, Any]:
     """Return the columns of a selection, in the order of its faces."""
-    class_names = np.array(labels.class_names, dtype=object)
     probabilities = pa.array(selection.probabilities.astype(np.float32).ravel())
+    reasons = [pa.array(reasons, pa.string()) for reasons in selection.reasons.T]
     columns: dict[str, Any] = {
-        "status": np.where(selection.accepted_faces, "accepted", "rejected").astype(object),
-        "reason": _join_reasons(selection.reasons, labels),
+        "status": _texts(selection.accepted_faces, ["rejected", "accepted"]),
+        "reason": _join_reasons(reasons, labels),
         "weight": selection.face_weights.astype(np.float32),
         "class_id": selection.class_ids.astype(np.int32),
-        "class_name": class_names[selection.class_ids],
+        "class_name": _texts(selection.class_ids, labels.class_names),
         "confidence": selection.confidence,
         "class_probabilities": pa.FixedSizeListArray.from_arrays(probabilities, type=_list_type(labels)),
     }
+    weights, confidences = selection.weights, selection.attribute_confidence
     for position, attribute in enumerate(labels.attributes):
         known, accepted = selection.known[:, position], selection.accepted[:, position]
         codes = selection.attribute_codes[:, position].astype(np.int32)
         # a fixed dictionary: the file's bytes must not depend on the value of the first face
         values = pa.array(list(attribute.values), pa.string())
         columns[attribute.name] = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes == UNKNOWN), values)
-        columns[f"{attribute.name}_confidence"] = selection.attribute_confidence[:, position]
-        columns[f"{attribute.name}_weight"] = np.where(known, 1, selection.weights[:, position]).astype(np.float32)
-        columns[f"{attribute.name}_status"] = np.select([known, accepted], ["known", "accepted"], "rejected").astype(
-            object
+        columns[f"{attribute.name}_confidence"] = confidences[:, position]
+        columns[f"{attribute.name}_weight"] = np.where(known, 1, weights[:, position]).astype(np.float32)
+        columns[f"{attribute.name}_status"] = _texts(
+            np.select([known, accepted], [0, 1], 2), ["known", "accepted", "rejected"]
         )
-        columns[f"{attribute.name}_reason"] = selection.reasons[:, position]
+        columns[f"{attribute.name}_reason"] = reasons[position]
     return columns
 
 
 def label_sources(faces: "pd.DataFrame", selection: "Selection", labels: LabelSpace) -> dict[str, Any]:
     """Return each attribute's label source: human, derived (known by construction), pseudo, or None if rejected."""
-    derived = [str(names).split(",") if isinstance(names, str) else [] for names in faces["derived"]]
+    import pandas as pd
+
+    codes, lists = pd.factorize(faces["derived"])  # code -1: none
     columns = {}
     for position, name in enumerate(labels.names):
-        by_construction = np.array([name in names for names in derived], dtype=bool)
+        by_construction = np.array([*(name in str(names).split(",") for names in lists), False], bool)[codes]
         known, accepted = selection.known[:, position], selection.accepted[:, position]
-        columns[f"{name}_label_source"] = np.select(
-            [known & by_construction, known, accepted], ["derived", "human", "pseudo"], ""
-        ).astype(object)
-        columns[f"{name}_label_source"][~(known | accepted)] = None
+        sources = np.select([known & by_construction, known, accepted], [0, 1, 2], UNKNOWN)
+        columns[f"{name}_label_source"] = _texts(sources, ["derived", "human", "pseudo"])
     return columns
 
 
@@ -102,24 +106,30 @@ def columns_of_unreadable(unreadable: "pd.DataFrame") -> dict[str, Any]:
 
 
 def table_of(columns: Mapping[str, Any], num_rows: int, schema: pa.Schema) -> pa.Table:
-    """Build a table of the schema; missing columns are null."""
+    """Build a table of the schema; missing columns are null, and a single text or number stands for every row."""
     arrays = []
     for field in schema:
         column = columns.get(field.name)
         if column is None:
             column = pa.nulls(num_rows, field.type)
+        elif isinstance(column, str | int):
+            column = pa.repeat(pa.scalar(column, field.type), num_rows)
         elif not isinstance(column, pa.Array):
             column = pa.array(column, field.type, from_pandas=True)
         arrays.append(column)
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _join_reasons(reasons: npt.NDArray[np.object_], labels: LabelSpace) -> npt.NDArray[np.object_]:
-    """Join the attributes' reasons [N, A] to one line per face, [N]."""
-    joined = np.full(len(reasons), "", dtype=object)
-    for position, name in enumerate(labels.names):
-        joined = joined + ("; " if position else "") + f"{name}: " + reasons[:, position]
-    return joined
+def _join_reasons(reasons: Sequence[pa.Array], labels: LabelSpace) -> pa.Array:
+    """Join the attributes' reasons, [N] each, to one line per face."""
+    named = [(f"{'; ' if position else ''}{name}: ", reasons[position]) for position, name in enumerate(labels.names)]
+    return pc.binary_join_element_wise(*(part for pair in named for part in pair), "")
+
+
+def _texts(codes: npt.ArrayLike, texts: Sequence[str]) -> pa.Array:
+    """Return the text of each code, of [N]; null for -1."""
+    numbers = np.asarray(codes, np.int64)
+    return pa.array(list(texts), pa.string()).take(pa.array(numbers, mask=numbers == UNKNOWN))
 
 
 def cast_columns(table: pa.Table, labels: LabelSpace) -> pa.Table:

@@ -3,26 +3,31 @@
 Shapes: N faces, A attributes, K classes.
 """
 
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ssl_pipeline.errors import ManifestError, list_of_faults
 from ssl_pipeline.faces.answered import AnsweredLabels, answered_codes, human_codes
 from ssl_pipeline.labels import UNKNOWN, BoolArray, FloatArray, IntArray, LabelSpace
-from ssl_pipeline.pseudo_labels.manifest import Manifest
+from ssl_pipeline.pseudo_labels.manifest import AnyManifest, Manifest, manifest_parts
 from ssl_pipeline.runs.files import atomic_path
+
+_FACE_COLUMNS = ["image_id", "content_hash", "person_id", "pixel_row"]
 
 
 def merge(
     labeled_train: pd.DataFrame,
     pool: pd.DataFrame,
-    manifest: Manifest,
+    manifest: AnyManifest,
     *,
     labels: LabelSpace,
     answered: AnsweredLabels | None = None,
@@ -33,11 +38,11 @@ def merge(
 
     Known values of the pool's faces are always included. Faces with known values but no accepted pseudo-label count as
     human-labeled; faces with neither are left out. A value that people answered is known, and a guess that they rejected
-    or dispute is not used.
+    or dispute is not used. A manifest on disk is read batch by batch, and only the faces with a label are kept.
 
     Args:
         labeled_train: face table rows of split ``train``, with the answers about them.
-        pool: the face table of the pool, without answers.
+        pool: the face table of the pool, without answers: `pool_columns`.
         manifest: of that pool.
         labels: the label space.
         answered: the answers about faces of the pool, in place of guesses and of known values.
@@ -60,15 +65,31 @@ def merge(
             f"{manifest.path}: made for other labels {manifest.labels.to_dict()}, not {labels.to_dict()}; "
             "run `ssl-pipeline run` again"
         )
-    _check_not_labeled(manifest, labeled_train)
-    readable = (manifest.faces["status"] != "unreadable").to_numpy(bool)
-    faces = _faces_of_pool(manifest, readable, pool)
-    _check_known(manifest, readable, labels.encode(faces))
-    human = _human_rows(labeled_train, labels)
-    answers = answered_codes(faces, answered or {}, labels)
-    pseudo = _pool_rows(faces, manifest, readable, answers=answers, guesses=guesses, pool_counts=pool_counts)
-    table: pd.DataFrame = pd.concat([human, pseudo], ignore_index=True)
-    return table.sort_values(["label_source", "image_id"], kind="stable", ignore_index=True)
+    finder, tables, faults = _Finder(pool), [_human_rows(labeled_train, labels)], _Faults()
+    for part in manifest_parts(manifest, _columns_read(labels)):
+        part = Manifest.of(part, part.table.filter(pc.not_equal(part.table["status"], "unreadable")))
+        faces = _faces_of_pool(part, finder, faults)
+        faults.labeled += _labeled_faces(part, labeled_train)
+        if not faults.labeled and not faults.foreign:
+            faults.contradicting += _contradictions(part, labels.encode(faces))
+            answers = answered_codes(faces, answered or {}, labels)
+            tables.append(_pool_rows(faces, part, answers=answers, guesses=guesses, pool_counts=pool_counts))
+    faults.check(manifest)
+    table: pd.DataFrame = pd.concat(tables, ignore_index=True)
+    keys = pa.table({name: pa.array(table[name], pa.large_string()) for name in ("label_source", "image_id")})
+    order = pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names])
+    return table.iloc[np.asarray(order)].reset_index(drop=True)
+
+
+def pool_columns(labels: LabelSpace) -> list[str]:
+    """Return the columns of the pool's face table that `merge` needs."""
+    return [*_FACE_COLUMNS, *labels.names]
+
+
+def _columns_read(labels: LabelSpace) -> list[str]:
+    """Return the columns of a manifest that `merge` needs."""
+    of_attributes = [column for name in labels.names for column in (name, f"{name}_status", f"{name}_weight")]
+    return ["image_id", "content_hash", "status", *of_attributes, "class_probabilities"]
 
 
 def human_table(faces: pd.DataFrame, *, labels: LabelSpace) -> pd.DataFrame:
@@ -106,58 +127,87 @@ def read_training_table(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _check_not_labeled(manifest: Manifest, labeled: pd.DataFrame) -> None:
-    """Refuse pseudo-labels for human-labeled faces, matched by image id or content."""
-    rows = manifest.faces[manifest.faces["status"] != "unreadable"]
+@dataclass
+class _Faults:
+    """What is wrong with a manifest, one line per face or value."""
+
+    labeled: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    contradicting: list[str] = field(default_factory=list)
+
+    def check(self, manifest: AnyManifest) -> None:
+        """Refuse a manifest with faults."""
+        if faults := self.labeled:
+            what = "of its faces are human-labeled; human labels are never overwritten: prepare the faces and run `ssl-pipeline run` again"
+        elif faults := self.foreign:
+            what = (
+                "of its faces are not in this run, so it is a manifest of another run "
+                f"(it was made in run '{manifest.identity.run_name}'); run `ssl-pipeline run` for this run first"
+            )
+        elif faults := self.contradicting:
+            what = "values contradict the pool's known values; undo the edit, or run `ssl-pipeline run` again"
+        if faults:
+            raise ManifestError(list_of_faults(f"{manifest.path}: {len(faults):,} {what}", faults))
+
+
+class _Finder:
+    """Finds faces of the pool by image id, within the range of a batch's ids: an index of all takes much memory."""
+
+    def __init__(self, pool: pd.DataFrame) -> None:
+        image_ids = pa.chunked_array([pa.array(pool["image_id"], pa.large_string())])
+        if pc.any(pc.greater(image_ids[:-1], image_ids[1:])).as_py():
+            order = pc.array_sort_indices(image_ids)
+            pool, image_ids = pool.iloc[np.asarray(order)], image_ids.take(order)
+        self._pool, self._image_ids = pool, image_ids
+
+    def find(self, image_ids: "pd.Series[Any]") -> tuple[pd.DataFrame, BoolArray]:
+        """Return the rows of the faces that are found, and mark the others, bool [N]."""
+        if not len(image_ids):
+            return self._pool[:0], np.zeros(0, bool)
+        everyone = range(len(self._image_ids))
+        first = bisect_left(everyone, image_ids.min(), key=self._image_id)
+        last = bisect_right(everyone, image_ids.max(), key=self._image_id)
+        near = self._pool.iloc[first:last]
+        positions = pd.Index(near["image_id"]).get_indexer(pd.Index(image_ids))
+        return near.iloc[positions[positions >= 0]], positions < 0
+
+    def _image_id(self, position: int) -> str:
+        return str(self._image_ids[position])
+
+
+def _labeled_faces(part: Manifest, labeled: pd.DataFrame) -> list[str]:
+    """Describe pseudo-labels for human-labeled faces, matched by image id or content."""
+    rows = part.faces
     same_id = rows["image_id"].isin(labeled["image_id"])
     same_content = rows["content_hash"].isin(labeled["content_hash"].dropna())
     faults = [f"{image_id}: the same image id" for image_id in rows.loc[same_id, "image_id"]]
-    faults += [f"{image_id}: the same content" for image_id in rows.loc[same_content & ~same_id, "image_id"]]
-    if faults:
-        headline = (
-            f"{manifest.path}: {len(faults):,} of its faces are human-labeled; "
-            "human labels are never overwritten: prepare the faces and run `ssl-pipeline run` again"
-        )
-        raise ManifestError(list_of_faults(headline, faults))
+    return faults + [f"{image_id}: the same content" for image_id in rows.loc[same_content & ~same_id, "image_id"]]
 
 
-def _faces_of_pool(manifest: Manifest, readable: BoolArray, pool: pd.DataFrame) -> pd.DataFrame:
-    """Return the pool's rows of the manifest's readable faces, in the manifest's order."""
-    rows = manifest.faces[readable]
-    positions = pd.Index(pool["image_id"]).get_indexer(pd.Index(rows["image_id"]))
-    absent = positions == -1
-    faces: pd.DataFrame = pool.iloc[positions[~absent]]
+def _faces_of_pool(part: Manifest, finder: _Finder, faults: _Faults) -> pd.DataFrame:
+    """Return the pool's rows of a part's faces, in its order; report those that are not in the pool."""
+    rows = part.faces
+    faces, absent = finder.find(rows["image_id"])
     hashes = rows["content_hash"].to_numpy(object)[~absent]
     changed = np.asarray(faces["content_hash"].to_numpy(object) != hashes, dtype=bool)
-    faults = [f"{image_id}: not in the pool" for image_id in rows["image_id"][absent]]
-    faults += [f"{image_id}: content differs from the pool's" for image_id in faces["image_id"][changed]]
-    if faults:
-        headline = (
-            f"{manifest.path}: {len(faults):,} of its faces are not in this run, so it is a manifest of another run "
-            f"(it was made in run '{manifest.identity.run_name}'); run `ssl-pipeline run` for this run first"
-        )
-        raise ManifestError(list_of_faults(headline, faults))
+    faults.foreign += [f"{image_id}: not in the pool" for image_id in rows["image_id"][absent]]
+    faults.foreign += [f"{image_id}: content differs from the pool's" for image_id in faces["image_id"][changed]]
     return faces
 
 
-def _check_known(manifest: Manifest, readable: BoolArray, known_codes: IntArray) -> None:
-    """Refuse values that contradict the pool's known values, and accepted values that are missing."""
-    codes, known_or_accepted = manifest.codes[readable], manifest.known_or_accepted[readable]
-    image_ids = manifest.faces["image_id"].to_numpy(object)[readable]
-    faults = []
+def _contradictions(part: Manifest, known_codes: IntArray) -> list[str]:
+    """Describe values that contradict the pool's known values, and accepted values that are missing."""
+    codes, image_ids, faults = part.codes, part.faces["image_id"], []
     for face, position in np.argwhere((known_codes != UNKNOWN) & (codes != known_codes)).tolist():
-        attribute, code = manifest.labels.attributes[position], codes[face, position]
+        attribute, code = part.labels.attributes[position], codes[face, position]
         value = f"'{attribute.values[code]}'" if code != UNKNOWN else "no value"
         known = attribute.values[known_codes[face, position]]
-        faults.append(f"{image_ids[face]}, '{attribute.name}': known as '{known}' in the pool, {value} in the manifest")
-    for face, position in np.argwhere(known_or_accepted & (codes == UNKNOWN) & (known_codes == UNKNOWN)).tolist():
-        faults.append(f"{image_ids[face]}, '{manifest.labels.names[position]}': accepted, but without a value")
-    if faults:
-        headline = (
-            f"{manifest.path}: {len(faults):,} values contradict the pool's known values; "
-            "undo the edit, or run `ssl-pipeline run` again"
+        faults.append(
+            f"{image_ids.iloc[face]}, '{attribute.name}': known as '{known}' in the pool, {value} in the manifest"
         )
-        raise ManifestError(list_of_faults(headline, faults))
+    for face, position in np.argwhere(part.known_or_accepted & (codes == UNKNOWN) & (known_codes == UNKNOWN)).tolist():
+        faults.append(f"{image_ids.iloc[face]}, '{part.labels.names[position]}': accepted, but without a value")
+    return faults
 
 
 def _human_rows(labeled_train: pd.DataFrame, labels: LabelSpace) -> pd.DataFrame:
@@ -177,8 +227,7 @@ def _human_rows(labeled_train: pd.DataFrame, labels: LabelSpace) -> pd.DataFrame
 
 def _pool_rows(
     faces: pd.DataFrame,
-    manifest: Manifest,
-    readable: BoolArray,
+    part: Manifest,
     *,
     answers: IntArray,
     guesses: bool,
@@ -190,38 +239,37 @@ def _pool_rows(
     corrected, none of its guesses is used.
 
     Args:
-        faces: the pool's rows of the manifest's readable faces, in the manifest's order, N rows.
-        manifest: of the pool.
-        readable: marks these faces among the manifest's.
+        faces: the pool's rows of the part's faces, in its order, N rows.
+        part: readable faces of the manifest.
         answers: of `answered_codes`, int [N, A].
         guesses: see `merge`.
         pool_counts: see `merge`.
     """
-    labels, probabilities = manifest.labels, manifest.probabilities[readable]
+    labels, probabilities = part.labels, part.probabilities
     human, answered = human_codes(labels.encode(faces), answers), (answers >= 0).any(axis=1)
-    guessed = manifest.accepted[readable] & (answers == UNKNOWN) & guesses
+    guessed = part.accepted & (answers == UNKNOWN) & guesses
     is_possible = (probabilities[answered] * labels.candidates(human[answered])).sum(axis=1, keepdims=True) > 0
     guessed[answered] &= is_possible
     known = (human != UNKNOWN) | guessed
     targets: FloatArray
-    match manifest.targets:
+    match part.targets:
         case "hard":
-            codes = np.where(human != UNKNOWN, human, manifest.codes[readable])
+            codes = np.where(human != UNKNOWN, human, part.codes)
             targets = _uniform(np.where(known, codes, UNKNOWN), labels)
         case "soft":
             targets = probabilities
             targets[answered] = labels.condition(targets[answered], human[answered])
         case _:
-            assert_never(manifest.targets)
+            assert_never(part.targets)
     pseudo = guessed.any(axis=1) | (not pool_counts)
     columns = [f"{name}_weight" for name in labels.names]
-    weights = np.where(human != UNKNOWN, 1, manifest.faces.loc[readable, columns].to_numpy(np.float32))
+    weights = np.where(human != UNKNOWN, 1, part.faces[columns].to_numpy(np.float32))
     included = known.any(axis=1)
     return _rows(
         faces[included],
         labels=labels,
         label_sources=np.where(pseudo, "pseudo", "human").astype(object)[included],
-        round_index=manifest.identity.round_index,
+        round_index=part.identity.round_index,
         weights=np.where(known & pool_counts, weights, 0).astype(np.float32)[included],
         known=known[included],
         targets=targets[included],
@@ -239,7 +287,7 @@ def _rows(
     targets: FloatArray,
 ) -> pd.DataFrame:
     """Build rows of the training table; arrays are in the order of `faces`."""
-    rows = faces[["image_id", "content_hash", "person_id", "pixel_row"]].reset_index(drop=True)
+    rows = faces[_FACE_COLUMNS].reset_index(drop=True)
     rows["pixel_row"] = rows["pixel_row"].astype(np.int64)
     rows["label_source"] = pd.Series(label_sources, dtype="str")
     rows["labeled_round"] = np.where(label_sources == "human", 0, round_index).astype(np.int64)

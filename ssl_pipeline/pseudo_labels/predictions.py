@@ -1,11 +1,10 @@
 """Predictions of one attribute, or of the class: for the pool, and for held-out faces to measure precision on.
 
-Shapes: N faces of the pool, M held-out faces, T members, A attributes, V values of one attribute, K classes.
+Shapes: N faces of the pool, M held-out faces, A attributes, V values of one attribute, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -65,20 +64,17 @@ class Predictions:
     """The attribute's name, or `class`."""
     values: Sequence[str]
     """Names of the values, [V]."""
-    probabilities: FloatArray
-    """float [N, V], rows sum to 1."""
+    most_probable: tuple[IntArray, FloatArray]
+    """The most probable value, int [N], and its confidence to 7 decimals, float [N]."""
     unlabeled: BoolArray
     """bool [N], the faces whose value is unknown: only they can get a pseudo-label."""
     image_ids: "Sequence[str] | pd.Series[Any]"
     """[N], break ties."""
-    members: FloatArray | None = None
-    """float [T, N, V], by each view or teacher."""
+    unlabeled_probabilities: Callable[[], FloatArray]
+    """Returns the probabilities of the unlabeled faces' values, float [·, V], rows sum to 1."""
+    disagreement: FloatArray | None = None
+    """float [N], see `criteria.vote_disagreement`; None without views or teachers."""
     held_out: tuple[HeldOutPredictions, ...] = ()
-
-    @cached_property
-    def most_probable(self) -> tuple[IntArray, FloatArray]:
-        """The most probable value, int [N], and its confidence, float [N]."""
-        return most_probable(self.probabilities)
 
     def candidates(self, value: int) -> BoolArray:
         """Mark the unlabeled faces whose most probable value this is, bool [N]."""

@@ -1,6 +1,6 @@
 """Texts of reasons: confidences next to their thresholds, rounded so that a rejected one never looks accepted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 import numpy as np
@@ -8,9 +8,12 @@ import numpy.typing as npt
 
 from ssl_pipeline.labels import FloatArray
 from ssl_pipeline.pseudo_labels.criteria import DECIMALS
+from ssl_pipeline.pseudo_labels.posteriors import Rows
 from ssl_pipeline.pseudo_labels.predictions import Predictions
 
 ObjectArray = npt.NDArray[np.object_]
+Reasons = Callable[[Rows], ObjectArray]
+"""Returns the reasons of some faces, text [·]: all at once would take more memory than everything else."""
 
 
 def measure_of(predictions: Predictions) -> str:
@@ -19,19 +22,20 @@ def measure_of(predictions: Predictions) -> str:
 
 
 def compare_with_thresholds(
-    predictions: Predictions, thresholds: Sequence[float | None], *, without_threshold: Sequence[str] = ()
+    predictions: Predictions, thresholds: Sequence[float | None], rows: Rows, *, without_threshold: Sequence[str] = ()
 ) -> ObjectArray:
     """Compare each face's confidence with its value's threshold, e.g. ``confidence 0.97 >= 0.95 for female``.
 
     Args:
         predictions: N faces, V values.
         thresholds: [V].
+        rows: the faces.
         without_threshold: text for values whose threshold is None, [V].
 
     Returns:
-        text [N].
+        text [·].
     """
-    predicted, confidence = predictions.most_probable
+    predicted, confidence = (numbers[rows] for numbers in predictions.most_probable)
     reasons = np.full(len(predicted), "", dtype=object)
     for value, threshold in enumerate(thresholds):
         is_value, name = predicted == value, predictions.values[value]

@@ -5,6 +5,7 @@ Shapes: N faces of the pool, M held-out faces, T members, A attributes, K classe
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -13,37 +14,84 @@ import pandas as pd
 from ssl_pipeline.config.selection import EnsembleAgreement, PrecisionGuarantee, SelectionConfig
 from ssl_pipeline.errors import SelectionError
 from ssl_pipeline.labels import UNKNOWN, BoolArray, FloatArray, IntArray, LabelSpace
-from ssl_pipeline.pseudo_labels.criteria import DECIMALS, most_probable
+from ssl_pipeline.pseudo_labels.criteria import DECIMALS, most_probable, vote_disagreement
 from ssl_pipeline.pseudo_labels.distribution_alignment import aligned, alignment_ratio, class_prior
+from ssl_pipeline.pseudo_labels.posteriors import Posteriors, Rows, marginal, slices
 from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces, Predictions, predict_held_out
-from ssl_pipeline.pseudo_labels.reasons import ObjectArray
+from ssl_pipeline.pseudo_labels.reasons import ObjectArray, Reasons
 from ssl_pipeline.pseudo_labels.strategies import ThresholdRow, apply_strategy
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The selected value of every face and attribute, its confidence, and whether it is accepted."""
+    """The selected value of every face and attribute, and whether it is accepted.
 
-    probabilities: FloatArray
-    """float [N, K], rows sum to 1: the teacher's posterior, aligned if configured, given the known attributes."""
+    Only numbers that the decision needs are held for all faces; what a manifest says beside them is computed on access,
+    for some faces at a time (`take`).
+    """
+
+    posteriors: Posteriors
+    """The teacher's predictions, aligned if configured, given the known attributes."""
     class_ids: IntArray
     """int [N], the most probable class; the lowest id among equals."""
-    confidence: FloatArray
-    """float [N], in [0, 1]: the probability of that class."""
     attribute_codes: IntArray
     """int [N, A]: the known value, else the most probable one (per attribute) or that of the most probable class."""
-    attribute_confidence: FloatArray
-    """float [N, A], in [0, 1]: the marginal probability of that value; 1 if known."""
-    known: BoolArray
-    """bool [N, A]: known before prediction."""
     accepted: BoolArray
     """bool [N, A]: the pseudo-label is accepted; False if the attribute is known."""
-    weights: FloatArray
-    """float [N, A], in [0, 1]: the weight of the pseudo-label; 0 if not accepted."""
-    reasons: ObjectArray
-    """text [N, A], e.g. ``known``, ``confidence 0.41 < 0.95``, ``rank 12 <= 500 for female``."""
+    unequal_weights: FloatArray | None
+    """float [N, A], in [0, 1], of the accepted labels; None: they weigh 1."""
+    explain: tuple[Reasons, ...]
+    """Reasons of each attribute's decisions; a single one if all attributes are selected together."""
     thresholds: tuple[ThresholdRow, ...]
     """One row per value, and per set of known attributes where a precision is guaranteed."""
+
+    def take(self, rows: IntArray) -> "Selection":
+        """Return the selection of some faces."""
+        return Selection(
+            self.posteriors.take(rows),
+            self.class_ids[rows],
+            self.attribute_codes[rows],
+            self.accepted[rows],
+            None if self.unequal_weights is None else self.unequal_weights[rows],
+            tuple(partial(_reasons_within, reasons, rows) for reasons in self.explain),
+            self.thresholds,
+        )
+
+    @property
+    def known(self) -> BoolArray:
+        """Mark the values known before prediction, bool [N, A]."""
+        return np.asarray(self.posteriors.known_codes != UNKNOWN)
+
+    @cached_property
+    def probabilities(self) -> FloatArray:
+        """The posterior, float64 [N, K], rows sum to 1."""
+        return self.posteriors.of()
+
+    @property
+    def confidence(self) -> FloatArray:
+        """The probability of the most probable class, float64 [N], in [0, 1]."""
+        return most_probable(self.probabilities)[1]
+
+    @property
+    def attribute_confidence(self) -> FloatArray:
+        """The marginal probability of the selected value, float64 [N, A], in [0, 1]; 1 if known."""
+        marginals, codes = self.posteriors.labels.attribute_probabilities(self.probabilities), self.attribute_codes
+        faces = np.arange(len(codes))
+        chosen = np.stack([marginal[faces, codes[:, position]] for position, marginal in enumerate(marginals)], axis=1)
+        return np.where(self.known, 1.0, np.round(chosen, DECIMALS))
+
+    @property
+    def weights(self) -> FloatArray:
+        """The weight of the pseudo-label, float64 [N, A], in [0, 1]; 0 if not accepted."""
+        return np.where(self.accepted, 1.0 if self.unequal_weights is None else self.unequal_weights, 0.0)
+
+    @property
+    def reasons(self) -> ObjectArray:
+        """Text [N, A], e.g. ``known``, ``confidence 0.41 < 0.95``, ``rank 12 <= 500 for female``."""
+        columns = [reasons(slice(None)) for reasons in self.explain]
+        if len(columns) == 1:
+            columns *= self.known.shape[1]
+        return np.where(self.known, "known", np.stack(columns, axis=1))
 
     @property
     def accepted_faces(self) -> BoolArray:
@@ -54,6 +102,10 @@ class Selection:
     def face_weights(self) -> FloatArray:
         """One weight per face, float [N]; see `face_weights`."""
         return face_weights(self.weights, self.accepted, self.known)
+
+
+def _reasons_within(reasons: Reasons, faces: IntArray, rows: Rows) -> ObjectArray:
+    return reasons(faces[rows])
 
 
 def face_weights(weights: FloatArray, accepted: BoolArray, known: BoolArray) -> FloatArray:
@@ -111,99 +163,104 @@ def select(
     _check_pool(probabilities, known_codes, labels, num_image_ids=len(image_ids))
     _check_others(held_out, members, labels, num_faces=len(probabilities))
     _check_requirements(config, held_out, members, training_codes)
-    probabilities, held_out, members = _align_all(
-        probabilities, held_out, members, labels=labels, config=config, training_codes=training_codes
+    ratio = _alignment_ratio(probabilities, held_out, labels=labels, config=config, training_codes=training_codes)
+    if held_out is not None and ratio is not None:
+        held_out = replace(held_out, probabilities=aligned(held_out.probabilities, ratio))
+    given = np.asarray(known_codes, np.int16)
+    pool = Posteriors(probabilities, given, labels, ratio)
+    positions = [None] if config.per == "class" else list(range(len(labels.attributes)))
+    class_ids, decided = _most_probable(
+        pool, [Posteriors(member, given, labels, ratio) for member in (() if members is None else members)], positions
     )
-    known = known_codes != UNKNOWN
-    posterior = labels.condition(probabilities.astype(np.float64), known_codes)
-    marginals = labels.attribute_probabilities(posterior)
-    class_ids, confidence = most_probable(posterior)
-    per_class = config.per == "class"
+    known = np.asarray(given != UNKNOWN)
     predictions = [
-        _predictions(posterior, known_codes, labels, position, image_ids=image_ids, held_out=held_out, members=members)
-        for position in ([None] if per_class else range(len(labels.attributes)))
+        _predictions(pool, position, *numbers, known=known, image_ids=image_ids, held_out=held_out)
+        for position, numbers in zip(positions, decided, strict=True)
     ]
     num_guarantees = sum(len(one.values) * len(one.held_out) for one in predictions)
-    accepted, weights = np.zeros(known.shape, dtype=bool), np.zeros(known.shape)
-    reasons, rows = np.full(known.shape, "known", dtype=object), list[ThresholdRow]()
-    for position, one in enumerate(predictions):
-        acceptance = apply_strategy(one, config, round_index=round_index, num_guarantees=num_guarantees)
-        columns = slice(None) if per_class else slice(position, position + 1)
-        accepted[:, columns] = acceptance.accepted[:, None] & ~known[:, columns]
-        weights[:, columns] = np.where(accepted[:, columns], acceptance.weights[:, None], 0.0)
-        reasons[:, columns] = np.where(known[:, columns], "known", acceptance.reasons[:, None])
-        rows += acceptance.rows
-    if per_class:
-        predicted = labels.class_codes[class_ids]
+    acceptances = [
+        apply_strategy(one, config, round_index=round_index, num_guarantees=num_guarantees) for one in predictions
+    ]
+    if config.per == "class":
+        predicted = labels.class_codes.astype(np.int16)[class_ids]
     else:
-        predicted = np.stack([one.most_probable[0] for one in predictions], axis=1)
-    codes = np.where(known, known_codes, predicted)
-    faces = np.arange(len(codes))
-    chosen = np.stack([marginal[faces, codes[:, position]] for position, marginal in enumerate(marginals)], axis=1)
+        predicted = np.stack([one.most_probable[0].astype(np.int16) for one in predictions], axis=1)
+    weights = [acceptance.weights for acceptance in acceptances]
     return Selection(
-        probabilities=posterior,
+        posteriors=pool,
         class_ids=class_ids,
-        confidence=confidence,
-        attribute_codes=codes,
-        attribute_confidence=np.where(known, 1.0, np.round(chosen, DECIMALS)),
-        known=known,
-        accepted=accepted,
-        weights=weights,
-        reasons=reasons,
-        thresholds=tuple(rows),
+        attribute_codes=np.where(known, given, predicted),
+        accepted=np.stack([one.accepted for one in acceptances], axis=1) & ~known,
+        unequal_weights=_columns(weights, len(labels.attributes)),
+        explain=tuple(acceptance.reasons for acceptance in acceptances),
+        thresholds=tuple(row for acceptance in acceptances for row in acceptance.rows),
     )
+
+
+def _columns(weights: Sequence[FloatArray | None], num_attributes: int) -> FloatArray | None:
+    """Return weights as float [N, A]; None if they are all 1."""
+    given = [each for each in weights if each is not None]
+    return np.stack(given * (num_attributes // len(given)), axis=1) if given else None
+
+
+def _most_probable(
+    pool: Posteriors, members: Sequence[Posteriors], positions: Sequence[int | None]
+) -> tuple[IntArray, list[tuple[IntArray, FloatArray, FloatArray | None]]]:
+    """Return the most probable classes, and per attribute the most probable value, its confidence and disagreement."""
+    num_faces, labels = len(pool.known_codes), pool.labels
+    class_ids: IntArray = np.empty(num_faces, np.int32)
+    decided: list[tuple[IntArray, FloatArray, FloatArray | None]] = [
+        (np.empty(num_faces, np.int32), np.empty(num_faces), np.empty(num_faces) if members else None)
+        for _ in positions
+    ]
+    for rows in slices(num_faces):
+        posterior, of_members = pool.of(rows), [member.of(rows) for member in members]
+        class_ids[rows] = most_probable(posterior)[0]
+        for position, (values, confidence, disagreement) in zip(positions, decided, strict=True):
+            values[rows], confidence[rows] = most_probable(marginal(posterior, labels, position))
+            if disagreement is not None:
+                votes = np.stack([marginal(member, labels, position) for member in of_members])
+                disagreement[rows] = vote_disagreement(votes, values[rows])
+    return class_ids, decided
 
 
 def _predictions(
-    posterior: FloatArray,
-    known_codes: IntArray,
-    labels: LabelSpace,
+    pool: Posteriors,
     position: int | None,
+    values: IntArray,
+    confidence: FloatArray,
+    disagreement: FloatArray | None,
     *,
+    known: BoolArray,
     image_ids: "Sequence[str] | pd.Series[Any]",
     held_out: HeldOutFaces | None,
-    members: FloatArray | None,
 ) -> Predictions:
     """Return the predictions of an attribute by its position; None is the class."""
-
-    def marginal(probabilities: FloatArray) -> FloatArray:
-        return probabilities if position is None else labels.attribute_probabilities(probabilities)[position]
-
-    known = known_codes != UNKNOWN
-    unlabeled = ~known.all(axis=1) if position is None else ~known[:, position]
-    member_marginals = [
-        marginal(labels.condition(member, known_codes)) for member in (() if members is None else members)
-    ]
+    labels = pool.labels
+    unlabeled = np.asarray(~known.all(axis=1) if position is None else ~known[:, position])
     return Predictions(
         name="class" if position is None else labels.names[position],
         values=labels.class_names if position is None else labels.attributes[position].values,
-        probabilities=marginal(posterior),
+        most_probable=(values, confidence),
         unlabeled=unlabeled,
         image_ids=image_ids,
-        members=np.stack(member_marginals) if member_marginals else None,
+        unlabeled_probabilities=partial(pool.marginals_of, unlabeled, position),
+        disagreement=disagreement,
         held_out=() if held_out is None else predict_held_out(held_out, labels, known, unlabeled, position=position),
     )
 
 
-def _align_all(
+def _alignment_ratio(
     probabilities: FloatArray,
     held_out: HeldOutFaces | None,
-    members: FloatArray | None,
     *,
     labels: LabelSpace,
     config: SelectionConfig,
     training_codes: IntArray | None,
-) -> tuple[FloatArray, HeldOutFaces | None, FloatArray | None]:
-    """Align pool, held-out faces and members by the pool's ratio."""
+) -> FloatArray | None:
+    """Return the ratio by which pool, held-out faces and members are aligned; None if they are not."""
     codes = {"none": None, "training": training_codes, "validation": held_out.codes if held_out else None}[config.align]
-    if codes is None:
-        return probabilities, held_out, members
-    ratio = alignment_ratio(probabilities, class_prior(codes, labels))
-    return (
-        aligned(probabilities, ratio),
-        None if held_out is None else replace(held_out, probabilities=aligned(held_out.probabilities, ratio)),
-        None if members is None else aligned(members, ratio),
-    )
+    return None if codes is None else alignment_ratio(probabilities, class_prior(codes, labels))
 
 
 def _check_requirements(

@@ -5,6 +5,7 @@ Shapes: N faces, V values of one attribute, or K classes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, assert_never
 
 import numpy as np
@@ -21,14 +22,13 @@ from ssl_pipeline.config.selection import (
 )
 from ssl_pipeline.labels import UNKNOWN, BoolArray, FloatArray
 from ssl_pipeline.pseudo_labels.criteria import (
-    confident,
     curriculum_size,
     gaussian_weights,
     mean_and_deviation,
     self_adaptive_thresholds,
     top_k_per_value,
-    vote_disagreement,
 )
+from ssl_pipeline.pseudo_labels.posteriors import Rows
 from ssl_pipeline.pseudo_labels.precision_guarantee import (
     choose_threshold,
     num_units_needed,
@@ -36,7 +36,13 @@ from ssl_pipeline.pseudo_labels.precision_guarantee import (
     threshold_grid,
 )
 from ssl_pipeline.pseudo_labels.predictions import HeldOutPredictions, Predictions
-from ssl_pipeline.pseudo_labels.reasons import ObjectArray, compare_with_thresholds, format_away_from, measure_of
+from ssl_pipeline.pseudo_labels.reasons import (
+    ObjectArray,
+    Reasons,
+    compare_with_thresholds,
+    format_away_from,
+    measure_of,
+)
 
 MEASUREMENT_DELTA = 0.1
 """Without a guarantee, the held-out precision is reported with a lower bound of confidence 1 - this."""
@@ -71,10 +77,9 @@ class Acceptance:
 
     accepted: BoolArray
     """bool [N]"""
-    weights: FloatArray
-    """float [N], in [0, 1]."""
-    reasons: ObjectArray
-    """text [N]"""
+    weights: FloatArray | None
+    """float [N], in [0, 1]; None: 1 each."""
+    reasons: Reasons
     rows: tuple[ThresholdRow, ...]
 
 
@@ -111,9 +116,13 @@ def apply_strategy(
 
 def _fixed_threshold(predictions: Predictions, config: FixedThreshold) -> Acceptance:
     threshold, confidence = config.confidence_threshold, predictions.most_probable[1]
-    accepted = predictions.unlabeled & confident(predictions.probabilities, confidence_threshold=threshold)
-    sign = np.where(accepted, " >= ", " < ").astype(object)
-    reasons = f"{measure_of(predictions)} " + format_away_from(confidence, limit=threshold) + sign + f"{threshold}"
+    accepted = predictions.unlabeled & (confidence >= threshold)
+
+    def reasons(rows: Rows) -> ObjectArray:
+        sign = np.where(accepted[rows], " >= ", " < ").astype(object)
+        numbers = format_away_from(confidence[rows], limit=threshold)
+        return np.asarray(f"{measure_of(predictions)} " + numbers + sign + f"{threshold}")
+
     return _acceptance(predictions, accepted, reasons, [threshold] * len(predictions.values))
 
 
@@ -123,14 +132,18 @@ def _balanced_top_k(predictions: Predictions, config: BalancedTopK) -> Acceptanc
     in_top_k, rank = top_k_per_value(
         confidence, competing, k=config.k, num_values=len(predictions.values), tie_break=predictions.image_ids
     )
-    ranks = [
-        f"rank {face_rank} {'<=' if kept else '>'} {config.k} for {predictions.values[value]}"
-        for face_rank, kept, value in zip(rank.tolist(), in_top_k.tolist(), predicted.tolist(), strict=True)
-    ]
-    confident_enough = confidence >= minimum
-    below = f"{measure_of(predictions)} " + format_away_from(confidence, limit=minimum) + f" < min_confidence {minimum}"
-    reasons = np.where(confident_enough, np.array(ranks, dtype=object), below)
-    return _accept_ranked(predictions, in_top_k & confident_enough, reasons)
+
+    def reasons(rows: Rows) -> ObjectArray:
+        faces = zip(rank[rows].tolist(), in_top_k[rows].tolist(), predicted[rows].tolist(), strict=True)
+        ranks = [
+            f"rank {face_rank} {'<=' if kept else '>'} {config.k} for {predictions.values[value]}"
+            for face_rank, kept, value in faces
+        ]
+        numbers = format_away_from(confidence[rows], limit=minimum)
+        below = f"{measure_of(predictions)} " + numbers + f" < min_confidence {minimum}"
+        return np.where(confidence[rows] >= minimum, np.array(ranks, dtype=object), below)
+
+    return _accept_ranked(predictions, in_top_k & (confidence >= minimum), reasons)
 
 
 def _percentile_curriculum(predictions: Predictions, config: PercentileCurriculum, round_index: int) -> Acceptance:
@@ -138,14 +151,18 @@ def _percentile_curriculum(predictions: Predictions, config: PercentileCurriculu
     size = curriculum_size(num_faces, round_index=round_index, step_percent=config.step_percent)
     competing = np.where(predictions.unlabeled, 0, UNKNOWN)
     accepted, rank = top_k_per_value(confidence, competing, k=size, num_values=1, tie_break=predictions.image_ids)
-    ranks = [
-        f"rank {face_rank} {'<=' if kept else '>'} {size} in round {round_index}, of {num_faces}"
-        for face_rank, kept in zip(rank.tolist(), accepted.tolist(), strict=True)
-    ]
-    return _accept_ranked(predictions, accepted, np.array(ranks, dtype=object))
+
+    def reasons(rows: Rows) -> ObjectArray:
+        ranks = [
+            f"rank {face_rank} {'<=' if kept else '>'} {size} in round {round_index}, of {num_faces}"
+            for face_rank, kept in zip(rank[rows].tolist(), accepted[rows].tolist(), strict=True)
+        ]
+        return np.array(ranks, dtype=object)
+
+    return _accept_ranked(predictions, accepted, reasons)
 
 
-def _accept_ranked(predictions: Predictions, accepted: BoolArray, reasons: ObjectArray) -> Acceptance:
+def _accept_ranked(predictions: Predictions, accepted: BoolArray, reasons: Reasons) -> Acceptance:
     """Report each value's lowest accepted confidence as its threshold."""
     predicted, confidence = predictions.most_probable
     per_value = [confidence[accepted & (predicted == value)] for value in range(len(predictions.values))]
@@ -154,11 +171,11 @@ def _accept_ranked(predictions: Predictions, accepted: BoolArray, reasons: Objec
 
 
 def _self_adaptive(predictions: Predictions) -> Acceptance:
-    pool = predictions.probabilities[predictions.unlabeled]
+    pool = predictions.unlabeled_probabilities()
     thresholds = self_adaptive_thresholds(pool) if len(pool) else np.ones(len(predictions.values))
     predicted, confidence = predictions.most_probable
     accepted = predictions.unlabeled & (confidence >= thresholds[predicted])
-    reasons = compare_with_thresholds(predictions, thresholds.tolist())
+    reasons = partial(compare_with_thresholds, predictions, thresholds.tolist())
     return _acceptance(predictions, accepted, reasons, thresholds.tolist())
 
 
@@ -168,26 +185,31 @@ def _gaussian_weights(predictions: Predictions, config: GaussianWeights) -> Acce
     mean, deviation = mean_and_deviation(pool) if len(pool) else (1.0, 0.0)
     weights = gaussian_weights(confidence, mean=mean, deviation=deviation)
     accepted = predictions.unlabeled & (weights >= minimum)
-    sign = np.where(accepted, " >= ", " < ").astype(object)
-    reasons = "weight " + format_away_from(weights, limit=minimum) + sign + f"{minimum}"
+
+    def reasons(rows: Rows) -> ObjectArray:
+        sign = np.where(accepted[rows], " >= ", " < ").astype(object)
+        return np.asarray("weight " + format_away_from(weights[rows], limit=minimum) + sign + f"{minimum}")
+
     note, thresholds = f"mean {mean:.4f}, deviation {deviation:.4f}", [None] * len(predictions.values)
     return _acceptance(predictions, accepted, reasons, thresholds, weights=weights, note=note)
 
 
 def _ensemble_agreement(predictions: Predictions, config: EnsembleAgreement) -> Acceptance:
-    assert predictions.members is not None, "select refuses ensemble_agreement without members"
+    assert predictions.disagreement is not None, "select refuses ensemble_agreement without members"
     minimum, maximum = config.confidence_threshold, config.max_deviation
-    predicted, confidence = predictions.most_probable
-    deviation = vote_disagreement(predictions.members, predicted)
-    confident_enough, agreed = confidence >= minimum, deviation <= maximum
-    accepted = predictions.unlabeled & confident_enough & agreed
-    confidences = f"{measure_of(predictions)} " + format_away_from(confidence, limit=minimum)
-    deviations = "deviation " + format_away_from(deviation, limit=maximum, up=True)
-    reasons = np.select(
-        [accepted, ~confident_enough],
-        [confidences + f" >= {minimum}, " + deviations + f" <= {maximum}", confidences + f" < {minimum}"],
-        deviations + f" > {maximum}",
-    ).astype(object)
+    confidence, deviation = predictions.most_probable[1], predictions.disagreement
+    accepted = predictions.unlabeled & (confidence >= minimum) & (deviation <= maximum)
+
+    def reasons(rows: Rows) -> ObjectArray:
+        confidences = f"{measure_of(predictions)} " + format_away_from(confidence[rows], limit=minimum)
+        deviations = "deviation " + format_away_from(deviation[rows], limit=maximum, up=True)
+        texts = np.select(
+            [accepted[rows], confidence[rows] < minimum],
+            [confidences + f" >= {minimum}, " + deviations + f" <= {maximum}", confidences + f" < {minimum}"],
+            deviations + f" > {maximum}",
+        )
+        return np.asarray(texts, object)
+
     thresholds = [minimum] * len(predictions.values)
     return _acceptance(
         predictions, accepted, reasons, thresholds, note=f"deviation <= {maximum}", threshold_decides=False
@@ -197,17 +219,24 @@ def _ensemble_agreement(predictions: Predictions, config: EnsembleAgreement) -> 
 def _precision_guarantee(predictions: Predictions, config: PrecisionGuarantee, delta: float) -> Acceptance:
     """Guarantee per set of known attributes, since these change confidence and precision of the predicted one."""
     predicted, confidence = predictions.most_probable
-    accepted, rows = np.zeros(len(predicted), dtype=bool), []
-    reasons = np.full(len(predicted), "", dtype=object)
+    accepted, rows, texts = np.zeros(len(predicted), dtype=bool), [], []
     for held_out in predictions.held_out:
         new_rows = [_guarantee(predictions, held_out, value, config, delta) for value in range(len(predictions.values))]
         thresholds = [row.threshold for row in new_rows]
         limits = np.array([np.inf if threshold is None else threshold for threshold in thresholds])
         accepted |= held_out.pool_faces & (confidence >= limits[predicted])
-        texts = compare_with_thresholds(predictions, thresholds, without_threshold=[row.note for row in new_rows])
-        reasons = np.where(held_out.pool_faces, texts, reasons)
+        notes = [row.note for row in new_rows]
+        texts.append(partial(compare_with_thresholds, predictions, thresholds, without_threshold=notes))
         rows += new_rows
-    return Acceptance(accepted, accepted.astype(float), reasons, tuple(rows))
+
+    def reasons(some: Rows) -> ObjectArray:
+        found = np.full(len(predicted[some]), "", dtype=object)
+        for held_out, text in zip(predictions.held_out, texts, strict=True):
+            if (faces := held_out.pool_faces[some]).any():
+                found = np.where(faces, text(some), found)
+        return found
+
+    return Acceptance(accepted, None, reasons, tuple(rows))
 
 
 def _guarantee(
@@ -252,7 +281,7 @@ def _guarantee(
 def _acceptance(
     predictions: Predictions,
     accepted: BoolArray,
-    reasons: ObjectArray,
+    reasons: Reasons,
     thresholds: Sequence[float | None],
     *,
     weights: FloatArray | None = None,
@@ -264,7 +293,7 @@ def _acceptance(
     Args:
         predictions: N faces, V values.
         accepted: bool [N].
-        reasons: text [N].
+        reasons: of the faces.
         thresholds: [V].
         weights: float [N]; by default 1.
         note: for every row.
@@ -288,7 +317,7 @@ def _acceptance(
                 **measured,
             )
         )
-    return Acceptance(accepted, np.ones(len(accepted)) if weights is None else weights, reasons, tuple(rows))
+    return Acceptance(accepted, weights, reasons, tuple(rows))
 
 
 def _measure(held_out: HeldOutPredictions, value: int, threshold: float) -> dict[str, Any]:

@@ -84,8 +84,8 @@ def _guessed(table: pa.Table, labels: LabelSpace) -> tuple[BoolArray, BoolArray]
     return is_open & ~equals(table["status"], "unreadable"), is_accepted
 
 
-def precision(manifest: "Manifest", truth: "pd.DataFrame") -> dict[str, dict[str, Any]]:
-    """Compute the share of accepted pseudo-labels that are correct, where the truth is known.
+def precision(manifest: "Manifest | ManifestFile", truth: "pd.DataFrame") -> dict[str, dict[str, Any]]:
+    """Compute the share of accepted pseudo-labels that are correct, where the truth is known, batch by batch.
 
     Args:
         manifest: the manifest.
@@ -99,27 +99,41 @@ def precision(manifest: "Manifest", truth: "pd.DataFrame") -> dict[str, dict[str
     Raises:
         ValueError: if the truth holds an undefined value.
     """
-    import pandas as pd
+    from ssl_pipeline.pseudo_labels.manifest import manifest_parts
 
-    true_codes = codes_of(truth, pd.Index(manifest.faces["image_id"]), manifest.labels)
-    correct = manifest.codes == true_codes
-    accepted = manifest.accepted
-    result = {
-        name: _share(correct[:, position], accepted[:, position] & (true_codes[:, position] != UNKNOWN))
-        for position, name in enumerate(manifest.labels.names)
+    names = [*manifest.labels.names, "joint"]
+    codes, num_correct, num = TrueCodes(truth, manifest.labels), np.zeros(len(names), int), np.zeros(len(names), int)
+    columns = ["image_id", *manifest.labels.names, *(f"{name}_status" for name in manifest.labels.names)]
+    for part in manifest_parts(manifest, columns):
+        true_codes = codes.of(part.faces["image_id"])
+        correct, counted = part.codes == true_codes, part.accepted & (true_codes != UNKNOWN)
+        joint = part.accepted.any(axis=1) & (part.known_or_accepted & (true_codes != UNKNOWN)).all(axis=1)
+        correct, counted = np.c_[correct, correct.all(axis=1)], np.c_[counted, joint]
+        num_correct, num = num_correct + (correct & counted).sum(axis=0), num + counted.sum(axis=0)
+    return {
+        name: {"num": of_all, "precision": of_correct / of_all if of_all else None}
+        for name, of_correct, of_all in zip(names, num_correct.tolist(), num.tolist(), strict=True)
     }
-    complete = accepted.any(axis=1) & manifest.known_or_accepted.all(axis=1) & (true_codes != UNKNOWN).all(axis=1)
-    return result | {"joint": _share(correct.all(axis=1), complete)}
 
 
-def codes_of(truth: "pd.DataFrame", image_ids: "pd.Index[str]", labels: LabelSpace) -> IntArray:
-    """Return the true value codes of faces, int [N, A], -1 unknown; `truth` as for `precision`."""
-    import pandas as pd
+class TrueCodes:
+    """The true value codes of faces by image id."""
 
-    positions = pd.Index(truth["image_id"]).get_indexer(image_ids)
-    codes = np.full((len(image_ids), len(labels.attributes)), UNKNOWN, dtype=np.int64)
-    codes[positions >= 0] = labels.encode(truth)[positions[positions >= 0]]
-    return codes
+    def __init__(self, truth: "pd.DataFrame", labels: LabelSpace) -> None:
+        """Encode the truth, see `precision`."""
+        import pandas as pd
+
+        self._image_ids, self._codes = pd.Index(truth["image_id"]), labels.encode(truth).astype(np.int16)
+
+    def of(self, image_ids: "pd.Series[Any] | pd.Index[str]") -> IntArray:
+        """Return the codes of faces, int16 [N, A], -1 unknown."""
+        import pandas as pd
+
+        codes = np.full((len(image_ids), self._codes.shape[1]), UNKNOWN, np.int16)
+        if len(self._image_ids):
+            positions = self._image_ids.get_indexer(pd.Index(image_ids))
+            codes[positions >= 0] = self._codes[positions[positions >= 0]]
+        return codes
 
 
 def first_faces(
@@ -186,8 +200,3 @@ def _status_counts(counts: Counter[str]) -> dict[str, int]:
 def _most_common(counts: Counter[str]) -> dict[str, int]:
     """Sort texts by number, the most frequent first, then by name."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _share(correct: BoolArray, counted: BoolArray) -> dict[str, Any]:
-    num = int(counted.sum())
-    return {"num": num, "precision": float(correct[counted].mean()) if num else None}

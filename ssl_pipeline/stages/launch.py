@@ -34,7 +34,8 @@ from ssl_pipeline.learning.dataset import TrainingFaces, TrainingSet, UnlabeledS
 from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.learning.fit import TRAINED, FitResult, fit
 from ssl_pipeline.learning.trackers import Tracking
-from ssl_pipeline.pseudo_labels.manifest import read_manifest
+from ssl_pipeline.pseudo_labels.manifest import manifest_parts
+from ssl_pipeline.pseudo_labels.manifest_file import open_manifest
 from ssl_pipeline.pseudo_labels.merging import read_training_table
 from ssl_pipeline.runs.disk import check_disk_space
 from ssl_pipeline.runs.files import read_json, write_json, write_text
@@ -109,9 +110,13 @@ class TrainingJob(Section):
 
 def _probabilities(path: Path, pool: pd.DataFrame) -> npt.NDArray[np.float32]:
     """Read the class probabilities of the pool's faces from a manifest, float [N, K]."""
-    manifest = read_manifest(path)
-    rows = pd.Index(manifest.faces["image_id"]).get_indexer(pd.Index(pool["image_id"]))
-    probabilities: npt.NDArray[np.float32] = manifest.probabilities[rows]
+    manifest = open_manifest(path)
+    probabilities = np.full((len(pool), manifest.labels.num_classes), np.nan, np.float32)
+    positions = pd.Index(pool["image_id"])
+    for part in manifest_parts(manifest, ["image_id", "class_probabilities"]):
+        rows = positions.get_indexer(pd.Index(part.faces["image_id"]))
+        readable = (rows >= 0) & ~np.isnan(part.probabilities[:, 0])
+        probabilities[rows[readable]] = part.probabilities[readable]
     return probabilities
 
 

@@ -1,7 +1,7 @@
 """The faces of a round with their predictions, by the one predictor that labels the pool."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -37,13 +37,17 @@ class RoundFaces:
     fold teacher for each face, as each training face is predicted by the one teacher that was not trained on it.
     """
 
-    def __init__(self, config: RunConfig, run: RunDir, round_index: int) -> None:
+    def __init__(
+        self, config: RunConfig, run: RunDir, round_index: int, *, pool_columns: Sequence[str] | None = None
+    ) -> None:
+        """Read nothing yet; `pool_columns` are those that `pool` has, None: all."""
         self._config, self._run, self._directory = config, run, run.pseudo_labels(round_index)
+        self._pool_columns = pool_columns
 
     @cached_property
     def pool(self) -> pd.DataFrame:
         """The face table of the pool."""
-        return read_faces(self._run.faces / "unlabeled.parquet")
+        return read_faces(self._run.faces / "unlabeled.parquet", self._pool_columns)
 
     @cached_property
     def labeled(self) -> pd.DataFrame:
@@ -98,14 +102,18 @@ class RoundFaces:
         """Class probabilities of the pool by the predictor, float32 [N, K]."""
         if self.labels_in_parts:
             return self._in_parts("predictions", self.pool)
-        return self._calibrated_mean(self.member_probabilities)
+        mean = read_shards(self._directory / "predictions" / self._names[0], self.pool)
+        for name in self._names[1:]:  # one at a time, with the bits of a mean over all
+            mean += read_shards(self._directory / "predictions" / name, self.pool)
+        mean /= len(self._names)
+        return self._calibrated(mean)
 
     @cached_property
     def unseen_probabilities(self) -> npt.NDArray[np.float32]:
         """Class probabilities of the unseen labeled faces by the predictor, float32 [M, K]."""
         if self.labels_in_parts:
             return self._in_parts("held_out", self.unseen)
-        return self._calibrated_mean(self._unseen_members)
+        return self._calibrated(np.asarray(self._unseen_members.mean(axis=0)))
 
     @property
     def validation_probabilities(self) -> npt.NDArray[np.float32]:
@@ -147,6 +155,6 @@ class RoundFaces:
             probabilities[parts == part] = read_shards(self._directory / folder / name, table[parts == part])
         return probabilities
 
-    def _calibrated_mean(self, members: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        mean, (calibration, _) = np.asarray(members.mean(axis=0)), self.mean_calibration
+    def _calibrated(self, mean: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        calibration, _ = self.mean_calibration
         return mean if calibration is None else calibration.apply(mean, self._config.labels.space).astype(np.float32)

@@ -6,18 +6,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.selection import EnsembleAgreement
 from ssl_pipeline.errors import SelectionError
 from ssl_pipeline.evaluation.shift import acceptance_by_group, compare_predictions
+from ssl_pipeline.faces.table import FacesInOrder
 from ssl_pipeline.pseudo_labels.difference import difference
 from ssl_pipeline.pseudo_labels.guards import selection_faults, stop_on
-from ssl_pipeline.pseudo_labels.manifest import Manifest, build_manifest, read_manifest, write_manifest
-from ssl_pipeline.pseudo_labels.manifest_file import ManifestIdentity
+from ssl_pipeline.pseudo_labels.manifest_columns import FACE_COLUMNS
+from ssl_pipeline.pseudo_labels.manifest_file import ManifestIdentity, open_manifest
+from ssl_pipeline.pseudo_labels.manifest_writing import build_manifest, write_manifest
+from ssl_pipeline.pseudo_labels.selection import Selection
 from ssl_pipeline.pseudo_labels.selection import select as select_labels
-from ssl_pipeline.pseudo_labels.summary import precision, summarize
+from ssl_pipeline.pseudo_labels.summary import TrueCodes, precision, summarize
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.runs.files import digest_of, write_json
 from ssl_pipeline.runs.records import faces_digest, run_stage
@@ -69,17 +73,18 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
         SelectionError: if a guard refuses a threshold that a person set, or the strategy lacks an input.
     """
     directory = run.pseudo_labels(round_index)
-    selection, change, inputs = decided_selection(config, run, round_index)
+    settings, change, inputs = decided_selection(config, run, round_index)
     shift = inputs["shift"]
-    config = config.model_copy(update={"selection": selection})
+    config = config.model_copy(update={"selection": settings})
 
     def work() -> dict[str, Any]:
-        faces = RoundFaces(config, run, round_index)
-        manifest = _make_manifest(faces, config, run, round_index, shift=shift, change=change)
+        faces = RoundFaces(config, run, round_index, pool_columns=["image_id", "origin", *config.labels.space.names])
+        selection = _write_manifest(faces, config, run, round_index, shift=shift, change=change)
+        manifest = open_manifest(directory / "manifest.parquet")
         if shift is None:
             (directory / "shift.json").unlink(missing_ok=True)
         else:
-            _write_shift(directory / "shift.json", faces, config, run, manifest)
+            _write_shift(directory / "shift.json", shift, faces, config, run, selection)
             logger.log(
                 logging.WARNING if shift["strong"] else logging.INFO, "round %d: shift: %s", round_index, shift["words"]
             )
@@ -120,7 +125,7 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
         result["counts"],
         result["precision"],
         tuple(result["faults"]),
-        refused=bool(result["faults"]) and selection.guards.on_fault == "stop",
+        refused=bool(result["faults"]) and settings.guards.on_fault == "stop",
         skipped=record.skipped,
     )
 
@@ -130,7 +135,7 @@ def changed_label_share(config: RunConfig, run: RunDir, round_index: int) -> Cha
     for index in (round_index - 1, round_index):
         check_selected(config, run, index)
     before, after = (
-        read_manifest(run.pseudo_labels(index) / "manifest.parquet") for index in (round_index - 1, round_index)
+        open_manifest(run.pseudo_labels(index) / "manifest.parquet") for index in (round_index - 1, round_index)
     )
     counts = pd.DataFrame(difference(before, after)["per_attribute"]).T
     num_new, num_kept = int(counts["gained"].sum() + counts["changed"].sum()), int(counts["kept"].sum())
@@ -144,7 +149,7 @@ def changed_label_share(config: RunConfig, run: RunDir, round_index: int) -> Cha
     return ChangedLabels(round_index, share, should_continue, words)
 
 
-def _make_manifest(
+def _write_manifest(
     faces: RoundFaces,
     config: RunConfig,
     run: RunDir,
@@ -152,7 +157,7 @@ def _make_manifest(
     *,
     shift: dict[str, Any] | None,
     change: dict[str, Any],
-) -> Manifest:
+) -> Selection:
     """Select from the round's predictions and write manifest.parquet.
 
     Args:
@@ -181,7 +186,7 @@ def _make_manifest(
         training_codes=training_codes[(training_codes >= 0).any(axis=1)],
     )
     rejected = pd.read_parquet(run.faces / "rejected.parquet")
-    table = build_manifest(
+    tables = build_manifest(
         pool,
         selection,
         labels=labels,
@@ -197,32 +202,29 @@ def _make_manifest(
         settings={**settings.model_dump(mode="json"), **change},
         faults=selection_faults(selection, labels=labels, config=settings, held_out=held_out),
         shift=shift,
+        read_rows=FacesInOrder(run.faces / "unlabeled.parquet", FACE_COLUMNS).take,
     )
-    write_manifest(directory / "manifest.parquet", table)
-    return read_manifest(directory / "manifest.parquet")
+    write_manifest(directory / "manifest.parquet", tables)
+    return selection
 
 
-def _write_shift(path: Path, faces: RoundFaces, config: RunConfig, run: RunDir, manifest: Manifest) -> None:
+def _write_shift(
+    path: Path, shift: Mapping[str, Any], faces: RoundFaces, config: RunConfig, run: RunDir, selection: Selection
+) -> None:
     """Write separability, predictions of pool and validation, and acceptance per origin and attribute value.
 
     Labels that the config hides from training are used for this report, as they are for the reported precision.
     """
-    pool, labels = faces.pool, config.labels.space
+    labels, known = config.labels.space, selection.known
     truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet")
-    readable = (manifest.faces["status"] != "unreadable").to_numpy(bool)
-    positions = pd.Index(manifest.faces.loc[readable, "image_id"]).get_indexer(pd.Index(pool["image_id"]))
-    groups = pd.DataFrame({"origin": pool["origin"].to_numpy(object)})
-    for name in labels.names:
-        known = pool[name].astype(object).where(pool[name].notna())
-        hidden = truth.set_index("image_id")[name].reindex(pool["image_id"]) if name in truth else None
-        groups[name] = known.to_numpy(object) if hidden is None else known.fillna(pd.Series(hidden.to_numpy(object)))
-    status_columns = [f"{name}_status" for name in labels.names]
-    statuses = manifest.faces.loc[readable, status_columns].to_numpy(object)[positions]
+    hidden = TrueCodes(truth, labels).of(faces.pool["image_id"])
+    groups = labels.decode(np.where(known, selection.attribute_codes, hidden))
+    groups.insert(0, "origin", faces.pool["origin"].astype("category"))
     write_json(
         path,
         {
-            **(manifest.selection["shift"] or {}),
+            **shift,
             "predictions": compare_predictions(faces.pool_probabilities, faces.validation_probabilities, labels=labels),
-            "acceptance": acceptance_by_group(groups, statuses == "accepted", statuses != "known"),
+            "acceptance": acceptance_by_group(groups, selection.accepted, ~known),
         },
     )

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.pseudo_labels.difference import difference
-from ssl_pipeline.pseudo_labels.manifest import read_manifest
+from ssl_pipeline.pseudo_labels.manifest_file import open_manifest
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.predict import predict
 from ssl_pipeline.stages.review import check_selected
@@ -64,9 +64,9 @@ def label_pool_again(config: RunConfig, run: RunDir, round_index: int) -> Studen
     predict(config, run, round_index + 1, run.student(round_index) / "best.safetensors")
     selected = select(config, run, round_index + 1)
     check_selected(config, run, round_index)
-    before = read_manifest(run.pseudo_labels(round_index) / "manifest.parquet")
+    before = open_manifest(run.pseudo_labels(round_index) / "manifest.parquet")
     truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet")
-    changes = difference(before, read_manifest(selected.manifest), truth=truth if len(truth) else None)
+    changes = difference(before, open_manifest(selected.manifest), truth=truth if len(truth) else None)
     logger.info("round %d: its student labels the pool: %s", round_index, selected.manifest)
     return StudentLabels(
         student=round_index,

@@ -19,8 +19,9 @@ from ssl_pipeline.learning.device import resolve_device
 from ssl_pipeline.learning.fit import TRAINED
 from ssl_pipeline.learning.trackers import Tracking
 from ssl_pipeline.pseudo_labels.guards import stop_on
-from ssl_pipeline.pseudo_labels.manifest import Manifest, check_belongs, read_manifest
-from ssl_pipeline.pseudo_labels.merging import merge, write_training_table
+from ssl_pipeline.pseudo_labels.manifest import check_belongs, manifest_parts
+from ssl_pipeline.pseudo_labels.manifest_file import ManifestFile, open_manifest
+from ssl_pipeline.pseudo_labels.merging import merge, pool_columns, write_training_table
 from ssl_pipeline.reports.comparison import answers_sentence
 from ssl_pipeline.reports.plots import plot_learning_curves
 from ssl_pipeline.runs.directory import RunDir
@@ -111,10 +112,12 @@ def train_student(config: RunConfig, run: RunDir, round_index: int, manifest_pat
 
 def pool_teaches(config: RunConfig, run: RunDir, round_index: int) -> bool:
     """Return whether a round's student learns anything from the pool: by `fixmatch`, or from a known or accepted label or an answer."""
-    manifest = read_manifest(run.pseudo_labels(round_index) / "manifest.parquet")
+    manifest = open_manifest(run.pseudo_labels(round_index) / "manifest.parquet")
     answers = RunAnswers.read(config, run)
     if config.student.training.fixmatch is not None or not answers.pool:
-        return config.student.training.fixmatch is not None or bool(manifest.known_or_accepted.any())
+        columns = [f"{name}_status" for name in config.labels.space.names]
+        taught = (part.known_or_accepted.any() for part in manifest_parts(manifest, columns))
+        return config.student.training.fixmatch is not None or any(taught)
     labeled, pool = (read_faces(run.faces / f"{name}.parquet") for name in ("labeled", "unlabeled"))
     return len(merge(labeled[:0], pool, manifest, labels=config.labels.space, answered=answers.pool)) > 0
 
@@ -147,7 +150,7 @@ def _train_student(
     if path.resolve() == of_round.resolve():
         check_accepted(config, run, round_index)
         check_selected(config, run, round_index)
-    manifest = read_manifest(path)
+    manifest = open_manifest(path)
     check_belongs(manifest, labels=labels, faces_digest=faces_digest(config, run), run_name=config.run_name)
     stop_on(manifest.selection["faults"], config.selection)
     fixmatch = role.training.fixmatch
@@ -186,12 +189,14 @@ def _train_student(
     return train_model(config, role, run, training, merge_labels)
 
 
-def _merged(config: RunConfig, run: RunDir, manifest: Manifest, answers: RunAnswers, **options: bool) -> pd.DataFrame:
+def _merged(
+    config: RunConfig, run: RunDir, manifest: ManifestFile, answers: RunAnswers, **options: bool
+) -> pd.DataFrame:
     """Merge a run's labels into a training table, see `merge`."""
     labeled = read_faces(run.faces / "labeled.parquet")
     return merge(
         with_answers(labeled[labeled["split"] == "train"], answers.train, config.labels),
-        read_faces(run.faces / "unlabeled.parquet"),
+        read_faces(run.faces / "unlabeled.parquet", pool_columns(config.labels.space)),
         manifest,
         labels=config.labels.space,
         answered=answers.pool,

@@ -3,6 +3,7 @@
 import sys
 import unicodedata
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -10,6 +11,7 @@ import yaml
 from ssl_pipeline.config.labels import LabelsConfig
 from ssl_pipeline.errors import FaceTableError
 from ssl_pipeline.faces.encodings import guess_encoding
+from ssl_pipeline.faces.table import FacesInOrder
 from tests.faces.sources_support import put, put_csv, read, read_csv, rows_of, source_of
 
 KOREAN = LabelsConfig.model_validate({"attributes": [{"name": "gender", "values": ["남자", "여자"]}]})
@@ -130,3 +132,15 @@ def test_backslashes_are_separators_where_the_file_exists_so(tmp_path):
     assert rows_of(result.faces, "image_id") == [("csv:x/a.jpg",)]
     assert f"no such file {tmp_path}/x\\gone.jpg" in result.rejected["reason"][0]
     assert f"expected a path relative to {tmp_path}, not of a Windows machine, got 'C:" in result.rejected["reason"][1]
+
+
+def test_rows_are_read_in_their_order_across_batches_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("ssl_pipeline.faces.table._ROWS_READ_AT_ONCE", 3)
+    table = pd.DataFrame({"image_id": [f"face {row}" for row in range(10)], "pixel_row": range(10)})
+    table.to_parquet(tmp_path / "faces.parquet", row_group_size=4)
+    rows = FacesInOrder(tmp_path / "faces.parquet", ["image_id"])
+    taken = [rows.take(np.arange(start, stop)) for start, stop in ((0, 2), (2, 2), (2, 9), (9, 10))]
+    assert [part.columns.tolist() for part in taken] == [["image_id"]] * 4
+    assert pd.concat(taken, ignore_index=True).equals(table[["image_id"]].astype(taken[0].dtypes))
+    with pytest.raises(ValueError, match="expected rows from 10 on, got 3 to 4"):
+        rows.take(np.arange(3, 5))

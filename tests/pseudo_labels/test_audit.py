@@ -17,8 +17,9 @@ from ssl_pipeline.config.selection import FixedThreshold
 from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.pseudo_labels.audit import audit, exact_interval, sample_audit
-from ssl_pipeline.pseudo_labels.manifest import Manifest, build_manifest, read_manifest, write_manifest
+from ssl_pipeline.pseudo_labels.manifest import Manifest, read_manifest
 from ssl_pipeline.pseudo_labels.manifest_file import ManifestIdentity
+from ssl_pipeline.pseudo_labels.manifest_writing import build_manifest, write_manifest
 from ssl_pipeline.pseudo_labels.selection import select
 from ssl_pipeline.reports.audit_sheet import read_answers, write_sheet
 from ssl_pipeline.reports.manifest_tables import render_audit
@@ -43,7 +44,7 @@ def manifest_of(
     pool = pool.assign(content_hash=ids, person_id=persons or ids, picture_id=ids, source="pool", derived=None)
     config = FixedThreshold(type="fixed_threshold", confidence_threshold=0.9, per=per)
     selection = select(rows, np.full((60, 2), -1), labels=SPACE, config=config, image_ids=ids)
-    table = build_manifest(
+    tables = build_manifest(
         pool,
         selection,
         labels=SPACE,
@@ -52,7 +53,7 @@ def manifest_of(
         targets="soft",
         settings=settings or config.model_dump(mode="json"),
     )
-    write_manifest(directory / "manifest.parquet", table)
+    write_manifest(directory / "manifest.parquet", tables)
     return read_manifest(directory / "manifest.parquet")
 
 
@@ -213,7 +214,7 @@ def test_a_sample_smaller_than_the_number_of_values_and_an_empty_manifest_are_re
     with pytest.raises(ManifestError, match="give at least 4"):
         sample_audit(manifest, num=3, seed=0)
     nothing = manifest.table.filter([False] * len(manifest.table))
-    write_manifest(tmp_path / "empty.parquet", nothing)
+    write_manifest(tmp_path / "empty.parquet", [nothing])
     with pytest.raises(ManifestError, match="nothing to audit"):
         sample_audit(read_manifest(tmp_path / "empty.parquet"), num=9, seed=0)
 

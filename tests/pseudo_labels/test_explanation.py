@@ -15,7 +15,8 @@ from ssl_pipeline.errors import ManifestError
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.pseudo_labels.difference import difference
 from ssl_pipeline.pseudo_labels.explanation import explain
-from ssl_pipeline.pseudo_labels.manifest import Manifest, build_manifest
+from ssl_pipeline.pseudo_labels.manifest import Manifest
+from ssl_pipeline.pseudo_labels.manifest_writing import build_manifest
 from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces
 from ssl_pipeline.pseudo_labels.selection import select
 from ssl_pipeline.pseudo_labels.summary import summarize
@@ -45,19 +46,17 @@ def manifest_of(
         rows, labels.encode(pool), labels=labels, config=config, image_ids=pool["image_id"], held_out=held_out_faces()
     )
     directory.mkdir(exist_ok=True)
-    return opened(
-        directory,
-        build_manifest(
-            pool,
-            selection,
-            labels=labels,
-            unreadable=UNREADABLE,
-            identity=IDENTITY,
-            targets="soft",
-            settings=config.model_dump(mode="json"),
-            faults=["too few"],
-        ),
+    (table,) = build_manifest(
+        pool,
+        selection,
+        labels=labels,
+        unreadable=UNREADABLE,
+        identity=IDENTITY,
+        targets="soft",
+        settings=config.model_dump(mode="json"),
+        faults=["too few"],
     )
+    return opened(directory, table)
 
 
 GUARANTEE = {"type": "precision_guarantee", "target": 0.8, "delta": 0.2}

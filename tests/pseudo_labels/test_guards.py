@@ -50,13 +50,16 @@ def test_the_acceptance_rate_comes_with_counts_bounds_and_cures(selection: Selec
     assert faults_of(nothing, min_acceptance_rate=0.01)[0].startswith("accepted 0 of 100 candidates (0 %)")
 
 
+def with_known(selection: Selection, codes: np.ndarray) -> Selection:
+    return replace(selection, posteriors=replace(selection.posteriors, known_codes=codes))
+
+
 def test_known_faces_are_not_counted_as_accepted_guesses(selection: Selection) -> None:
-    known = np.zeros((100, 2), dtype=bool)
-    known[50:] = True
-    nothing = replace(selection, accepted=np.zeros((100, 2), dtype=bool), known=known)
+    half = np.where(np.arange(100)[:, None] < 50, -1, [0, 0])
+    nothing = replace(with_known(selection, half), accepted=np.zeros((100, 2), dtype=bool))
     assert faults_of(nothing, min_acceptance_rate=0.01)[0].startswith("accepted 0 of 50 candidates (0 %)")
     assert faults_of(replace(nothing, class_ids=np.zeros(100, np.int64)), one_class=True) == []
-    assert faults_of(replace(nothing, known=np.ones((100, 2), dtype=bool)), min_acceptance_rate=0.01) == []
+    assert faults_of(with_known(nothing, np.zeros((100, 2), int)), min_acceptance_rate=0.01) == []
 
 
 CURES = {

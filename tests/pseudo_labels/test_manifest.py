@@ -18,13 +18,12 @@ from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.pseudo_labels.explanation import describe_face
 from ssl_pipeline.pseudo_labels.manifest import (
     Manifest,
-    build_manifest,
     check_belongs,
     manifest_parts,
     read_manifest,
-    write_manifest,
 )
 from ssl_pipeline.pseudo_labels.manifest_file import ManifestIdentity, Targets, open_manifest
+from ssl_pipeline.pseudo_labels.manifest_writing import build_manifest, write_manifest
 from ssl_pipeline.pseudo_labels.selection import select
 from ssl_pipeline.pseudo_labels.summary import filter_faces, precision, summarize
 from ssl_pipeline.reports.manifest_tables import render_face, render_faces, render_summary
@@ -76,11 +75,12 @@ def build(
     config = FixedThreshold.model_validate({"type": "fixed_threshold", "confidence_threshold": 0.95, **settings})
     rows = np.array([FACES[name][0] for name in pool["image_id"]], dtype=np.float32)
     selection = select(rows, SPACE.encode(pool), labels=SPACE, config=config, image_ids=pool["image_id"])
-    return build_manifest(pool, selection, labels=SPACE, unreadable=unreadable, identity=IDENTITY, targets=targets)
+    tables = build_manifest(pool, selection, labels=SPACE, unreadable=unreadable, identity=IDENTITY, targets=targets)
+    return pa.concat_tables(tables)
 
 
 def opened(directory: Path, table: pa.Table | None = None) -> Manifest:
-    write_manifest(directory / "manifest.parquet", build() if table is None else table)
+    write_manifest(directory / "manifest.parquet", [build() if table is None else table])
     return read_manifest(directory / "manifest.parquet")
 
 
@@ -178,7 +178,7 @@ def test_a_written_manifest_reads_back(manifest: Manifest) -> None:
 
 def test_the_same_faces_in_any_order_give_the_same_bytes(tmp_path: Path) -> None:
     for number, names in enumerate((list(FACES), list(FACES), sorted(FACES), list(FACES)[::-1])):
-        write_manifest(tmp_path / f"{number}.parquet", build(names, unreadable=UNREADABLE.iloc[:: (-1) ** number]))
+        write_manifest(tmp_path / f"{number}.parquet", [build(names, unreadable=UNREADABLE.iloc[:: (-1) ** number])])
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
 
@@ -188,7 +188,7 @@ def test_a_pool_without_any_readable_or_unreadable_face_still_makes_a_manifest(t
     pool = pool_of()[:0]
     config = FixedThreshold(type="fixed_threshold")
     nothing = select(np.zeros((0, 6)), SPACE.encode(pool), labels=SPACE, config=config, image_ids=[])
-    table = build_manifest(pool, nothing, labels=SPACE, unreadable=UNREADABLE, identity=IDENTITY, targets="hard")
+    (table,) = build_manifest(pool, nothing, labels=SPACE, unreadable=UNREADABLE, identity=IDENTITY, targets="hard")
     summary = summarize(opened(tmp_path, table))
     assert (summary["counts"]["candidates"], summary["acceptance_rate"]) == (2, None)
     assert "0 accepted (nothing to accept)" in summary_of(opened(tmp_path, table))
@@ -268,8 +268,10 @@ def test_an_attribute_named_like_a_column_is_refused() -> None:
     config = FixedThreshold(type="fixed_threshold")
     selection = select(np.zeros((0, 2)), np.zeros((0, 1), int), labels=labels, config=config, image_ids=[])
     with pytest.raises(ManifestError, match=r"rename \['reason'\]"):
-        build_manifest(
-            pool_of()[:0], selection, labels=labels, unreadable=UNREADABLE, identity=IDENTITY, targets="hard"
+        next(
+            build_manifest(
+                pool_of()[:0], selection, labels=labels, unreadable=UNREADABLE, identity=IDENTITY, targets="hard"
+            )
         )
 
 

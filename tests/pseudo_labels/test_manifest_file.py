@@ -16,8 +16,9 @@ from ssl_pipeline.pseudo_labels import manifest_file
 from ssl_pipeline.pseudo_labels.difference import difference
 from ssl_pipeline.pseudo_labels.explanation import explain
 from ssl_pipeline.pseudo_labels.face_filter import FaceFilter
-from ssl_pipeline.pseudo_labels.manifest import Manifest, read_manifest, write_manifest
+from ssl_pipeline.pseudo_labels.manifest import Manifest, read_manifest
 from ssl_pipeline.pseudo_labels.manifest_file import ManifestFile, open_manifest
+from ssl_pipeline.pseudo_labels.manifest_writing import write_manifest
 from ssl_pipeline.pseudo_labels.summary import filter_faces, first_faces, summarize
 from tests.pseudo_labels.test_manifest import SPACE, build, opened
 
@@ -166,8 +167,8 @@ def test_a_run_opens_as_data_frames(run: Path) -> None:
 
 
 def test_large_manifests_are_written_in_groups_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssl_pipeline.pseudo_labels.manifest.ROWS_PER_BATCH", 4)
-    write_manifest(tmp_path / "manifest.parquet", build())
+    monkeypatch.setattr("ssl_pipeline.pseudo_labels.manifest_writing.ROWS_PER_BATCH", 4)
+    write_manifest(tmp_path / "manifest.parquet", [build()])
     assert open_manifest(tmp_path / "manifest.parquet").num_row_groups == 2
 
 
@@ -184,8 +185,8 @@ def test_the_summary_imports_neither_pandas_nor_scipy() -> None:
 
 
 def test_manifests_of_different_faces_are_compared_by_image_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_manifest(tmp_path / "few.parquet", build(["pool:sure.jpg", "pool:all_known.jpg"]))
-    write_manifest(tmp_path / "all.parquet", build())
+    write_manifest(tmp_path / "few.parquet", [build(["pool:sure.jpg", "pool:all_known.jpg"])])
+    write_manifest(tmp_path / "all.parquet", [build()])
     few, every = (read_manifest(tmp_path / name) for name in ("few.parquet", "all.parquet"))
     expected = difference(few, every)
     assert expected["num_faces"] == {"before": 2, "after": 6, "both": 2}

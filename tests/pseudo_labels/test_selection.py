@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ssl_pipeline.config.selection import BalancedTopK, FixedThreshold
 from ssl_pipeline.labels import UNKNOWN, LabelSpace
-from ssl_pipeline.pseudo_labels.criteria import confident, top_k_per_value
+from ssl_pipeline.pseudo_labels.criteria import most_probable, top_k_per_value
 from ssl_pipeline.pseudo_labels.selection import Selection, select
 
 SPACE = LabelSpace.of({"gender": ["male", "female"], "age": ["<30", "30-59", ">=60"]})
@@ -176,7 +176,7 @@ def test_a_value_out_of_range_is_refused() -> None:
 def test_equality_with_the_threshold_accepts_whatever_the_type_of_float() -> None:
     for dtype in (np.float32, np.float64):
         row = np.array([[0.95, 0.05], [0.9499, 0.0501]], dtype=dtype)
-        assert confident(row, confidence_threshold=0.95).tolist() == [True, False]
+        assert (most_probable(row)[1] >= 0.95).tolist() == [True, False]
     assert selected([[0.6, 0.25, 0.1, 0.05, 0, 0]], [[-1, -1]], threshold(0.95)).accepted.tolist() == [[True, False]]
 
 
@@ -264,8 +264,3 @@ def test_an_empty_pool_selects_nothing() -> None:
 def test_invalid_arrays_are_refused(rows: np.ndarray, known: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         select(rows, np.array(known), labels=SPACE, config=threshold(), image_ids=[str(n) for n in range(len(rows))])
-
-
-def test_confident_requires_one_row_per_face() -> None:
-    with pytest.raises(ValueError, match=r"must be \[N, K\], got \[2\]"):
-        confident(np.array([0.5, 0.5]), confidence_threshold=0.9)

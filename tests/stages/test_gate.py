@@ -11,8 +11,8 @@ from ssl_pipeline.config.evaluation import GateConfig
 from ssl_pipeline.config.loading import load_config
 from ssl_pipeline.config.selection import FixedThreshold
 from ssl_pipeline.evaluation.model_comparison import ModelComparison
-from ssl_pipeline.pseudo_labels.manifest import build_manifest, write_manifest
 from ssl_pipeline.pseudo_labels.manifest_file import ManifestIdentity
+from ssl_pipeline.pseudo_labels.manifest_writing import build_manifest, write_manifest
 from ssl_pipeline.pseudo_labels.selection import select
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.gate import compare_predictions, gate_reason, is_promoted
@@ -151,7 +151,7 @@ def test_the_changed_share_counts_new_and_changed_labels_among_the_accepted(
         pool = pd.DataFrame(
             {"image_id": ids, "image_path": ids, "content_hash": ids, "person_id": ids, "picture_id": ids}
         )
-        table = build_manifest(
+        tables = build_manifest(
             pool.assign(source="pool", derived=None),
             selection,
             labels=SPACE,
@@ -160,7 +160,7 @@ def test_the_changed_share_counts_new_and_changed_labels_among_the_accepted(
             targets="soft",
             settings=config.model_dump(mode="json"),
         )
-        write_manifest(run.pseudo_labels(round_index) / "manifest.parquet", table)
+        write_manifest(run.pseudo_labels(round_index) / "manifest.parquet", tables)
 
     run = RunDir(tmp_path)
     sure = np.full((SPACE.num_classes, SPACE.num_classes), 0.01)

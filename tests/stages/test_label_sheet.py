@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ssl_pipeline.config.loading import load_config
-from ssl_pipeline.pseudo_labels.manifest import write_manifest
+from ssl_pipeline.pseudo_labels.manifest_writing import write_manifest
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages import label_sheet
 from ssl_pipeline.stages.label_sheet import render_label_sheet
@@ -19,7 +19,7 @@ from tests.pseudo_labels.test_manifest import build
 def run(tmp_path: Path) -> RunDir:
     run = RunDir(tmp_path / "runs/tiny")
     run.pseudo_labels(2).mkdir(parents=True)
-    write_manifest(run.pseudo_labels(2) / "manifest.parquet", build())
+    write_manifest(run.pseudo_labels(2) / "manifest.parquet", [build()])
     return run
 
 
