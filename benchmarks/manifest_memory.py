@@ -84,8 +84,8 @@ def select_labels(directory: Path) -> None:
 
 def merge_labels(directory: Path) -> None:
     """Write the training table of the manifest's accepted and known labels."""
-    pool, manifest = read_faces(directory / "unlabeled.parquet"), open_manifest(directory / "manifest.parquet")
-    table = merge(pool[:0], pool[pool_columns(LABELS)], manifest, labels=LABELS)
+    pool = read_faces(directory / "unlabeled.parquet", pool_columns(LABELS))
+    table = merge(pool[:0], pool, open_manifest(directory / "manifest.parquet"), labels=LABELS)
     write_training_table(directory / "training.parquet", table)
 
 

@@ -53,8 +53,8 @@ def merge(
         One row per face, human first, then pseudo, each by image id: image_id, content_hash, person_id, pixel_row;
         label_source, 'human' or 'pseudo'; labeled_round, 0 for human, else the manifest's; ``known_<attribute>``, whether
         the attribute is known or accepted; ``weight_<attribute>``, float32, 1 if known, else the pseudo-label's weight;
-        target, float32 [K], a distribution over
-        classes. Hard targets are uniform over the candidate classes; soft ones are the manifest's, given the answers.
+        target, float32 [K], a distribution over classes. Hard targets are uniform over the candidate classes; soft ones
+        are the manifest's, given the answers.
 
     Raises:
         ManifestError: if the manifest has other labels, lists faces that are labeled or not in the pool, contradicts
@@ -76,6 +76,7 @@ def merge(
             tables.append(_pool_rows(faces, part, answers=answers, guesses=guesses, pool_counts=pool_counts))
     faults.check(manifest)
     table: pd.DataFrame = pd.concat(tables, ignore_index=True)
+    tables.clear()
     keys = pa.table({name: pa.array(table[name], pa.large_string()) for name in ("label_source", "image_id")})
     order = pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names])
     return table.iloc[np.asarray(order)].reset_index(drop=True)
@@ -99,9 +100,9 @@ def human_table(faces: pd.DataFrame, *, labels: LabelSpace) -> pd.DataFrame:
 
 def write_training_table(path: Path, frame: pd.DataFrame) -> None:
     """Write a table of `merge` as Parquet, atomically; equal tables give equal bytes."""
-    targets = np.stack(frame["target"].to_list()) if len(frame) else np.zeros((0, 1), np.float32)
+    targets = np.stack(frame["target"].to_list(), dtype=np.float32) if len(frame) else np.zeros((0, 1), np.float32)
     table = pa.Table.from_pandas(frame.drop(columns="target"), preserve_index=False)
-    values = pa.array(targets.astype(np.float32).ravel())
+    values = pa.array(targets.ravel())
     table = table.append_column("target", pa.FixedSizeListArray.from_arrays(values, targets.shape[1]))
     with atomic_path(path) as temporary:
         pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd")
