@@ -84,9 +84,12 @@ def select_labels(directory: Path) -> None:
 
 def merge_labels(directory: Path) -> None:
     """Write the training table of the manifest's accepted and known labels."""
-    pool = read_faces(directory / "unlabeled.parquet", pool_columns(LABELS))
-    table = merge(pool[:0], pool, open_manifest(directory / "manifest.parquet"), labels=LABELS)
-    write_training_table(directory / "training.parquet", table)
+
+    def merged() -> pd.DataFrame:
+        pool = read_faces(directory / "unlabeled.parquet", pool_columns(LABELS))
+        return merge(pool[:0], pool, open_manifest(directory / "manifest.parquet"), labels=LABELS)
+
+    write_training_table(directory / "training.parquet", merged())
 
 
 STEPS: dict[str, Callable[[Path], None]] = {"select": select_labels, "merge": merge_labels}
@@ -110,16 +113,17 @@ def main(
         STEPS[only](directory)
         print(peak_bytes() - before, time.process_time() - started)
         return
-    rows, per_face = [], {}
+    rows, peaks = [], {step: [(0, 0.0)] for step in STEPS}
     for num_faces in map(int, faces.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             write_pool(Path(folder), num_faces)
             for step in STEPS:
                 peak, seconds = map(float, measure(step, Path(folder)).split())
-                per_face[step] = peak / num_faces
-                memory = [f"{peak / 2**20:,.0f} MiB", f"{per_face[step]:,.0f} B"]
+                peaks[step].append((num_faces, peak))
+                memory = [f"{peak / 2**20:,.0f} MiB", f"{peak / num_faces:,.0f} B"]
                 rows.append([f"{num_faces:,}", f"`{step}`", *memory, f"{1e6 * seconds / num_faces:.0f} µs"])
-    largest = max(per_face.values())
+    further = {step: (found[-1][1] - found[-2][1]) / (found[-1][0] - found[-2][0]) for step, found in peaks.items()}
+    of_each = ", ".join(f"{number:,.0f} B in `{step}`" for step, number in further.items())
     text = [
         f"`python -m benchmarks.manifest_memory --faces {faces}`, 18 classes:",
         "",
@@ -127,7 +131,8 @@ def main(
             ["faces of the pool", "step", "peak memory", "per face", "processor time per face"], "rlrrr", rows
         ),
         "",
-        f"At the last figures, 10⁷ faces want {largest / 100:,.0f} GB and 10⁸ faces {largest / 10:,.0f} GB.",
+        f"Most of the smaller figures is one group of rows, whatever the pool's size. Each further face takes {of_each}: 10⁷ "
+        f"faces want about {max(further.values()) / 100:,.0f} GB.",
     ]
     replace_section(out, "manifest-memory", "\n".join(text))
     print("\n".join(text))

@@ -68,7 +68,8 @@ def top_k_per_value(
     """
     if len(predicted) and not UNKNOWN <= predicted.min() <= predicted.max() < num_values:
         raise ValueError(f"values must lie in -1 … {num_values - 1}, got {predicted.min()} … {predicted.max()}")
-    tie_ranks = np.asarray(pc.rank(pa.array(tie_break), tiebreaker="dense"))
+    keys = pa.array(tie_break) if len(tie_break) else pa.array([], pa.string())
+    tie_ranks = np.asarray(pc.rank(keys, tiebreaker="dense"))
     order = np.lexsort((tie_ranks, -confidence, predicted))
     starts = np.searchsorted(predicted[order], np.arange(UNKNOWN, num_values))  # of each value in `order`
     rank = np.empty(len(predicted), dtype=np.int64)

@@ -75,7 +75,6 @@ def build_manifest(
     Raises:
         ValueError: if the selection has another number of faces, or `faces` repeats an image id.
     """
-    read_rows = read_rows or faces.iloc.__getitem__
     if len(faces) != len(selection.class_ids):
         raise ValueError(f"expected a selection of {len(faces)} faces, got {len(selection.class_ids)}")
     metadata = {
@@ -92,27 +91,57 @@ def build_manifest(
         },
     }
     text = json.dumps(metadata, ensure_ascii=False)
-    schema = manifest_schema(labels).with_metadata({METADATA_KEY: text.encode()})
-    constants = {
-        "round": identity.round_index,
-        "teacher_digest": identity.teacher_digest,
-        "selection_digest": identity.selection_digest,
-    }
-    without_image = table_of(columns_of_unreadable(unreadable) | constants, len(unreadable), schema)
-    without_image = without_image.sort_by([("image_id", "ascending"), ("reason", "ascending")])
-    order, last = _order(faces["image_id"], without_image["image_id"]), None
-    for batch in slices(max(len(order), 1), size=ROWS_PER_BATCH):
-        of_pool, rows = order[batch] < len(faces), order[batch]
-        part, chosen = read_rows(rows[of_pool]), selection.take(rows[of_pool])
-        if part["image_id"].duplicated().any() or (len(part) and part["image_id"].iloc[0] == last):
-            raise ValueError("image ids of the pool must be unique")
-        last = part["image_id"].iloc[-1] if len(part) else last
-        columns = columns_of_faces(part) | columns_of_selection(chosen, labels) | label_sources(part, chosen, labels)
-        table = table_of(columns | constants, len(part), schema)
+    rows = _Rows(
+        faces,
+        selection,
+        manifest_schema(labels).with_metadata({METADATA_KEY: text.encode()}),
+        identity,
+        unreadable,
+        read_rows or faces.iloc.__getitem__,
+    )
+    for batch in slices(max(len(rows.order), 1), size=ROWS_PER_BATCH):
+        yield rows.table(batch)
+
+
+class _Rows:
+    """Builds the rows of a manifest."""
+
+    def __init__(
+        self,
+        faces: pd.DataFrame,
+        selection: Selection,
+        schema: pa.Schema,
+        identity: ManifestIdentity,
+        unreadable: pd.DataFrame,
+        read_rows: Callable[[IntArray], pd.DataFrame],
+    ) -> None:
+        self._num_faces, self._selection, self._schema, self._read_rows = len(faces), selection, schema, read_rows
+        self._constants = {
+            "round": identity.round_index,
+            "teacher_digest": identity.teacher_digest,
+            "selection_digest": identity.selection_digest,
+        }
+        table = table_of(columns_of_unreadable(unreadable) | self._constants, len(unreadable), schema)
+        self._unreadable = table.sort_by([("image_id", "ascending"), ("reason", "ascending")])
+        self.order = _order(faces["image_id"], self._unreadable["image_id"])
+        self._last_id: str | None = None
+
+    def table(self, batch: slice) -> pa.Table:
+        """Build a batch; batches are asked for in order."""
+        rows, labels = self.order[batch], self._selection.posteriors.labels
+        of_pool = rows < self._num_faces
+        faces, selection = self._read_rows(rows[of_pool]), self._selection.take(rows[of_pool])
+        if len(faces):
+            if faces["image_id"].duplicated().any() or faces["image_id"].iloc[0] == self._last_id:
+                raise ValueError("image ids of the pool must be unique")
+            self._last_id = faces["image_id"].iloc[-1]
+        columns = columns_of_faces(faces) | columns_of_selection(selection, labels)
+        columns |= label_sources(faces, selection, labels) | self._constants
+        table = table_of(columns, len(faces), self._schema)
         if not of_pool.all():
-            table = pa.concat_tables([table, without_image.take(rows[~of_pool] - len(faces))])
+            table = pa.concat_tables([table, self._unreadable.take(rows[~of_pool] - self._num_faces)])
             table = table.take(np.argsort(np.argsort(~of_pool, kind="stable")))
-        yield table.combine_chunks()
+        return table.combine_chunks()
 
 
 def _order(image_ids: "pd.Series[Any]", unreadable: pa.ChunkedArray) -> IntArray:
@@ -130,6 +159,7 @@ def write_manifest(path: Path, tables: Iterable[pa.Table]) -> None:
         tables = iter(tables)
         table = next(tables)
         with pq.ParquetWriter(temporary, table.schema, compression="zstd") as writer:
-            writer.write_table(table, row_group_size=ROWS_PER_BATCH)
-            for table in tables:
+            while table is not None:
                 writer.write_table(table, row_group_size=ROWS_PER_BATCH)
+                del table  # before the next is built
+                table = next(tables, None)

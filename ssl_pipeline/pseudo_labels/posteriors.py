@@ -44,10 +44,8 @@ class Posteriors:
 
     def of(self, rows: Rows = slice(None)) -> FloatArray:
         """Return the class probabilities of some faces given their known attributes, float64 [·, K], rows sum to 1."""
-        probabilities = self.probabilities[rows]
-        if self.ratio is not None:
-            probabilities = aligned(probabilities, self.ratio)
-        return self.labels.condition(probabilities.astype(np.float64, copy=False), self.known_codes[rows])
+        probabilities = self.probabilities[rows].astype(np.float64, copy=False)
+        return posterior(probabilities, self.known_codes[rows], self.labels, self.ratio)
 
     def marginals_of(self, faces: BoolArray, position: int | None) -> npt.NDArray[np.float64]:
         """Return the probabilities of some faces' values of one attribute, or classes.
@@ -66,6 +64,13 @@ class Posteriors:
             found[start : start + len(part)] = part
             start += len(part)
         return found
+
+
+def posterior(
+    probabilities: FloatArray, known_codes: IntArray, labels: LabelSpace, ratio: FloatArray | None
+) -> FloatArray:
+    """Align probabilities if there is a ratio, and condition them on the known values, see `Posteriors`."""
+    return labels.condition(probabilities if ratio is None else aligned(probabilities, ratio), known_codes)
 
 
 def marginal(probabilities: FloatArray, labels: LabelSpace, position: int | None) -> FloatArray:

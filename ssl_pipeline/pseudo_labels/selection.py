@@ -16,7 +16,7 @@ from ssl_pipeline.errors import SelectionError
 from ssl_pipeline.labels import UNKNOWN, BoolArray, FloatArray, IntArray, LabelSpace
 from ssl_pipeline.pseudo_labels.criteria import DECIMALS, most_probable, vote_disagreement
 from ssl_pipeline.pseudo_labels.distribution_alignment import aligned, alignment_ratio, class_prior
-from ssl_pipeline.pseudo_labels.posteriors import Posteriors, Rows, marginal, slices
+from ssl_pipeline.pseudo_labels.posteriors import Posteriors, Rows, marginal, posterior, slices
 from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces, Predictions, predict_held_out
 from ssl_pipeline.pseudo_labels.reasons import ObjectArray, Reasons
 from ssl_pipeline.pseudo_labels.strategies import ThresholdRow, apply_strategy
@@ -169,9 +169,7 @@ def select(
     given = np.asarray(known_codes, np.int16)
     pool = Posteriors(probabilities, given, labels, ratio)
     positions = [None] if config.per == "class" else list(range(len(labels.attributes)))
-    class_ids, decided = _most_probable(
-        pool, [Posteriors(member, given, labels, ratio) for member in (() if members is None else members)], positions
-    )
+    class_ids, decided = _most_probable(pool, () if members is None else members, positions)
     known = np.asarray(given != UNKNOWN)
     predictions = [
         _predictions(pool, position, *numbers, known=known, image_ids=image_ids, held_out=held_out)
@@ -204,20 +202,21 @@ def _columns(weights: Sequence[FloatArray | None], num_attributes: int) -> Float
 
 
 def _most_probable(
-    pool: Posteriors, members: Sequence[Posteriors], positions: Sequence[int | None]
+    pool: Posteriors, members: "FloatArray | tuple[()]", positions: Sequence[int | None]
 ) -> tuple[IntArray, list[tuple[IntArray, FloatArray, FloatArray | None]]]:
     """Return the most probable classes, and per attribute the most probable value, its confidence and disagreement."""
     num_faces, labels = len(pool.known_codes), pool.labels
     class_ids: IntArray = np.empty(num_faces, np.int32)
     decided: list[tuple[IntArray, FloatArray, FloatArray | None]] = [
-        (np.empty(num_faces, np.int32), np.empty(num_faces), np.empty(num_faces) if members else None)
+        (np.empty(num_faces, np.int32), np.empty(num_faces), np.empty(num_faces) if len(members) else None)
         for _ in positions
     ]
     for rows in slices(num_faces):
-        posterior, of_members = pool.of(rows), [member.of(rows) for member in members]
-        class_ids[rows] = most_probable(posterior)[0]
+        of_pool = pool.of(rows)
+        class_ids[rows] = most_probable(of_pool)[0]
+        of_members = [posterior(member[rows], pool.known_codes[rows], labels, pool.ratio) for member in members]
         for position, (values, confidence, disagreement) in zip(positions, decided, strict=True):
-            values[rows], confidence[rows] = most_probable(marginal(posterior, labels, position))
+            values[rows], confidence[rows] = most_probable(marginal(of_pool, labels, position))
             if disagreement is not None:
                 votes = np.stack([marginal(member, labels, position) for member in of_members])
                 disagreement[rows] = vote_disagreement(votes, values[rows])

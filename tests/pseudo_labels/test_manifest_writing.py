@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ssl_pipeline.labels import LabelSpace
+from ssl_pipeline.pseudo_labels.criteria import vote_disagreement
 from ssl_pipeline.pseudo_labels.manifest_file import ManifestIdentity
 from ssl_pipeline.pseudo_labels.manifest_writing import build_manifest, write_manifest
 from ssl_pipeline.pseudo_labels.predictions import HeldOutFaces
@@ -97,3 +98,27 @@ def test_no_text_and_no_posterior_is_held_for_all_faces(pool: pd.DataFrame) -> N
     arrays = [value for value in vars(selection).values() if isinstance(value, np.ndarray)]
     assert sum(array.nbytes for array in arrays) <= NUM_FACES * 16
     assert "probabilities" not in vars(selection)
+
+
+def test_members_are_compared_in_their_own_precision(pool: pd.DataFrame) -> None:
+    rng = np.random.default_rng(3)
+    members = rng.dirichlet(np.ones(6), (2, NUM_FACES)).astype(np.float32)
+    known = np.tile([-1, 1], (NUM_FACES, 1))
+    settings = {
+        "type": "ensemble_agreement",
+        "confidence_threshold": 0.01,
+        "max_deviation": 0.0800001,
+        "per": "attribute",
+    }
+    selection = select(
+        members.mean(axis=0),
+        known,
+        labels=SPACE,
+        config=config_of(settings),
+        image_ids=pool["image_id"],
+        members=members,
+    )
+    genders = np.stack([SPACE.attribute_probabilities(SPACE.condition(member, known))[0] for member in members])
+    expected = vote_disagreement(genders, selection.attribute_codes[:, 0])
+    found = [float(reason.partition("deviation ")[2].split()[0]) for reason in selection.reasons[:, 0]]
+    assert found == expected.tolist()
