@@ -1,9 +1,10 @@
 """Images per second of prediction by each engine on a CPU, and how far its probabilities are from torch's.
 
-python -m benchmarks.engines [--architectures resnet18] [--batch-size 32] [--turns 5] [--precision fp32] [--out FILE]
+python -m benchmarks.engines [--architectures resnet18] [--batch-size 32] [--turns 20] [--precision fp32] [--out FILE]
 
 Faces are drawn, at 128 pixels, in memory; networks have random weights, their last layer scaled so that the probabilities of
-the faces differ widely. The engines are measured in turns, after a pass to warm up; a figure is the median of the turns.
+the faces differ widely. After a pass to warm up, the engines predict a batch each in turns; a figure is the median of the
+turns, and `ratio` that of the turns' ratios, so that a busy machine slows both.
 """
 
 import json
@@ -76,18 +77,20 @@ def measure(architecture: str, faces: npt.NDArray[np.uint8], settings: Predictio
     openvino.predict(faces, rows[:1])
     seconds_to_convert = time.perf_counter() - started
     difference = EngineDifference.between(openvino.predict(faces, rows), by_torch.predict(faces, rows))
+    batch = rows[: settings.batch_size]
     for _ in range(turns):
         for name, predictor in (("torch", by_torch), ("openvino", openvino)):
             started = time.perf_counter()
-            predictor.predict(faces, rows)
-            rates[name].append(len(faces) / (time.perf_counter() - started))
+            predictor.predict(faces, batch)
+            rates[name].append(len(batch) / (time.perf_counter() - started))
     ratios = [ours / theirs for ours, theirs in zip(rates["openvino"], rates["torch"], strict=True)]
+    quartiles = statistics.quantiles(ratios, n=4)
     return {
         "name": f"engines, {architecture}, {SIZE} px, batches of {settings.batch_size}, {openvino.compute.precision}",
         **{name: round(statistics.median(values), 1) for name, values in rates.items()},
         "unit": "images/s",
         "ratio": round(statistics.median(ratios), 3),
-        "spread": [round(min(ratios), 3), round(max(ratios), 3)],
+        "quartiles": [round(quartiles[0], 3), round(quartiles[2], 3)],
         "seconds_to_convert": round(seconds_to_convert, 1),
         "num_faces": difference.num_faces,
         "differing_labels": difference.differing_labels,
@@ -99,9 +102,9 @@ def measure(architecture: str, faces: npt.NDArray[np.uint8], settings: Predictio
 
 def main(
     architectures: Annotated[str, typer.Option(help="timm networks, separated by commas.")] = "resnet18",
-    faces: Annotated[int, typer.Option(min=32, help="Number of faces.")] = 128,
+    faces: Annotated[int, typer.Option(min=32, help="Faces whose probabilities are compared.")] = 128,
     batch_size: Annotated[int, typer.Option(min=1, help="Faces per batch.")] = 32,
-    turns: Annotated[int, typer.Option(min=1, help="Measurements of each engine.")] = 5,
+    turns: Annotated[int, typer.Option(min=2, help="Measurements of each engine.")] = 20,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
     out: Annotated[Path | None, typer.Option("--out", help="Also write the lines to this file.")] = None,
 ) -> None:

@@ -27,8 +27,8 @@ from tests.conftest import SPACE
 from tests.cycle_config import write_tiny_config
 from tests.learning.prediction_support import predictor, random_faces, random_model, save_random_model
 
-TOLERANCE = 1e-5
-"""Of a probability in fp32; the largest difference seen was 1e-6."""
+TOLERANCE = 5e-5
+"""Of a probability in fp32; `benchmarks.engines` saw up to 7e-6."""
 VIEWS = {"horizontal_flip": True, "zooms": [1.0, 1.25]}
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs the extra [openvino]")
 
