@@ -81,13 +81,10 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
         faces = RoundFaces(config, run, round_index, pool_columns=["image_id", "origin", *config.labels.space.names])
         selection = _write_manifest(faces, config, run, round_index, shift=shift, change=change)
         manifest = open_manifest(directory / "manifest.parquet")
-        if shift is None:
-            (directory / "shift.json").unlink(missing_ok=True)
-        else:
+        (directory / "shift.json").unlink(missing_ok=True)
+        if shift is not None:
             _write_shift(directory / "shift.json", shift, faces, config, run, selection)
-            logger.log(
-                logging.WARNING if shift["strong"] else logging.INFO, "round %d: shift: %s", round_index, shift["words"]
-            )
+            _log_shift(shift, round_index)
         summary = summarize(manifest)
         truth = pd.read_parquet(run.faces / "unlabeled_truth.parquet")
         summary["precision"] = precision(manifest, truth) if len(truth) else None
@@ -106,12 +103,7 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
     outputs = ["manifest.parquet", "selection.json", *(["shift.json"] if shift is not None else [])]
     try:
         record = run_stage(
-            directory,
-            version=VERSIONS["select"],
-            inputs=inputs,
-            outputs=outputs,
-            optional_outputs=[PLOT],
-            work=work,
+            directory, version=VERSIONS["select"], inputs=inputs, outputs=outputs, optional_outputs=[PLOT], work=work
         )
     except SelectionError as error:
         if not change:
@@ -228,3 +220,8 @@ def _write_shift(
             "acceptance": acceptance_by_group(groups, selection.accepted, ~known),
         },
     )
+
+
+def _log_shift(shift: Mapping[str, Any], round_index: int) -> None:
+    level = logging.WARNING if shift["strong"] else logging.INFO
+    logger.log(level, "round %d: shift: %s", round_index, shift["words"])
