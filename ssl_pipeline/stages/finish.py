@@ -96,14 +96,7 @@ def finish(
         "promoted_checkpoint": str(promoted_dir / "best.safetensors"),
         **scores,
         "members": _member_scores(config, run),
-        "counts": {
-            "labeled": counts["labeled"]["train"] + counts["labeled"]["validation"],
-            "train": counts["labeled"]["train"],
-            "validation": counts["labeled"]["validation"],
-            "test": counts["labeled"]["test"],
-            **{name: selection["counts"][name] for name in ("candidates", "accepted", "rejected", "unreadable")},
-            "removed_from_pool": counts["leakage"],
-        },
+        "counts": _counts(counts, selection),
         "precision": selection["precision"],
         "selection_faults": selection["selection"]["faults"],
         "shift": selection["selection"]["shift"],
@@ -127,6 +120,17 @@ def finish(
     }
     _write(config, run, summary, faces=counts)
     return summary
+
+
+def _counts(faces: Mapping[str, Any], selection: Mapping[str, Any]) -> dict[str, Any]:
+    """Count the labeled faces, and what became of the pool's."""
+    labeled = faces["labeled"]
+    return {
+        "labeled": labeled["train"] + labeled["validation"],
+        **{split: labeled[split] for split in ("train", "validation", "test")},
+        **{name: selection["counts"][name] for name in ("candidates", "accepted", "rejected", "unreadable")},
+        "removed_from_pool": faces["leakage"],
+    }
 
 
 def _write(config: RunConfig, run: RunDir, summary: dict[str, Any], *, faces: Mapping[str, Any]) -> None:
