@@ -63,9 +63,10 @@ class StubStages:
         """Replace the work of all stages."""
         replace_in_stages(monkeypatch, "run_stage", self.run_stage)
         manifest = SimpleNamespace(selection={"faults": [], "shift": None}, known_or_accepted=np.ones((1, 1), bool))
-        monkeypatch.setattr("ssl_pipeline.stages.train.read_manifest", lambda path: manifest)
+        monkeypatch.setattr("ssl_pipeline.stages.train.open_manifest", lambda path: manifest)
+        monkeypatch.setattr("ssl_pipeline.stages.train.manifest_parts", lambda manifest, _: [manifest])
         monkeypatch.setattr("ssl_pipeline.stages.train.check_belongs", lambda *_, **__: None)
-        for name in ("read_manifest", "difference"):
+        for name in ("open_manifest", "difference"):
             monkeypatch.setattr(f"ssl_pipeline.stages.student_labels.{name}", lambda *_, **__: {"per_attribute": {}})
         monkeypatch.setattr("ssl_pipeline.stages.finish.plot_class_f1", lambda *_, **__: None)
         monkeypatch.setattr("ssl_pipeline.stages.prepare.fingerprint", lambda *_, **__: "unchanged")

@@ -388,7 +388,7 @@ def test_a_manifest_of_ones_own_is_trained_on_unless_a_guard_refused_it(
     mine.write_text("mine")
     assert not train_student(config, run, 1, mine).skipped
     refused = SimpleNamespace(selection={"faults": ["accepted nothing"], "shift": None})
-    monkeypatch.setattr("ssl_pipeline.stages.train.read_manifest", lambda path: refused)
+    monkeypatch.setattr("ssl_pipeline.stages.train.open_manifest", lambda path: refused)
     with pytest.raises(SelectionError, match="accepted nothing"):
         train_student(config, run, 1, mine)
 
