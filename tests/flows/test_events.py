@@ -27,7 +27,7 @@ def summary() -> dict[str, Any]:
         "status": "finished",
         "promoted": "teacher",
         "promoted_checkpoint": "t/best.safetensors",
-        "teacher": {},
+        "teacher": {"validation": {"num_faces": 40, "per_attribute": {"age": {"accuracy": 0.75}}}},
         "student": None,
         "counts": {"candidates": 9, "accepted": 0, "rejected": 9, "unreadable": 0},
         "seconds": {"teacher": 1.25, "labeling": 2.5},
@@ -44,7 +44,7 @@ def test_a_finished_cycle_reports_the_promoted_model_the_counts_and_the_duration
     assert event["payload"]["counts"] == {"candidates": 9, "accepted": 0, "rejected": 9, "unreadable": 0}
     assert (event["payload"]["promoted"], event["payload"]["seconds"]) == ("teacher", 3.8)
     assert event["payload"]["verdict"].startswith("There is no student")
-    events.announce_finished(summary() | {"teacher": {"test": SCORES}})
+    events.announce_finished(summary() | {"teacher": summary()["teacher"] | {"test": SCORES}})
     assert emitted[1]["payload"]["teacher_test"] == {"macro_f1": 0.5, "accuracy": 0.6}
 
 

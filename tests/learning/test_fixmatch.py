@@ -152,7 +152,7 @@ def test_a_teacher_alone_sets_the_targets_and_no_weak_view_is_made() -> None:
         role = make_role(batch_size=12, ema_decay=ema_decay, fixmatch=settings, precision="fp32")
         loop = training_loop.TrainingLoop(role, pool, seed=0, device="cpu", name="test")
         pixels = torch.from_numpy(faces.train.pixels[:12]).permute(0, 3, 1, 2)
-        losses.append(loop._step(pixels, torch.arange(12), 0, batches[0]))
+        losses.append(float(loop._step(pixels, torch.arange(12), 0, batches[0])))
     assert losses[0] == pytest.approx(losses[1])  # the averaged model is not asked
     with pytest.raises(TrainingError, match="no predictions of a teacher"):
         fixmatch_of(faces, **settings)
@@ -233,7 +233,7 @@ def test_a_step_adds_the_pool_term_by_the_average_before_the_step(ema_decay: flo
                     weak = teacher.eval()(batch.weak)
                     targets = reference.targets(weak, batch.faces, device=CPU)  # type: ignore[union-attr]
                     expected.append(float(loop.fixmatch.loss(loop.model(batch.strong), targets)) / 24)  # type: ignore[union-attr]
-            losses.setdefault((parts, weight), []).append(loop._step(pixels, torch.arange(12), step, batch))
+            losses.setdefault((parts, weight), []).append(float(loop._step(pixels, torch.arange(12), step, batch)))
             teacher = copy.deepcopy(loop.eval_model)
     assert losses[1, 2.0][0] - losses[1, 1e-9][0] == pytest.approx(expected[0], rel=1e-4)
     assert losses[4, 2.0] == pytest.approx(losses[1, 2.0], rel=1e-3)
