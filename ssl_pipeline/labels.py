@@ -148,9 +148,8 @@ class LabelSpace:
             bool [N, K]: one class if all attributes are known, all classes if none is.
         """
         matches = np.ones((len(codes), self.num_classes), bool)
-        for known, of_classes in zip(
-            codes.T, self.class_codes.T, strict=True
-        ):  # faster than over all attributes at once
+        # attribute by attribute: faster than over all at once
+        for known, of_classes in zip(codes.T, self.class_codes.T, strict=True):
             matches &= (known[:, None] == of_classes) | (known[:, None] == UNKNOWN)
         return matches
 

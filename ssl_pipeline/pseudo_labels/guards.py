@@ -3,7 +3,7 @@
 Shapes: M held-out faces, N faces of the pool, A attributes, V values, K classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import assert_never
 
 import numpy as np
@@ -50,13 +50,18 @@ def selection_faults(
     return faults
 
 
+def is_refused(faults: Sequence[str], config: SelectionConfig) -> bool:
+    """Return whether no student may be trained on a selection: it has faults, and ``guards.on_fault`` is ``stop``."""
+    return bool(faults) and config.guards.on_fault == "stop"
+
+
 def stop_on(faults: list[str], config: SelectionConfig) -> None:
     """Raise if there are faults, unless ``guards.on_fault`` is ``warn``.
 
     Raises:
         SelectionError: with all faults.
     """
-    if not faults or config.guards.on_fault == "warn":
+    if not is_refused(faults, config):
         return
     if len(faults) == 1:
         raise SelectionError(faults[0])

@@ -249,7 +249,7 @@ def selection_sentence(
         f"Pseudo-labels: {counts['accepted']:,} of {counts['candidates']:,} candidates accepted, "
         f"{counts['rejected']:,} rejected, {counts['unreadable']:,} unreadable"
         + (f"; right, by the hidden labels: {', '.join(right)}." if right else ".")
-        + ("".join(f" {words}." for words in removed_words(removed or {})))
+        + "".join(f" {words}." for words in removed_words(removed or {}))
     )
 
 

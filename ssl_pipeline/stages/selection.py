@@ -15,7 +15,7 @@ from ssl_pipeline.errors import SelectionError
 from ssl_pipeline.evaluation.shift import acceptance_by_group, compare_predictions
 from ssl_pipeline.faces.table import FacesInOrder
 from ssl_pipeline.pseudo_labels.difference import difference
-from ssl_pipeline.pseudo_labels.guards import selection_faults, stop_on
+from ssl_pipeline.pseudo_labels.guards import is_refused, selection_faults, stop_on
 from ssl_pipeline.pseudo_labels.manifest_columns import FACE_COLUMNS
 from ssl_pipeline.pseudo_labels.manifest_file import ManifestIdentity, open_manifest
 from ssl_pipeline.pseudo_labels.manifest_writing import build_manifest, write_manifest
@@ -45,7 +45,7 @@ class SelectionResult:
     faults: tuple[str, ...]
     """Violations of the guards."""
     refused: bool
-    """Whether no student may be trained on it: it has faults, and ``on_fault`` is ``stop``."""
+    """Whether no student may be trained on it, see `guards.is_refused`."""
     skipped: bool
 
 
@@ -117,7 +117,7 @@ def select(config: RunConfig, run: RunDir, round_index: int) -> SelectionResult:
         result["counts"],
         result["precision"],
         tuple(result["faults"]),
-        refused=bool(result["faults"]) and settings.guards.on_fault == "stop",
+        refused=is_refused(result["faults"], settings),
         skipped=record.skipped,
     )
 
