@@ -1,10 +1,11 @@
-"""Images per second of prediction by each engine on a CPU, and how far its probabilities are from torch's.
+"""Images per second of prediction by each engine on a CPU, and how far its probabilities are from the network's own.
 
 python -m benchmarks.engines [--architectures resnet18] [--batch-size 32] [--turns 20] [--precision fp32] [--out FILE]
 
 Faces are drawn, at 128 pixels, in memory; networks have random weights, their last layer scaled so that the probabilities of
-the faces differ widely. After a pass to warm up, the engines predict a batch each in turns; a figure is the median of the
-turns, and `ratio` that of the turns' ratios, so that a busy machine slows both.
+the faces differ widely. `network` is the network as it is, `torch` that with its batch norms folded. After a pass to warm up,
+they predict a batch each in turns; a figure is the median of the turns, and a ratio that of the turns' ratios to `network`, so
+that a busy machine slows all.
 """
 
 import json
@@ -70,34 +71,44 @@ def measure(architecture: str, faces: npt.NDArray[np.uint8], settings: Predictio
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "best.safetensors"
         save_network(checkpoint, architecture, faces)
-        openvino = CheckpointPredictor.load(checkpoint, settings, device="cpu")
-    by_torch = replace(openvino, engine=torch_engine)
-    rows, rates = np.arange(len(faces)), dict[str, list[float]](torch=[], openvino=[])
+        engines = {
+            name: CheckpointPredictor.load(checkpoint, settings.model_copy(update={"engine": name}), device="cpu")
+            for name in ("torch", "openvino")
+        }
+    predictors = {"network": replace(engines["torch"], engine=torch_engine), **engines}
+    rows, rates = np.arange(len(faces)), {name: list[float]() for name in predictors}
     started = time.perf_counter()
-    openvino.predict(faces, rows[:1])
+    engines["openvino"].predict(faces, rows[:1])
     seconds_to_convert = time.perf_counter() - started
-    difference = EngineDifference.between(openvino.predict(faces, rows), by_torch.predict(faces, rows))
+    expected = predictors["network"].predict(faces, rows)
+    differences = {
+        name: EngineDifference.between(engine.predict(faces, rows), expected) for name, engine in engines.items()
+    }
     batch = rows[: settings.batch_size]
     for _ in range(turns):
-        for name, predictor in (("torch", by_torch), ("openvino", openvino)):
+        for name, predictor in predictors.items():
             started = time.perf_counter()
             predictor.predict(faces, batch)
             rates[name].append(len(batch) / (time.perf_counter() - started))
-    ratios = [ours / theirs for ours, theirs in zip(rates["openvino"], rates["torch"], strict=True)]
-    quartiles = statistics.quantiles(ratios, n=4)
+    precision = engines["torch"].compute.precision
     return {
-        "name": f"engines, {architecture}, {SIZE} px, batches of {settings.batch_size}, {openvino.compute.precision}",
+        "name": f"engines, {architecture}, {SIZE} px, batches of {settings.batch_size}, {precision}",
         **{name: round(statistics.median(values), 1) for name, values in rates.items()},
         "unit": "images/s",
-        "ratio": round(statistics.median(ratios), 3),
-        "quartiles": [round(quartiles[0], 3), round(quartiles[2], 3)],
+        "ratio": {name: _ratio(rates[name], rates["network"]) for name in engines},
         "seconds_to_convert": round(seconds_to_convert, 1),
-        "num_faces": difference.num_faces,
-        "differing_labels": difference.differing_labels,
-        "largest_difference": difference.largest_difference,
+        "num_faces": len(faces),
+        "differing_labels": {name: difference.differing_labels for name, difference in differences.items()},
+        "largest_difference": {name: difference.largest_difference for name, difference in differences.items()},
         "machine": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"openvino {version('openvino')}",
     }
+
+
+def _ratio(rates: list[float], of_network: list[float]) -> list[float]:
+    """Return the lower quartile, the median and the upper quartile of the turns' ratios."""
+    ratios = [ours / theirs for ours, theirs in zip(rates, of_network, strict=True)]
+    return [round(value, 3) for value in statistics.quantiles(ratios, n=4)]
 
 
 def main(

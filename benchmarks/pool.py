@@ -11,6 +11,7 @@ there.
 import os
 import shlex
 import shutil
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -131,7 +132,7 @@ def measure_seed(
         path = folder / config.run_name / f"seed-{seed}" / f"{folder_name(row)}.json"
         if stored_only and not path.is_file():
             continue
-        results[row] = stored_result(path, portable_settings(config), partial(_measure_row, configs, row))
+        results[row] = stored_result(path, portable_settings(config), partial(_timed_row, configs, row))
         print(f"seed {seed}, {row}: accuracy {100 * results[row]['test']['accuracy']:.1f} %", flush=True)
     return results
 
@@ -139,6 +140,14 @@ def measure_seed(
 def run_of(config: RunConfig, row: str) -> RunDir:
     """Return the run directory of a row; the seed is the config's."""
     return RunDir(config.runs_root / f"{config.run_name}-pool-{config.seed}" / folder_name(row))
+
+
+def _timed_row(configs: Mapping[str, RunConfig], row: str) -> Json:
+    """Measure a row and add its processor seconds, which other work on the machine hardly changes; none if it was resumed."""
+    whole = not run_of(configs[row], row).root.exists()
+    started = time.process_time()
+    result = _measure_row(configs, row)
+    return result | {"processor_seconds": time.process_time() - started if whole else None}
 
 
 def _measure_row(configs: Mapping[str, RunConfig], row: str) -> Json:

@@ -7,7 +7,7 @@ python -m benchmarks.throughput --networks wide_resnet50_2@224,wrn28_2@64 --face
 
 Drawn JPEGs of 200×200 pixels. `ours` is this library on them, `theirs` the scripts inference.py and train.py of a checkout
 of timm (its wheel lacks them, and it lacks the networks wrn…; then null), `limit` the bare network on batches in memory, with
-bf16 and channels last as the library chooses. All three are measured in turns; a figure is the median of the turns, and a
+bf16 and channels last as the library chooses; its batch norms are not folded. All three are measured in turns; a figure is the median of the turns, and a
 rate is of further images, so that no start-up counts. `decoding` are the files to pixels alone. With a GPU, `utilization`
 is the mean that nvidia-smi tells while `ours` works.
 """
@@ -130,7 +130,7 @@ class Labeling:
         return _rate_of_command([*command, "--no-console-results"], setting.folder, len(self.files))
 
     def limit(self) -> float:
-        """The forward pass on a batch in memory, the best of three batch sizes."""
+        """The forward pass of the network as it is, on a batch in memory, at the best of three batch sizes."""
         compute, model, side = self.predictor.compute, self.predictor.model, self.setting.size
         rates = []
         for size in (self.setting.batch_size // 2, self.setting.batch_size, 2 * self.setting.batch_size):
@@ -240,7 +240,7 @@ def _rate(work: Callable[[], object], num: int, compute: Compute, *, repeats: in
         if on_gpu:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    return num / min(seconds[1:])
+    return num / statistics.median(seconds[1:])
 
 
 def _rate_of_command(command: list[str], folder: Path, num: int) -> float:

@@ -3,6 +3,7 @@
 Shapes: N faces, B batch, K classes, S image side.
 """
 
+import copy
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -32,9 +33,26 @@ _TORCH = "--set prediction.engine=torch (of `ssl-pipeline predict`: --engine=tor
 
 
 def torch_engine(network: "FaceClassifier", faces: "Tensor") -> "Tensor":
-    """Compute the class probabilities with the network itself."""
+    """Compute the class probabilities with the network itself, whose weights may change between calls."""
     log_probabilities: Tensor = network(faces)
     return log_probabilities.exp()
+
+
+class FoldedTorchEngine:
+    """torch with a copy of each network whose batch norms are folded; its weights must not change after its first batch."""
+
+    def __init__(self) -> None:
+        self._folded: dict[FaceClassifier, FaceClassifier] = {}
+
+    def __call__(self, network: "FaceClassifier", faces: "Tensor") -> "Tensor":
+        """Compute the class probabilities."""
+        if network not in self._folded:
+            from ssl_pipeline.learning.batch_norm_folding import fold_batch_norms
+
+            folded = copy.deepcopy(network).eval()
+            fold_batch_norms(folded, faces[:1])
+            self._folded[network] = folded
+        return torch_engine(self._folded[network], faces)
 
 
 class OpenVinoEngine:
@@ -134,7 +152,7 @@ def build_engine(engine: EngineName, compute: "Compute") -> Engine:
         ConfigError: if it cannot predict here.
     """
     if engine == "torch":
-        return torch_engine
+        return FoldedTorchEngine()
     if faults := find_engine_faults(engine, device=compute.device.type):
         raise ConfigError(faults[0])
     import torch

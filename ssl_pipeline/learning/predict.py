@@ -3,6 +3,8 @@
 Shapes: N faces, B batch, K classes, S image side, M rows of the pixel array, D features.
 """
 
+import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +28,8 @@ from ssl_pipeline.learning.model import FaceClassifier
 from ssl_pipeline.learning.stored_features import stored_features
 from ssl_pipeline.learning.vote import FeatureHead, Vote
 from ssl_pipeline.runs.profile import part_of_stage
+
+logger = logging.getLogger(__name__)
 
 View = tuple[float, bool]
 """Zoom, and whether flipped horizontally."""
@@ -166,7 +170,7 @@ def predict_probabilities(
         pixels: uint8 [M, S, S, 3], usually a memory map.
         pixel_rows: int [N], the rows to predict.
         compute: device and precision.
-        batch_size: faces per batch.
+        batch_size: faces per batch; halved, as often as needed, where the device's memory is too small.
         views: zoom (see `zoom_in`) and flip of each view.
         engine: computes the probabilities of networks.
         on_batch: called with the number of faces after each batch.
@@ -176,13 +180,20 @@ def predict_probabilities(
     """
     parts = [np.zeros((0, model.labels.num_classes), np.float32)]
     stored = stored_features(pixels, feature_digests(model))
+    start = 0
     with eval_mode(model):
-        for start in range(0, len(pixel_rows), batch_size):
+        while start < len(pixel_rows):
             batch = _Faces(pixels, pixel_rows[start : start + batch_size], stored, compute.device)
-            with part_of_stage("compute"):
-                with compute.autocast():
-                    probabilities = _mean_over_members(model, batch, views, engine)
-                parts.append(probabilities.float().cpu().numpy())
+            try:
+                with part_of_stage("compute"), compute.autocast():
+                    parts.append(_mean_over_members(model, batch, views, engine).float().cpu().numpy())
+            except torch.OutOfMemoryError:
+                if batch_size == 1:
+                    raise
+                batch_size = math.ceil(min(batch_size, len(batch.rows)) / 2)
+                logger.warning("prediction: out of memory; going on with batches of %d faces", batch_size)
+                continue
+            start += len(batch.rows)
             if on_batch is not None:
                 on_batch(len(batch.rows))
     return np.concatenate(parts)

@@ -1,5 +1,6 @@
 """Prediction: order, views and their mean, no gradients, unchanged model."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import torch
 from PIL import Image
 
 from ssl_pipeline.learning.device import Compute
+from ssl_pipeline.learning.engine import torch_engine
+from ssl_pipeline.learning.model import FaceClassifier
 from ssl_pipeline.learning.predict import predict_probabilities, zoom_in
 from tests.learning.prediction_support import predictor, random_faces, random_model, save_random_model
 
@@ -44,6 +47,33 @@ def test_the_flip_is_averaged_as_probabilities(checkpoint: Path) -> None:
     both = predictor(checkpoint, horizontal_flip=True).predict(pixels, np.arange(6))
     assert np.abs(plain - flipped).max() > 0.01
     np.testing.assert_allclose(both, (plain + flipped) / 2, atol=1e-6)
+
+
+def test_where_memory_is_too_small_batches_are_halved_and_no_face_is_lost(
+    checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sizes, done = list[int](), list[int]()
+
+    def small_engine(network: FaceClassifier, faces: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(faces))
+        if len(faces) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return torch_engine(network, faces)
+
+    pixels, by_torch = random_faces(15), predictor(checkpoint, horizontal_flip=False)
+    found = replace(by_torch, engine=small_engine).predict(pixels, np.arange(15), on_batch=done.append)
+    np.testing.assert_allclose(found, by_torch.predict(pixels, np.arange(15)), atol=1e-6)
+    assert sizes == [7, 4, 2, 2, 2, 2, 2, 2, 2, 1]
+    assert sum(done) == 15
+    assert "going on with batches of 2 faces" in caplog.text
+
+
+def test_one_face_that_does_not_fit_is_an_error(checkpoint: Path) -> None:
+    def refuse(network: FaceClassifier, faces: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        replace(predictor(checkpoint), engine=refuse).predict(random_faces(3), np.arange(3))
 
 
 def test_a_zoom_is_the_centered_square_resized() -> None:
