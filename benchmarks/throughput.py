@@ -305,6 +305,9 @@ def main(
     faces: Annotated[int, typer.Option(min=64, help="Faces per measurement.")] = 256,
     batch_size: Annotated[int, typer.Option(min=2, help="Faces per batch.")] = 64,
     turns: Annotated[int, typer.Option(min=1, help="Measurements of each figure.")] = 3,
+    figures: Annotated[
+        str, typer.Option(help="Of labeling, training and fixmatch, separated by commas.")
+    ] = "labeling,training,fixmatch",
     out: Annotated[Path | None, typer.Option("--out", help="Also write the lines to this file.")] = None,
 ) -> None:
     """Print one JSON line per figure."""
@@ -315,12 +318,12 @@ def main(
             architecture, _, size = network.partition("@")
             of_timm = peer if timm.is_model(architecture) else None
             setting = Setting(architecture, int(size or 128), batch_size, faces, Path(name), of_timm)
-            works: dict[str, Callable[[], Labeling | Training]] = {
-                "labeling": partial(Labeling, setting),
-                "training": partial(Training, setting, fixmatch=False),
-                "training with fixmatch": partial(Training, setting, fixmatch=True),
+            works: dict[str, tuple[str, Callable[[], Labeling | Training]]] = {
+                "labeling": ("labeling", partial(Labeling, setting)),
+                "training": ("training", partial(Training, setting, fixmatch=False)),
+                "fixmatch": ("training with fixmatch", partial(Training, setting, fixmatch=True)),
             }
-            for what, build in works.items():
+            for what, build in (works[figure] for figure in figures.split(",")):
                 lines.append(json.dumps(measure(f"{what}, {architecture}, {setting.size} px", build(), turns)))
                 print(lines[-1], flush=True)
     if out is not None:
