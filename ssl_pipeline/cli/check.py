@@ -23,7 +23,7 @@ def check(
 ) -> None:
     """Say what a run would refuse before its work: settings, files, folders and tables of the faces, at once."""
     loaded = load_config(config, overrides=overrides or [])
-    faults = [*(_model_faults(loaded) if models else _missing_files(loaded)), *_source_faults(loaded)]
+    faults = [*(_model_faults(loaded) if models else _faults_without_networks(loaded)), *_source_faults(loaded)]
     if faults:
         raise ConfigError(list_of_faults(f"{config}: {count_faults(faults)}", faults))
     if not quiet:
@@ -36,8 +36,8 @@ def _model_faults(config: RunConfig) -> list[str]:
     return find_faults(config)
 
 
-def _missing_files(config: RunConfig) -> Iterator[str]:
-    """Yield the files of weights and features, and the packages of trackers and engines, that are not there."""
+def _faults_without_networks(config: RunConfig) -> Iterator[str]:
+    """Yield the files of weights and features, and packages, that are not there, and a student that cannot start."""
     from ssl_pipeline.learning.engine import find_engine_faults
     from ssl_pipeline.learning.trackers import find_missing_trackers
 
@@ -49,6 +49,7 @@ def _missing_files(config: RunConfig) -> Iterator[str]:
     for key, role in config.roles.items():
         if (weights := role.model.weights_file) is not None and not weights.is_file():
             yield f"'{key}.model.weights_file': no such file {weights}"
+    yield from config.start_faults
 
 
 def _source_faults(config: RunConfig) -> list[str]:

@@ -19,7 +19,14 @@ from ssl_pipeline.config.metrics import check_metric
 from ssl_pipeline.config.selection import DEFAULT, EnsembleAgreement, PrecisionGuarantee, SelectionConfig
 from ssl_pipeline.config.sources import FolderSource
 from ssl_pipeline.config.storage import StorageConfig
-from ssl_pipeline.config.teachers import NetworkTeacher, Teacher, TeacherConfig, teacher_names
+from ssl_pipeline.config.teachers import (
+    NetworkTeacher,
+    Teacher,
+    TeacherConfig,
+    no_start_teacher,
+    teacher_names,
+    unequal_keys,
+)
 from ssl_pipeline.config.tracking import TrackConfig
 from ssl_pipeline.config.training import RoleConfig, StudentConfig
 
@@ -233,22 +240,21 @@ class RunConfig(Section):
     @property
     def start_teacher(self) -> str | None:
         """Name of the first teacher whose weights fit the student; None if there is none."""
-        same = ("architecture", "head", "input_size")
         for name, teacher in self.named_teachers.items():
-            if isinstance(teacher, NetworkTeacher) and all(
-                getattr(teacher.model, key) == getattr(self.student.model, key) for key in same
-            ):
+            if isinstance(teacher, NetworkTeacher) and not unequal_keys(teacher, self.student.model):
                 return name
         return None
+
+    @property
+    def start_faults(self) -> list[str]:
+        """Say that the student's init is teacher and no teacher is such a network. Unknown architectures come before it."""
+        if self.student.init != "teacher" or self.start_teacher is not None:
+            return []
+        return [no_start_teacher(dict(zip(self.teacher_keys, self.teachers, strict=True)), self.student.model)]
 
     def _init_faults(self) -> Iterator[str]:
         """Yield contradictions between the student's first weights and its network."""
         match self.student.init:
-            case "teacher" if self.start_teacher is None:
-                yield (
-                    "student.init: no teacher is a network like the student (architecture, head, input_size); "
-                    "--set student.init=auto, or give both the same model"
-                )
             case "pretrained" if not self.student.model.is_pretrained:
                 yield "student.init: the model names no pretrained weights; --set student.init=auto, or set pretrained or weights_file"
             case "fresh" if self.student.model.is_pretrained:

@@ -1,12 +1,14 @@
 """Config sections of teachers: a trained network, or a linear head on the features of a frozen network, ONNX file or table."""
 
+from collections.abc import Mapping
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from ssl_pipeline.config.base import SOURCE_NAME, Section
-from ssl_pipeline.config.training import RoleConfig
+from ssl_pipeline.config.training import ModelConfig, RoleConfig
 
 _Triple = Annotated[tuple[float, ...], Field(min_length=3, max_length=3)]
 
@@ -152,4 +154,40 @@ def teacher_names(teachers: tuple[Teacher, ...]) -> tuple[str, ...]:
     return tuple(
         teacher.name or (teacher.type if types.count(teacher.type) == 1 else f"{teacher.type}-{position}")
         for position, teacher in enumerate(teachers)
+    )
+
+
+_NETWORK_KEYS = ("architecture", "head", "input_size")
+"""Keys of a model on which the shapes of its weights depend."""
+
+
+def unequal_keys(teacher: NetworkTeacher, student: ModelConfig) -> list[str]:
+    """Return the keys by which a teacher's weights do not fit the student; none if they fit."""
+    return [key for key in _NETWORK_KEYS if getattr(teacher.model, key) != getattr(student, key)]
+
+
+def no_start_teacher(teachers: Mapping[str, Teacher], student: ModelConfig) -> str:
+    """Say that no teacher's weights fit the student, and how the most similar teacher differs.
+
+    Args:
+        teachers: by their keys in the config.
+        student: its model.
+    """
+    networks = {key: teacher for key, teacher in teachers.items() if isinstance(teacher, NetworkTeacher)}
+    if not networks:
+        return "student.init: no teacher is a network; --set student.init=auto"
+
+    def distance(key: str) -> tuple[int, float]:
+        own = networks[key].model.architecture
+        alike = SequenceMatcher(None, own, student.architecture).ratio()
+        return len(unequal_keys(networks[key], student)), -alike
+
+    closest = min(networks, key=distance)
+    unequal = ", ".join(
+        f"{closest}.model.{key} is {getattr(networks[closest].model, key)}, the student's {getattr(student, key)}"
+        for key in unequal_keys(networks[closest], student)
+    )
+    return (
+        f"student.init: no teacher is a network like the student ({', '.join(_NETWORK_KEYS)}; closest: {unequal}); "
+        "--set student.init=auto, or give both the same model"
     )

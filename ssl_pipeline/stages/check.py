@@ -63,7 +63,8 @@ def find_faults(config: RunConfig) -> list[str]:
             check_processes(role.training.num_processes, config.device)
         except ConfigError as error:
             faults.append(f"'{key}.training': {with_whole_keys(str(error), f'{key}.training')}")
-    return faults
+    built = not any(fault.startswith(tuple(f"'{key}.model'" for key in config.roles)) for fault in faults)
+    return [*faults, *(config.start_faults if built else [])]  # a misspelled network is like no other
 
 
 def _feature_faults(teacher: EmbeddingTeacher) -> list[str]:

@@ -77,3 +77,28 @@ def test_a_pool_of_labeled_files_and_labels_that_nothing_gives_are_refused(
     capsys.readouterr()
     assert run(monkeypatch, config, "--set", "faces.labeled.sources.0.levels=[]") == 1
     assert "no labeled face has a known 'gender'" in capsys.readouterr().err
+
+
+def test_a_student_that_no_teacher_resembles_is_refused_and_a_misspelled_teacher_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name that timm does not know is like no other; to say that instead would hide the misspelling."""
+    path = str(write_tiny_config(tmp_path))
+
+    def faults(teacher: str, *options: str) -> str:
+        rest = "training: {epochs: 1}}, {type: features, file: absent.parquet}]"
+        other = f"teacher=[{{model: {{architecture: {teacher}}}, {rest}"
+        settings = ["student.init=teacher", "student.model.architecture=resnet18", other]
+        assert run(monkeypatch, path, *options, *[part for text in settings for part in ("--set", text)]) == 1
+        return capsys.readouterr().err
+
+    closest = "closest: teacher.0.model.architecture is resnt18, the student's resnet18)"
+    assert closest in faults("resnt18")
+    built = faults("resnt18", "--models")
+    assert "'teacher.0.model': architecture 'resnt18'" in built and "did you mean 'resnet18'" in built
+    assert "student.init" not in built
+    assert "teacher.0.model.architecture is resnet34, the student's resnet18" in faults("resnet34", "--models")
+    assert "student.init" not in faults("resnet18", "--models")
+    no_network = ["student.init=teacher", "teacher={type: features, file: absent.parquet}"]
+    assert run(monkeypatch, path, *[part for text in no_network for part in ("--set", text)]) == 1
+    assert "student.init: no teacher is a network; --set student.init=auto" in capsys.readouterr().err

@@ -187,7 +187,6 @@ def test_the_teachers_weights_are_the_first_of_the_student(labeled_pool: Path) -
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["student.init=teacher", "student.model.architecture=wrn16_1"], "no teacher is a network like the student"),
         (["student.init=pretrained"], "names no pretrained weights"),
         (["student.init=fresh", "student.model={architecture: resnet10t, pretrained: true}"], "fresh contradicts"),
         (["student.training.fixmatch={attribute_weights: {agee: 0.5}}"], "no attribute 'agee'"),
