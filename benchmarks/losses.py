@@ -80,7 +80,9 @@ def report(measurement: Measurement, counts: Json, scores: Mapping[str, Sequence
     rows, class_rows = [], []
     for row, of_seeds in scores.items():
         gains = (
-            "" if row == BASELINE else tables.signed(tables.differences(tables.percent(of_seeds, "macro_f1"), baseline))
+            ""
+            if row == BASELINE
+            else tables.by_seed(tables.differences(tables.percent(of_seeds, "macro_f1"), baseline))
         )
         rows.append([row, *(_cell(of_seeds, metric) for metric in METRICS), gains])
         class_rows.append([row, *(tables.mean_percent(of_seeds, "per_class", name, "f1") for name in classes)])

@@ -25,6 +25,7 @@ from benchmarks import tables
 from benchmarks.docs.marked_sections import replace_section
 from benchmarks.runner import ConfigPath, Overrides, run_command
 from ssl_pipeline.config.loading import load_config
+from ssl_pipeline.points import signed
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.draw import draw
 from ssl_pipeline.stages.prepare import prepare
@@ -118,7 +119,7 @@ def report(costs: dict[str, tuple[Cost, Cost]], config: Path, overrides: list[st
     for way, (first, again) in costs.items():
         more = first.processor - plain
         times = [f"{seconds:.1f}" for seconds in (*first, *again)]
-        rows.append([way, *times[:2], f"{more:+.1f} ({100 * more / plain:+.1f} %)", *times[2:]])
+        rows.append([way, *times[:2], f"{signed(more)} ({signed(100 * more / plain)} %)", *times[2:]])
     header = ["", "seconds", "processor seconds", "more than plain", "again, all done: seconds", "processor seconds"]
     settings = "".join(f" --set {override}" for override in overrides)
     return "\n".join(

@@ -23,7 +23,7 @@ from scipy.stats import t
 
 from benchmarks.docs.marked_sections import replace_section
 from benchmarks.runner import ConfigPath, Measurement, Out, Overrides, Seeds, run_command, stored_result
-from benchmarks.tables import Json, markdown_table, signed
+from benchmarks.tables import Json, by_seed, markdown_table
 from ssl_pipeline.config.run import RunConfig
 from ssl_pipeline.config.teachers import EmbeddingTeacher, FeaturesTeacher
 from ssl_pipeline.errors import ConfigError
@@ -33,6 +33,7 @@ from ssl_pipeline.faces.table import read_faces
 from ssl_pipeline.labels import BoolArray, FloatArray, IntArray
 from ssl_pipeline.learning.linear_head import fit_linear_head
 from ssl_pipeline.learning.stored_features import FEATURES
+from ssl_pipeline.points import signed
 from ssl_pipeline.pseudo_labels.queue import By, choose, uncertainty
 from ssl_pipeline.runs.directory import RunDir
 from ssl_pipeline.stages.features import compute_features
@@ -181,7 +182,7 @@ def report(results: Mapping[int, Json], *, provenance: str) -> str:
         for way in (_BEFORE, *WAYS):
             values = [100 * own[way][metric] for own in results.values()]
             gains = [value - 100 * own["random"][metric] for value, own in zip(values, results.values(), strict=True)]
-            cells = ["", ""] if way in (_BEFORE, "random") else [_interval(gains), f"({signed(gains)})"]
+            cells = ["", ""] if way in (_BEFORE, "random") else [_interval(gains), f"({by_seed(gains)})"]
             rows.append([way, f"{mean(values):.1f}", *cells])
         lines += ["", *markdown_table([title, "mean", "difference to random", "by seed"], "lrrl", rows)]
     return "\n".join(lines)
@@ -190,9 +191,9 @@ def report(results: Mapping[int, Json], *, provenance: str) -> str:
 def _interval(gains: Sequence[float]) -> str:
     """Format a mean with its 95 % interval; of one seed without."""
     if len(gains) < 2:
-        return f"{gains[0]:+.1f}"
+        return signed(gains[0])
     half = t.ppf(0.975, len(gains) - 1) * np.std(gains, ddof=1) / np.sqrt(len(gains))
-    return f"**{mean(gains):+.1f}** ({mean(gains) - half:+.1f} to {mean(gains) + half:+.1f})"
+    return f"**{signed(mean(gains))}** ({signed(mean(gains) - half)} to {signed(mean(gains) + half)})"
 
 
 if __name__ == "__main__":

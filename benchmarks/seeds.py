@@ -9,6 +9,7 @@ from statistics import mean, stdev
 from benchmarks import tables
 from benchmarks.runner import ConfigPath, Jobs, Measurement, Out, Overrides, Seeds, run_command
 from benchmarks.tables import Json
+from ssl_pipeline.points import signed
 
 
 def main(
@@ -47,7 +48,7 @@ def report(measurement: Measurement, summaries: Sequence[Json]) -> str:
             "",
             *_by_seed(summaries, teachers, promoted, gains),
             "",
-            f"Mean difference {mean(gains):+.1f} points of macro F1{deviation}.",
+            f"Mean difference {signed(mean(gains))} points of macro F1{deviation}.",
             "",
             *_by_attribute(teachers, promoted),
             *_control([summary for summary in summaries if summary.get("control")]),
@@ -66,10 +67,10 @@ def _by_seed(
         name = "teacher" if summary["promoted"] == "teacher" else f"student {summary['student']['round']}"
         f1, promoted_f1, accuracy, promoted_accuracy = (f"{score:.1f}" for score in scores)
         accepted, minutes = f"{summary['counts']['accepted']:,}", f"{sum(summary['seconds'].values()) / 60:.1f}"
-        cells = [f1, promoted_f1, f"{gain:+.1f}", accuracy, promoted_accuracy, accepted, minutes]
+        cells = [f1, promoted_f1, signed(gain), accuracy, promoted_accuracy, accepted, minutes]
         rows.append([str(summary["seed"]), name, *cells])
     means = [f"{mean(column):.1f}" for column in columns]
-    rows.append(["mean", "", *means[:2], f"**{mean(gains):+.1f}**", *means[2:], "", ""])
+    rows.append(["mean", "", *means[:2], f"**{signed(mean(gains))}**", *means[2:], "", ""])
     header = ["seed", "promoted", "teacher macro F1", "promoted macro F1", "difference", "teacher accuracy"]
     return tables.markdown_table([*header, "promoted accuracy", "accepted", "minutes"], "llrrrrrrr", rows)
 
@@ -79,7 +80,7 @@ def _by_attribute(teachers: Sequence[Json], promoted: Sequence[Json]) -> list[st
     for name in teachers[0]["per_attribute"]:
         keys = ("per_attribute", name, "macro_f1")
         gain = mean(tables.differences(tables.percent(promoted, *keys), tables.percent(teachers, *keys)))
-        rows.append([name, tables.mean_percent(teachers, *keys), tables.mean_percent(promoted, *keys), f"{gain:+.1f}"])
+        rows.append([name, tables.mean_percent(teachers, *keys), tables.mean_percent(promoted, *keys), signed(gain)])
     header = ["attribute", "teacher macro F1", "promoted macro F1", "difference"]
     return ["## Per attribute", "", *tables.markdown_table(header, "lrrr", rows), ""]
 
@@ -97,7 +98,7 @@ def _control(summaries: Sequence[Json]) -> list[str]:
         for name, keys in scores.items():
             gains = tables.differences(tables.percent(students, *keys), tables.percent(controls, *keys))
             means = [tables.mean_percent(models, *keys) for models in (teachers, controls, students)]
-            rows.append([f"{name} {metric_name}", *means, f"{mean(gains):+.1f} ({tables.signed(gains)})"])
+            rows.append([f"{name} {metric_name}", *means, f"{signed(mean(gains))} ({tables.by_seed(gains)})"])
     return [
         "## What the pool adds",
         "",

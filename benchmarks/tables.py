@@ -6,6 +6,8 @@ from operator import getitem
 from statistics import mean, stdev
 from typing import Any
 
+from ssl_pipeline.points import signed
+
 Json = dict[str, Any]
 
 
@@ -39,13 +41,13 @@ def differences(values: Sequence[float], baseline: Sequence[float]) -> list[floa
     return [value - other for value, other in zip(values, baseline, strict=True)]
 
 
-def signed(values: Iterable[float]) -> str:
+def by_seed(values: Iterable[float]) -> str:
     """Format differences seed by seed.
 
-    >>> signed([1.25, -0.5])
+    >>> by_seed([1.25, -0.5])
     '+1.2, -0.5'
     """
-    return ", ".join(f"{value:+.1f}" for value in values)
+    return ", ".join(map(signed, values))
 
 
 def spread(values: Sequence[float], *, digits: int = 1) -> str:
@@ -59,4 +61,4 @@ def mean_and_spread(values: Sequence[float]) -> str:
     >>> mean_and_spread([1.0, 3.0])
     '+2.0 ± 1.4 (+1.0, +3.0)'
     """
-    return f"{mean(values):+.1f}{spread(values)} ({signed(values)})"
+    return f"{signed(mean(values))}{spread(values)} ({by_seed(values)})"

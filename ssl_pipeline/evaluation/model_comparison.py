@@ -11,6 +11,7 @@ from ssl_pipeline.config.evaluation import GateConfig
 from ssl_pipeline.evaluation.paired_bootstrap import PairedDifference, paired_bootstrap
 from ssl_pipeline.evaluation.sign_test import SignTest, holm, sign_test
 from ssl_pipeline.labels import BoolArray, IntArray
+from ssl_pipeline.points import signed
 
 FALSE_ALARM_RATE = 0.05
 """Highest probability that any group is called worse although the second model is worse in none."""
@@ -53,20 +54,20 @@ class ModelComparison:
         """The difference of the metric, with its interval and the number of units."""
         metric = self.metric.replace("_", " ").replace("f1", "F1")
         sentence, units = (
-            f"{metric} {100 * self.overall.difference:+.1f} points",
+            f"{metric} {signed(100 * self.overall.difference)} points",
             f"{self.overall.num_units:,} {self.unit}",
         )
         if not self.has_enough_units:
             return f"{sentence} on {units}, too few for an interval"
         lower, upper = 100 * self.overall.lower, 100 * self.overall.upper
-        return f"{sentence} (95 % interval {lower:+.1f} to {upper:+.1f}, resampling {units})"
+        return f"{sentence} (95 % interval {signed(lower)} to {signed(upper)}, resampling {units})"
 
     @property
     def group_words(self) -> str:
         """The groups in which the student is worse, and those not tested; empty if there are none."""
         worse = [
             f"{group.column} {group.value} (fewer faces right of {group.test.num_worse:,} {self.unit}, more of "
-            f"{group.test.num_better:,}; accuracy {100 * group.difference:+.1f} points on {group.num_faces:,} faces)"
+            f"{group.test.num_better:,}; accuracy {signed(100 * group.difference)} points on {group.num_faces:,} faces)"
             for group in self.regressions
         ]
         parts = [f"worse in {', '.join(worse)}"] if worse else []

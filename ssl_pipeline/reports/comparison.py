@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from ssl_pipeline.points import signed
 from ssl_pipeline.reports.manifest_tables import right_words
 from ssl_pipeline.reports.markdown import markdown_code, markdown_safe
 from ssl_pipeline.reports.tables import add_row, new_table
@@ -29,9 +30,7 @@ def verdict(summary: dict[str, Any]) -> str:
         return " ".join([*endings, stays, _validation_sentence(summary["teacher"]["validation"])])
     teacher, student = summary["teacher"], summary["student"]
     gain = 100 * (student["test"]["macro_f1"] - teacher["test"]["macro_f1"])
-    test_result = (
-        f"on the test split it is {abs(gain):.1f} points of macro F1 {'above' if gain >= 0 else 'below'} the teacher"
-    )
+    test_result = f"on the test split it is {_apart(gain)} the teacher"
     shift = summary.get("shift") or {}
     warning = [f"Warning, strong shift: {shift['words']}."] if shift.get("strong") else []
     if summary["promoted"] == "teacher":
@@ -54,14 +53,23 @@ def verdict(summary: dict[str, Any]) -> str:
     if gain <= 0:
         sentences.append("The gain on validation did not carry over to test: examine this student before you use it.")
     losses = [
-        f"{metric.removesuffix(' macro F1')} ({100 * (student_value - teacher_value):+.1f})"
+        f"{metric.removesuffix(' macro F1')} ({signed(100 * (student_value - teacher_value))})"
         for metric, teacher_value, student_value in comparison_rows(summary)
-        if metric.endswith("macro F1") and not metric.startswith("joint") and student_value < teacher_value
+        if metric.endswith("macro F1")
+        and not metric.startswith("joint")
+        and round(100 * (student_value - teacher_value), 1) < 0
     ]
     if losses:
         sentences.append(f"Its macro F1 on test is below the teacher's on {' and '.join(losses)}.")
     comparison = [_interval_sentence(summary), *_control_sentences(summary), *_cost_sentences(summary)]
     return " ".join([*endings, *sentences, *comparison, *warning])
+
+
+def _apart(points: float) -> str:
+    """Say how far above or below, or that it is level."""
+    if not round(points, 1):
+        return "level in macro F1 with"
+    return f"{abs(points):.1f} points of macro F1 {'above' if points > 0 else 'below'}"
 
 
 def _validation_sentence(scores: Mapping[str, Any]) -> str:
@@ -96,7 +104,7 @@ def _control_sentences(summary: dict[str, Any]) -> list[str]:
     difference = summary["control_difference"]
     ending = "; the test faces cannot decide whether the pool helped" if _is_undecided(difference) else ""
     return [
-        f"The control, the same training without the pool, is {100 * (control - teacher):+.1f} points from the "
+        f"The control, the same training without the pool, is {signed(100 * (control - teacher))} points from the "
         f"teacher; the pool brought {difference['overall_words']}{ending}."
     ]
 
@@ -200,7 +208,7 @@ def _columns(summary: dict[str, Any]) -> list[str]:
 def _rows(summary: dict[str, Any]) -> list[list[str]]:
     """Format each metric of teacher, control (if any) and student; the difference is to the teacher."""
     rows = [
-        [metric, f"{100 * teacher:.1f}", f"{100 * student:.1f}", f"{100 * (student - teacher):+.1f}"]
+        [metric, f"{100 * teacher:.1f}", f"{100 * student:.1f}", signed(100 * (student - teacher))]
         for metric, teacher, student in comparison_rows(summary)
     ]
     if summary.get("control"):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ssl_pipeline.points import signed
 from ssl_pipeline.reports.cards import wilson_interval
 from ssl_pipeline.reports.comparison import selection_sentence, student_labels_sentence, verdict
 
@@ -21,8 +22,8 @@ def headline(facts: Mapping[str, Any]) -> tuple[str, str]:
         return "The teacher stays: there is no student", verdict(summary)
     gain = 100 * (summary["student"]["test"]["macro_f1"] - summary["teacher"]["test"]["macro_f1"])
     if summary["promoted"] == "student":
-        return f"The student is promoted: {gain:+.1f} points of macro F1 over its teacher", verdict(summary)
-    return f"The teacher stays: the student is {gain:+.1f} points of macro F1 from it", verdict(summary)
+        return f"The student is promoted: {signed(gain)} points of macro F1 over its teacher", verdict(summary)
+    return f"The teacher stays: the student is {signed(gain)} points of macro F1 from it", verdict(summary)
 
 
 def score_rows(facts: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ssl_pipeline.points import signed
 from ssl_pipeline.reports import report_parts as parts
 
 _PAGE = Path(__file__).parent / "page"
@@ -92,7 +93,7 @@ def _share(value: float, low: float = 0.0, high: float = 100.0) -> str:
 
 
 def _signed(number: float) -> str:
-    return f"{number:+.1f}".replace("-", "−")
+    return signed(number).replace("-", "−")
 
 
 def _breakable(name: str) -> Markup:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ssl_pipeline.points import signed
 from ssl_pipeline.reports.comparison import comparison_markdown, members_markdown, score_rows
 from ssl_pipeline.reports.markdown import markdown_code, markdown_safe
 from ssl_pipeline.reports.review_page import selection_lines
@@ -293,7 +294,7 @@ def gate_page(decision: Mapping[str, Any], round_index: int, root: Path) -> Page
         ]
         lines += [
             f"| {markdown_safe(group['column'])} {markdown_safe(group['value'])} | {group['num_faces']:,} "
-            f"| {100 * group['difference']:+.1f} | {group['test']['num_better']:,} | {group['test']['num_worse']:,} "
+            f"| {signed(100 * group['difference'])} | {group['test']['num_better']:,} | {group['test']['num_worse']:,} "
             f"| {group['p_value']:.2g} |"
             for group in comparison["regressions"]
         ]
@@ -323,4 +324,4 @@ def _score_table(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> Iter
 def _score_cells(teacher: float | None, student: float | None) -> str:
     if teacher is None or student is None:
         return " | ".join(["–" if score is None else f"{100 * score:.1f}" for score in (teacher, student)] + [""])
-    return f"{100 * teacher:.1f} | {100 * student:.1f} | {100 * (student - teacher):+.1f}"
+    return f"{100 * teacher:.1f} | {100 * student:.1f} | {signed(100 * (student - teacher))}"

@@ -62,6 +62,18 @@ def test_an_attribute_that_got_worse_is_named_even_if_the_joint_score_is_better(
     assert "on mask (-5.0) and gender (-10.0). Diff" in both
 
 
+def test_differences_that_round_to_zero_have_no_sign_and_no_direction() -> None:
+    summary = make_summary(teacher=0.4, student=0.39996, attributes={"mask": 0.89996, "gender": 0.79996})
+    control = {"control": {"test": summary["student"]["test"]}, "control_difference": summary["test_difference"]}
+    text = verdict(summary | control)
+    assert "on the test split it is level in macro F1 with the teacher. " in text
+    assert "The control, the same training without the pool, is 0.0 points from the teacher;" in text
+    assert "below the teacher's on" not in text
+    output = io.StringIO()
+    Console(file=output, width=120).print(comparison_table(summary | {"counts": {"test": 50}}))
+    assert "0.0 │" in output.getvalue() and not {"-0.0", "+0.0"} & set(output.getvalue().split())
+
+
 @pytest.mark.parametrize("student", [0.38, 0.4])
 def test_a_gain_that_did_not_carry_over_is_stated(student: float) -> None:
     assert "did not carry over" in verdict(make_summary(teacher=0.4, student=student))
