@@ -44,7 +44,7 @@ def _export_for_hub(run: Path, out: Path | None) -> str:
     write_hub_folder(RunDir(run), out)
     return (
         f"written to {out}: model.safetensors, config.json, README.md (the model card), data_card.md. Choose a license in "
-        f"README.md, then: huggingface-cli upload USER/NAME {shlex.quote(str(out))}"
+        f"README.md, then: hf upload USER/NAME {shlex.quote(str(out))}"
     )
 
 

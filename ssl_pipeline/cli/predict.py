@@ -14,14 +14,15 @@ from typer import Argument, Option
 
 from ssl_pipeline.config.run import Device, EngineName, PredictionConfig
 from ssl_pipeline.errors import ConfigError, FaceTableError
+from ssl_pipeline.inference.files import check_exists
+from ssl_pipeline.inference.table_format import TableFormat, format_of
+from ssl_pipeline.runs.directory import model_of
 from ssl_pipeline.runs.storage.remote import local_copy
 
 if TYPE_CHECKING:
     from ssl_pipeline.faces.cropper import Cropper
     from ssl_pipeline.inference.table import PredictionCounts
     from ssl_pipeline.inference.voting import SoftVote
-
-TableFormat = Literal["csv", "json", "parquet"]
 
 
 def predict(
@@ -71,23 +72,25 @@ def predict(
         raise ConfigError(_new_form(old_checkpoint or [model or "MODEL"], old_images or str(images or "IMAGES"), out))
     if model is None or images is None or out is None:
         missing = "MODEL" if model is None else "IMAGES" if images is None else "--out FILE"
-        raise ConfigError(f"{missing} is missing: ssl-pipeline predict MODEL IMAGES --out FILE")
-    from ssl_pipeline.inference.framing import cropper_of
-    from ssl_pipeline.inference.table import format_of, predict_images
-    from ssl_pipeline.inference.voting import SoftVote
-    from ssl_pipeline.runs.directory import model_of
-
+        raise ConfigError(
+            f"{missing} is missing: ssl-pipeline predict MODEL IMAGES --out FILE, or --out - for the screen"
+        )
     target = None if str(out) == "-" else out
     table_format = table_format or format_of(target)
     _check_output(out, images, submission, fallback_class, table_format)
     if crop is not None and no_crop:
         raise ConfigError("--crop and --no-crop exclude each other: give one of them")
+    check_exists(images)
     settings = {"batch_size": batch_size, "horizontal_flip": flip, "zooms": tuple(zooms or (1.0,)), "engine": engine}
     try:
         config = PredictionConfig.model_validate(settings)
     except ValidationError:
         raise ConfigError(f"--zoom {zooms}: expected different numbers from 1 to 2") from None
     models = [model_of(local_copy(name)) for name in (model, *(vote_with or ()))]
+    from ssl_pipeline.inference.framing import cropper_of
+    from ssl_pipeline.inference.table import predict_images
+    from ssl_pipeline.inference.voting import SoftVote
+
     predictor = SoftVote.load(models, config, weights=weights, device=device)
     framer = cropper_of(predictor.checkpoints, detector=crop, crop=not no_crop)
     if submission is None:

@@ -48,6 +48,16 @@ class FoundImages:
     passed_over: list[str]
 
 
+def check_exists(images: Path) -> None:
+    """Check that there is something to read, which takes no time.
+
+    Raises:
+        FaceTableError: if `images` does not exist.
+    """
+    if not images.exists():
+        raise FaceTableError(f"{images}: no such folder, image or list of images")
+
+
 def find_images(images: Path) -> FoundImages:
     """Find images, in the same order each time. The list of paths is all that grows in memory with their number.
 
@@ -58,10 +68,9 @@ def find_images(images: Path) -> FoundImages:
     Raises:
         FaceTableError: if there is no image, `images` does not exist, or is a list that cannot be read.
     """
+    check_exists(images)
     if images.is_dir() or is_archive(images):
         found = _images_in_folder(images)
-    elif not images.exists():
-        raise FaceTableError(f"{images}: no such folder, image or list of images")
     elif images.suffix.lower() in LIST_SUFFIXES:
         found = FoundImages(list(_listed_images(images)), [])
     else:

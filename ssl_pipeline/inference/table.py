@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -18,13 +18,13 @@ from ssl_pipeline.errors import ConfigError
 from ssl_pipeline.faces.cropper import Cropper
 from ssl_pipeline.inference.files import find_images
 from ssl_pipeline.inference.stream import PredictedBatch, predict_stream
+from ssl_pipeline.inference.table_format import TableFormat, format_of
 from ssl_pipeline.labels import LabelSpace
 from ssl_pipeline.learning.predict import FacePredictor
 from ssl_pipeline.runs.files import atomic_path
 from ssl_pipeline.runs.progress import ProgressBar
 from ssl_pipeline.runs.spreadsheet_cells import safe_cell
 
-TableFormat = Literal["csv", "json", "parquet"]
 ROWS_IN_GROUP = 16_384
 """Fewest rows in a Parquet row group, but for the last; many small groups make a file that is slow to read."""
 NUM_FAILURES_SHOWN = 5
@@ -103,23 +103,6 @@ def check_writable(out: Path) -> None:
         fault = error.strerror or str(error)
     if fault is not None:
         raise ConfigError(f"--out {out}: cannot be written: {fault}")
-
-
-def format_of(out: Path | None) -> TableFormat:
-    """Return the format that a file's suffix states; CSV for standard output.
-
-    Raises:
-        ConfigError: if it states none.
-    """
-    suffix = ".csv" if out is None else out.suffix
-    match suffix:
-        case ".csv":
-            return "csv"
-        case ".json":
-            return "json"
-        case ".parquet":
-            return "parquet"
-    raise ConfigError(f"--out {out}: expected a name that ends with .csv, .json or .parquet, or --format")
 
 
 def table_schema(labels: LabelSpace) -> pa.Schema:

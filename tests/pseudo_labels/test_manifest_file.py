@@ -166,6 +166,12 @@ def test_a_run_opens_as_data_frames(run: Path) -> None:
         Run.open(run / "round-01")
 
 
+def test_a_run_in_place_of_a_manifest_is_refused_with_its_manifests(run: Path) -> None:
+    found = ", ".join(f"{run}/round-0{number}/pseudo_labels/manifest.parquet" for number in (1, 2))
+    with pytest.raises(ManifestError, match=f"{run}: a run; name one of its manifests: {found}$"):
+        open_manifest(run)
+
+
 def test_large_manifests_are_written_in_groups_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ssl_pipeline.pseudo_labels.manifest_writing.ROWS_PER_BATCH", 4)
     write_manifest(tmp_path / "manifest.parquet", [build()])
