@@ -33,7 +33,7 @@ import typer
 from PIL import Image
 from safetensors.torch import save_file
 
-from ssl_pipeline.config.run import PredictionConfig
+from ssl_pipeline.config.run import EngineName, PredictionConfig
 from ssl_pipeline.config.training import ModelConfig, RoleConfig
 from ssl_pipeline.inference.files import ImageFile
 from ssl_pipeline.inference.stream import decode_ahead, predict_stream
@@ -69,6 +69,8 @@ class Setting:
     folder: Path
     peer: Path | None
     """A checkout of timm; None for a network that timm lacks."""
+    engine: EngineName = "torch"
+    """Of labeling."""
 
 
 def draw_jpegs(folder: Path, num: int) -> None:
@@ -97,7 +99,7 @@ class Labeling:
         model = build_model(config, labels=LABELS, image_size=setting.size)
         checkpoint = folder / f"{setting.architecture}.safetensors"
         save_checkpoint(checkpoint, model, model_config=config, image_size=setting.size, cropping=None)
-        settings = PredictionConfig(batch_size=setting.batch_size, horizontal_flip=False)
+        settings = PredictionConfig(batch_size=setting.batch_size, horizontal_flip=False, engine=setting.engine)
         self.predictor = CheckpointPredictor.load(checkpoint, settings, device="auto")
         self.files = [ImageFile(str(path), str(path)) for path in sorted((folder / "once").rglob("*.jpg"))]
 
@@ -308,6 +310,7 @@ def main(
     figures: Annotated[
         str, typer.Option(help="Of labeling, training and fixmatch, separated by commas.")
     ] = "labeling,training,fixmatch",
+    engine: Annotated[EngineName, typer.Option(help="Of labeling.")] = "torch",
     out: Annotated[Path | None, typer.Option("--out", help="Also write the lines to this file.")] = None,
 ) -> None:
     """Print one JSON line per figure."""
@@ -317,9 +320,9 @@ def main(
         for network in networks.split(","):
             architecture, _, size = network.partition("@")
             of_timm = peer if timm.is_model(architecture) else None
-            setting = Setting(architecture, int(size or 128), batch_size, faces, Path(name), of_timm)
+            setting = Setting(architecture, int(size or 128), batch_size, faces, Path(name), of_timm, engine)
             works: dict[str, tuple[str, Callable[[], Labeling | Training]]] = {
-                "labeling": ("labeling", partial(Labeling, setting)),
+                "labeling": ("labeling" if engine == "torch" else f"labeling by {engine}", partial(Labeling, setting)),
                 "training": ("training", partial(Training, setting, fixmatch=False)),
                 "fixmatch": ("training with fixmatch", partial(Training, setting, fixmatch=True)),
             }
