@@ -158,9 +158,9 @@ def without_archive_suffix(name: str) -> str:
     return name.rpartition(".")[0] if name.lower().endswith(ARCHIVE_SUFFIXES) else name
 
 
-def is_archive(path: Path) -> bool:
+def is_archive(path: str | Path) -> bool:
     """Return whether a path is a file with the suffix of an archive."""
-    return path.suffix.lower() in ARCHIVE_SUFFIXES and path.is_file()
+    return os.fspath(path).lower().endswith(ARCHIVE_SUFFIXES) and Path(path).is_file()
 
 
 def member_names(archive: Path) -> list[str]:

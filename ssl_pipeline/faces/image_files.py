@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ssl_pipeline.faces.archives import COMPRESSED_TARS, is_archive, member_names
 from ssl_pipeline.faces.decoding import has_image_signature
@@ -53,7 +53,7 @@ def list_images(folder: Path) -> FolderListing:
         for path, is_hidden in walked if folder.is_dir() else [("", False)]:
             if not is_hidden and path.lower().endswith(COMPRESSED_TARS):
                 listing.faults[path] = "a compressed tar is not read in place: unpack it, or decompress it to .tar"
-            elif is_hidden or not is_archive(folder / path):
+            elif is_hidden or not is_archive(f"{folder}/{path}" if path else folder):
                 yield path, is_hidden, False
             else:
                 yield from _members(folder / path, path, listing.faults)
@@ -83,7 +83,7 @@ def list_files(folder: Path) -> list[str]:
 
 
 def _is_named_like_an_image(path: str) -> bool:
-    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
+    return path.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _walk(

@@ -56,9 +56,10 @@ def list_by_path(
             f"(paths are relative to faces.root, {root}){''.join(f'; {text}' for text in instead)}; put the faces there, "
             "or correct the source's path or faces.root"
         )
+    below = "" if subfolder == "." else f"{subfolder}/"
     entries = [Entry(str(PurePosixPath(subfolder, path)), fault) for path, fault in listing.faults.items()]
-    entries += [Entry(str(PurePosixPath(subfolder, path)), parse(PurePosixPath(path))) for path in listing.images]
-    passed_over = [path if subfolder == "." else f"{subfolder}/{path}" for path in listing.passed_over]
+    entries += [Entry(f"{below}{path}", parse(PurePosixPath(path))) for path in listing.images]
+    passed_over = [f"{below}{path}" for path in listing.passed_over]
     return replace(collect_faces(entries, columns), passed_over=passed_over)
 
 
