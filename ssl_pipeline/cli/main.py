@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ssl_pipeline import __version__
 from ssl_pipeline.errors import PipelineError
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -69,6 +68,8 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from ssl_pipeline import __version__  # its look-up costs a fifth of `--help`
+
         typer.echo(f"ssl-pipeline {__version__}")
         raise typer.Exit
 
