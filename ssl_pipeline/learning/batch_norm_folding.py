@@ -39,15 +39,12 @@ def fold_batch_norms(network: nn.Module, example: Tensor) -> int:
         weight, bias = fuse_conv_bn_weights(
             convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
-        layout = torch.channels_last if _is_channels_last(convolution.weight) else torch.contiguous_format
+        is_channels_last = convolution.weight.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if is_channels_last else torch.contiguous_format
         convolution.weight = nn.Parameter(weight.contiguous(memory_format=layout), requires_grad=False)
         convolution.bias = nn.Parameter(bias, requires_grad=False)
         network.set_submodule(names[norm], _activation(norm))
     return len(pairs)
-
-
-def _is_channels_last(weight: Tensor) -> bool:
-    return weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def _activation(norm: nn.BatchNorm2d) -> nn.Module:
@@ -80,11 +77,13 @@ def _find_pairs(network: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn
 
     with _hooks(network, after_convolution, before_norm, after_norm), uses:
         network(example)
-    only_takers = [(outputs[key][0], norms[0]) for key, norms in takers.items() if len(norms) == 1 and not uses.of[key]]
     return [
-        (convolution, norm)
-        for convolution, norm in only_takers
-        if calls[convolution] == calls[norm] == 1 and norm.running_mean is not None
+        (outputs[key][0], norms[0])
+        for key, norms in takers.items()
+        if len(norms) == 1
+        and not uses.of[key]
+        and calls[outputs[key][0]] == calls[norms[0]] == 1
+        and norms[0].running_mean is not None
     ]
 
 

@@ -132,9 +132,9 @@ def open_manifest(path: Path) -> ManifestFile:
     Raises:
         ManifestError: if the file is missing, no manifest, of another format version, or lacks a column.
     """
-    if found := sorted(path.glob("round-*/pseudo_labels/manifest.parquet")):
-        raise ManifestError(f"{path}: a run; name one of its manifests: {', '.join(map(str, found))}")
     if not path.is_file():
+        if found := sorted(path.glob("round-*/pseudo_labels/manifest.parquet")):
+            raise ManifestError(f"{path}: a run; name one of its manifests: {', '.join(map(str, found))}")
         raise ManifestError(f"{path}: no such file; `ssl-pipeline run` writes a run's manifest.parquet")
     try:
         with pq.ParquetFile(path) as file:
